@@ -1,0 +1,38 @@
+# The two commands of a new machine: `make run` and `make test`. Each makes .venv/ when it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: run test check lint types contracts format clean
+
+run: $(STAMP)
+	$(BIN)/evdistill demo
+
+test: check
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: lint types contracts
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+contracts: $(STAMP)
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+$(STAMP): constraints.txt setup.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt pip setuptools wheel
+	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e ".[dds,aedat4,train,test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) out build install log

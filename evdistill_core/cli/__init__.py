@@ -1,0 +1,1 @@
+"""The ``evdistill`` command: one module a subcommand."""

@@ -1,0 +1,1 @@
+"""Labelled images, simulated and recorded windows as training data."""

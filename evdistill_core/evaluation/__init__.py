@@ -1,0 +1,1 @@
+"""Confusion, IoU, reports with pictures."""

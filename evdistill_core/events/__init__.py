@@ -1,0 +1,1 @@
+"""Events: arrays, decoders with state across packets, clock, windows."""

@@ -1,0 +1,178 @@
+"""The event array: four columns of one sensor's events, read-only.
+
+Conventions of the whole project: time is microseconds of sensor time, unwrapped, int64; polarity
+is 0 (darker) or 1 (brighter) in uint8, a sign is computed and never stored; intervals are half
+open; times usually rise but nothing here asserts it, because sensors and networks break it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """Events of one sensor.
+
+    Attributes:
+        x: (N,) uint16, column, 0 .. width - 1.
+        y: (N,) uint16, row, 0 .. height - 1.
+        t_us: (N,) int64, microseconds of sensor time.
+        p: (N,) uint8, 1 brighter, 0 darker.
+        width: columns of the sensor.
+        height: rows of the sensor.
+
+    All four arrays are made read-only views; the caller's arrays stay as they are.
+    """
+
+    x: npt.NDArray[np.uint16]
+    y: npt.NDArray[np.uint16]
+    t_us: npt.NDArray[np.int64]
+    p: npt.NDArray[np.uint8]
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        """Fix the dtypes and refuse columns of different length."""
+        count = len(self.t_us)
+        for name, dtype in (
+            ("x", np.uint16),
+            ("y", np.uint16),
+            ("t_us", np.int64),
+            ("p", np.uint8),
+        ):
+            column = np.asarray(getattr(self, name))
+            if column.shape != (count,):
+                raise ValueError(f"column {name} has shape {column.shape}, expected ({count},)")
+            if column.dtype != dtype:
+                raise ValueError(f"column {name} has dtype {column.dtype}, expected {dtype}")
+            view = column.view()
+            view.flags.writeable = False
+            object.__setattr__(self, name, view)
+
+    @staticmethod
+    def empty(width: int, height: int) -> Events:
+        """Return an array of no events."""
+        return Events(
+            np.empty(0, np.uint16),
+            np.empty(0, np.uint16),
+            np.empty(0, np.int64),
+            np.empty(0, np.uint8),
+            width,
+            height,
+        )
+
+    @staticmethod
+    def from_columns(  # noqa: PLR0913 - four columns and a size
+        x: npt.ArrayLike,
+        y: npt.ArrayLike,
+        t_us: npt.ArrayLike,
+        p: npt.ArrayLike,
+        *,
+        width: int,
+        height: int,
+    ) -> Events:
+        """Check and convert columns of any numeric dtype.
+
+        Args:
+            x: columns, whole numbers in 0 .. width - 1.
+            y: rows, whole numbers in 0 .. height - 1.
+            t_us: microseconds, whole numbers.
+            p: booleans, 0/1 or -1/1; above 0 means brighter.
+            width: columns of the sensor.
+            height: rows of the sensor.
+
+        Raises:
+            ValueError: a coordinate lies outside the frame, or columns differ in length.
+        """
+        x_array, y_array = np.asarray(x), np.asarray(y)
+        for name, column, size in (("x", x_array, width), ("y", y_array, height)):
+            if column.size and (column.min() < 0 or column.max() >= size):
+                raise ValueError(
+                    f"{name} must lie in 0..{size - 1}, got {column.min()}..{column.max()}"
+                )
+        return Events(
+            x_array.astype(np.uint16),
+            y_array.astype(np.uint16),
+            np.asarray(t_us).astype(np.int64),
+            (np.asarray(p) > 0).astype(np.uint8),
+            width,
+            height,
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[Events]) -> Events:
+        """Join parts of one sensor in the given order (one part is returned as it is).
+
+        Raises:
+            ValueError: there is no part, or the parts differ in frame size.
+        """
+        if not parts:
+            raise ValueError("cannot concatenate zero parts: the frame size would be unknown")
+        first = parts[0]
+        if len(parts) == 1:
+            return first
+        sizes = {(e.width, e.height) for e in parts}
+        if len(sizes) != 1:
+            raise ValueError(f"parts have different frame sizes (width, height): {sorted(sizes)}")
+        return Events(
+            np.concatenate([e.x for e in parts]),
+            np.concatenate([e.y for e in parts]),
+            np.concatenate([e.t_us for e in parts]),
+            np.concatenate([e.p for e in parts]),
+            first.width,
+            first.height,
+        )
+
+    def __len__(self) -> int:
+        return len(self.t_us)
+
+    def __getitem__(self, index: slice | npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Events:
+        """Return a part: a slice gives views, a mask or index array gives copies."""
+        return Events(
+            self.x[index], self.y[index], self.t_us[index], self.p[index], self.width, self.height
+        )
+
+    def equals(self, other: Events) -> bool:
+        """Tell whether size and every event are equal."""
+        return (self.width, self.height) == (other.width, other.height) and all(
+            np.array_equal(getattr(self, c), getattr(other, c)) for c in ("x", "y", "t_us", "p")
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Triggers:
+    """Edges on the external trigger input.
+
+    Attributes:
+        t_us: (N,) int64, microseconds of sensor time.
+        channel: (N,) uint8, id of the input.
+        edge: (N,) uint8, 1 rising, 0 falling.
+    """
+
+    t_us: npt.NDArray[np.int64]
+    channel: npt.NDArray[np.uint8]
+    edge: npt.NDArray[np.uint8]
+
+    @staticmethod
+    def empty() -> Triggers:
+        """Return an array of no edges."""
+        return Triggers(np.empty(0, np.int64), np.empty(0, np.uint8), np.empty(0, np.uint8))
+
+    @staticmethod
+    def concatenate(parts: Sequence[Triggers]) -> Triggers:
+        """Join parts in the given order; no parts give no edges."""
+        if not parts:
+            return Triggers.empty()
+        return Triggers(
+            np.concatenate([e.t_us for e in parts]),
+            np.concatenate([e.channel for e in parts]),
+            np.concatenate([e.edge for e in parts]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.t_us)

@@ -1,0 +1,1 @@
+"""Checkpoint to student file, with parity checked."""

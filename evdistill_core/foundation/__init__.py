@@ -1,0 +1,1 @@
+"""Errors, configuration, class tables and files: what every other layer stands on."""

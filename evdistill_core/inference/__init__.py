@@ -1,0 +1,1 @@
+"""Student files, runners (torch, ONNX Runtime) and what follows the logits."""

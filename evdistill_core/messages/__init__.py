@@ -1,0 +1,1 @@
+"""ROS 2 messages as bytes: CDR, layouts, schemas. No ROS needed."""

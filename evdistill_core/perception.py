@@ -1,0 +1,1 @@
+"""The live pipeline: packets in, predictions out; two threads, one mailbox, all counters."""

@@ -1,0 +1,1 @@
+"""Recordings: one way to open any of them, and writers."""

@@ -1,0 +1,1 @@
+"""What a network sees: windows of events as dense arrays."""

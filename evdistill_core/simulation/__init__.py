@@ -1,0 +1,1 @@
+"""Images or video to labelled events."""

@@ -1,0 +1,1 @@
+"""The ROS 2 graph without a ROS install: DDS participant, discovery, raw readers and writers."""

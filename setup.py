@@ -1,0 +1,81 @@
+"""One package for colcon (ament_python) and for pip, holding two Python packages."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+PACKAGE = "evdistill_ros"
+
+
+def files(pattern: str) -> list[str]:
+    """Return the files that match, as setuptools wants them: relative and sorted."""
+    return sorted(str(p) for p in Path().glob(pattern) if p.is_file())
+
+
+setup(
+    name=PACKAGE,
+    version="0.1.0",
+    description="Label-free semantic perception for live event cameras, with ROS 2 nodes",
+    license="Apache-2.0",
+    maintainer="evdistill maintainers",
+    maintainer_email="maintainers@users.noreply.r-seed-e10c273c.example",
+    packages=find_packages(include=["evdistill_core*", "evdistill_ros*"]),
+    package_data={
+        "evdistill_core": ["py.typed", "assets/*"],
+        "evdistill_ros": ["py.typed"],
+    },
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        (f"share/{PACKAGE}", ["package.xml"]),
+        (f"share/{PACKAGE}/launch", files("launch/*.launch.py")),
+        (f"share/{PACKAGE}/config", files("config/*.yaml")),
+        (f"share/{PACKAGE}/config/train", files("config/train/*.yaml")),
+    ],
+    python_requires=">=3.10",
+    # Ranges for users; constraints.txt pins what the project itself is tested with.
+    install_requires=[
+        "setuptools",
+        "numpy>=1.26",
+        "numba>=0.59",
+        "opencv-python-headless>=4.8,<5",
+        "pyyaml>=6",
+        "typer>=0.12",
+        "rich>=13",
+        "psutil>=5.9",
+        "mcap>=1.2",
+        "zstandard>=0.22",
+        "lz4>=4.3",
+        "safetensors>=0.4",
+        "onnxruntime>=1.18",
+        "av>=12",
+        "matplotlib>=3.8",
+    ],
+    extras_require={
+        "dds": ["cyclonedds>=11.0.1; python_version < '3.14'"],
+        "aedat4": ["dv-processing>=2.0"],
+        "train": [
+            "torch>=2.4",
+            "lightning-fabric>=2.4",
+            "onnx>=1.16",
+            "onnxscript>=0.1",
+            "tensorboard>=2.16",
+        ],
+        "test": [
+            "pytest<9",
+            "pytest-timeout",
+            "pytest-xdist",
+            "pytest-cov",
+            "hypothesis",
+            "rosbags",
+            "ruff",
+            "mypy",
+            "import-linter",
+            "types-PyYAML",
+        ],
+    },
+    zip_safe=False,
+    entry_points={
+        "console_scripts": ["evdistill = evdistill_core.cli.main:main"],
+        "evdistill.commands": ["ros = evdistill_ros.cli"],
+    },
+)
