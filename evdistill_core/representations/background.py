@@ -1,0 +1,95 @@
+"""Neighbour filter: drops events that no other pixel nearby supports (sensor noise)."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from evdistill_core.events.array import Events
+from evdistill_core.representations.spec import BackgroundFilter
+
+NEVER = np.iinfo(np.int64).min // 4  # far from every time, and differences do not overflow
+
+
+def supported_events(events: Events, spec: BackgroundFilter) -> npt.NDArray[np.bool_]:
+    """Tell which events have company.
+
+    An event has company if another pixel, at most ``radius_px`` rows and columns away, fired at
+    most ``dt_us`` earlier or later. Its own pixel does not count, so a hot pixel falls away.
+
+    Args:
+        events: N >= 0 events in any order (unsorted ones are sorted on a copy first).
+        spec: radius and time.
+
+    Returns:
+        (N,) bool. Events outside the frame have no company.
+    """
+    if len(events) == 0:
+        return np.zeros(0, np.bool_)
+    radius = spec.radius_px
+    latest = np.full((events.height + 2 * radius, events.width + 2 * radius), NEVER, np.int64)
+    if _rises(events.t_us):
+        columns = (events.x, events.y, events.t_us)
+        return _supported(latest, *columns, events.height, events.width, radius, spec.dt_us)
+    order = np.argsort(events.t_us, kind="stable")
+    kept = np.empty(len(events), np.bool_)
+    columns = (events.x[order], events.y[order], events.t_us[order])
+    kept[order] = _supported(latest, *columns, events.height, events.width, radius, spec.dt_us)
+    return kept
+
+
+def filter_background(events: Events, spec: BackgroundFilter | None) -> Events:
+    """Return the events that have company (all of them when ``spec`` is None)."""
+    if spec is None or len(events) == 0:
+        return events
+    return events[supported_events(events, spec)]
+
+
+@njit(nogil=True, cache=True)
+def _rises(t_us: npt.NDArray[np.int64]) -> bool:
+    for i in range(1, len(t_us)):  # noqa: SIM110 - numba compiles loops, not generators
+        if t_us[i] < t_us[i - 1]:
+            return False
+    return True
+
+
+@njit(nogil=True, cache=True)
+def _supported(  # noqa: PLR0913, PLR0917 - a kernel takes bare arrays
+    latest: npt.NDArray[np.int64],
+    x: npt.NDArray[np.uint16],
+    y: npt.NDArray[np.uint16],
+    t_us: npt.NDArray[np.int64],
+    height: int,
+    width: int,
+    radius: int,
+    dt_us: int,
+) -> npt.NDArray[np.bool_]:
+    count = len(t_us)
+    kept = np.zeros(count, np.bool_)
+    # Forwards in time finds earlier company; backwards, on the negated clock, later company.
+    for i in range(count):
+        if x[i] < width and y[i] < height:
+            row, column = int(y[i]) + radius, int(x[i]) + radius
+            kept[i] = _has_company(latest, row, column, t_us[i] - dt_us, radius)
+            latest[row, column] = t_us[i]
+    latest[:] = NEVER
+    for k in range(count):
+        i = count - 1 - k
+        if x[i] < width and y[i] < height:
+            row, column = int(y[i]) + radius, int(x[i]) + radius
+            if not kept[i]:
+                kept[i] = _has_company(latest, row, column, -t_us[i] - dt_us, radius)
+            latest[row, column] = -t_us[i]
+    return kept
+
+
+@njit(nogil=True, cache=True)
+def _has_company(
+    latest: npt.NDArray[np.int64], row: int, column: int, since: int, radius: int
+) -> bool:
+    for r in range(row - radius, row + radius + 1):
+        for c in range(column - radius, column + radius + 1):
+            if latest[r, c] >= since and (r != row or c != column):
+                return True
+    return False

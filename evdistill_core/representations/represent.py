@@ -1,0 +1,95 @@
+"""Events of one window -> the student's input, on the CPU without torch."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.events.array import Events
+from evdistill_core.representations.background import filter_background
+from evdistill_core.representations.counts2 import LEVELS, fill_counts2, robust_maximum
+from evdistill_core.representations.spec import Grid, InputSpec
+from evdistill_core.representations.voxel import fill_voxel_grid
+
+
+def represent(
+    events: Events,
+    spec: InputSpec,
+    t_start_us: int,
+    t_end_us: int,
+    *,
+    out: npt.NDArray[np.float32] | None = None,
+) -> npt.NDArray[np.float32]:
+    """Return the input that a student is fed for one window.
+
+    Args:
+        events: N >= 0 events of the window, in any order. Not modified.
+        spec: kind, normalisation and size.
+        t_start_us: start of the window, microseconds of sensor time.
+        t_end_us: end of the window (exclusive), above the start.
+        out: where to write; (C, H, W) float32, C-contiguous. None: a new array.
+
+    Returns:
+        ``spec.shape(height, width)`` float32. Padding cells, and all cells of an empty window, are
+        zero. "fixed": within -clip .. clip, and a cell that joins factor x factor sensor pixels
+        holds their mean, so that the same scene looks alike to large and small sensors.
+        "maximum", "robust": multiples of 1/255 in 0 .. 1. "nonzero": the non-zero cells have mean
+        0 and deviation 1 (deviation 0, as for a single event: only the mean is taken off).
+
+    Raises:
+        ValueError: the window is empty or backwards, or ``out`` does not fit.
+    """
+    check_window(t_start_us, t_end_us)
+    shape = spec.shape(height=events.height, width=events.width)
+    if out is None:
+        out = np.empty(shape, np.float32)
+    elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+        raise ValueError(f"out must be C-contiguous float32 {shape}, got {out.dtype} {out.shape}")
+    grid = spec.grid(height=events.height, width=events.width)
+    kept = filter_background(events, spec.background_filter)
+    if spec.kind == "voxel":
+        fill_voxel_grid(out, kept, grid, t_start_us, t_end_us)
+    else:
+        fill_counts2(out, kept, grid)
+    _normalise_inplace(out, spec, grid)
+    return out
+
+
+def check_window(t_start_us: int, t_end_us: int) -> None:
+    """Refuse a window without duration.
+
+    Raises:
+        ValueError: the end is not above the start.
+    """
+    if t_end_us <= t_start_us:
+        raise ValueError(f"a window ends after it starts, got [{t_start_us}, {t_end_us})")
+
+
+def fixed_factor(spec: InputSpec, grid: Grid) -> np.float32:
+    """Return what "fixed" multiplies by; float32, the same number in every implementation."""
+    return np.float32(1.0 / (spec.scale * grid.factor**2))
+
+
+def _normalise_inplace(out: npt.NDArray[np.float32], spec: InputSpec, grid: Grid) -> None:
+    if spec.normalisation == "fixed":
+        np.multiply(out, fixed_factor(spec, grid), out=out)
+        np.clip(out, -np.float32(spec.clip), np.float32(spec.clip), out=out)
+    elif spec.normalisation == "nonzero":
+        mask = out != 0
+        values = out[mask].astype(np.float64)
+        if values.size:
+            mean, deviation = values.mean(), values.std()
+            out[mask] = (values - mean) / (deviation if deviation > 0 else 1.0)
+    else:
+        for polarity in out[:2]:
+            used = polarity[: grid.used_height, : grid.used_width]
+            top = float(used.max()) if spec.normalisation == "maximum" else robust_maximum(used)
+            _quantise_inplace(polarity, top)
+
+
+def _quantise_inplace(counts: npt.NDArray[np.float32], top: float) -> None:
+    # Whole numbers up to 255 * 2**24 are exact in float64: rounding half up is the same everywhere.
+    top = max(1.0, top)
+    levels = np.floor((np.minimum(counts, top) * np.float64(2 * LEVELS) + top) / (2 * top))
+    np.divide(levels, LEVELS, out=levels)
+    counts[:] = levels

@@ -1,0 +1,171 @@
+"""What a student is fed: the description that travels in the student file.
+
+The same ``InputSpec`` makes the training input and the robot's input, so the two cannot differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from evdistill_core.foundation import config
+from evdistill_core.foundation.errors import ConfigError
+
+# 480x360 stays whole, VGA is halved, 1280x720 becomes a third: every common sensor lands near the
+# 346x260 for which a two-core CPU keeps real time.
+DEFAULT_MAX_PIXELS = 200_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackgroundFilter:
+    """Neighbour filter: an event stays if another pixel nearby fired at nearly the same time.
+
+    Attributes:
+        radius_px: how far the other pixel may be, in rows and in columns; at least 1.
+        dt_us: how far apart in time, earlier or later, in microseconds; at least 1.
+    """
+
+    radius_px: int = 1
+    dt_us: int = 10_000
+
+    def __post_init__(self) -> None:
+        """Refuse values under which the filter would drop everything."""
+        if not 1 <= self.radius_px <= 16:
+            raise ConfigError(f"radius_px must lie in 1..16, got {self.radius_px}")
+        if self.dt_us < 1:
+            raise ConfigError(f"dt_us must be at least 1, got {self.dt_us}")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How a sensor's pixels lie in the student's input.
+
+    Attributes:
+        height: rows of the input, a multiple of the spec's ``size_multiple``.
+        width: columns of the input.
+        factor: sensor pixels per input cell and axis; cell = coordinate // factor.
+        used_height: rows that hold sensor pixels; the rows below are zero padding.
+        used_width: columns that hold sensor pixels; those to the right are padding.
+    """
+
+    height: int
+    width: int
+    factor: int
+    used_height: int
+    used_width: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """Window, representation, normalisation and size of a student's input.
+
+    Attributes:
+        kind: "voxel", signed polarity in time bins, or "counts2", the authors' two counts.
+        bins: time bins of a voxel grid, at least 1; not used by counts2.
+        window_us: length of one window, microseconds of sensor time.
+        window_count: a window also ends after this many events; None: by time alone.
+        normalisation: voxel: "fixed" (divide by ``scale``) or "nonzero" (mean and deviation of
+            the non-zero cells of the window). counts2: "maximum" (of the window, per polarity),
+            "robust" (99.9th percentile instead, larger counts clipped) or "fixed". "auto" becomes
+            "fixed" for voxel and "maximum" for counts2.
+        scale: "fixed": events per sensor pixel (and bin) that give 1.0; above 0.
+        clip: "fixed": values are limited to -clip .. clip; above 0.
+        background_filter: applied to the window's events first; None: no filter.
+        max_pixels: a sensor with more pixels is shrunk by a whole factor while accumulating.
+        size_multiple: height and width of the input are padded to a multiple of this.
+
+    Normalisation by the window itself makes noise look like signal when nothing moves; that is
+    why "fixed" is the default.
+    """
+
+    kind: Literal["voxel", "counts2"] = "voxel"
+    bins: int = 5
+    window_us: int = 50_000
+    window_count: int | None = None
+    normalisation: Literal["auto", "fixed", "nonzero", "maximum", "robust"] = "auto"
+    scale: float = 2.0
+    clip: float = 1.0
+    background_filter: BackgroundFilter | None = None
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    size_multiple: int = 32
+
+    def __post_init__(self) -> None:
+        """Refuse values that would only fail later, on the robot."""
+        if self.normalisation == "auto":
+            chosen = "fixed" if self.kind == "voxel" else "maximum"
+            object.__setattr__(self, "normalisation", chosen)
+        allowed = {"voxel": ("fixed", "nonzero"), "counts2": ("maximum", "robust", "fixed")}
+        if self.kind not in allowed:
+            raise ConfigError(f"kind must be 'voxel' or 'counts2', got {self.kind!r}")
+        if self.normalisation not in allowed[self.kind]:
+            raise ConfigError(
+                f"normalisation of {self.kind} must be one of {', '.join(allowed[self.kind])}, "
+                f"got {self.normalisation!r}"
+            )
+        for name, low, high in (
+            ("bins", 1, 256),
+            ("window_us", 1, 1 << 40),
+            ("max_pixels", 1, 1 << 32),
+            ("size_multiple", 1, 1024),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigError(f"{name} must lie in {low}..{high}, got {value}")
+        if self.window_count is not None and self.window_count < 1:
+            raise ConfigError(f"window_count must be at least 1 or empty, got {self.window_count}")
+        for name in ("scale", "clip"):
+            number = getattr(self, name)
+            if not (math.isfinite(number) and number > 0):
+                raise ConfigError(f"{name} must be above 0 and finite, got {number}")
+
+    @property
+    def channels(self) -> int:
+        """First dimension of the input: the bins, or 3 for counts2 (its third stays zero)."""
+        return self.bins if self.kind == "voxel" else 3
+
+    def grid(self, *, height: int, width: int) -> Grid:
+        """Return where a sensor of this size lies in the input.
+
+        Args:
+            height: rows of the sensor, at least 1.
+            width: columns of the sensor, at least 1.
+
+        Raises:
+            ConfigError: a size below 1.
+        """
+        if height < 1 or width < 1:
+            raise ConfigError(f"a sensor has at least 1x1 pixels, got {width}x{height}")
+        factor = max(1, math.isqrt(max(0, height * width // self.max_pixels)))
+        while -(-height // factor) * -(-width // factor) > self.max_pixels and factor < max(
+            height, width
+        ):
+            factor += 1
+        used_height, used_width = -(-height // factor), -(-width // factor)
+        multiple = self.size_multiple
+        return Grid(
+            height=-(-used_height // multiple) * multiple,
+            width=-(-used_width // multiple) * multiple,
+            factor=factor,
+            used_height=used_height,
+            used_width=used_width,
+        )
+
+    def shape(self, *, height: int, width: int) -> tuple[int, int, int]:
+        """Return (channels, rows, columns) of the input for a sensor of this size."""
+        grid = self.grid(height=height, width=width)
+        return self.channels, grid.height, grid.width
+
+    def to_mapping(self) -> dict[str, object]:
+        """Return plain data for JSON or YAML; ``from_mapping`` reads it back to an equal spec."""
+        return config.to_mapping(self)
+
+    @staticmethod
+    def from_mapping(values: Mapping[str, object], where: str = "") -> InputSpec:
+        """Read what ``to_mapping`` wrote, or a piece of YAML; absent keys take their default.
+
+        Raises:
+            ConfigError: an unknown key or a value that is refused.
+        """
+        return config.from_mapping(InputSpec, values, where)
