@@ -1,1 +1,1 @@
-"""Labelled images, simulated and recorded windows as training data."""
+"""Labelled images, simulated windows and how they become batches."""

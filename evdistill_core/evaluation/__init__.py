@@ -1,1 +1,1 @@
-"""Confusion, IoU, reports with pictures."""
+"""Scores and the pages that show them."""

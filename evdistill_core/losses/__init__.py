@@ -1,1 +1,1 @@
-"""Loss functions, each with shapes, formula and source; one weighted sum by name."""
+"""Losses: one function each, and one weighted sum of them by name."""

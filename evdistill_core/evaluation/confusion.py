@@ -1,0 +1,124 @@
+"""Confusion counts and what follows from them: IoU per class, mIoU, accuracy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.foundation.errors import DataError
+from evdistill_core.foundation.labels import IGNORE
+
+
+class Confusion:
+    """Counts of (true class, predicted class) over pixels.
+
+    A pixel counts when its true label is a class. A prediction of 255 (unlabelled) on such a
+    pixel is counted in the last column, so that it lowers recall instead of vanishing.
+
+    Args:
+        num_classes: K, 1..255.
+
+    Attributes:
+        counts: (K, K + 1) int64, rows are the truth; column K holds "unlabelled".
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        if not 1 <= num_classes <= 255:
+            raise DataError(f"a confusion needs 1..255 classes, got {num_classes}")
+        self.num_classes = num_classes
+        self.counts: npt.NDArray[np.int64] = np.zeros((num_classes, num_classes + 1), np.int64)
+
+    def add(
+        self,
+        truth: npt.NDArray[np.integer],
+        prediction: npt.NDArray[np.integer],
+        where: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Count the pixels of one label image.
+
+        Args:
+            truth: any shape, ids below K or 255 (not scored).
+            prediction: the same shape, ids below K or 255 (unlabelled).
+            where: the same shape; pixels that are False are not scored.
+
+        Raises:
+            DataError: shapes differ, or an id is neither below K nor 255.
+        """
+        if truth.shape != prediction.shape or (where is not None and where.shape != truth.shape):
+            raise DataError(
+                f"truth {truth.shape}, prediction {prediction.shape} and the scored region "
+                "must have one shape"
+            )
+        k = self.num_classes
+        for name, ids in (("truth", truth), ("prediction", prediction)):
+            if np.any(((ids < 0) | (ids >= k)) & (ids != IGNORE)):
+                raise DataError(f"{name} holds ids that are neither below {k} nor {IGNORE}")
+        scored = truth != IGNORE if where is None else (truth != IGNORE) & where
+        true_ids = truth[scored].astype(np.int64)
+        seen_ids = np.minimum(prediction[scored].astype(np.int64), k)
+        flat = np.bincount(true_ids * (k + 1) + seen_ids, minlength=k * (k + 1))
+        self.counts += flat.reshape(k, k + 1)
+
+    def scores(self) -> Scores:
+        """Return the scores of what was counted so far."""
+        hits = np.diag(self.counts[:, : self.num_classes]).astype(np.float64)
+        truth = self.counts.sum(1).astype(np.float64)
+        predicted = self.counts[:, : self.num_classes].sum(0).astype(np.float64)
+        union = truth + predicted - hits
+        with np.errstate(invalid="ignore", divide="ignore"):
+            # A class that is neither there nor predicted has no IoU: NaN, left out of the mean.
+            iou = hits / union
+            recall = hits / truth
+            precision = hits / predicted
+        total = truth.sum()
+        return Scores(
+            iou=tuple(iou.tolist()),
+            recall=tuple(recall.tolist()),
+            precision=tuple(precision.tolist()),
+            miou=float(np.nanmean(iou)) if np.any(union > 0) else float("nan"),
+            accuracy=float(hits.sum() / total) if total else float("nan"),
+            pixels=int(total),
+        )
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores over all counted pixels; NaN where nothing could be counted.
+
+    Attributes:
+        iou: per class, intersection over union, 0..1.
+        recall: per class, hits / true pixels.
+        precision: per class, hits / predicted pixels.
+        miou: mean of the IoUs that exist.
+        accuracy: hits / all scored pixels.
+        pixels: scored pixels.
+    """
+
+    iou: tuple[float, ...]
+    recall: tuple[float, ...]
+    precision: tuple[float, ...]
+    miou: float
+    accuracy: float
+    pixels: int
+
+    def to_dict(self, names: tuple[str, ...]) -> dict[str, object]:
+        """Return plain data for JSON; NaN becomes None."""
+        return {
+            "miou": _finite(self.miou),
+            "accuracy": _finite(self.accuracy),
+            "pixels": self.pixels,
+            "classes": {
+                name: {
+                    "iou": _finite(self.iou[i]),
+                    "recall": _finite(self.recall[i]),
+                    "precision": _finite(self.precision[i]),
+                }
+                for i, name in enumerate(names)
+            },
+        }
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

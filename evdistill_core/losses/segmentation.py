@@ -1,0 +1,185 @@
+"""Supervised segmentation losses on dense labels.
+
+Shape letters: B batch, K classes, H and W the size of the labels. Every function takes the same
+four tensors, so that a configuration can mix them by name, and every one is zero (with a
+gradient) when no pixel counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.labels import IGNORE
+
+DICE_SMOOTH = 1.0  # pixels added to both sides of the ratio: a class that is absent costs nothing
+
+
+@dataclass(frozen=True)
+class SegmentationBatch:
+    """What the supervised losses look at.
+
+    Attributes:
+        logits_BKHW: float, the network's output at the size of the labels.
+        target_BHW: int64, class ids below K, or 255 where the pixel is ignored.
+        weight_BHW: float >= 0, what a pixel counts; 0 is the same as ignored.
+        class_weight_K: float >= 0, what a class counts.
+    """
+
+    logits_BKHW: torch.Tensor
+    target_BHW: torch.Tensor
+    weight_BHW: torch.Tensor
+    class_weight_K: torch.Tensor
+
+    def __post_init__(self) -> None:
+        """Refuse tensors that do not belong together."""
+        batch, classes, height, width = self.logits_BKHW.shape
+        for name, tensor in (("target", self.target_BHW), ("weight", self.weight_BHW)):
+            if tuple(tensor.shape) != (batch, height, width):
+                raise ConfigError(
+                    f"{name} must have shape {(batch, height, width)} like the logits, "
+                    f"got {tuple(tensor.shape)}"
+                )
+        if tuple(self.class_weight_K.shape) != (classes,):
+            raise ConfigError(
+                f"class weights must be {classes} values, got {tuple(self.class_weight_K.shape)}"
+            )
+
+    def pixel_weight(self) -> torch.Tensor:
+        """Return the product of pixel and class weight, 0 on ignored pixels."""
+        valid = self.target_BHW != IGNORE
+        by_class = self.class_weight_K[torch.where(valid, self.target_BHW, 0)]
+        return self.weight_BHW * by_class * valid
+
+
+def cross_entropy(batch: SegmentationBatch) -> torch.Tensor:
+    """Return the weighted mean of -log softmax at the true class, nats per pixel.
+
+    The sum over pixels of weight x class weight x -log p(true class), divided by the sum of the
+    weights. Zero where no pixel counts.
+
+    Source:
+        Standard. Differs from ``torch.nn.functional.cross_entropy`` in the pixel weights, and in
+        being 0 instead of NaN when everything is ignored.
+    """
+    weight = batch.pixel_weight()
+    target = torch.where(batch.target_BHW == IGNORE, 0, batch.target_BHW)
+    nats = F.cross_entropy(batch.logits_BKHW.float(), target, reduction="none")
+    return (nats * weight).sum() / weight.sum().clamp_min(1e-6)
+
+
+def dice(batch: SegmentationBatch) -> torch.Tensor:
+    """Return 1 minus the soft Dice overlap, averaged over the classes present in the batch.
+
+    Dice of a class = (2 sum(p y) + 1) / (sum(p) + sum(y) + 1), summed over the counted pixels of
+    the whole batch. Classes without a labelled pixel are left out of the mean.
+
+    Source:
+        Milletari et al., V-Net, 3DV 2016, eq. 3; differs: no squares in the denominator, one sum
+        over the batch instead of one per image, and smoothing by one pixel.
+    """
+    weight = (batch.target_BHW != IGNORE) * batch.weight_BHW
+    probability = batch.logits_BKHW.float().softmax(1) * weight[:, None]
+    truth = _one_hot(batch) * weight[:, None]
+    dims = (0, 2, 3)
+    overlap = (probability * truth).sum(dims)
+    total = probability.sum(dims) + truth.sum(dims)
+    present = truth.sum(dims) > 0
+    score = (2 * overlap + DICE_SMOOTH) / (total + DICE_SMOOTH)
+    return ((1 - score) * present).sum() / present.sum().clamp_min(1)
+
+
+def lovasz(batch: SegmentationBatch) -> torch.Tensor:
+    """Return the Lovasz extension of the Jaccard loss over softmax, mean over present classes.
+
+    Source:
+        Berman et al., CVPR 2018, algorithm 1, the "present classes" variant over the whole batch.
+        Pixels of weight 0 are left out; other weights do not scale it (the loss has no per-pixel
+        terms).
+    """
+    counted = ((batch.target_BHW != IGNORE) & (batch.weight_BHW > 0)).flatten()
+    probability = batch.logits_BKHW.float().softmax(1).permute(0, 2, 3, 1).flatten(0, 2)[counted]
+    target = batch.target_BHW.flatten()[counted]
+    terms = []
+    for k in torch.unique(target).tolist():
+        truth = (target == k).float()
+        error, order = (truth - probability[:, k]).abs().sort(descending=True)
+        terms.append(error @ _jaccard_gradient(truth[order]))
+    if not terms:
+        return batch.logits_BKHW.sum() * 0.0
+    return torch.stack(terms).mean()
+
+
+def boundary(batch: SegmentationBatch) -> torch.Tensor:
+    """Return the cross entropy of the pixels that touch another class, nats per such pixel.
+
+    A pixel counts when its 3x3 neighbourhood holds a label other than its own; ignored pixels
+    neither count nor make their neighbours count.
+
+    Source:
+        Ours; the common "boundary-weighted cross entropy" with a hard band of one pixel.
+    """
+    labels = batch.target_BHW.float()
+    ignored = batch.target_BHW == IGNORE
+    high = F.max_pool2d(labels.masked_fill(ignored, -1.0)[:, None], 3, 1, 1)[:, 0]
+    low = -F.max_pool2d((-labels).masked_fill(ignored, -float(IGNORE))[:, None], 3, 1, 1)[:, 0]
+    edge = (high != low) & ~ignored
+    return cross_entropy(
+        SegmentationBatch(
+            batch.logits_BKHW, batch.target_BHW, batch.weight_BHW * edge, batch.class_weight_K
+        )
+    )
+
+
+LOSSES: dict[str, Callable[[SegmentationBatch], torch.Tensor]] = {
+    "cross_entropy": cross_entropy,
+    "dice": dice,
+    "lovasz": lovasz,
+    "boundary": boundary,
+}
+
+
+def check_names(weights: dict[str, float]) -> None:
+    """Refuse a table of weights that names no loss, an unknown one, or a negative weight.
+
+    Raises:
+        ConfigError: see above.
+    """
+    unknown = sorted(set(weights) - set(LOSSES))
+    if unknown:
+        raise ConfigError(f"unknown loss {unknown[0]!r}; known: {', '.join(sorted(LOSSES))}")
+    if any(not w >= 0 for w in weights.values()) or not any(weights.values()):
+        raise ConfigError(f"loss weights must be >= 0 and one must be above 0, got {weights}")
+
+
+def weighted_sum(
+    batch: SegmentationBatch, weights: dict[str, float]
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Return the sum of weight x loss, and every (unweighted) loss by name.
+
+    Args:
+        batch: logits, labels and weights.
+        weights: loss name to weight; a loss of weight 0 is not computed.
+
+    Raises:
+        ConfigError: an unknown name or a weight that is not a number >= 0.
+    """
+    check_names(weights)
+    terms = {name: LOSSES[name](batch) for name, weight in weights.items() if weight > 0}
+    total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+    return total, terms
+
+
+def _one_hot(batch: SegmentationBatch) -> torch.Tensor:
+    classes = torch.arange(batch.logits_BKHW.shape[1], device=batch.target_BHW.device)
+    return (batch.target_BHW[:, None] == classes[:, None, None]).float()
+
+
+def _jaccard_gradient(truth_sorted: torch.Tensor) -> torch.Tensor:
+    union = truth_sorted.sum() + (1 - truth_sorted).cumsum(0)
+    jaccard = 1 - (truth_sorted.sum() - truth_sorted.cumsum(0)) / union
+    return torch.cat([jaccard[:1], jaccard[1:] - jaccard[:-1]])

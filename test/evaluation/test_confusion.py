@@ -1,0 +1,81 @@
+"""Scores against loops over pixels."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evdistill_core.evaluation.confusion import Confusion
+from evdistill_core.foundation.errors import DataError
+
+
+def slow_iou(truth, prediction, k):
+    inter = union = 0
+    for t, p in zip(truth.ravel().tolist(), prediction.ravel().tolist(), strict=True):
+        if t == 255:
+            continue
+        inter += t == k and p == k
+        union += k in (t, p)
+    return inter / union if union else float("nan")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 6))
+def test_iou_equals_the_slow_loop(seed, classes):
+    rng = np.random.default_rng(seed)
+    ids = np.append(np.arange(classes), 255).astype(np.uint8)
+    truth, prediction = rng.choice(ids, (2, 3, 9, 7))
+    confusion = Confusion(classes)
+    for t, p in zip(truth, prediction, strict=True):
+        confusion.add(t, p)
+    scores = confusion.scores()
+    expected = [slow_iou(truth, prediction, k) for k in range(classes)]
+    np.testing.assert_allclose(scores.iou, expected)
+    if not np.all(np.isnan(expected)):
+        assert scores.miou == pytest.approx(np.nanmean(expected))
+    valid = truth != 255
+    if valid.any():
+        assert scores.accuracy == pytest.approx(np.mean(truth[valid] == prediction[valid]))
+
+
+def test_unlabelled_predictions_lower_recall():
+    confusion = Confusion(2)
+    confusion.add(np.array([0, 0, 1, 1]), np.array([0, 255, 1, 1]))
+    assert confusion.scores().recall == (0.5, 1.0)
+    assert confusion.counts[0, 2] == 1
+
+
+def test_a_class_that_is_nowhere_does_not_count():
+    confusion = Confusion(3)
+    confusion.add(np.array([0, 1]), np.array([0, 1]))
+    scores = confusion.scores()
+    assert np.isnan(scores.iou[2])
+    assert scores.miou == 1.0
+    assert scores.to_dict(("a", "b", "c"))["classes"]["c"]["iou"] is None
+
+
+def test_region_restricts_what_is_scored():
+    confusion = Confusion(2)
+    truth, prediction = np.array([0, 0, 1]), np.array([0, 1, 0])
+    confusion.add(truth, prediction, np.array([True, False, False]))
+    assert confusion.scores().accuracy == 1.0
+    assert confusion.scores().pixels == 1
+
+
+def test_nothing_counted_gives_nan():
+    scores = Confusion(2).scores()
+    assert np.isnan(scores.miou)
+    assert np.isnan(scores.accuracy)
+
+
+@pytest.mark.parametrize("bad", [np.array([2]), np.array([-1]), np.array([254])])
+def test_unknown_ids_are_refused(bad):
+    with pytest.raises(DataError):
+        Confusion(2).add(bad, np.array([0]))
+    with pytest.raises(DataError):
+        Confusion(2).add(np.array([0]), bad)
+
+
+def test_shapes_that_differ_are_refused():
+    with pytest.raises(DataError):
+        Confusion(2).add(np.zeros(3, int), np.zeros(4, int))
