@@ -1,0 +1,229 @@
+"""Pictures for people: coloured masks, overlays, contact sheets, films; all BGR uint8."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.events.array import Events
+from evdistill_core.foundation.files import atomic_path
+from evdistill_core.foundation.labels import IGNORE, ClassTable
+from evdistill_core.inference.prediction import Prediction
+
+Image = npt.NDArray[np.uint8]
+
+_BACKGROUND = 96
+_CAPTION_PX = 16
+
+
+def color_mask(mask: Image, classes: ClassTable) -> Image:
+    """Return the mask in the colours of its classes; 255 and unknown ids are black.
+
+    Args:
+        mask: (H, W) uint8.
+        classes: the student's table.
+
+    Returns:
+        (H, W, 3) uint8, BGR.
+    """
+    colors: Image = classes.palette_rgb()[:, ::-1][mask]
+    return colors
+
+
+def event_picture(events: Events) -> Image:
+    """Return one window's events on grey: the last polarity of each pixel, white or black.
+
+    Returns:
+        (H, W, 3) uint8, BGR.
+    """
+    grey = np.full((events.height, events.width), _BACKGROUND, np.uint8)
+    grey[events.y, events.x] = events.p * np.uint8(255)
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def to_bgr(image: npt.NDArray[Any]) -> Image:
+    """Return any camera image as (H, W, 3) uint8 BGR: grey or BGR, 8 or 16 bit."""
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    if image.ndim == 2 or image.shape[2] == 1:
+        grey = image.reshape(image.shape[0], image.shape[1], 1)
+        return np.repeat(grey.astype(np.uint8, copy=False), 3, axis=2)
+    return np.ascontiguousarray(image[:, :, :3].astype(np.uint8, copy=False))
+
+
+def overlay(
+    background: Image, prediction: Prediction, classes: ClassTable, *, alpha: float = 0.5
+) -> Image:
+    """Return the background with the mask's colours over it and the detections framed.
+
+    Args:
+        background: (H, W, 3) uint8 BGR; another size than the mask's is fitted to it.
+        prediction: mask and detections.
+        classes: names and colours.
+        alpha: weight of the colour, 0..1; unlabelled pixels keep the background.
+    """
+    height, width = prediction.mask.shape
+    if background.shape[:2] != (height, width):
+        background = np.asarray(cv2.resize(background, (width, height)), np.uint8)
+    mixed = cv2.addWeighted(
+        background, 1.0 - alpha, color_mask(prediction.mask, classes), alpha, 0.0
+    )
+    picture = np.where((prediction.mask == IGNORE)[:, :, None], background, mixed)
+    palette = classes.palette_rgb()
+    for d in prediction.detections:
+        # Half way to white: class colours are dark (vehicle: 0, 0, 142) and a frame must be seen.
+        color = tuple(int(c) // 2 + 127 for c in palette[d.class_id][::-1])
+        left, top, right, bottom = d.box_xyxy
+        cv2.rectangle(picture, (left, top), (right - 1, bottom - 1), color, 1)
+        text = f"{classes.names[d.class_id]} {d.track_id} {d.score:.2f}"
+        _put_text(picture, text, (left, top - 3 if top > 12 else bottom + 10), color)
+    return picture
+
+
+def contact_sheet(
+    images: Sequence[Image], captions: Sequence[str], *, columns: int = 4, gap_px: int = 4
+) -> Image:
+    """Return the images in rows with a line of text below each.
+
+    Raises:
+        ValueError: no image, or another number of captions.
+    """
+    if not images or len(images) != len(captions):
+        raise ValueError(f"got {len(images)} images and {len(captions)} captions")
+    cell_h = max(i.shape[0] for i in images) + _CAPTION_PX
+    cell_w = max(i.shape[1] for i in images)
+    columns = min(columns, len(images))
+    rows = math.ceil(len(images) / columns)
+    sheet = np.full(
+        (rows * (cell_h + gap_px) + gap_px, columns * (cell_w + gap_px) + gap_px, 3), 32, np.uint8
+    )
+    for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        top = gap_px + (i // columns) * (cell_h + gap_px)
+        left = gap_px + (i % columns) * (cell_w + gap_px)
+        sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
+        _put_text(sheet, caption, (left + 2, top + cell_h - 4), (220, 220, 220))
+    return sheet
+
+
+def legend(classes: ClassTable, *, width: int) -> Image:
+    """Return a strip with the colour and name of each class, for the foot of a contact sheet."""
+    strip = np.full((22, width, 3), 32, np.uint8)
+    x = 6
+    for info in classes.classes:
+        color = tuple(info.color_rgb[::-1])
+        cv2.rectangle(strip, (x, 5), (x + 12, 17), color, -1)
+        cv2.rectangle(strip, (x, 5), (x + 12, 17), (200, 200, 200), 1)
+        _put_text(strip, info.name, (x + 17, 15), (220, 220, 220))
+        x += 30 + 7 * len(info.name)
+    return strip
+
+
+def write_png(path: Path, image: Image) -> None:
+    """Write a BGR image as PNG, atomically."""
+    with atomic_path(path) as temporary:
+        if not cv2.imwrite(str(temporary), image):
+            raise OSError(f"cannot write {path}")
+
+
+class _NoFrames(Exception):  # noqa: N818 - never leaves this module
+    """A film that nobody added a frame to."""
+
+
+class FilmWriter:
+    """An H.264 film in MP4: a context manager that moves it to its place when the block ends.
+
+    Frames carry their own times, so a film of a stream with gaps keeps the stream's pace.
+    A block that ends by an error or by Ctrl-C leaves no file, and so does one without frames.
+
+    Args:
+        path: the film, ending in .mp4.
+        scale: whole factor of enlargement; masks of 346x260 are small on a screen.
+    """
+
+    def __init__(self, path: Path, *, scale: int = 2) -> None:
+        self._path = path
+        self._scale = scale
+        self._files = ExitStack()
+        self._container: Any = None
+        self._stream: Any = None
+        self._first_us = 0
+        self._last_us = -1
+        self._size = (0, 0)
+
+    def __enter__(self) -> FilmWriter:
+        self._temporary = self._files.enter_context(atomic_path(self._path))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._container is None:
+            # Nothing to write: let the temporary file go the way of a failed one.
+            self._files.__exit__(_NoFrames, _NoFrames(), None)
+            return
+        try:
+            if kind is None:
+                for packet in self._stream.encode(None):
+                    self._container.mux(packet)
+        finally:
+            self._container.close()
+            self._files.__exit__(kind, error, trace)
+
+    def add(self, image: Image, t_us: int) -> None:
+        """Append a frame; one that is not later than the last, or of another size, is fitted.
+
+        Args:
+            image: (H, W, 3) uint8 BGR.
+            t_us: time of the frame on any clock; only differences count.
+        """
+        if self._container is None:
+            self._open(image, t_us)
+        width, height = self._size
+        if image.shape[:2] != (height // self._scale, width // self._scale):
+            image = np.asarray(cv2.resize(image, (width, height)), np.uint8)
+        elif self._scale > 1:
+            image = image.repeat(self._scale, axis=0).repeat(self._scale, axis=1)
+        self._encode(image, max(t_us - self._first_us, self._last_us + 1))
+
+    def _open(self, image: Image, t_us: int) -> None:
+        import av  # noqa: PLC0415 - 50 ms, and no robot needs it
+
+        # yuv420p wants even sizes.
+        height, width = (s * self._scale // 2 * 2 for s in image.shape[:2])
+        self._size = (width, height)
+        self._container = av.open(str(self._temporary), "w", format="mp4")
+        self._stream = self._container.add_stream("libx264", rate=Fraction(1000, 1))
+        self._stream.width, self._stream.height = width, height
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.time_base = Fraction(1, 1_000_000)
+        self._stream.codec_context.time_base = Fraction(1, 1_000_000)
+        self._stream.options = {"crf": "20", "preset": "veryfast"}
+        self._stream.codec_context.thread_count = 1
+        self._first_us = t_us
+
+    def _encode(self, image: Image, pts_us: int) -> None:
+        import av  # noqa: PLC0415
+
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24")
+        frame.pts = pts_us
+        frame.time_base = Fraction(1, 1_000_000)
+        self._last_us = pts_us
+        for packet in self._stream.encode(frame):
+            self._container.mux(packet)
+
+
+def _put_text(image: Image, text: str, at: tuple[int, int], color: tuple[int, ...]) -> None:
+    cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.35, (0, 0, 0), 2, cv2.LINE_AA)
+    cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.35, color, 1, cv2.LINE_AA)

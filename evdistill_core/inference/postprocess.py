@@ -1,0 +1,278 @@
+"""Logits of a student -> mask at sensor resolution, confidence, detections.
+
+An event camera on a tripod sees only what moves. Where no event came, a network guesses from its
+prior, and a guess looks like knowledge in a mask. So a pixel keeps its class only when events lie
+near it in the same window; all others say 255, unlabelled (``unlabelled_radius_px``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.events.array import Events
+from evdistill_core.foundation.errors import ConfigError, StudentError
+from evdistill_core.foundation.labels import IGNORE
+from evdistill_core.inference.prediction import Detection, Prediction
+from evdistill_core.inference.tracking import Tracker
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostprocessConfig:
+    """How a mask is made from logits.
+
+    Attributes:
+        unlabelled_radius_px: a pixel with no event in the square of this radius is 255; -1
+            publishes what the network says everywhere.
+        min_neighbours: an event supports labels only when at least this many other pixels of its
+            3 x 3 neighbourhood fired too (sensor noise comes alone); 0 trusts every event.
+        closing_px: gaps of up to twice this many pixels between supported regions are filled,
+            and the parts of one thing joined (a car's inside is often silent).
+        min_area_px: smaller components are no detections.
+        min_score: components with a lower mean probability are no detections.
+        track_min_iou: overlap from window to window that keeps an id.
+        track_max_missed: windows that an id survives unseen.
+    """
+
+    unlabelled_radius_px: int = 3
+    min_neighbours: int = 1
+    closing_px: int = 3
+    min_area_px: int = 80
+    min_score: float = 0.5
+    track_min_iou: float = 0.2
+    track_max_missed: int = 4
+
+    def __post_init__(self) -> None:
+        """Refuse values that no mask could be made with."""
+        for name, low, high in (
+            ("unlabelled_radius_px", -1, 64),
+            ("min_neighbours", 0, 8),
+            ("closing_px", 0, 32),
+            ("min_area_px", 1, 1 << 24),
+            ("min_score", 0, 1),
+            ("track_min_iou", 0, 1),
+            ("track_max_missed", 0, 1000),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigError(f"{name} must lie in {low}..{high}, got {value}")
+
+
+class Postprocessor:
+    """Turns the logits of successive windows of one stream into predictions.
+
+    Holds the tracker's state, so use one for each stream, and ``reset`` it when time jumps.
+    """
+
+    def __init__(self, config: PostprocessConfig, thing_ids: Sequence[int]) -> None:
+        self._thing_ids = tuple(thing_ids)
+        self.configure(config)
+
+    def configure(self, config: PostprocessConfig) -> None:
+        """Take new settings from the next window on; track ids start anew."""
+        self._config = config
+        self._tracker = Tracker(min_iou=config.track_min_iou, max_missed=config.track_max_missed)
+
+    def reset(self) -> None:
+        """Forget the tracks (after a jump in time or a new sensor size)."""
+        self._tracker.reset()
+
+    def __call__(
+        self, logits: npt.NDArray[np.float32], events: Events, *, stride: float
+    ) -> Prediction:
+        """Return the prediction of one window.
+
+        Args:
+            logits: (K, h, w) float32 of the padded input; its top left is the sensor's.
+            events: those of the window, inside the frame; they carry the sensor's size.
+            stride: sensor pixels a logit (network stride times the input's shrink factor).
+
+        Raises:
+            StudentError: the logits do not cover the sensor.
+        """
+        config = self._config
+        support = event_support(events, config)
+        mask, confidence, counts = segment(logits, support, stride=stride)
+        found: list[Detection] = []
+        for class_id in self._thing_ids:
+            if class_id < len(counts) and counts[class_id] >= config.min_area_px:
+                found.extend(find_components(mask, confidence, class_id, config))
+        found.sort(key=lambda d: (-d.area_px, d.box_xyxy))
+        return Prediction(mask, confidence, self._tracker.update(found))
+
+
+def event_support(events: Events, config: PostprocessConfig) -> npt.NDArray[np.uint8]:
+    """Return where a label may stand.
+
+    Returns:
+        (H, W) uint8, 1 where events lie near enough, else 0; all 1 for radius -1.
+    """
+    if config.unlabelled_radius_px < 0:
+        return np.ones((events.height, events.width), np.uint8)
+    fired = np.zeros((events.height, events.width), np.uint8)
+    _mark(events.x, events.y, fired)
+    if config.min_neighbours:
+        neighbours = cv2.boxFilter(
+            fired, cv2.CV_8U, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT
+        )
+        fired &= (neighbours > config.min_neighbours).view(np.uint8)
+    grown = _morph(fired, config.unlabelled_radius_px + config.closing_px, cv2.dilate)
+    return _morph(grown, config.closing_px, cv2.erode)
+
+
+def segment(
+    logits: npt.NDArray[np.float32], support: npt.NDArray[np.uint8], *, stride: float
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Enlarge logits bilinearly (half-pixel centres, edges repeated), then softmax and argmax.
+
+    Equal to resizing the padded input's logits by ``stride`` and cutting off the padding, but
+    only the pixels that will be labelled are computed.
+
+    Args:
+        logits: (K, h, w) float32.
+        support: (H, W) uint8, pixels with 0 become 255.
+        stride: output pixels a logit.
+
+    Returns:
+        (H, W) uint8 mask, (H, W) float32 probability of that class, (K,) int64 pixels a class.
+        Equal logits give the lower id.
+
+    Raises:
+        StudentError: the logits cover less than (H, W), or are not finite.
+    """
+    height, width = support.shape
+    num_classes, rows, columns = logits.shape
+    if rows * stride < height or columns * stride < width:
+        raise StudentError(
+            f"logits of {rows}x{columns} at stride {stride:g} do not cover the sensor's "
+            f"{height}x{width}: the student's input size or stride is wrong"
+        )
+    mask = np.empty((height, width), np.uint8)
+    confidence = np.empty((height, width), np.float32)
+    counts = np.zeros(num_classes, np.int64)
+    # Classes innermost: one pixel's logits then lie side by side.
+    planes = np.ascontiguousarray(logits.transpose(1, 2, 0), np.float32)
+    if not np.isfinite(planes.sum(dtype=np.float64)):
+        raise StudentError("the student's logits are not finite: its weights are damaged")
+    _segment(planes, support, 1.0 / stride, mask, confidence, counts)
+    return mask, confidence, counts
+
+
+def find_components(
+    mask: npt.NDArray[np.uint8],
+    confidence: npt.NDArray[np.float32],
+    class_id: int,
+    config: PostprocessConfig,
+) -> list[Detection]:
+    """Return the connected parts (8 neighbours) of one class that are large and sure enough.
+
+    Parts closer than twice ``closing_px`` count as one; area, score and box are those of the
+    class's own pixels.
+    """
+    own = (mask == class_id).view(np.uint8)
+    joined = _morph(_morph(own, config.closing_px, cv2.dilate), config.closing_px, cv2.erode)
+    joined |= own
+    count, found_labels = cv2.connectedComponents(joined, connectivity=8, ltype=cv2.CV_32S)
+    labels = np.asarray(found_labels, np.int32)
+    area, score, boxes = _component_sums(labels, own, confidence, count)
+    found = []
+    for i in range(1, count):
+        if area[i] < config.min_area_px or score[i] < config.min_score * area[i]:
+            continue
+        left, top, right, bottom = (int(v) for v in boxes[i])
+        mean = min(float(score[i] / area[i]), 1.0)
+        found.append(Detection(class_id, mean, (left, top, right, bottom), int(area[i])))
+    return found
+
+
+def _morph(image: npt.NDArray[np.uint8], radius_px: int, operation: Any) -> npt.NDArray[np.uint8]:
+    if radius_px == 0:
+        return image
+    kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (2 * radius_px + 1,) * 2)
+    result: npt.NDArray[np.uint8] = operation(image, kernel)
+    return result
+
+
+@numba.njit(nogil=True, cache=True)
+def _mark(
+    x: npt.NDArray[np.uint16], y: npt.NDArray[np.uint16], fired: npt.NDArray[np.uint8]
+) -> None:
+    for i in range(x.shape[0]):
+        fired[y[i], x[i]] = 1
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"contract"})
+def _segment(  # noqa: PLR0913, PLR0917 - a kernel writes into what it is given
+    planes: npt.NDArray[np.float32],
+    support: npt.NDArray[np.uint8],
+    step: float,
+    mask: npt.NDArray[np.uint8],
+    confidence: npt.NDArray[np.float32],
+    counts: npt.NDArray[np.int64],
+) -> None:
+    rows, columns, num_classes = planes.shape
+    height, width = support.shape
+    line = np.empty((columns, num_classes), np.float32)
+    values = np.empty(num_classes, np.float32)
+    for y in range(height):
+        at_y = max((y + 0.5) * step - 0.5, 0.0)
+        top = min(int(at_y), rows - 1)
+        bottom = min(top + 1, rows - 1)
+        weight_y = np.float32(at_y - top)
+        for c in range(columns):
+            for k in range(num_classes):
+                upper = planes[top, c, k]
+                line[c, k] = upper + weight_y * (planes[bottom, c, k] - upper)
+        for x in range(width):
+            if support[y, x] == 0:
+                mask[y, x] = IGNORE
+                confidence[y, x] = 0.0
+                continue
+            at_x = max((x + 0.5) * step - 0.5, 0.0)
+            left = min(int(at_x), columns - 1)
+            right = min(left + 1, columns - 1)
+            weight_x = np.float32(at_x - left)
+            best = 0
+            for k in range(num_classes):
+                values[k] = line[left, k] + weight_x * (line[right, k] - line[left, k])
+                if values[k] > values[best]:
+                    best = k
+            total = np.float32(0.0)
+            for k in range(num_classes):
+                total += np.exp(values[k] - values[best])
+            mask[y, x] = best
+            confidence[y, x] = np.float32(1.0) / total
+            counts[best] += 1
+
+
+@numba.njit(nogil=True, cache=True)
+def _component_sums(
+    labels: npt.NDArray[np.int32],
+    own: npt.NDArray[np.uint8],
+    confidence: npt.NDArray[np.float32],
+    count: int,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    height, width = labels.shape
+    area = np.zeros(count, np.int64)
+    score = np.zeros(count, np.float64)
+    boxes = np.zeros((count, 4), np.int64)
+    boxes[:, 0] = width
+    boxes[:, 1] = height
+    for y in range(height):
+        for x in range(width):
+            if own[y, x] == 0:
+                continue
+            i = labels[y, x]
+            area[i] += 1
+            score[i] += confidence[y, x]
+            boxes[i, 0] = min(boxes[i, 0], x)
+            boxes[i, 1] = min(boxes[i, 1], y)
+            boxes[i, 2] = max(boxes[i, 2], x + 1)
+            boxes[i, 3] = max(boxes[i, 3], y + 1)
+    return area, score, boxes

@@ -1,0 +1,225 @@
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evdistill_core.events.array import Events
+from evdistill_core.foundation.errors import ConfigError, StudentError
+from evdistill_core.inference.postprocess import (
+    PostprocessConfig,
+    Postprocessor,
+    event_support,
+    find_components,
+    segment,
+)
+
+DENSE = PostprocessConfig(unlabelled_radius_px=-1)
+
+
+def events_at(points, *, width, height):
+    x = [p[0] for p in points]
+    y = [p[1] for p in points]
+    n = len(points)
+    return Events.from_columns(x, y, np.arange(n), np.ones(n), width=width, height=height)
+
+
+def slow_segment(logits, height, width, stride):
+    """Enlarge one value at a time, by the definition of half-pixel centres."""
+    k, rows, columns = logits.shape
+    big = np.zeros((k, height, width))
+    for y in range(height):
+        for x in range(width):
+            v = min(max((y + 0.5) / stride - 0.5, 0), rows - 1)
+            u = min(max((x + 0.5) / stride - 0.5, 0), columns - 1)
+            y0, x0 = int(np.floor(v)), int(np.floor(u))
+            y1, x1 = min(y0 + 1, rows - 1), min(x0 + 1, columns - 1)
+            b, a = v - y0, u - x0
+            big[:, y, x] = (
+                logits[:, y0, x0] * (1 - a) * (1 - b)
+                + logits[:, y0, x1] * a * (1 - b)
+                + logits[:, y1, x0] * (1 - a) * b
+                + logits[:, y1, x1] * a * b
+            )
+    e = np.exp(big - big.max(0))
+    return big, e / e.sum(0)
+
+
+def slow_support(events, config):
+    fired = np.zeros((events.height, events.width), bool)
+    fired[events.y, events.x] = True
+
+    def box(image, radius, reduce, outside):
+        padded = np.pad(image, radius, constant_values=outside)
+        size = 2 * radius + 1
+        return reduce(np.lib.stride_tricks.sliding_window_view(padded, (size, size)), axis=(2, 3))
+
+    neighbours = box(fired.astype(int), 1, np.sum, 0) - 1
+    kept = fired & (neighbours >= config.min_neighbours)
+    grown = box(kept, config.unlabelled_radius_px + config.closing_px, np.any, False)
+    return box(grown, config.closing_px, np.all, True)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    rows=st.integers(1, 6),
+    columns=st.integers(1, 6),
+    stride=st.sampled_from([1, 2, 4, 8, 12]),
+    cut=st.integers(0, 7),
+)
+def test_segment_equals_slow_resize_softmax_argmax(seed, rows, columns, stride, cut):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(4, rows, columns)).astype(np.float32) * 3
+    height, width = max(1, rows * stride - cut), max(1, columns * stride - cut)
+    support = np.ones((height, width), np.uint8)
+    mask, confidence, counts = segment(logits, support, stride=stride)
+    big, probability = slow_segment(logits.astype(np.float64), height, width, stride)
+    top = np.sort(big, axis=0)
+    clear = top[-1] - top[-2] > 1e-4  # rounding may swap equal logits
+    np.testing.assert_array_equal(mask[clear], big.argmax(0)[clear])
+    np.testing.assert_allclose(confidence, probability.max(0), atol=2e-6)
+    assert counts.sum() == height * width
+    np.testing.assert_array_equal(counts, np.bincount(mask.ravel(), minlength=4))
+
+
+def test_segment_equals_opencv_resize_of_the_padded_input():
+    rng = np.random.default_rng(3)
+    logits = rng.normal(size=(3, 9, 11)).astype(np.float32)
+    enlarged = cv2.resize(logits.transpose(1, 2, 0), (88, 72), interpolation=cv2.INTER_LINEAR)
+    mask, _, _ = segment(logits, np.ones((65, 81), np.uint8), stride=8)
+    agree = mask == enlarged.argmax(2)[:65, :81]
+    assert agree.mean() > 0.9999
+
+
+def test_segment_leaves_unsupported_pixels_unlabelled():
+    support = np.zeros((4, 4), np.uint8)
+    support[1, 2] = 1
+    mask, confidence, counts = segment(np.zeros((2, 4, 4), np.float32), support, stride=1)
+    assert mask[1, 2] == 0
+    assert confidence[1, 2] == pytest.approx(0.5)
+    assert (mask == 255).sum() == 15
+    assert confidence.sum() == pytest.approx(0.5)
+    assert counts.tolist() == [1, 0]
+
+
+def test_segment_is_stable_for_large_logits():
+    logits = np.array([[[1000.0]], [[-1000.0]]], np.float32)
+    mask, confidence, _ = segment(logits, np.ones((2, 2), np.uint8), stride=2)
+    assert (mask == 0).all()
+    np.testing.assert_array_equal(confidence, 1)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_segment_refuses_logits_that_are_not_finite(bad):
+    logits = np.zeros((2, 2, 2), np.float32)
+    logits[1, 0, 1] = bad
+    with pytest.raises(StudentError, match="not finite"):
+        segment(logits, np.ones((2, 2), np.uint8), stride=1)
+
+
+def test_segment_refuses_logits_that_do_not_cover_the_sensor():
+    with pytest.raises(StudentError, match="do not cover"):
+        segment(np.zeros((2, 8, 8), np.float32), np.ones((65, 64), np.uint8), stride=8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(0, 60),
+    radius=st.integers(0, 4),
+    neighbours=st.integers(0, 3),
+    closing=st.integers(0, 4),
+)
+def test_support_equals_slow_reference(seed, count, radius, neighbours, closing):
+    rng = np.random.default_rng(seed)
+    points = np.column_stack([rng.integers(0, 31, count), rng.integers(0, 23, count)])
+    events = events_at(points, width=31, height=23)
+    config = PostprocessConfig(
+        unlabelled_radius_px=radius, min_neighbours=neighbours, closing_px=closing
+    )
+    np.testing.assert_array_equal(
+        event_support(events, config).astype(bool), slow_support(events, config)
+    )
+
+
+def test_support_of_no_events_is_nothing_and_dense_is_everything():
+    empty = Events.empty(8, 6)
+    assert not event_support(empty, PostprocessConfig()).any()
+    assert event_support(empty, DENSE).all()
+
+
+def two_blobs():
+    mask = np.zeros((40, 60), np.uint8)
+    mask[5:15, 10:30] = 5
+    mask[20:36, 40:50] = 5
+    mask[1, 1] = 5
+    confidence = np.full(mask.shape, 0.9, np.float32)
+    confidence[20:36, 40:50] = 0.6
+    return mask, confidence
+
+
+def test_components_have_the_box_area_and_score_of_their_own_pixels():
+    mask, confidence = two_blobs()
+    config = PostprocessConfig(min_area_px=50, min_score=0.1, closing_px=2)
+    first, second = find_components(mask, confidence, 5, config)
+    assert (first.box_xyxy, first.area_px) == ((10, 5, 30, 15), 200)
+    assert first.score == pytest.approx(0.9)
+    assert (second.box_xyxy, second.area_px) == ((40, 20, 50, 36), 160)
+    assert second.score == pytest.approx(0.6)
+
+
+def test_small_and_unsure_components_are_no_detections():
+    mask, confidence = two_blobs()
+    big = PostprocessConfig(min_area_px=180, min_score=0)
+    sure = PostprocessConfig(min_area_px=2, min_score=0.7)
+    assert [d.area_px for d in find_components(mask, confidence, 5, big)] == [200]
+    assert [d.area_px for d in find_components(mask, confidence, 5, sure)] == [200]
+    assert find_components(mask, confidence, 4, sure) == []
+
+
+def test_closing_joins_parts_of_one_thing():
+    mask = np.zeros((20, 40), np.uint8)
+    mask[5:15, 5:15] = 5
+    mask[5:15, 18:28] = 5
+    confidence = np.ones(mask.shape, np.float32)
+    config = PostprocessConfig(min_area_px=1)
+    apart = find_components(mask, confidence, 5, PostprocessConfig(min_area_px=1, closing_px=1))
+    joined = find_components(mask, confidence, 5, config)
+    assert len(apart) == 2
+    assert [(d.box_xyxy, d.area_px) for d in joined] == [((5, 5, 28, 15), 200)]
+
+
+def test_postprocessor_finds_a_thing_where_events_are_and_keeps_its_id():
+    logits = np.zeros((2, 10, 10), np.float32)
+    logits[1, 2:6, 2:6] = 8
+    y, x = np.mgrid[8:24, 8:24]
+    events = events_at(np.column_stack([x.ravel(), y.ravel()]), width=38, height=37)
+    post = Postprocessor(PostprocessConfig(), thing_ids=(1,))
+    first = post(logits, events, stride=4)
+    second = post(logits, events, stride=4)
+    (a,), (b,) = first.detections, second.detections
+    assert a.track_id == b.track_id == 1
+    assert a.score > 0.9
+    assert first.mask.shape == (37, 38)
+    assert first.mask[30, 30] == 255
+    left, top, right, bottom = a.box_xyxy
+    assert (left, top) <= (9, 9)
+    assert (right, bottom) >= (22, 22)
+    post(logits, Events.empty(38, 37), stride=4)
+    post.reset()
+    assert post(logits, events, stride=4).detections[0].track_id == 1
+
+
+def test_unknown_thing_ids_are_ignored():
+    post = Postprocessor(DENSE, thing_ids=(4, 5))
+    assert post(np.zeros((2, 2, 2), np.float32), Events.empty(4, 4), stride=2).detections == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("unlabelled_radius_px", -2), ("min_score", 1.5), ("min_area_px", 0), ("closing_px", -1)],
+)
+def test_config_names_the_wrong_value_and_the_range(name, value):
+    with pytest.raises(ConfigError, match=rf"{name} must lie in .*got {value}"):
+        PostprocessConfig(**{name: value})
