@@ -1,0 +1,86 @@
+"""What every segmentation network promises, and what can be done to any of them."""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class SegmentationNetwork(nn.Module):
+    """Base of the segmentation networks.
+
+    ``forward`` maps (B, in_channels, H, W) to logits (B, num_classes, H / s, W / s).
+
+    Attributes:
+        in_channels: channels of the input.
+        num_classes: channels of the logits.
+        size_multiple: H and W must be multiples of this.
+        output_stride: s, input cells per logit and axis.
+    """
+
+    size_multiple: int
+    output_stride: int
+
+    def __init__(self, *, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.num_classes = num_classes
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Return the number of learned values (batch-norm statistics are not among them)."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def fold_batch_norm(network: M) -> M:
+    """Return a copy in evaluation mode whose batch norms are part of the convolutions before them.
+
+    The rule that our networks keep: a batch norm belongs to the convolution registered directly
+    before it in the same module. Inference then costs no extra pass over the feature maps.
+
+    Args:
+        network: any module that keeps the rule; not modified.
+
+    Raises:
+        TypeError: a batch norm stands without its convolution; that network cannot be folded.
+    """
+    folded = copy.deepcopy(network).eval()
+    for module in list(folded.modules()):
+        previous: nn.Module | None = None
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                if (
+                    not isinstance(previous, nn.Conv2d)
+                    or previous.out_channels != child.num_features
+                ):
+                    raise TypeError(f"batch norm {name!r} does not follow a convolution")
+                # Registered under its old name, so that Sequential and attributes both find it.
+                conv_name = next(n for n, c in module.named_children() if c is previous)
+                setattr(module, conv_name, fuse_conv_bn_eval(previous, child))
+                setattr(module, name, nn.Identity())
+            previous = child
+    for parameter in folded.parameters():
+        parameter.requires_grad_(False)
+    return folded
+
+
+def check_input(network: SegmentationNetwork, shape: torch.Size | tuple[int, ...]) -> None:
+    """Refuse an input that the network cannot take.
+
+    Raises:
+        ValueError: not (B, in_channels, H, W), or H or W no multiple of ``size_multiple``.
+    """
+    multiple = network.size_multiple
+    if len(shape) != 4 or shape[1] != network.in_channels:
+        raise ValueError(f"input must be (B, {network.in_channels}, H, W), got {tuple(shape)}")
+    if shape[2] % multiple or shape[3] % multiple or min(shape[2:]) < multiple:
+        raise ValueError(
+            f"height and width must be multiples of {multiple}, got {shape[2]}x{shape[3]}; "
+            "InputSpec.size_multiple pads windows to it"
+        )

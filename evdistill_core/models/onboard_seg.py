@@ -1,0 +1,176 @@
+"""`onboard-seg`: a segmenter that keeps real time on one CPU core.
+
+Dense 3x3 convolutions of few channels instead of depthwise ones: on CPUs with wide vector units
+they reach several times the multiply-adds per second, so a net of 0.7 GMACs runs in the time of a
+depthwise one of 0.4, and trains faster too. Half of the work is spent at strides 4 and 8, where an
+object of ten pixels still has cells of its own; the deep stages see the whole image. Nothing in it
+depends on the input size, so one ONNX file serves every sensor.
+
+A recurrent state (for scenes that stand still and so send no events) would sit on the deepest
+features, between ``encode`` and ``decode``.
+"""
+
+# Shape letters: B batch, C channels, K classes, H and W of the feature map at hand.
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from evdistill_core.foundation.config import from_mapping
+from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.models.network import SegmentationNetwork
+
+_BASE_CHANNELS = (16, 32, 64, 80, 96)  # strides 2, 4, 8, 16, 32
+_BLOCKS = (0, 1, 2, 2, 2)
+_BASE_DECODER_CHANNELS = 48
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnboardSegOptions:
+    """Size of the network.
+
+    Attributes:
+        width: factor on all channel counts, 0.25..4; they are rounded to multiples of 8. Time
+            and parameters grow with its square.
+        dropout: share of decoder channels that training silences, 0 <= dropout < 1.
+    """
+
+    width: float = 1.0
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that are no network of ours."""
+        if not 0.25 <= self.width <= 4:
+            raise ConfigError(f"width must lie in 0.25..4, got {self.width}")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout must be at least 0 and below 1, got {self.dropout}")
+
+    def channels(self, base: int) -> int:
+        """Return a channel count at this width: a multiple of 8, at least 8."""
+        return max(8, round(base * self.width / 8) * 8)
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution without bias and its batch norm; optionally a ReLU."""
+
+    def __init__(
+        self, inputs: int, outputs: int, size: int = 3, *, stride: int = 1, relu: bool = True
+    ) -> None:
+        layers: list[nn.Module] = [
+            nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False),
+            nn.BatchNorm2d(outputs),
+        ]
+        if relu:
+            layers.append(nn.ReLU())
+        super().__init__(*layers)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut; size and channels stay."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = ConvNorm(channels, channels)
+        self.second = ConvNorm(channels, channels, relu=False)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        return F.relu(x_BCHW + self.second(self.first(x_BCHW)))
+
+
+class GlobalContext(nn.Module):
+    """Adds what the whole image looks like to every cell."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        mixed: Tensor = x_BCHW + self.mix(x_BCHW.mean((2, 3), keepdim=True))
+        return mixed
+
+
+class OnboardSeg(SegmentationNetwork):
+    """The network; see the module's text.
+
+    Sizes need only be multiples of 8: deeper stages round up, and the decoder enlarges by exactly
+    two and cuts the rest off, so that cells of all stages stay aligned.
+    """
+
+    size_multiple = 8
+    output_stride = 4
+
+    def __init__(self, options: OnboardSegOptions, *, in_channels: int, num_classes: int) -> None:
+        super().__init__(in_channels=in_channels, num_classes=num_classes)
+        channels = [options.channels(c) for c in _BASE_CHANNELS]
+        decoder = options.channels(_BASE_DECODER_CHANNELS)
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                ConvNorm(previous, current, stride=2),
+                *[ResidualBlock(current) for _ in range(blocks)],
+            )
+            for previous, current, blocks in zip(
+                [in_channels, *channels], channels, _BLOCKS, strict=False
+            )
+        )
+        self.context = GlobalContext(channels[-1])
+        # From deep to shallow: strides 32, 16, 8, 4.
+        self.laterals = nn.ModuleList(
+            ConvNorm(c, decoder, 1, relu=False) for c in reversed(channels[1:])
+        )
+        self.smooth = nn.ModuleList(ConvNorm(decoder, decoder) for _ in range(2))
+        self.dropout = nn.Dropout2d(options.dropout)
+        self.head = nn.Conv2d(decoder, num_classes, 1)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, ResidualBlock):
+                # A block starts as the identity, which lets short trainings settle sooner.
+                nn.init.zeros_(module.second[1].weight)  # type: ignore[arg-type]
+        nn.init.normal_(self.head.weight, std=0.01)
+
+    def encode(self, x_BCHW: Tensor) -> list[Tensor]:
+        """Return the features at strides 32, 16, 8 and 4."""
+        features = []
+        for stage in self.stages:
+            x_BCHW = stage(x_BCHW)
+            features.append(x_BCHW)
+        features[-1] = self.context(features[-1])
+        return features[:0:-1]
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """Return logits (B, K, H, W) at the size of the last, shallowest features."""
+        y_BCHW = F.relu(self.laterals[0](features[0]))
+        y_BCHW = F.relu(_enlarge_onto(y_BCHW, self.laterals[1](features[1])))
+        for lateral, smooth, feature in zip(
+            self.laterals[2:], self.smooth, features[2:], strict=True
+        ):
+            y_BCHW = smooth(F.relu(_enlarge_onto(y_BCHW, lateral(feature))))
+        logits_BKHW: Tensor = self.head(self.dropout(y_BCHW))
+        return logits_BKHW
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to logits (B, num_classes, H / 4, W / 4)."""
+        return self.decode(self.encode(x_BCHW))
+
+
+def _enlarge_onto(coarse_BCHW: Tensor, fine_BCHW: Tensor) -> Tensor:
+    """Return ``fine`` plus ``coarse`` enlarged by two and cut to its size."""
+    height, width = fine_BCHW.shape[2:]
+    large = F.interpolate(coarse_BCHW, scale_factor=2.0, mode="bilinear", align_corners=False)
+    return fine_BCHW + large[:, :, :height, :width]
+
+
+def build(options: Mapping[str, object], *, in_channels: int, num_classes: int) -> OnboardSeg:
+    """Build the network (see ``registry.build_network``)."""
+    typed = from_mapping(OnboardSegOptions, options, "network options")
+    return OnboardSeg(typed, in_channels=in_channels, num_classes=num_classes)

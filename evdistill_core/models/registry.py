@@ -1,0 +1,84 @@
+"""Networks by name. Importing this module does not import torch: the robot may not have it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from evdistill_core.foundation.errors import ConfigError
+
+if TYPE_CHECKING:
+    from evdistill_core.models.network import SegmentationNetwork
+
+
+@dataclass(frozen=True)
+class NetworkEntry:
+    """Where a network lives.
+
+    Attributes:
+        module: Python module that holds it; it has a function
+            ``build(options, *, in_channels, num_classes)``.
+        summary: one line for lists and model cards.
+    """
+
+    module: str
+    summary: str
+
+
+NETWORKS: Mapping[str, NetworkEntry] = {
+    "onboard-seg": NetworkEntry(
+        "evdistill_core.models.onboard_seg",
+        "residual encoder to stride 32, pyramid decoder, logits at stride 4; real time on one core",
+    ),
+    "evdistill-2021": NetworkEntry(
+        "evdistill_core.models.deeplab_v3plus",
+        "DeepLabV3+ with ResNet-101, the student of the paper; loads the authors' checkpoints",
+    ),
+}
+
+
+def network_entry(name: str) -> NetworkEntry:
+    """Return the entry of a network.
+
+    Raises:
+        ConfigError: no network has this name.
+    """
+    entry = NETWORKS.get(name)
+    if entry is None:
+        raise ConfigError(f"unknown network {name!r}; known: {', '.join(sorted(NETWORKS))}")
+    return entry
+
+
+def build_network(
+    name: str, options: Mapping[str, object] | None = None, *, in_channels: int, num_classes: int
+) -> SegmentationNetwork:
+    """Build a network with fresh weights, in training mode, on the CPU.
+
+    Args:
+        name: one of ``NETWORKS``.
+        options: what the network's options class takes; absent keys take their default.
+        in_channels: channels of the input, 1..1024 (``InputSpec.channels``).
+        num_classes: classes of the output, 1..255.
+
+    Returns:
+        A module that maps (B, in_channels, H, W) float to logits
+        (B, num_classes, H / s, W / s), s its ``output_stride``; H and W are multiples of its
+        ``size_multiple``.
+
+    Raises:
+        ConfigError: an unknown name or option, or a value out of range.
+    """
+    entry = network_entry(name)
+    for label, value, high in (
+        ("in_channels", in_channels, 1024),
+        ("num_classes", num_classes, 255),
+    ):
+        if not 1 <= value <= high:
+            raise ConfigError(f"{label} must lie in 1..{high}, got {value}")
+    module = importlib.import_module(entry.module)
+    network: SegmentationNetwork = module.build(
+        dict(options or {}), in_channels=in_channels, num_classes=num_classes
+    )
+    return network

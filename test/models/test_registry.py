@@ -1,0 +1,31 @@
+import subprocess
+import sys
+
+import pytest
+
+from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.models.registry import NETWORKS, build_network
+
+
+def test_unknown_name_lists_the_known_ones():
+    with pytest.raises(
+        ConfigError, match=r"unknown network 'unet'; known: evdistill-2021, onboard-seg"
+    ):
+        build_network("unet", in_channels=5, num_classes=6)
+
+
+@pytest.mark.parametrize(("channels", "classes"), [(0, 6), (5, 0), (5, 256), (100_000, 6)])
+def test_sizes_out_of_range(channels, classes):
+    with pytest.raises(ConfigError, match="must lie in 1"):
+        build_network("onboard-seg", in_channels=channels, num_classes=classes)
+
+
+def test_listing_networks_needs_no_torch():
+    code = (
+        "import sys; from evdistill_core.models.registry import NETWORKS; "
+        "assert 'torch' not in sys.modules; print(*sorted(NETWORKS))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == sorted(NETWORKS)
