@@ -1,0 +1,218 @@
+"""Checkpoints: what training saves, what export and evaluation read.
+
+A checkpoint is what ``torch.save`` makes of this plain dictionary; it is read with
+``weights_only=True``, so a file from elsewhere cannot run code::
+
+    {"format": "evdistill-checkpoint", "format_version": 1,
+     "network": "onboard-seg", "options": {...}, "state_dict": {...},
+     "input": InputSpec.to_mapping(), "classes": ClassTable.to_dict(),
+     "provenance": {...},   # plain data: what it was trained on, with what, how it scored
+     "training": {...}}     # optimizer, schedule, step, random states; absent in a final one
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from evdistill_core.foundation.errors import ConfigError, StudentError
+from evdistill_core.foundation.files import atomic_path
+from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.models.network import SegmentationNetwork
+from evdistill_core.models.registry import build_network
+from evdistill_core.representations.spec import InputSpec
+
+FORMAT = "evdistill-checkpoint"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A network with its weights and everything that is needed to feed it.
+
+    Attributes:
+        network: name in ``registry.NETWORKS``.
+        options: the options it was built with, plain data.
+        state_dict: its weights and batch-norm statistics, on the CPU.
+        input: what it is fed.
+        classes: what its output channels mean.
+        provenance: plain data (JSON types) about where the weights come from.
+        training: what the training loop needs to go on: tensors and plain data; empty: final.
+    """
+
+    network: str
+    options: Mapping[str, object]
+    state_dict: Mapping[str, Tensor]
+    input: InputSpec
+    classes: ClassTable
+    provenance: Mapping[str, object] = field(default_factory=dict)
+    training: Mapping[str, object] = field(default_factory=dict)
+
+    def build(self) -> SegmentationNetwork:
+        """Return the network with these weights, in evaluation mode, on the CPU.
+
+        Raises:
+            StudentError: the weights do not fit the network.
+            ConfigError: the network or its options are unknown.
+        """
+        network = build_network(
+            self.network,
+            self.options,
+            in_channels=self.input.channels,
+            num_classes=len(self.classes),
+        )
+        check_input_size(self.input, network.size_multiple)
+        load_weights(network, self.state_dict, f"checkpoint of {self.network}")
+        return network.eval()
+
+
+def check_input_size(spec: InputSpec, size_multiple: int) -> None:
+    """Refuse an input description whose sizes the network cannot take.
+
+    Raises:
+        ConfigError: ``size_multiple`` of the description is no multiple of the network's.
+    """
+    if spec.size_multiple % size_multiple:
+        raise ConfigError(
+            f"size_multiple of the input must be a multiple of {size_multiple} for this network, "
+            f"got {spec.size_multiple}"
+        )
+
+
+def load_weights(network: torch.nn.Module, state_dict: Mapping[str, Tensor], origin: str) -> None:
+    """Load weights into a network, all of them and nothing else.
+
+    ``num_batches_tracked`` may be absent: old releases of torch did not write it, and it does not
+    enter the logits.
+
+    Args:
+        network: changed in place.
+        state_dict: key to tensor.
+        origin: what to call the weights in an error.
+
+    Raises:
+        StudentError: keys are missing or unexpected, shapes differ, or a value is not finite.
+    """
+    expected = network.state_dict()
+    missing = [k for k in expected if k not in state_dict and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in state_dict if k not in expected]
+    wrong = [
+        f"{k} is {_shape(v)}, not {_shape(expected[k])}"
+        for k, v in state_dict.items()
+        if k in expected and (not isinstance(v, Tensor) or v.shape != expected[k].shape)
+    ]
+    problems = [
+        f"{len(keys)} {what}: {', '.join(keys[:4])}{' ...' if len(keys) > 4 else ''}"
+        for what, keys in (("missing", missing), ("unexpected", unexpected), ("misshapen", wrong))
+        if keys
+    ]
+    if problems:
+        raise StudentError(f"the weights of {origin} do not fit the network: {'; '.join(problems)}")
+    broken = [
+        k for k, v in state_dict.items() if v.is_floating_point() and not torch.isfinite(v).all()
+    ]
+    if broken:
+        raise StudentError(
+            f"the weights of {origin} hold values that are not finite, first in {broken[0]}; "
+            "the training that wrote them diverged"
+        )
+    network.load_state_dict(dict(state_dict), strict=False)
+
+
+def _shape(value: object) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint in one step; tensors are moved to the CPU.
+
+    Args:
+        path: usually ``*.pt``; an older file is replaced once the new one is whole.
+        checkpoint: what to write.
+    """
+    content = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "network": checkpoint.network,
+        "options": dict(checkpoint.options),
+        "state_dict": {k: v.detach().cpu() for k, v in checkpoint.state_dict.items()},
+        "input": checkpoint.input.to_mapping(),
+        "classes": checkpoint.classes.to_dict(),
+        "provenance": dict(checkpoint.provenance),
+        "training": dict(checkpoint.training),
+    }
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint of ours; nothing in it is executed.
+
+    Raises:
+        StudentError: missing, damaged, or not a checkpoint of this format.
+    """
+    content = load_tensors(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise StudentError(
+            f"{path} is no evdistill checkpoint; weights of the authors' release are read by "
+            "`evdistill import-checkpoint`"
+        )
+    if content.get("format_version") != FORMAT_VERSION:
+        raise StudentError(
+            f"{path} has checkpoint format {content.get('format_version')!r}, this version reads "
+            f"{FORMAT_VERSION}; use the version of evdistill that wrote it"
+        )
+    for key, kind in _CONTENT_TYPES.items():
+        if not isinstance(content.get(key), kind):
+            raise StudentError(f"{path} is damaged: {key} is {type(content.get(key)).__name__}")
+    try:
+        spec = InputSpec.from_mapping(content["input"], "input")
+        classes = ClassTable.from_dict(content["classes"])
+    except ConfigError as error:
+        raise StudentError(f"{path} is damaged: {error}") from error
+    return Checkpoint(
+        network=content["network"],
+        options=content["options"],
+        state_dict=content["state_dict"],
+        input=spec,
+        classes=classes,
+        provenance=content["provenance"],
+        training=content["training"],
+    )
+
+
+_CONTENT_TYPES: Mapping[str, type] = {
+    "network": str,
+    "options": dict,
+    "state_dict": dict,
+    "input": dict,
+    "classes": list,
+    "provenance": dict,
+    "training": dict,
+}
+
+
+def load_tensors(path: Path) -> object:
+    """Return what ``torch.save`` wrote, on the CPU: tensors, containers, numbers and text only.
+
+    Raises:
+        StudentError: the file is missing, damaged, or holds Python objects (which could run code).
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise StudentError(f"no checkpoint at {path}") from error
+    except pickle.UnpicklingError as error:
+        raise StudentError(
+            f"{path} is no checkpoint of plain tensors: it is damaged, or it holds Python objects, "
+            "which are not loaded because they can run code; save the state_dict alone "
+            "(torch.save(model.state_dict(), path))"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise StudentError(f"cannot read checkpoint {path}: {reason}") from error
