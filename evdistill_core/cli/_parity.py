@@ -1,0 +1,32 @@
+"""What `export` and `import-checkpoint` share: write the student and print the comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from evdistill_core.models.checkpoint import Checkpoint
+
+
+def write_and_report(checkpoint: Checkpoint, out: Path, *, onnx: bool | None) -> None:
+    """Write the student file and print how far its forms are from the trained network."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from evdistill_core.export.student import export_student
+
+    console = Console()
+    with console.status("exporting and comparing ..."):
+        rows = export_student(checkpoint, out, onnx=onnx)
+    table = Table("form", "input", "largest difference", "largest logit", "same class")
+    for row in rows:
+        table.add_row(
+            row.form,
+            f"{row.height}x{row.width}",
+            f"{row.max_abs_difference:.2g}",
+            f"{row.max_abs_logit:.3g}",
+            f"{row.argmax_agreement:.3%}",
+        )
+    console.print(table)
+    console.print(f"wrote {out} ({out.stat().st_size / 1e6:.2f} MB)")

@@ -1,0 +1,104 @@
+"""Whether exported forms of a network compute what the trained one computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.foundation.errors import StudentError
+
+FloatArray = npt.NDArray[np.float32]
+Logits = Callable[[FloatArray], FloatArray]
+# fp32 rounding gives 1e-6 to 1e-5; a wrong layer gives far more.
+TOLERANCE = 1e-3
+_MIN_AGREEMENT = 0.999
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityRow:
+    """One form at one size, against the trained network.
+
+    Attributes:
+        form: "folded" or "onnx".
+        height: rows of the input.
+        width: columns of the input.
+        max_abs_difference: largest difference of two logits.
+        max_abs_logit: largest logit of the trained network, the scale of the difference.
+        argmax_agreement: share of cells with the same class, 0..1.
+    """
+
+    form: str
+    height: int
+    width: int
+    max_abs_difference: float
+    max_abs_logit: float
+    argmax_agreement: float
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether both are the same up to rounding.
+
+        The difference is judged against the largest logit where that is above 1: rounding grows
+        with the numbers. A comparison that is false for NaN, so NaN is never equal.
+        """
+        scale = max(1.0, self.max_abs_logit)
+        return (
+            self.max_abs_difference <= TOLERANCE * scale and self.argmax_agreement >= _MIN_AGREEMENT
+        )
+
+
+def compare(
+    trained: Logits,
+    forms: dict[str, Logits],
+    *,
+    channels: int,
+    sizes: Iterable[tuple[int, int]],
+    seed: int = 0,
+) -> list[ParityRow]:
+    """Run forms of a network on the same inputs.
+
+    Args:
+        trained: (C, H, W) to logits (K, h, w), the truth.
+        forms: name to the same, exported.
+        channels: C.
+        sizes: heights and widths to try.
+        seed: of the inputs, which are sparse as windows of events are.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for height, width in sizes:
+        x = rng.normal(0, 1, (channels, height, width)).astype(np.float32)
+        x[rng.random(x.shape) < 0.7] = 0
+        truth = trained(x)
+        for name, form in forms.items():
+            logits = form(x)
+            rows.append(
+                ParityRow(
+                    form=name,
+                    height=height,
+                    width=width,
+                    max_abs_difference=float(np.abs(logits - truth).max()),
+                    max_abs_logit=float(np.abs(truth).max()),
+                    argmax_agreement=float((logits.argmax(0) == truth.argmax(0)).mean()),
+                )
+            )
+    return rows
+
+
+def require_parity(rows: Iterable[ParityRow]) -> None:
+    """Refuse an export that computes something else.
+
+    Raises:
+        StudentError: a row is not equal.
+    """
+    for row in rows:
+        if not row.is_equal:
+            raise StudentError(
+                f"export refused: the {row.form} network differs from the trained one at "
+                f"{row.height}x{row.width} by {row.max_abs_difference:.3g} (largest logit "
+                f"{row.max_abs_logit:.3g}, allowed {TOLERANCE:g} of it), same class in "
+                f"{row.argmax_agreement:.2%} of cells; retrain or report this"
+            )

@@ -1,0 +1,143 @@
+"""Checkpoint to student file."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from evdistill_core.export.onnx_model import to_onnx
+from evdistill_core.export.parity import FloatArray, Logits, ParityRow, compare, require_parity
+from evdistill_core.inference.onnx_runner import OnnxRunner
+from evdistill_core.inference.student import (
+    SUFFIX,
+    NetworkInfo,
+    StudentFile,
+    StudentInfo,
+    write_student,
+)
+from evdistill_core.models.checkpoint import Checkpoint
+from evdistill_core.models.network import SegmentationNetwork, fold_batch_norm, parameter_count
+from evdistill_core.models.registry import NETWORKS
+
+# Above this a second copy of the weights is worth its space only to those who ask for it.
+ONNX_MAX_PARAMETERS = 20_000_000
+_PARITY_SIZES = ((96, 128), (200, 346), (264, 352))
+
+
+def export_student(
+    checkpoint: Checkpoint, out: Path, *, onnx: bool | None = None
+) -> list[ParityRow]:
+    """Write a student file, after checking that every form in it computes the same.
+
+    ONNX Runtime is checked on a whole student file, opened the way the robot opens it.
+
+    Args:
+        checkpoint: trained network.
+        out: the student file, by convention ``*.evstudent``.
+        onnx: whether to include the ONNX model; None: for networks up to 20 M parameters.
+
+    Returns:
+        How far the folded network and ONNX Runtime are from the trained network, per size.
+
+    Raises:
+        StudentError: the weights do not fit, ONNX export fails, or a form computes something else.
+        ConfigError: the network or its options are unknown.
+    """
+    network = checkpoint.build()
+    folded = fold_batch_norm(network)
+    info = _describe(checkpoint, network)
+    weights = {k: v.numpy() for k, v in network.state_dict().items()}
+    with_onnx = info.network.parameters <= ONNX_MAX_PARAMETERS if onnx is None else onnx
+    model = to_onnx(folded) if with_onnx else None
+    forms = {"folded": _on_torch(folded)}
+    with tempfile.TemporaryDirectory(prefix="evdistill-export-") as folder:
+        if model is not None:
+            trial = Path(folder) / f"trial{SUFFIX}"
+            write_student(trial, info, weights=weights, onnx=model)
+            forms["onnx"] = OnnxRunner(StudentFile.open(trial)).run
+        rows = compare(
+            _on_torch(network),
+            forms,
+            channels=network.in_channels,
+            sizes=_sizes(network.size_multiple),
+        )
+    require_parity(rows)
+    final = replace(info, parity={"rows": [asdict(row) for row in rows]})
+    write_student(out, final, weights=weights, onnx=model, card=model_card(final))
+    return rows
+
+
+def _sizes(multiple: int) -> list[tuple[int, int]]:
+    """Return the sizes to compare at: two sensors and a small odd one, rounded up."""
+    return [(-(-h // multiple) * multiple, -(-w // multiple) * multiple) for h, w in _PARITY_SIZES]
+
+
+def _describe(checkpoint: Checkpoint, network: SegmentationNetwork) -> StudentInfo:
+    return StudentInfo(
+        network=NetworkInfo(
+            name=checkpoint.network,
+            options=dict(checkpoint.options),
+            size_multiple=network.size_multiple,
+            output_stride=network.output_stride,
+            parameters=parameter_count(network),
+        ),
+        input=checkpoint.input,
+        classes=checkpoint.classes,
+        provenance=dict(checkpoint.provenance),
+    )
+
+
+def _on_torch(network: SegmentationNetwork) -> Logits:
+    def run(input_chw: FloatArray) -> FloatArray:
+        with torch.inference_mode():
+            logits: FloatArray = network(torch.from_numpy(input_chw)[None])[0].numpy()
+        return logits
+
+    return run
+
+
+def model_card(info: StudentInfo) -> str:
+    """Return the Markdown text that travels in the student file.
+
+    What only people can say (data, licence, limits) is taken from the provenance as it is; nothing
+    is made up where it is silent.
+    """
+    network = info.network
+    classes = ", ".join(f"{i} {name}" for i, name in enumerate(info.classes.names))
+    lines = [
+        f"# {network.name}: {NETWORKS[network.name].summary}",
+        "",
+        f"- Task: semantic {info.task} of event-camera windows.",
+        f"- Classes: {classes}.",
+        f"- Parameters: {network.parameters:,}; logits at 1/{network.output_stride} of the input.",
+        f"- Input: `{json.dumps(info.input.to_mapping())}`",
+        "",
+        "## Where the weights come from",
+        "",
+    ]
+    if info.provenance:
+        lines += [f"- {key}: {_phrase(value)}" for key, value in info.provenance.items()]
+    else:
+        lines.append("Not stated.")
+    lines += [
+        "",
+        "## Checked at export",
+        "",
+        "| form | input | largest difference of logits | largest logit | same class |",
+        "|---|---|---|---|---|",
+    ]
+    rows = info.parity.get("rows", [])
+    for row in rows if isinstance(rows, list) else []:
+        lines.append(
+            f"| {row['form']} | {row['height']}x{row['width']} | {row['max_abs_difference']:.2g} | "
+            f"{row['max_abs_logit']:.3g} | {row['argmax_agreement']:.3%} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _phrase(value: object) -> str:
+    return value if isinstance(value, str) else f"`{json.dumps(value)}`"

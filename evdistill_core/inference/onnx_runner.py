@@ -1,0 +1,121 @@
+"""Students on ONNX Runtime: the robot's default. Does not import torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as _ort
+
+from evdistill_core.foundation.errors import ConfigError, StudentError
+from evdistill_core.inference.runner import FloatArray, check_run_input
+from evdistill_core.inference.student import StudentFile
+
+_LOAD_ERRORS = (
+    _ort.Fail,
+    _ort.InvalidArgument,
+    _ort.InvalidGraph,
+    _ort.InvalidProtobuf,
+    _ort.NoModel,
+    _ort.NotImplemented,
+    _ort.RuntimeException,
+    _ort.EPFail,
+    RuntimeError,
+)
+# Key "location" of an external tensor in protobuf bytes: a model that wants to read other files.
+_EXTERNAL_DATA = b"\x0a\x08location"
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class OnnxRunner:
+    """Runs the ONNX model of a student in fp32 (see ``runner.Runner``)."""
+
+    def __init__(
+        self, student: StudentFile, *, device: Literal["cpu", "cuda"] = "cpu", threads: int = 0
+    ) -> None:
+        available = onnxruntime.get_available_providers()
+        if _PROVIDERS[device] not in available:
+            raise ConfigError(
+                f"this ONNX Runtime has no {device} support, only {', '.join(available)}; install "
+                "onnxruntime-gpu, use runtime torch, or device cpu"
+            )
+        self._channels = student.info.input.channels
+        self._network = student.info.network
+        self._threads = threads or 1
+        self._device = device
+        self._session = self._load(student)
+        self._input_name = self._session.get_inputs()[0].name
+
+    def _load(self, student: StudentFile) -> onnxruntime.InferenceSession:
+        model = student.onnx()
+        if _EXTERNAL_DATA in model:
+            raise StudentError(
+                f"{student.path}: its ONNX model refers to other files; export it again with "
+                "`evdistill export`"
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Threads that spin between windows would take the cores that decode events.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")
+        try:
+            session = onnxruntime.InferenceSession(
+                model, options, providers=[_PROVIDERS[self._device]]
+            )
+        except _LOAD_ERRORS as error:
+            raise StudentError(
+                f"ONNX Runtime {onnxruntime.__version__} cannot load the model of {student.path}: "
+                f"{error}; update onnxruntime or export the student again"
+            ) from error
+        self._check_signature(session, student)
+        return session
+
+    def _check_signature(self, session: onnxruntime.InferenceSession, student: StudentFile) -> None:
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        shapes = [list(v.shape) for v in (*inputs, *outputs)]
+        fits = (
+            len(inputs) == len(outputs) == 1
+            and len(shapes[0]) == len(shapes[1]) == 4
+            and shapes[0][1] == self._channels
+            and shapes[1][1] == len(student.classes)
+        )
+        if not fits:
+            raise StudentError(
+                f"{student.path}: its ONNX model maps {shapes[:1]} to {shapes[1:]}, but its "
+                f"description says {self._channels} channels to {len(student.classes)} classes; "
+                "export it again with `evdistill export`"
+            )
+
+    @property
+    def description(self) -> str:
+        """Runtime, device and precision in one line."""
+        threads = f", {self._threads} thread{'s' if self._threads > 1 else ''}"
+        return (
+            f"{self._network.name} on ONNX Runtime {onnxruntime.__version__}, {self._device} fp32"
+            f"{threads if self._device == 'cpu' else ''}"
+        )
+
+    @property
+    def size_multiple(self) -> int:
+        """Input height and width are multiples of this."""
+        return self._network.size_multiple
+
+    @property
+    def output_stride(self) -> int:
+        """Input cells per logit and axis."""
+        return self._network.output_stride
+
+    def run(self, input_chw: FloatArray) -> FloatArray:
+        """Return the logits of one window (see ``runner.Runner.run``)."""
+        check_run_input(input_chw, self._channels, self.size_multiple)
+        feed = {self._input_name: np.ascontiguousarray(input_chw)[None]}
+        logits: FloatArray = self._session.run(None, feed)[0][0]
+        return logits
+
+    def warm_up(self, height: int, width: int) -> None:
+        """Run on zeros of this size."""
+        for _ in range(2):
+            self.run(np.zeros((self._channels, height, width), np.float32))

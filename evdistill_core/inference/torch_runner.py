@@ -1,0 +1,130 @@
+"""Students on torch: CUDA in half precision, or the CPU where ONNX Runtime cannot serve."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+
+from evdistill_core.foundation.errors import ConfigError, StudentError
+from evdistill_core.inference.runner import Device, FloatArray, Precision, check_run_input
+from evdistill_core.inference.student import StudentFile
+from evdistill_core.models.checkpoint import load_weights
+from evdistill_core.models.network import SegmentationNetwork, fold_batch_norm
+from evdistill_core.models.registry import build_network
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class TorchRunner:
+    """Runs the weights of a student, batch norms folded (see ``runner.Runner``)."""
+
+    def __init__(
+        self,
+        student: StudentFile,
+        *,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        threads: int = 0,
+    ) -> None:
+        self._device = _choose_device(device)
+        self._precision = _choose_precision(self._device, precision)
+        self._channels = student.info.input.channels
+        self._info = student.info.network
+        if threads and self._device.type == "cpu":
+            torch.set_num_threads(threads)
+        network = fold_batch_norm(load_network(student))
+        self._network = network.to(device=self._device, dtype=_DTYPES[self._precision])
+        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def description(self) -> str:
+        """Runtime, device and precision in one line."""
+        if self._device.type == "cuda":
+            where = f"{torch.cuda.get_device_name(self._device)} {self._precision}"
+        else:
+            threads = torch.get_num_threads()
+            where = f"cpu {self._precision}, {threads} thread{'s' if threads > 1 else ''}"
+        return f"{self._info.name} on torch {torch.__version__}, {where}"
+
+    @property
+    def size_multiple(self) -> int:
+        """Input height and width are multiples of this."""
+        return self._info.size_multiple
+
+    @property
+    def output_stride(self) -> int:
+        """Input cells per logit and axis."""
+        return self._info.output_stride
+
+    def run(self, input_chw: FloatArray) -> FloatArray:
+        """Return the logits of one window (see ``runner.Runner.run``)."""
+        check_run_input(input_chw, self._channels, self.size_multiple)
+        # A copy, because torch warns of read-only arrays, and so that nothing of ours keeps it.
+        x_bchw = torch.from_numpy(np.array(input_chw, order="C", copy=True))[None]
+        x_bchw = x_bchw.to(
+            device=self._device,
+            dtype=_DTYPES[self._precision],
+            memory_format=torch.channels_last,
+        )
+        with torch.inference_mode():
+            logits = self._network(x_bchw)[0]
+        result: FloatArray = logits.float().contiguous().cpu().numpy()
+        return result
+
+    def warm_up(self, height: int, width: int) -> None:
+        """Run on zeros of this size."""
+        for _ in range(3):  # cuDNN tries its algorithms, the allocator fills its pools
+            self.run(np.zeros((self._channels, height, width), np.float32))
+
+
+def load_network(student: StudentFile) -> SegmentationNetwork:
+    """Return the trained network of a student, in evaluation mode, fp32, on the CPU.
+
+    Raises:
+        StudentError: its weights are damaged or do not fit its description.
+    """
+    network = build_network(
+        student.info.network.name,
+        student.info.network.options,
+        in_channels=student.info.input.channels,
+        num_classes=len(student.classes),
+    )
+    if (network.size_multiple, network.output_stride) != (
+        student.info.network.size_multiple,
+        student.info.network.output_stride,
+    ):
+        raise StudentError(
+            f"{student.path} describes another version of {student.info.network.name}; export it "
+            "again with `evdistill export`"
+        )
+    arrays = {k: torch.from_numpy(v) for k, v in student.weights().items()}
+    load_weights(network, arrays, str(student.path))
+    return network.eval()
+
+
+def _choose_device(device: Device) -> torch.device:
+    has_cuda = torch.cuda.is_available()
+    if device == "cuda" and not has_cuda:
+        built = torch.version.cuda
+        reason = (
+            f"torch {torch.__version__} is built for CUDA {built} but finds no usable device "
+            "(driver?)"
+            if built
+            else f"torch {torch.__version__} is built without CUDA"
+        )
+        raise ConfigError(f"device cuda is not available: {reason}; available: cpu")
+    return torch.device("cuda" if device == "cuda" or (device == "auto" and has_cuda) else "cpu")
+
+
+def _choose_precision(
+    device: torch.device, precision: Precision
+) -> Literal["fp32", "fp16", "bf16"]:
+    if precision == "auto":
+        return "fp16" if device.type == "cuda" else "fp32"
+    if device.type == "cpu" and precision == "fp16":
+        raise ConfigError("precision fp16 is not available on the cpu; available: fp32, bf16")
+    if device.type == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported():
+        raise ConfigError("this GPU has no bf16; available: fp32, fp16")
+    return precision
