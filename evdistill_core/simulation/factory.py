@@ -1,0 +1,418 @@
+"""Random scenes from labelled images: what moves, how, in which light."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.foundation.errors import ConfigError, DataError
+from evdistill_core.foundation.labels import IGNORE, ClassTable
+from evdistill_core.simulation import people
+from evdistill_core.simulation.images import LabelledImage, Thing, cut_things
+from evdistill_core.simulation.motion import (
+    STILL,
+    Matrix,
+    Motion,
+    log_uniform,
+    random_camera_motion,
+    random_thing_motion,
+    shift,
+)
+from evdistill_core.simulation.scene import Brightness, Gait, Layer, Light, Scene
+from evdistill_core.simulation.sensor import SensorModel
+
+FloatImage = npt.NDArray[np.float32]
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneRanges:
+    """What random scenes are made of. Ranges are (low, high); probabilities lie in 0 .. 1.
+
+    Attributes:
+        moving_camera: probability that the camera moves.
+        moving_things: probability that things move in front of a moving camera. In front of a
+            fixed one they always may; a few fixed scenes stay empty and show noise alone.
+        vehicles: least and most moving vehicles.
+        people: least and most moving people.
+        distractors: least and most moving patches that are neither.
+        near_person: probability of one large person, filling much of the frame.
+        camera_speed_px_s: at the border of the picture; log-uniform, as all speeds and sizes.
+        vehicle_speed_px_s: speed of vehicles.
+        vehicle_length_px: longer side of a vehicle in the picture.
+        person_speed_px_s: speed of people.
+        person_height_px: height of a walking person.
+        head_px: height of the head of a near person.
+        distractor_px: size of a distractor.
+        drawn_people: part of the walking people that are drawn figures, not cut out of images.
+        zoom: part of the largest possible view of the background that is shown.
+        blur_px: blur of the lens, standard deviation.
+        light_probability: probability of moving spots of light or shadow.
+        brightness_probability: probability that the light changes everywhere.
+        flicker_probability: probability of mains flicker.
+    """
+
+    moving_camera: float = 0.4
+    moving_things: float = 0.5
+    vehicles: tuple[int, int] = (0, 4)
+    people: tuple[int, int] = (0, 3)
+    distractors: tuple[int, int] = (0, 3)
+    near_person: float = 0.25
+    camera_speed_px_s: Range = (8.0, 500.0)
+    vehicle_speed_px_s: Range = (15.0, 500.0)
+    vehicle_length_px: Range = (18.0, 220.0)
+    person_speed_px_s: Range = (5.0, 200.0)
+    person_height_px: Range = (24.0, 260.0)
+    head_px: Range = (50.0, 190.0)
+    distractor_px: Range = (8.0, 140.0)
+    drawn_people: float = 0.5
+    zoom: Range = (0.4, 1.0)
+    blur_px: Range = (0.3, 1.0)
+    light_probability: float = 0.15
+    brightness_probability: float = 0.1
+    flicker_probability: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Refuse backward ranges and impossible probabilities."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, tuple):
+                low = 0 if field.name in ("vehicles", "people", "distractors") else 1e-9
+                if not low <= value[0] <= value[1]:
+                    raise ConfigError(f"{field.name} must be (low, high) above 0, got {value}")
+            elif not 0 <= value <= 1:
+                raise ConfigError(f"{field.name} must lie in 0..1, got {value}")
+        if self.zoom[1] > 1:
+            raise ConfigError(f"zoom must lie in 0..1, got {self.zoom}")
+
+
+class SceneFactory:
+    """Makes random scenes.
+
+    Args:
+        images: backgrounds, and the source of things and distractors; at least one.
+        classes: says which classes are things; the names "vehicle", "human" and "object" get
+            their roles by name (a class "car" or "person" is taken where those are missing).
+        height: rows of the camera.
+        width: columns of the camera.
+        ranges: what scenes are made of.
+
+    Raises:
+        DataError: there is no image.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[LabelledImage],
+        classes: ClassTable,
+        *,
+        height: int,
+        width: int,
+        ranges: SceneRanges | None = None,
+    ) -> None:
+        if not images:
+            raise DataError("a scene needs at least one labelled image")
+        self.height = height
+        self.width = width
+        self.ranges = ranges or SceneRanges()
+        self._images = tuple(images)
+        self._human = _class_id(classes, ("human", "person", "pedestrian"))
+        self._vehicle = _class_id(classes, ("vehicle", "car"))
+        self._object = _class_id(classes, ("object",))
+        self._nature = _class_id(classes, ("nature", "vegetation", "tree"))
+        things = [t for image in images for t in cut_things(image, classes.thing_ids)]
+        self._people = [t for t in things if t.label == self._human]
+        # Every countable class that is not human moves as vehicles do.
+        self._vehicles = [t for t in things if t.label != self._human]
+
+    @property
+    def num_things(self) -> dict[str, int]:
+        """How many cut-outs the images gave."""
+        return {"vehicles": len(self._vehicles), "people": len(self._people)}
+
+    def make(self, sensor: SensorModel, rng: np.random.Generator) -> Scene:
+        """Return a random scene as this sensor would see it; drawn from ``rng`` alone."""
+        r = self.ranges
+        response = sensor.response()
+        camera_moves = rng.random() < r.moving_camera
+        size_px = math.hypot(self.height, self.width) / 2
+        camera = random_camera_motion(rng, r.camera_speed_px_s, size_px) if camera_moves else STILL
+        background, labels, place = self._background(response, rng)
+        layers: list[Layer] = []
+        if not camera_moves or rng.random() < r.moving_things:
+            layers = self._layers(response, rng)
+        return Scene(
+            background,
+            labels,
+            place,
+            height=self.height,
+            width=self.width,
+            camera=camera,
+            layers=layers,
+            lights=self._lights(rng),
+            brightness=self._brightness(rng),
+        )
+
+    def _background(
+        self, response: FloatImage, rng: np.random.Generator
+    ) -> tuple[FloatImage, npt.NDArray[np.uint8], Matrix]:
+        image = self._images[rng.integers(len(self._images))]
+        code, labels = image.code, image.labels
+        if rng.random() < 0.5:
+            code, labels = code[:, ::-1], labels[:, ::-1]
+        rows, columns = code.shape
+        # Source pixels per scene pixel: at most what makes the whole picture fit.
+        per_pixel = min(rows / self.height, columns / self.width) * log_uniform(
+            rng, self.ranges.zoom
+        )
+        if per_pixel > 1.0:
+            size = (max(1, round(columns / per_pixel)), max(1, round(rows / per_pixel)))
+            code = np.asarray(cv2.resize(code, size, interpolation=cv2.INTER_AREA), np.uint16)
+            labels = np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+            per_pixel = 1.0
+        log = _blurred(response[code], log_uniform(rng, self.ranges.blur_px) * per_pixel)
+        free = np.maximum(
+            (
+                code.shape[1] - 1 - per_pixel * (self.width - 1),
+                code.shape[0] - 1 - per_pixel * (self.height - 1),
+            ),
+            0.0,
+        )
+        column, row = rng.random(2) * free
+        place = shift(column, row) @ np.diag((per_pixel, per_pixel, 1.0))
+        return log, np.ascontiguousarray(labels), place
+
+    def _layers(self, response: FloatImage, rng: np.random.Generator) -> list[Layer]:
+        r = self.ranges
+        groups: list[tuple[float, list[Layer]]] = []  # depth by the row of the feet
+        for _ in range(rng.integers(r.distractors[0], r.distractors[1] + 1)):
+            groups.append(self._distractor(response, rng))
+        if self._vehicles:
+            for _ in range(rng.integers(r.vehicles[0], r.vehicles[1] + 1)):
+                groups.append(self._vehicle_group(response, rng))
+        if self._human is not None:
+            for _ in range(rng.integers(r.people[0], r.people[1] + 1)):
+                groups.append(self._person(response, rng))
+        groups.sort(key=lambda group: group[0])
+        layers = [layer for _, group in groups for layer in group]
+        if self._human is not None and rng.random() < r.near_person:
+            layers += self._near_person(rng)
+        return layers
+
+    def _vehicle_group(
+        self, response: FloatImage, rng: np.random.Generator
+    ) -> tuple[float, list[Layer]]:
+        r = self.ranges
+        thing = self._vehicles[rng.integers(len(self._vehicles))]
+        length = log_uniform(rng, r.vehicle_length_px)
+        log, alpha = _cut(thing, length / max(thing.mask.shape), response, rng, r)
+        motion = random_thing_motion(rng, r.vehicle_speed_px_s, level=0.25, size_px=length)
+        origin = self._somewhere(rng)
+        layers = []
+        feet = origin[1] + log.shape[0] / 2
+        if rng.random() < 0.6:
+            layers.append(_shadow(log.shape, motion, origin, rng))
+        layers.append(_simple_layer(log, alpha, thing.label, motion, origin))
+        return feet, layers
+
+    def _person(self, response: FloatImage, rng: np.random.Generator) -> tuple[float, list[Layer]]:
+        r = self.ranges
+        assert self._human is not None
+        height = log_uniform(rng, r.person_height_px)
+        motion = random_thing_motion(rng, r.person_speed_px_s, level=0.4, size_px=height)
+        origin = self._somewhere(rng)
+        if not self._people or rng.random() < r.drawn_people:
+            layers = people.walker(rng, height, motion, origin, self._human)
+            return origin[1] + height / 2, layers
+        thing = self._people[rng.integers(len(self._people))]
+        log, alpha = _cut(thing, height / thing.mask.shape[0], response, rng, r)
+        gait = Gait(
+            sway_px=abs(rng.normal(0.0, 0.015)) * height,
+            stride_px=abs(rng.normal(0.0, 0.04)) * height,
+            hz=rng.uniform(0.6, 2.0),
+            phase=rng.uniform(0.0, 2.0 * math.pi),
+        )
+        layer = _simple_layer(log, alpha, thing.label, motion, origin, gait)
+        return origin[1] + height / 2, [layer]
+
+    def _near_person(self, rng: np.random.Generator) -> list[Layer]:
+        assert self._human is not None
+        head = log_uniform(rng, self.ranges.head_px)
+        motion = random_thing_motion(
+            rng, self.ranges.person_speed_px_s, level=1.0, size_px=head * 2
+        )
+        origin = (rng.uniform(0.1, 0.9) * self.width, rng.uniform(0.25, 0.9) * self.height)
+        return people.bust(rng, head, motion, origin, self._human)
+
+    def _distractor(
+        self, response: FloatImage, rng: np.random.Generator
+    ) -> tuple[float, list[Layer]]:
+        """A moving patch of anything that is no thing: box, leaf, pole, random texture."""
+        r = self.ranges
+        size = log_uniform(rng, r.distractor_px)
+        aspect = (
+            log_uniform(rng, (0.08, 1.0)) if rng.random() < 0.4 else log_uniform(rng, (0.5, 2.0))
+        )
+        height, width = max(3, round(size)), max(3, round(size * aspect))
+        if rng.random() < 0.5:
+            height, width = width, height
+        alpha = _random_outline(height, width, rng)
+        label = IGNORE if self._object is None else self._object
+        if rng.random() < 0.5:
+            log = people.texture(rng, height, width, rng.uniform(0.02, 0.8))
+            log += np.float32(rng.uniform(-3.0, -0.2))
+        else:
+            image = self._images[rng.integers(len(self._images))]
+            log, label = self._patch_of(image, height, width, label, response, rng)
+        motion = random_thing_motion(rng, r.vehicle_speed_px_s, level=1.5, size_px=size)
+        origin = self._somewhere(rng)
+        gait = Gait()
+        if rng.random() < 0.3:
+            sway = abs(rng.normal(0.0, 0.08)) * size
+            gait = Gait(sway_px=sway, top_heavy=True, hz=log_uniform(rng, (0.5, 6.0)),
+                        phase=rng.uniform(0.0, 6.28), waves=rng.uniform(0.1, 2.0))  # fmt: skip
+        layer = _simple_layer(log, alpha, label, motion, origin, gait)
+        return origin[1] + height / 2, [layer]
+
+    def _patch_of(  # noqa: PLR0913, PLR0917
+        self, image: LabelledImage, height: int, width: int, label: int,
+        response: FloatImage, rng: np.random.Generator,
+    ) -> tuple[FloatImage, int]:  # fmt: skip
+        """Return a piece of an image without things in it, and the label it mostly has."""
+        rows, columns = image.code.shape
+        high, wide = min(height, rows), min(width, columns)
+        for _ in range(8):
+            top, left = rng.integers(rows - high + 1), rng.integers(columns - wide + 1)
+            part = (slice(top, top + high), slice(left, left + wide))
+            ids = np.bincount(image.labels[part].ravel(), minlength=256)
+            has_thing = any(ids[i] for i in (self._human, self._vehicle) if i is not None)
+            if not has_thing:
+                common = int(ids.argmax())
+                # A moving leaf is still nature; a moving piece of road or wall is some object.
+                found = common if common in (self._nature, IGNORE) else label
+                code = cv2.resize(image.code[part], (width, height))
+                return _blurred(response[code], log_uniform(rng, self.ranges.blur_px)), found
+        plain = np.full((height, width), rng.uniform(-3.0, -0.2), np.float32)
+        return plain, label
+
+    def _lights(self, rng: np.random.Generator) -> list[Light]:
+        if rng.random() >= self.ranges.light_probability:
+            return []
+        lights = []
+        for _ in range(rng.integers(1, 4)):
+            size = log_uniform(rng, (8.0, 150.0))
+            motion = random_thing_motion(rng, (10.0, 400.0), level=1.5, size_px=size)
+            radius = (size * rng.uniform(0.3, 1.0), size * rng.uniform(0.3, 1.0))
+            lights.append(Light(motion, self._somewhere(rng), radius, rng.normal(0.0, 0.7)))
+        return lights
+
+    def _brightness(self, rng: np.random.Generator) -> Brightness:
+        r = self.ranges
+        drift = rng.normal(0.0, 3.0) if rng.random() < r.brightness_probability else 0.0
+        flicker = log_uniform(rng, (0.02, 0.3)) if rng.random() < r.flicker_probability else 0.0
+        hz = float(rng.choice((50.0, 60.0, 100.0, 120.0)))
+        return Brightness(drift, flicker, hz, rng.uniform(0.0, 2.0 * math.pi))
+
+    def _somewhere(self, rng: np.random.Generator) -> tuple[float, float]:
+        column, row = rng.uniform(-0.05, 1.05, 2)
+        return float(column * self.width), float(row * self.height)
+
+
+def _class_id(classes: ClassTable, names: Sequence[str]) -> int | None:
+    for name in names:
+        if name in classes.names:
+            return classes.names.index(name)
+    return None
+
+
+def _simple_layer(  # noqa: PLR0913, PLR0917
+    log: FloatImage,
+    alpha: FloatImage,
+    label: int | None,
+    motion: Motion,
+    origin: tuple[float, float],
+    gait: Gait | None = None,
+) -> Layer:
+    pivot = ((log.shape[1] - 1) / 2, (log.shape[0] - 1) / 2)
+    return Layer(log, alpha, label, motion, origin, pivot=pivot, gait=gait or Gait())
+
+
+def _shadow(
+    shape: tuple[int, ...], motion: Motion, origin: tuple[float, float], rng: np.random.Generator
+) -> Layer:
+    """Return the soft dark patch below a vehicle; it keeps the labels of the ground."""
+    height, width = max(3, round(shape[0] * 0.3)), max(3, round(shape[1] * 1.05))
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    d = np.hypot(
+        (columns - (width - 1) / 2) / (width / 2), (rows - (height - 1) / 2) / (height / 2)
+    )
+    alpha = np.asarray(np.clip(2.0 - 2.0 * d, 0.0, rng.uniform(0.3, 0.9)), np.float32)
+    log = np.full((height, width), rng.uniform(-4.0, -2.5), np.float32)
+    pivot = ((width - 1) / 2, (height - 1) / 2 - shape[0] * 0.45)
+    return Layer(log, alpha, None, motion, origin, pivot=pivot)
+
+
+def _cut(
+    thing: Thing,
+    scale: float,
+    response: FloatImage,
+    rng: np.random.Generator,
+    ranges: SceneRanges,
+) -> tuple[FloatImage, FloatImage]:
+    """Return log intensity and transparency of a thing at another size, perhaps mirrored."""
+    rows, columns = thing.mask.shape
+    size = (max(3, round(columns * scale)), max(3, round(rows * scale)))
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    code = cv2.resize(thing.code, size, interpolation=way)
+    mask = cv2.resize(thing.mask.astype(np.float32), size, interpolation=way)
+    log = response[code]
+    if scale > 1:
+        # Enlarged steps of the mask become a smooth outline about a pixel wide.
+        mask = cv2.GaussianBlur(mask, (0, 0), 0.8 * scale)
+        mask = np.clip((mask - 0.5) * 2.0 * scale + 0.5, 0.0, 1.0)
+        # Enlarged pictures have no fine structure of their own.
+        amount = min(0.3, 0.06 * scale) * rng.random()
+        log = log + people.texture(rng, size[1], size[0], amount)
+    log = _blurred(log, log_uniform(rng, ranges.blur_px)) + np.float32(rng.normal(0.0, 0.5))
+    border = (2, 2, 2, 2)
+    log = cv2.copyMakeBorder(log, *border, cv2.BORDER_REPLICATE)
+    mask = cv2.copyMakeBorder(mask, *border, cv2.BORDER_CONSTANT, value=0.0)
+    mask = cv2.GaussianBlur(mask, (0, 0), 0.5)
+    if rng.random() < 0.5:
+        log, mask = log[:, ::-1], mask[:, ::-1]
+    return np.ascontiguousarray(log, np.float32), np.ascontiguousarray(mask, np.float32)
+
+
+def _random_outline(height: int, width: int, rng: np.random.Generator) -> FloatImage:
+    """Return the cover of a rectangle, an ellipse or a ragged polygon."""
+    alpha = np.zeros((height, width), np.uint8)
+    kind = rng.random()
+    if kind < 0.35:
+        alpha[1:-1, 1:-1] = 255
+    else:
+        count = int(rng.integers(3, 9)) if kind < 0.65 else 24
+        angles = np.sort(rng.uniform(0.0, 2.0 * math.pi, count)) if kind < 0.65 else (
+            np.linspace(0.0, 2.0 * math.pi, count, endpoint=False)
+        )  # fmt: skip
+        reach = rng.uniform(0.5, 1.0, count) if kind < 0.65 or kind > 0.85 else np.ones(count)
+        points = np.stack(
+            [
+                (0.5 + 0.48 * reach * np.cos(angles)) * (width - 1),
+                (0.5 + 0.48 * reach * np.sin(angles)) * (height - 1),
+            ],
+            axis=1,
+        )
+        fixed_point = np.rint(points * 16).astype(np.int32)
+        cv2.fillPoly(alpha, [fixed_point], 255, lineType=cv2.LINE_AA, shift=4)
+    soft = cv2.GaussianBlur(alpha.astype(np.float32) / 255.0, (0, 0), 0.5)
+    return np.asarray(soft, np.float32)
+
+
+def _blurred(log: FloatImage, sigma_px: float) -> FloatImage:
+    return np.asarray(cv2.GaussianBlur(log, (0, 0), sigma_px), np.float32)

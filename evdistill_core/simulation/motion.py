@@ -1,0 +1,170 @@
+"""Motion through time: smooth trajectories of the camera and of things."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Matrix = npt.NDArray[np.float64]
+Vector = npt.NDArray[np.float64]
+
+PARAMETERS = 6  # column px, row px, angle rad, log scale, and the two perspective terms 1/px
+
+
+def _zeros() -> Vector:
+    return np.zeros(PARAMETERS)
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """Offsets (column, row, angle, log scale, perspective x, perspective y) as functions of time.
+
+    offset(t) = velocity t + acceleration t^2 / 2 + shake sin(2 pi shake_hz t + shake_phase), with
+    t in seconds from the middle of the window.
+
+    Attributes:
+        velocity: (6,) per second.
+        acceleration: (6,) per second squared.
+        shake: (6,) amplitude.
+        shake_hz: frequency of the shake.
+        shake_phase: (6,) radians.
+    """
+
+    velocity: Vector = field(default_factory=_zeros)
+    acceleration: Vector = field(default_factory=_zeros)
+    shake: Vector = field(default_factory=_zeros)
+    shake_hz: float = 1.0
+    shake_phase: Vector = field(default_factory=_zeros)
+
+    def offset(self, t_s: float) -> Vector:
+        """Return (6,) offsets at ``t_s`` seconds from the middle of the window."""
+        wave = np.sin(2.0 * math.pi * self.shake_hz * t_s + self.shake_phase)
+        result: Vector = (
+            self.velocity * t_s + self.acceleration * (0.5 * t_s * t_s) + self.shake * wave
+        )
+        return result
+
+    def similarity(self, t_s: float, origin: tuple[float, float]) -> Matrix:
+        """Return the 3x3 matrix that carries a thing at the coordinate origin into the scene.
+
+        Args:
+            t_s: seconds from the middle of the window.
+            origin: (column, row) in the scene where the thing is at offset 0.
+        """
+        column, row, angle, log_scale = self.offset(t_s)[:4]
+        matrix: Matrix = shift(origin[0] + column, origin[1] + row) @ turn(
+            angle, math.exp(log_scale)
+        )
+        return matrix
+
+    def homography(self, t_s: float, centre: tuple[float, float]) -> Matrix:
+        """Return the 3x3 matrix from pixels of the moved camera to pixels of the scene.
+
+        Args:
+            t_s: seconds from the middle of the window.
+            centre: (column, row) around which the camera turns and zooms.
+        """
+        column, row, angle, log_scale, tilt_x, tilt_y = self.offset(t_s)
+        tilt = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [tilt_x, tilt_y, 1.0]])
+        back = shift(centre[0] + column, centre[1] + row)
+        matrix: Matrix = (
+            back @ tilt @ turn(angle, math.exp(log_scale)) @ shift(-centre[0], -centre[1])
+        )
+        return matrix
+
+
+STILL = Motion()
+
+
+def shift(column: float, row: float) -> Matrix:
+    """Return the matrix of a translation."""
+    return np.array([[1.0, 0.0, column], [0.0, 1.0, row], [0.0, 0.0, 1.0]])
+
+
+def turn(angle: float, scale: float = 1.0) -> Matrix:
+    """Return the matrix of a rotation (radians, clockwise in the picture) and scaling."""
+    c, s = math.cos(angle) * scale, math.sin(angle) * scale
+    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+
+
+def apply(matrix: Matrix, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return (N, 2) points (column, row) mapped by a 3x3 matrix."""
+    mapped = points @ matrix[:, :2].T + matrix[:, 2]
+    result: npt.NDArray[np.float64] = mapped[:, :2] / np.maximum(mapped[:, 2:], 1e-6)
+    return result
+
+
+def corners(height: int, width: int) -> npt.NDArray[np.float64]:
+    """Return the four corner pixels of an image as (4, 2) points."""
+    right, bottom = width - 1.0, height - 1.0
+    return np.array([[0.0, 0.0], [right, 0.0], [right, bottom], [0.0, bottom]])
+
+
+def log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
+    """Draw from ``limits`` evenly on a logarithmic scale."""
+    low, high = limits
+    return float(math.exp(rng.uniform(math.log(low), math.log(high))))
+
+
+def random_camera_motion(
+    rng: np.random.Generator, speed_px_s: tuple[float, float], size_px: float
+) -> Motion:
+    """Draw a camera motion.
+
+    Translation, rotation, zoom and perspective each come with their own share, so that some
+    motions are pure and most are mixed; one in three also shakes.
+
+    Args:
+        rng: generator.
+        speed_px_s: range of the speed at the border of the picture, log-uniform.
+        size_px: half the diagonal of the picture.
+    """
+    speed = log_uniform(rng, speed_px_s)
+    share = rng.dirichlet(np.full(4, 0.6)) * speed
+    direction = rng.uniform(0.0, 2.0 * math.pi)
+    sign = rng.choice((-1.0, 1.0), PARAMETERS)
+    tilt = share[3] / size_px**2 * rng.dirichlet((1.0, 1.0))
+    velocity = sign * np.array(
+        [
+            abs(math.cos(direction)) * share[0],
+            abs(math.sin(direction)) * share[0],
+            share[1] / size_px,
+            share[2] / size_px,
+            *tilt,
+        ]
+    )
+    acceleration = velocity * rng.normal(0.0, 8.0, PARAMETERS)
+    shake = np.zeros(PARAMETERS)
+    if rng.random() < 1 / 3:
+        amplitude_px = log_uniform(rng, (0.2, 4.0))
+        shake[:3] = amplitude_px * rng.random(3) * (1.0, 1.0, 1.0 / size_px)
+    return Motion(
+        velocity,
+        acceleration,
+        shake,
+        shake_hz=log_uniform(rng, (2.0, 25.0)),
+        shake_phase=rng.uniform(0.0, 2.0 * math.pi, PARAMETERS),
+    )
+
+
+def random_thing_motion(
+    rng: np.random.Generator, speed_px_s: tuple[float, float], *, level: float, size_px: float
+) -> Motion:
+    """Draw the motion of a thing.
+
+    Args:
+        rng: generator.
+        speed_px_s: range of its speed, log-uniform.
+        level: standard deviation of its direction from the horizontal, radians.
+        size_px: its size; growth (coming nearer) and turning are relative to it.
+    """
+    speed = log_uniform(rng, speed_px_s)
+    direction = rng.normal(0.0, level) + (math.pi if rng.random() < 0.5 else 0.0)
+    velocity = np.zeros(PARAMETERS)
+    velocity[0], velocity[1] = speed * math.cos(direction), speed * math.sin(direction)
+    velocity[2] = rng.normal(0.0, 0.1) * speed / size_px
+    velocity[3] = rng.normal(0.0, 0.3) * speed / size_px
+    return Motion(velocity, velocity * rng.normal(0.0, 3.0))

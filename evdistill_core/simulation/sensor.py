@@ -1,0 +1,183 @@
+"""Model of an event sensor: what its pixels are like, and how they differ from one another.
+
+Source: log intensity with contrast thresholds and interpolated crossing times: Rebecq et al.,
+ESIM, CoRL 2018. Threshold mismatch, leak, background activity, linear-logarithmic response: Hu et
+al., v2e, CVPRW 2021. Differs: during its refractory time a pixel is held in reset, so that its
+reference is the intensity at the end of that time, as in the circuit (Lichtsteiner et al., 2008);
+both simulators only drop the events. The response below the knee joins with equal slope.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.foundation.errors import ConfigError
+
+LEVELS = 65_536  # 16 bit intensity codes of the source images
+
+
+@dataclass(frozen=True, kw_only=True)
+class SensorModel:
+    """One sensor.
+
+    Attributes:
+        threshold_on: rise of log intensity (natural logarithm) that gives a brighter event.
+        threshold_off: fall that gives a darker event.
+        mismatch: standard deviation of the thresholds over pixels, as a part of the threshold.
+        refractory_us: how long a pixel is held in reset after an event; microseconds.
+        noise_hz: background activity, events per pixel and second.
+        noise_on_fraction: part of the background activity that is brighter, 0 .. 1.
+        hot_fraction: part of the pixels that fire all the time, 0 .. 1.
+        hot_hz: mean rate of a hot pixel.
+        leak_hz: brighter events per second of a pixel whose intensity stays the same.
+        cutoff_hz: corner of the pixel's first-order low pass; None: infinitely fast.
+        knee: intensity, as a part of full scale, below which the response is linear.
+        gamma: exponent that turns picture values into light.
+        exposure: factor on the light; above 1 saturates the brightest parts.
+        time_step_us: timestamps are rounded down to multiples of this.
+    """
+
+    threshold_on: float = 0.25
+    threshold_off: float = 0.25
+    mismatch: float = 0.1
+    refractory_us: float = 500.0
+    noise_hz: float = 0.1
+    noise_on_fraction: float = 0.5
+    hot_fraction: float = 0.0
+    hot_hz: float = 20.0
+    leak_hz: float = 0.0
+    cutoff_hz: float | None = None
+    knee: float = 0.02
+    gamma: float = 2.2
+    exposure: float = 1.0
+    time_step_us: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse values that no sensor has."""
+        for name in ("threshold_on", "threshold_off", "knee", "gamma", "exposure", "time_step_us"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"{name} must be above 0, got {value}")
+        for name in ("mismatch", "refractory_us", "noise_hz", "hot_hz", "leak_hz"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ConfigError(f"{name} must be at least 0, got {value}")
+        for name in ("noise_on_fraction", "hot_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must lie in 0..1, got {getattr(self, name)}")
+        if self.cutoff_hz is not None and not self.cutoff_hz > 0:
+            raise ConfigError(f"cutoff_hz must be above 0 or empty, got {self.cutoff_hz}")
+
+    def response(self) -> npt.NDArray[np.float32]:
+        """Return log intensity by 16 bit intensity code.
+
+        Returns:
+            (65536,) float32, rising: ln(I) above the knee, a line of the same slope below it.
+        """
+        light = np.linspace(0.0, 1.0, LEVELS, dtype=np.float32) ** np.float32(self.gamma)
+        light = np.minimum(light * np.float32(self.exposure), np.float32(1.0))
+        knee = np.float32(self.knee)
+        below = np.float32(math.log(self.knee)) + light / knee - np.float32(1.0)
+        return np.asarray(
+            np.where(light < knee, below, np.log(np.maximum(light, knee))), np.float32
+        )
+
+    def picture(self, log_image: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+        """Return the 8 bit grey picture of a log intensity image (the response backwards)."""
+        below = (log_image - math.log(self.knee) + 1.0) * self.knee
+        light = np.where(log_image < math.log(self.knee), below, np.exp(log_image))
+        level = np.clip(light / self.exposure, 0.0, 1.0) ** (1.0 / self.gamma)
+        picture: npt.NDArray[np.uint8] = np.rint(level * 255.0).astype(np.uint8)
+        return picture
+
+    @staticmethod
+    def random(rng: np.random.Generator, ranges: SensorRanges | None = None) -> SensorModel:
+        """Draw a sensor; the same generator state gives the same sensor."""
+        r = ranges or SensorRanges()
+        threshold = _log_uniform(rng, r.threshold)
+        ratio = _log_uniform(rng, r.on_off_ratio)
+        has_cutoff = rng.random() < r.cutoff_probability
+        cutoff = _log_uniform(rng, r.cutoff_hz)
+        return SensorModel(
+            threshold_on=threshold * math.sqrt(ratio),
+            threshold_off=threshold / math.sqrt(ratio),
+            mismatch=rng.uniform(*r.mismatch),
+            refractory_us=_log_uniform(rng, r.refractory_us),
+            noise_hz=_log_uniform(rng, r.noise_hz),
+            noise_on_fraction=rng.uniform(*r.noise_on_fraction),
+            hot_fraction=rng.uniform(*r.hot_fraction),
+            hot_hz=_log_uniform(rng, r.hot_hz),
+            leak_hz=rng.uniform(*r.leak_hz),
+            cutoff_hz=cutoff if has_cutoff else None,
+            knee=_log_uniform(rng, r.knee),
+            gamma=rng.uniform(*r.gamma),
+            exposure=_log_uniform(rng, r.exposure),
+            time_step_us=1,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SensorRanges:
+    """(low, high) of every value of a random sensor; rates and thresholds are log-uniform.
+
+    Attributes:
+        threshold: geometric mean of the two thresholds.
+        on_off_ratio: threshold_on / threshold_off.
+        mismatch: see ``SensorModel``, as all below.
+        refractory_us: above 0.
+        noise_hz: above 0.
+        noise_on_fraction: 0 .. 1.
+        hot_fraction: 0 .. 1.
+        hot_hz: above 0.
+        leak_hz: at least 0.
+        cutoff_probability: part of the sensors that have a low pass at all.
+        cutoff_hz: above 0.
+        knee: above 0.
+        gamma: above 0.
+        exposure: above 0.
+    """
+
+    threshold: tuple[float, float] = (0.15, 0.6)
+    on_off_ratio: tuple[float, float] = (0.75, 1.33)
+    mismatch: tuple[float, float] = (0.05, 0.2)
+    refractory_us: tuple[float, float] = (50.0, 3000.0)
+    noise_hz: tuple[float, float] = (0.01, 1.0)
+    noise_on_fraction: tuple[float, float] = (0.2, 0.8)
+    hot_fraction: tuple[float, float] = (0.0, 0.0005)
+    hot_hz: tuple[float, float] = (5.0, 100.0)
+    leak_hz: tuple[float, float] = (0.0, 0.2)
+    cutoff_probability: float = 0.5
+    cutoff_hz: tuple[float, float] = (30.0, 1000.0)
+    knee: tuple[float, float] = (0.005, 0.08)
+    gamma: tuple[float, float] = (1.4, 2.4)
+    exposure: tuple[float, float] = (0.5, 1.3)
+
+    def __post_init__(self) -> None:
+        """Refuse backward ranges, and values that ``SensorModel`` would refuse later."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, tuple) and not value[0] <= value[1]:
+                raise ConfigError(f"{field.name} must be (low, high) with low <= high, got {value}")
+        for name in (
+            "threshold", "on_off_ratio", "refractory_us", "noise_hz", "hot_hz", "cutoff_hz",
+            "knee", "gamma", "exposure",
+        ):  # fmt: skip
+            if not getattr(self, name)[0] > 0:
+                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("mismatch", "noise_on_fraction", "hot_fraction", "leak_hz"):
+            if not getattr(self, name)[0] >= 0:
+                raise ConfigError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if self.noise_on_fraction[1] > 1 or self.hot_fraction[1] > 1:
+            raise ConfigError("noise_on_fraction and hot_fraction must lie in 0..1")
+        if not 0 <= self.cutoff_probability <= 1:
+            raise ConfigError(f"cutoff_probability must lie in 0..1, got {self.cutoff_probability}")
+
+
+def _log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
+    low, high = limits
+    return float(math.exp(rng.uniform(math.log(low), math.log(high))))

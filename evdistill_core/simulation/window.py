@@ -1,0 +1,72 @@
+"""One simulated window: events, and labels and picture at its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.events.array import Events
+from evdistill_core.simulation.pixels import PixelArray
+from evdistill_core.simulation.scene import Scene
+from evdistill_core.simulation.sensor import SensorModel
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedWindow:
+    """What a sensor saw in one window.
+
+    Attributes:
+        events: sorted by time, within [t_start_us, t_end_us).
+        labels: (H, W) uint8 at the END of the window, 255 ignore. They name everything in view,
+            also what stands still and made no event.
+        image: (H, W) uint8 grey picture at the end of the window.
+        t_start_us: start of the window.
+        t_end_us: end of the window.
+    """
+
+    events: Events
+    labels: npt.NDArray[np.uint8]
+    image: npt.NDArray[np.uint8]
+    t_start_us: int
+    t_end_us: int
+
+
+def simulate_window(
+    scene: Scene,
+    sensor: SensorModel,
+    window_us: int,
+    rng: np.random.Generator,
+    *,
+    t_start_us: int = 0,
+) -> SimulatedWindow:
+    """Let a sensor look at a scene for one window.
+
+    Args:
+        scene: in the middle of its time at the middle of the window.
+        sensor: the pixels.
+        window_us: length, at least 100.
+        rng: the same generator state gives the same bytes.
+        t_start_us: time of the first moment.
+
+    Raises:
+        ValueError: ``window_us`` is below 100.
+    """
+    if window_us < 100:
+        raise ValueError(f"window_us must be at least 100, got {window_us}")
+    pixels = PixelArray(sensor, height=scene.height, width=scene.width, rng=rng)
+    times_us = np.linspace(0, window_us, scene.steps(window_us) + 1).round().astype(int)
+    half_us = window_us / 2
+    image = scene.draw((times_us[0] - half_us) * 1e-6)
+    pixels.start(image, t_start_us)
+    for t_us in times_us[1:]:
+        image = scene.draw((t_us - half_us) * 1e-6)
+        pixels.advance(image, t_start_us + int(t_us))
+    return SimulatedWindow(
+        events=pixels.take_events(),
+        labels=scene.labels(half_us * 1e-6),
+        image=sensor.picture(image),
+        t_start_us=t_start_us,
+        t_end_us=t_start_us + window_us,
+    )

@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+
+from evdistill_core.foundation.labels import SIX_CLASSES
+from evdistill_core.simulation.factory import SceneFactory, SceneRanges
+from evdistill_core.simulation.images import LabelledImage, cut_things
+from evdistill_core.simulation.motion import STILL, Motion, shift
+from evdistill_core.simulation.scene import Layer, Scene
+from evdistill_core.simulation.sensor import SensorModel
+from evdistill_core.simulation.window import simulate_window
+
+HEIGHT, WIDTH = 60, 80
+CLEAN = SensorModel(noise_hz=0, mismatch=0.05)
+
+
+def still_background(level=-2.0):
+    log = np.full((HEIGHT, WIDTH), level, np.float32)
+    return log, np.zeros((HEIGHT, WIDTH), np.uint8), np.eye(3)
+
+
+def square_scene(velocity=(200.0, 0.0), size=15):
+    motion = Motion(velocity=np.array([*velocity, 0, 0, 0, 0], float))
+    log = np.full((size + 4, size + 4), -0.5, np.float32)
+    alpha = np.zeros_like(log)
+    alpha[2:-2, 2:-2] = 1
+    middle = (size + 3) / 2
+    layer = Layer(log, alpha, 5, motion, (40.0, 30.0), pivot=(middle, middle))
+    return Scene(*still_background(), height=HEIGHT, width=WIDTH, layers=[layer])
+
+
+def test_events_of_a_moving_square_lie_on_its_border():
+    window = simulate_window(square_scene(), CLEAN, 50_000, np.random.default_rng(0))
+    events, size = window.events, 15
+    assert len(events) > 300
+    # 10 px in 50 ms, centre at column 40 in the middle of the window
+    centre = 40.0 + 200.0 * (events.t_us - 25_000) * 1e-6
+    distance = np.abs(events.x - centre) - size / 2
+    assert (np.abs(distance) <= 1.1).all()
+    assert (np.abs(events.y.astype(float) - 30) <= size / 2 + 1).all()
+    ahead = events.x > centre
+    assert (events.p[ahead] == 1).all()  # a bright square brightens what it comes to
+    assert (events.p[~ahead] == 0).all()
+
+
+def test_labels_and_picture_show_the_end_of_the_window():
+    window = simulate_window(square_scene(), CLEAN, 50_000, np.random.default_rng(0))
+    rows, columns = np.nonzero(window.labels == 5)
+    assert columns.mean() == pytest.approx(45.0, abs=0.5)
+    assert rows.mean() == pytest.approx(30.0, abs=0.5)
+    assert abs(len(rows) - 15 * 15) <= 2 * 15
+    bright = window.image > window.image[0, 0] + 5
+    assert (bright == (window.labels == 5)).mean() > 0.985  # up to half-covered border pixels
+
+
+def test_a_moving_camera_moves_labels_and_picture_together():
+    rng = np.random.default_rng(0)
+    labels = np.zeros((120, 160), np.uint8)
+    labels[40:80, 60:110] = 3
+    log = np.where(labels == 3, np.float32(-0.5), np.float32(-3)).astype(np.float32)
+    camera = Motion(velocity=np.array([150.0, -80.0, 0.8, 0.5, 1e-4, 0.0]), shake=np.full(6, 0.001))
+    place = shift(30, 30)
+    scene = Scene(log, labels, place, height=HEIGHT, width=WIDTH, camera=camera)
+    window = simulate_window(scene, CLEAN, 50_000, rng)
+    inside = window.labels == 3
+    assert 200 < inside.sum() < 4000
+    assert ((window.image > 100) == inside).mean() > 0.97
+    assert len(window.events) > 500
+    # the place of the labels is the end of the motion, not its start
+    start = scene.labels(-0.025) == 3
+    assert (start != inside).sum() > 100
+
+
+def test_fixed_camera_and_nothing_moving_is_noise_alone():
+    scene = Scene(*still_background(), height=HEIGHT, width=WIDTH)
+    assert len(simulate_window(scene, CLEAN, 50_000, np.random.default_rng(0)).events) == 0
+    noisy = SensorModel(noise_hz=10.0)
+    count = len(simulate_window(scene, noisy, 50_000, np.random.default_rng(0)).events)
+    assert count == pytest.approx(10.0 * 0.05 * HEIGHT * WIDTH, rel=0.15)
+
+
+def test_a_layer_in_front_hides_the_one_behind():
+    front = square_scene().layers[0]
+    behind = Layer(front.log, front.alpha, 4, STILL, (47.0, 30.0), pivot=front.pivot)
+    scene = Scene(*still_background(), height=HEIGHT, width=WIDTH, layers=[behind, front])
+    labels = scene.labels(0.0)
+    assert labels[30, 45] == 5
+    assert labels[30, 53] == 4
+
+
+def test_outside_of_the_background_is_ignored():
+    log, labels, _ = still_background()
+    scene = Scene(log, labels, shift(-10, 0), height=HEIGHT, width=WIDTH)
+    assert (scene.labels(0.0)[:, :10] == 255).all()
+    assert (scene.labels(0.0)[:, 10:] == 0).all()
+
+
+def test_faster_scenes_are_drawn_more_often():
+    slow, fast = square_scene((20, 0)), square_scene((900, 0))
+    assert slow.steps(50_000) < fast.steps(50_000)
+    assert fast.steps(50_000) >= 40
+
+
+def example_image(seed=0, height=120, width=160):
+    rng = np.random.default_rng(seed)
+    picture = rng.integers(0, 256, (height // 8, width // 8, 3)).astype(np.uint8)
+    picture = picture.repeat(8, 0).repeat(8, 1)
+    labels = np.zeros((height, width), np.uint8)
+    labels[:30] = 1
+    labels[50:80, 40:90] = 5
+    labels[50:100, 110:125] = 4
+    return LabelledImage.from_arrays(picture, labels)
+
+
+def test_things_are_cut_by_component():
+    things = list(cut_things(example_image(), (4, 5)))
+    assert {(t.label, t.mask.shape, bool(t.mask.all())) for t in things} == {
+        (5, (30, 50), True),
+        (4, (50, 15), True),
+    }
+    assert list(cut_things(example_image(), (4, 5), min_pixels=10_000)) == []
+
+
+@pytest.mark.parametrize("moving_camera", [0.0, 1.0])
+def test_random_scenes_are_reproducible_and_labelled(moving_camera):
+    ranges = SceneRanges(moving_camera=moving_camera, moving_things=1.0)
+    factory = SceneFactory([example_image()], SIX_CLASSES, height=50, width=70, ranges=ranges)
+    assert factory.num_things == {"vehicles": 1, "people": 1}
+    seen = set()
+    for seed in range(12):
+        windows = []
+        for _ in range(2):
+            rng = np.random.default_rng(seed)
+            sensor = SensorModel.random(rng)
+            windows.append(simulate_window(factory.make(sensor, rng), sensor, 50_000, rng))
+        first, second = windows
+        assert first.events.equals(second.events)
+        np.testing.assert_array_equal(first.labels, second.labels)
+        np.testing.assert_array_equal(first.image, second.image)
+        assert first.events.t_us.min() >= 0
+        assert first.events.t_us.max() < 50_000
+        seen |= set(np.unique(first.labels))
+    assert {0, 1, 4, 5} <= seen <= {0, 1, 2, 3, 4, 5, 255}
+
+
+def test_too_short_a_window_is_refused():
+    with pytest.raises(ValueError, match="at least 100"):
+        simulate_window(square_scene(), CLEAN, 50, np.random.default_rng(0))
