@@ -1,0 +1,154 @@
+"""What all decoders share: results, counters, and the check of frame size."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.events.array import Events, Triggers
+from evdistill_core.messages.cdr import Buffer
+
+# Places in the tally that kernels write to.
+UNKNOWN, BACKWARD, OUTSIDE, UNSYNCED = range(4)
+# Larger than any event sensor; a damaged size must not make the consumers allocate gigabytes.
+MAX_SIDE = 4096
+# Keeps every sum of times inside 64 bits.
+MAX_TIME_BASE_NS = 1 << 62
+# Inside kernels numba knows the dtypes; the names of the arguments say what they hold.
+KernelArray = npt.NDArray[Any]
+NO_TIME_YET = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What one payload held.
+
+    Attributes:
+        events: in the order of the payload, all inside the frame.
+        triggers: edges on the external input.
+        t_end_us: sensor time when the payload ended; known for some encodings even without an
+            event in it.
+    """
+
+    events: Events
+    triggers: Triggers
+    t_end_us: int | None = None
+
+
+@dataclass(frozen=True)
+class DecoderCounters:
+    """Everything that a decoder met since it was made.
+
+    Attributes:
+        events: given out.
+        triggers: given out.
+        unknown_words: words (or bytes that make no whole word) without a meaning, skipped.
+        backward_time: events earlier than the event before them; they are given out.
+        out_of_frame: events outside width and height, dropped.
+        discarded_before_sync: events dropped because time or place were not known yet.
+    """
+
+    events: int = 0
+    triggers: int = 0
+    unknown_words: int = 0
+    backward_time: int = 0
+    out_of_frame: int = 0
+    discarded_before_sync: int = 0
+
+
+class Decoder(ABC):
+    """Decodes the payloads of one stream, in their order; state crosses payloads.
+
+    Args:
+        width: columns of the sensor, 1..4096.
+        height: rows of the sensor, 1..4096.
+    """
+
+    encoding: str
+
+    def __init__(self, *, width: int, height: int) -> None:
+        for name, side in (("width", width), ("height", height)):
+            if not 1 <= side <= MAX_SIDE:
+                raise ValueError(f"{name} must be 1..{MAX_SIDE}, got {side}")
+        self.width = width
+        self.height = height
+        self._tally = np.zeros(4, np.int64)
+        self._events = 0
+        self._triggers = 0
+
+    @property
+    def counters(self) -> DecoderCounters:
+        """Counts since the decoder was made; ``reset`` and ``invalidate`` keep them."""
+        unknown, backward, outside, unsynced = (int(n) for n in self._tally)
+        return DecoderCounters(self._events, self._triggers, unknown, backward, outside, unsynced)
+
+    def decode(self, payload: Buffer, time_base_ns: int) -> Decoded:
+        """Decode one payload. Never raises on bytes from a sensor: damage is counted.
+
+        Args:
+            payload: the encoded bytes; not modified.
+            time_base_ns: what the message says in ``time_base``; some encodings ignore it. Beyond
+                2**62 (the year 2116) the payload is dropped as one unknown word.
+        """
+        if not 0 <= time_base_ns < MAX_TIME_BASE_NS:
+            self._tally[UNKNOWN] += 1
+            payload, time_base_ns = b"", 0
+        decoded = self._decode(payload, time_base_ns)
+        self._events += len(decoded.events)
+        self._triggers += len(decoded.triggers)
+        return decoded
+
+    @abstractmethod
+    def _decode(self, payload: Buffer, time_base_ns: int) -> Decoded: ...
+
+    def reset(self) -> None:  # noqa: B027 - most encodings keep no state
+        """Forget the stream: the next payload is the first of a new one."""
+
+    def invalidate(self, elapsed_us: int | None = None) -> None:  # noqa: B027 - as above
+        """Payloads were lost: trust neither place nor time until they are seen again.
+
+        Args:
+            elapsed_us: how long the gap was by another clock, if known; tells how often a
+                wrapping time counter went round meanwhile.
+        """
+
+    def _words(self, payload: Buffer, dtype: type[np.unsignedinteger[Any]]) -> KernelArray:
+        """View a payload as words, copying only if it is not aligned; count a cut last word."""
+        size = np.dtype(dtype).itemsize
+        count, cut = divmod(len(payload), size)
+        self._tally[UNKNOWN] += cut > 0
+        words = np.frombuffer(payload, np.dtype(dtype).newbyteorder("<"), count)
+        if not words.flags.aligned:
+            words = words.copy()
+        words.flags.writeable = False
+        return words
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Room for events, to be filled by a kernel."""
+
+    x: npt.NDArray[np.uint16]
+    y: npt.NDArray[np.uint16]
+    t_us: npt.NDArray[np.int64]
+    p: npt.NDArray[np.uint8]
+
+    @staticmethod
+    def room(count: int) -> Columns:
+        """Allocate columns for ``count`` events."""
+        return Columns(
+            np.empty(count, np.uint16),
+            np.empty(count, np.uint16),
+            np.empty(count, np.int64),
+            np.empty(count, np.uint8),
+        )
+
+    def events(self, count: int, width: int, height: int) -> Events:
+        """Return the first ``count`` events."""
+        return Events(
+            self.x[:count], self.y[:count], self.t_us[:count], self.p[:count], width, height
+        )

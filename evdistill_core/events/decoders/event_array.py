@@ -1,0 +1,100 @@
+"""The EventArray family: unpacks serialized ``Event[]`` elements without an object per event."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from evdistill_core.events.array import Events
+from evdistill_core.events.decoders.base import BACKWARD, NO_TIME_YET, OUTSIDE, Columns, KernelArray
+from evdistill_core.messages.event_messages import EVENT_STRIDE, EventBlock
+
+_BIG_ENDIAN_RECORD = np.dtype(
+    {
+        "names": ["x", "y", "sec", "nanosec", "polarity"],
+        "formats": [">u2", ">u2", ">i4", ">u4", "u1"],
+        "offsets": [0, 2, 6, 10, 14],
+        "itemsize": EVENT_STRIDE,
+    }
+)
+
+
+def decode_event_array(
+    block: EventBlock, tally: npt.NDArray[np.int64], *, width: int, height: int
+) -> Events:
+    """Unpack the events of one EventArray.
+
+    Args:
+        block: as parsed; not modified.
+        tally: (4,) counts as decoders keep them; out-of-frame events and backward times are added.
+        width: columns of the sensor.
+        height: rows of the sensor.
+    """
+    if block.count == 0:
+        return Events.empty(width, height)
+    data = block.data if block.little_endian else _swapped(block)
+    octets = np.frombuffer(data, np.uint8)
+    words = octets[: 4 * (len(octets) // 4)].view("<u4")
+    if not words.flags.aligned:
+        words = words.copy()
+    words.flags.writeable = False
+    columns = Columns.room(block.count)
+    count = _unpack(
+        words, int(octets[-1]), block.count, tally, width, height,
+        columns.x, columns.y, columns.t_us, columns.p,
+    )  # fmt: skip
+    return columns.events(count, width, height)
+
+
+def _swapped(block: EventBlock) -> memoryview:
+    """Return big endian elements as little endian ones (rare, so plain NumPy)."""
+    raw = np.zeros(EVENT_STRIDE * block.count, np.uint8)
+    raw[2:-1] = np.frombuffer(block.data, np.uint8)
+    records = raw.view(_BIG_ENDIAN_RECORD)
+    first = np.frombuffer(block.data, ">u2", 2)
+    x, y = records["x"].astype(np.uint16), records["y"].astype(np.uint16)
+    x[0], y[0] = first
+    t_ns = records["sec"].astype(np.int64) * 1_000_000_000 + records["nanosec"]
+    return memoryview(EventBlock.pack(x, y, t_ns, records["polarity"]).data)
+
+
+@njit(nogil=True, cache=True)
+def _unpack(
+    words: KernelArray,
+    last_polarity: int,
+    total: int,
+    tally: KernelArray,
+    width: int,
+    height: int,
+    x: KernelArray,
+    y: KernelArray,
+    t_us: KernelArray,
+    p: KernelArray,
+) -> int:
+    """Read 32 bit words: [x0 y0] sec nsec [p0 . x1] [y1 . .] sec nsec [p1 . x2] [y2 . .] ..."""
+    last_t: Any = NO_TIME_YET
+    count = 0
+    column = np.int64(words[0] & np.uint32(0xFFFF))
+    row = np.int64(words[0] >> np.uint32(16))
+    for k in range(total):
+        seconds = np.int64(np.int32(words[4 * k + 1]))
+        t = seconds * 1_000_000 + np.int64(words[4 * k + 2] // np.uint32(1000))
+        last = k == total - 1
+        tail = np.uint32(last_polarity) if last else words[4 * k + 3]
+        if column < width and row < height:
+            tally[BACKWARD] += t < last_t
+            last_t = t
+            x[count] = column
+            y[count] = row
+            t_us[count] = t
+            p[count] = (tail & np.uint32(0xFF)) != 0
+            count += 1
+        else:
+            tally[OUTSIDE] += 1
+        if not last:
+            column = np.int64(tail >> np.uint32(16))
+            row = np.int64(words[4 * k + 4] & np.uint32(0xFFFF))
+    return count

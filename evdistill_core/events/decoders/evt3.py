@@ -1,0 +1,203 @@
+"""EVT3: 16 bit words of Prophesee sensors, with state that crosses messages.
+
+Every word changes the state (row, column base, time) or emits events. Decoded word by word:
+incomplete vector groups occur, and a decoder that expects the full pattern swallows time words.
+
+Time has 24 bits of microseconds and no epoch; it is unwrapped by the nearest value to the last
+one (half-range rule), so a damaged time word moves a few events and heals with the next word. A
+change of the upper half starts the lower half at zero, as the sensor does: keeping the old lower
+half, as other decoders do, puts the events in between up to 4 ms into the future.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from evdistill_core.events.array import Triggers
+from evdistill_core.events.decoders.base import (
+    BACKWARD,
+    NO_TIME_YET,
+    OUTSIDE,
+    UNKNOWN,
+    UNSYNCED,
+    Columns,
+    Decoded,
+    Decoder,
+    KernelArray,
+)
+from evdistill_core.messages.cdr import Buffer
+
+ADDR_Y, ADDR_X, VECT_BASE_X, VECT_12, VECT_8 = 0, 2, 3, 4, 5
+TIME_LOW, TIME_HIGH, EXT_TRIGGER = 6, 8, 10
+CONTINUED_4, IMU, OTHERS, CONTINUED_12 = 7, 13, 14, 15
+PADDING_WORD = 0x9999  # sent by a Lucid camera to fill its buffers
+
+# Places in the state array.
+HIGH, LOW, HIGH_KNOWN, TIME_KNOWN, Y, Y_KNOWN, BASE, BASE_KNOWN, POLARITY, LAST_T, FRESH = range(11)
+_STATE_SIZE = 11
+MAX_GAP_US = 86_400_000_000  # a longer gap is a clock set anew, not a pause
+# Branch-free vector words write up to 12 events before they know how many stay.
+_SLACK = 12
+
+
+class Evt3Decoder(Decoder):
+    """Decoder of ``evt3``; ignores ``time_base`` (the driver writes none)."""
+
+    encoding = "evt3"
+
+    def __init__(self, *, width: int, height: int) -> None:
+        super().__init__(width=width, height=height)
+        self._state = np.zeros(_STATE_SIZE, np.int64)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the stream, including how often its time wrapped."""
+        self._state[:] = 0
+        self._state[FRESH] = 1
+        self._state[LAST_T] = NO_TIME_YET
+
+    def invalidate(self, elapsed_us: int | None = None) -> None:
+        """Wait for row, column base and time again; keep the count of wraps."""
+        self._state[[HIGH_KNOWN, TIME_KNOWN, Y_KNOWN, BASE_KNOWN]] = 0
+        if elapsed_us is not None and 0 < elapsed_us < MAX_GAP_US:
+            self._state[HIGH] += elapsed_us >> 12
+
+    def _decode(self, payload: Buffer, time_base_ns: int) -> Decoded:
+        words = self._words(payload, np.uint16)
+        event_bound, trigger_bound = _bounds(words)
+        columns = Columns.room(event_bound + _SLACK)
+        trigger_t = np.empty(trigger_bound, np.int64)
+        trigger_id = np.empty(trigger_bound, np.uint8)
+        trigger_edge = np.empty(trigger_bound, np.uint8)
+        count, edges = _decode(
+            words, self._state, self._tally, self.width, self.height,
+            columns.x, columns.y, columns.t_us, columns.p, trigger_t, trigger_id, trigger_edge,
+        )  # fmt: skip
+        known = bool(self._state[TIME_KNOWN])
+        return Decoded(
+            columns.events(count, self.width, self.height),
+            Triggers(trigger_t[:edges], trigger_id[:edges], trigger_edge[:edges]),
+            int(self._state[HIGH] << 12 | self._state[LOW]) if known else None,
+        )
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _popcount(bits: int) -> int:
+    """Count the ones in 12 bits."""
+    bits = bits - ((bits >> 1) & 0x555)
+    bits = (bits & 0x333) + ((bits >> 2) & 0x333)
+    bits = (bits + (bits >> 4)) & 0xF0F
+    return (bits + (bits >> 8)) & 0x1F
+
+
+@njit(nogil=True, cache=True)
+def _bounds(words: KernelArray) -> tuple[int, int]:
+    """Count events and triggers as if none were dropped."""
+    events = 0
+    triggers = 0
+    for i in range(words.size):
+        word: Any = np.int64(words[i])
+        code = word >> 12
+        events += (code == ADDR_X) + (code == VECT_12) * _popcount(word & 0xFFF)
+        events += (code == VECT_8) * _popcount(word & 0xFF)
+        triggers += code == EXT_TRIGGER
+    return events, triggers
+
+
+@njit(nogil=True, cache=True)
+def _decode(
+    words: KernelArray,
+    state: KernelArray,
+    tally: KernelArray,
+    width: int,
+    height: int,
+    x: KernelArray,
+    y: KernelArray,
+    t_us: KernelArray,
+    p: KernelArray,
+    trigger_t: KernelArray,
+    trigger_id: KernelArray,
+    trigger_edge: KernelArray,
+) -> tuple[int, int]:
+    high, low, row = state[HIGH], state[LOW], state[Y]
+    high_known, time_known = state[HIGH_KNOWN], state[TIME_KNOWN]
+    row_known, base_known = state[Y_KNOWN], state[BASE_KNOWN]
+    base, polarity, last_t, fresh = state[BASE], state[POLARITY], state[LAST_T], state[FRESH]
+    t = (high << 12) | low
+    count = 0
+    edges = 0
+    for i in range(words.size):
+        word: Any = np.int64(words[i])
+        code = word >> 12
+        if code == ADDR_X:
+            column = word & 0x7FF
+            if not (time_known and row_known):
+                tally[UNSYNCED] += 1
+            elif column >= width or row >= height:
+                tally[OUTSIDE] += 1
+            else:
+                tally[BACKWARD] += t < last_t
+                last_t = t
+                x[count] = column
+                y[count] = row
+                t_us[count] = t
+                p[count] = (word >> 11) & 1
+                count += 1
+        elif code in (VECT_12, VECT_8):
+            lanes = 12 if code == VECT_12 else 8
+            mask = word & ((1 << lanes) - 1)
+            if not (time_known and row_known and base_known):
+                tally[UNSYNCED] += _popcount(mask)
+            else:
+                inside = min(max(width - base, 0), lanes) if row < height else 0
+                kept = mask & ((1 << inside) - 1)
+                tally[OUTSIDE] += _popcount(mask ^ kept)
+                if kept:
+                    tally[BACKWARD] += t < last_t
+                    last_t = t
+                for lane in range(inside):
+                    x[count] = base + lane
+                    y[count] = row
+                    t_us[count] = t
+                    p[count] = polarity
+                    count += (kept >> lane) & 1
+            base += lanes
+        elif code == ADDR_Y:
+            row = word & 0x7FF
+            row_known = 1
+        elif code == TIME_LOW:
+            low = word & 0xFFF
+            time_known = high_known
+            t = (high << 12) | low
+        elif code == TIME_HIGH:
+            step = word & 0xFFF
+            if not fresh:
+                step = ((step - high + 2048) & 0xFFF) - 2048
+            if step != 0:
+                high += step
+                low = 0
+                t = high << 12
+            fresh = 0
+            high_known = 1
+        elif code == VECT_BASE_X:
+            base = word & 0x7FF
+            polarity = (word >> 11) & 1
+            base_known = 1
+        elif code == EXT_TRIGGER:
+            if time_known:
+                trigger_t[edges] = t
+                trigger_id[edges] = (word >> 8) & 0xF
+                trigger_edge[edges] = word & 1
+                edges += 1
+            else:
+                tally[UNSYNCED] += 1
+        elif code not in (OTHERS, CONTINUED_4, CONTINUED_12, IMU) and word != PADDING_WORD:
+            tally[UNKNOWN] += 1
+    state[HIGH], state[LOW], state[Y] = high, low, row
+    state[HIGH_KNOWN], state[TIME_KNOWN] = high_known, time_known
+    state[Y_KNOWN], state[BASE_KNOWN] = row_known, base_known
+    state[BASE], state[POLARITY], state[LAST_T], state[FRESH] = base, polarity, last_t, fresh
+    return count, edges

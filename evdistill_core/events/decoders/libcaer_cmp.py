@@ -1,0 +1,141 @@
+"""libcaer_cmp: 16 bit words that libcaer_driver packs DAVIS and DVXplorer events into.
+
+Built like EVT3 with rows and columns exchanged, but every message stands alone: the time words
+count from the message's ``time_base`` and start at zero.
+
+The driver mis-times two cases (a message made of two packets of the sensor, a message longer than
+65.5 ms): the times inside such a message run backwards by multiples of 4096 us. Nothing in the
+bytes says by how much, so the events are given out as they are and every step back is counted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from evdistill_core.events.array import Triggers
+from evdistill_core.events.decoders.base import (
+    BACKWARD,
+    NO_TIME_YET,
+    OUTSIDE,
+    UNKNOWN,
+    UNSYNCED,
+    Columns,
+    Decoded,
+    Decoder,
+    KernelArray,
+)
+from evdistill_core.messages.cdr import Buffer
+
+TIME_HIGH, TIME_LOW, ADDR_X, ADDR_Y, VECT_BASE_Y, VECT_8 = range(6)
+
+
+class LibcaerCmpDecoder(Decoder):
+    """Decoder of ``libcaer_cmp``."""
+
+    encoding = "libcaer_cmp"
+
+    def _decode(self, payload: Buffer, time_base_ns: int) -> Decoded:
+        words = self._words(payload, np.uint16)
+        columns = Columns.room(_bound(words))
+        count = _decode(
+            words, time_base_ns // 1000, self._tally, self.width, self.height,
+            columns.x, columns.y, columns.t_us, columns.p,
+        )  # fmt: skip
+        return Decoded(columns.events(count, self.width, self.height), Triggers.empty())
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _popcount(bits: int) -> int:
+    """Count the ones in 8 bits."""
+    bits = bits - ((bits >> 1) & 0x55)
+    bits = (bits & 0x33) + ((bits >> 2) & 0x33)
+    return (bits + (bits >> 4)) & 0xF
+
+
+@njit(nogil=True, cache=True)
+def _bound(words: KernelArray) -> int:
+    """Count events as if none were dropped."""
+    events = 0
+    for i in range(words.size):
+        word: Any = np.int64(words[i])
+        code = word >> 12
+        events += (code == ADDR_Y) + (code == VECT_8) * _popcount(word & 0xFF)
+    return events
+
+
+@njit(nogil=True, cache=True)
+def _decode(
+    words: KernelArray,
+    time_base_us: int,
+    tally: KernelArray,
+    width: int,
+    height: int,
+    x: KernelArray,
+    y: KernelArray,
+    t_us: KernelArray,
+    p: KernelArray,
+) -> int:
+    high: Any = 0
+    low: Any = 0
+    column: Any = 0
+    base: Any = 0
+    polarity: Any = 0
+    column_known = False
+    base_known = False
+    t: Any = time_base_us
+    last_t: Any = NO_TIME_YET
+    count = 0
+    for i in range(words.size):
+        word: Any = np.int64(words[i])
+        code = word >> 12
+        if code == ADDR_Y:
+            row = word & 0x7FF
+            if not column_known:
+                tally[UNSYNCED] += 1
+            elif column >= width or row >= height:
+                tally[OUTSIDE] += 1
+            else:
+                tally[BACKWARD] += t < last_t
+                last_t = t
+                x[count] = column
+                y[count] = row
+                t_us[count] = t
+                p[count] = (word >> 11) & 1
+                count += 1
+        elif code == ADDR_X:
+            column = word & 0x7FF
+            column_known = True
+        elif code == TIME_LOW:
+            low = word & 0xFFF
+            t = time_base_us + ((high << 12) | low)
+        elif code == TIME_HIGH:
+            high = word & 0xFFF
+            t = time_base_us + ((high << 12) | low)
+        elif code == VECT_BASE_Y:
+            base = word & 0x7FF
+            polarity = (word >> 11) & 1
+            base_known = True
+        elif code == VECT_8:
+            if not (column_known and base_known):
+                tally[UNSYNCED] += _popcount(word & 0xFF)
+            else:
+                for lane in range(8):
+                    if (word >> lane) & 1:
+                        row = base + lane
+                        if column >= width or row >= height:
+                            tally[OUTSIDE] += 1
+                        else:
+                            tally[BACKWARD] += t < last_t
+                            last_t = t
+                            x[count] = column
+                            y[count] = row
+                            t_us[count] = t
+                            p[count] = polarity
+                            count += 1
+            base += 8
+        else:
+            tally[UNKNOWN] += 1
+    return count
