@@ -76,7 +76,7 @@ class SceneRanges:
     blur_px: Range = (0.3, 1.0)
     light_probability: float = 0.15
     brightness_probability: float = 0.1
-    flicker_probability: float = 0.05
+    flicker_probability: float = 0.03
 
     def __post_init__(self) -> None:
         """Refuse backward ranges and impossible probabilities."""
@@ -314,8 +314,8 @@ class SceneFactory:
 
     def _brightness(self, rng: np.random.Generator) -> Brightness:
         r = self.ranges
-        drift = rng.normal(0.0, 3.0) if rng.random() < r.brightness_probability else 0.0
-        flicker = log_uniform(rng, (0.02, 0.3)) if rng.random() < r.flicker_probability else 0.0
+        drift = rng.normal(0.0, 2.0) if rng.random() < r.brightness_probability else 0.0
+        flicker = log_uniform(rng, (0.01, 0.15)) if rng.random() < r.flicker_probability else 0.0
         hz = float(rng.choice((50.0, 60.0, 100.0, 120.0)))
         return Brightness(drift, flicker, hz, rng.uniform(0.0, 2.0 * math.pi))
 

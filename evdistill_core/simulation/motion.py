@@ -47,6 +47,12 @@ class Motion:
         )
         return result
 
+    def packed(self) -> Vector:
+        """Return (25,) all numbers in a row, as the drawing kernel takes them."""
+        return np.concatenate(
+            [self.velocity, self.acceleration, self.shake, [self.shake_hz], self.shake_phase]
+        )
+
     def similarity(self, t_s: float, origin: tuple[float, float]) -> Matrix:
         """Return the 3x3 matrix that carries a thing at the coordinate origin into the scene.
 

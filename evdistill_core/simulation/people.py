@@ -20,16 +20,18 @@ FloatImage = npt.NDArray[np.float32]
 MARGIN = 3
 
 
-def texture(rng: np.random.Generator, height: int, width: int, contrast: float) -> FloatImage:
+def texture(
+    rng: np.random.Generator, height: int, width: int, contrast: float, *, pattern: bool = True
+) -> FloatImage:
     """Return a random surface pattern, (height, width) float32, deviation about ``contrast``.
 
-    Smooth shading, cloudy patterns, stripes or hard-edged patches, in random proportions.
+    Smooth shading and clouds; with ``pattern`` also stripes or hard-edged patches, as on cloth.
     """
     total = np.zeros((height, width), np.float32)
     for cells in (3, 8, 24):
         coarse = rng.standard_normal((cells, cells), np.float32)
         total += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC) * rng.random()
-    kind = rng.random()
+    kind = rng.random() if pattern else 1.0
     if kind < 0.25:
         total = np.where(total > 0.3, np.float32(1.0), np.float32(-0.5)) + 0.2 * total
     elif kind < 0.5:
@@ -160,9 +162,8 @@ def _head(rng: np.random.Generator, size: float, tone: float) -> tuple[FloatImag
         alpha = np.maximum(alpha, _ellipse(shape, at, (ear * 0.6, ear)))
     light_from = rng.uniform(-1.0, 1.0)
     slope = np.linspace(-0.5, 0.5, width, dtype=np.float32) * np.float32(light_from)
-    log = (texture(rng, height, width, rng.uniform(0.03, 0.2)) + np.float32(tone) + slope).astype(
-        np.float32
-    )
+    skin = texture(rng, height, width, rng.uniform(0.02, 0.15), pattern=False)
+    log = np.asarray(skin + np.float32(tone) + slope, np.float32)
     look = rng.uniform(-0.25, 0.25) * wide  # the face turned to one side
     features = [
         ((look - 0.4 * wide, 0.45), (0.1, 0.045), -0.9),
@@ -180,7 +181,9 @@ def _head(rng: np.random.Generator, size: float, tone: float) -> tuple[FloatImag
     hair = _ellipse(shape, centre, (wide, size / 2)) * _ellipse(
         shape, (middle - look, MARGIN + (hair_line - 0.5) * size), (size, size / 2)
     )
-    hair_log = texture(rng, height, width, 0.25) + np.float32(tone + rng.uniform(-1.8, 0.4))
+    hair_log = texture(rng, height, width, 0.25, pattern=False) + np.float32(
+        tone + rng.uniform(-1.8, 0.4)
+    )
     log += hair * (hair_log - log)
     return log.astype(np.float32), alpha
 

@@ -49,7 +49,8 @@ class PixelArray:
         phase = rng.random(pixels, np.float32)
         # Just inside the thresholds: no motion and no noise give no event.
         self._difference = (phase * (self._on + self._off) - self._off) * np.float32(0.999)
-        self._hot = rng.permutation(pixels)[: rng.binomial(pixels, model.hot_fraction)]
+        hot = rng.binomial(pixels, model.hot_fraction)
+        self._hot = rng.choice(pixels, hot, replace=False, shuffle=False)
         self._release_us = np.zeros(pixels, np.float64)
         self._log = np.empty(0, np.float32)
         self._start_us = 0

@@ -14,6 +14,7 @@ from numba import njit
 FloatImage = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
 Matrix = npt.NDArray[np.float64]
+Vector = npt.NDArray[np.float64]
 Box = tuple[int, int, int, int]
 
 
@@ -32,17 +33,13 @@ def warp_image(source: FloatImage, matrix: Matrix, out: FloatImage) -> None:
             left, top = int(np.floor(u)), int(np.floor(v))
             a, b = np.float32(u - left), np.float32(v - top)
             if left >= 0 and top >= 0 and left < columns - 1 and top < rows - 1:
-                upper = source[top, left] + a * (source[top, left + 1] - source[top, left])
-                lower = (
-                    source[top + 1, left]
-                    + a * (source[top + 1, left + 1] - source[top + 1, left])
-                )  # fmt: skip
+                out[y, x] = _blend(source, top, left, a, b)
             else:
                 c0, c1 = _mirror(left, columns), _mirror(left + 1, columns)
                 r0, r1 = _mirror(top, rows), _mirror(top + 1, rows)
                 upper = source[r0, c0] + a * (source[r0, c1] - source[r0, c0])
                 lower = source[r1, c0] + a * (source[r1, c1] - source[r1, c0])
-            out[y, x] = upper + b * (lower - upper)
+                out[y, x] = upper + b * (lower - upper)
 
 
 @njit(nogil=True, cache=True)
@@ -62,6 +59,60 @@ def warp_labels(source: Labels, matrix: Matrix, outside: int, out: Labels) -> No
 
 
 @njit(nogil=True, cache=True)
+def place_layer(
+    place: Vector, view: Matrix, t_s: float, height: int, width: int
+) -> tuple[Matrix, Box]:
+    """Return where a layer stands at a time (``Layer.place`` describes the numbers).
+
+    Args:
+        place: (59,) motion of the thing, its origin, swing of the part, joint, pivot, size, bend.
+        view: 3x3 matrix from camera pixels to scene pixels.
+        t_s: seconds from the middle of the window.
+        height: rows of the camera.
+        width: columns of the camera.
+
+    Returns:
+        The 3x3 matrix from camera pixels to pixels of the layer, and the box of camera pixels
+        (top, bottom, left, right) outside of which the layer does not show.
+    """
+    to_scene = _similarity(place[0:25], t_s, place[25], place[26]) @ (
+        _similarity(place[27:52], t_s, place[52], place[53])
+    )
+    for i in range(3):
+        to_scene[i, 2] -= to_scene[i, 0] * place[54] + to_scene[i, 1] * place[55]
+    to_camera = np.linalg.inv(view) @ to_scene
+    rows, columns, bend = place[56], place[57], place[58] + 1.0
+    top, left, bottom, right = 1e9, 1e9, -1e9, -1e9
+    for k in range(4):
+        u = -bend if k % 2 == 0 else columns - 1.0 + bend
+        v = -1.0 if k < 2 else rows
+        w = max(to_camera[2, 0] * u + to_camera[2, 1] * v + to_camera[2, 2], 1e-6)
+        x = (to_camera[0, 0] * u + to_camera[0, 1] * v + to_camera[0, 2]) / w
+        y = (to_camera[1, 0] * u + to_camera[1, 1] * v + to_camera[1, 2]) / w
+        top, bottom = min(top, y), max(bottom, y)
+        left, right = min(left, x), max(right, x)
+    box = (
+        int(min(max(np.floor(top), 0.0), height)),
+        int(min(max(np.ceil(bottom) + 1.0, 0.0), height)),
+        int(min(max(np.floor(left), 0.0), width)),
+        int(min(max(np.ceil(right) + 1.0, 0.0), width)),
+    )
+    return np.asarray(np.linalg.inv(to_camera), np.float64), box
+
+
+@njit(nogil=True, cache=True)
+def _similarity(motion: Vector, t_s: float, column: float, row: float) -> Matrix:
+    """The numbers of ``Motion.packed`` -> the matrix of ``Motion.similarity``."""
+    offset = np.empty(4)
+    for i in range(4):
+        wave = np.sin(2.0 * np.pi * motion[18] * t_s + motion[19 + i])
+        offset[i] = motion[i] * t_s + motion[6 + i] * (0.5 * t_s * t_s) + motion[12 + i] * wave
+    scale = np.exp(offset[3])
+    c, s = np.cos(offset[2]) * scale, np.sin(offset[2]) * scale
+    return np.array([[c, -s, column + offset[0]], [s, c, row + offset[1]], [0.0, 0.0, 1.0]])
+
+
+@njit(nogil=True, cache=True)
 def draw_layer(  # noqa: PLR0913, PLR0917 - a kernel takes bare arrays
     out: FloatImage,
     image: FloatImage,
@@ -76,13 +127,23 @@ def draw_layer(  # noqa: PLR0913, PLR0917 - a kernel takes bare arrays
     ``sway`` (h,) shifts the rows of the layer sideways; ``stride`` (h,) shifts its left and right
     half apart, as legs and arms do.
     """
+    rows, columns = alpha.shape
     for y in range(box[0], box[1]):
         for x in range(box[2], box[3]):
-            u, v = _layer_position(matrix, x, y, sway, stride, image.shape[1])
-            cover = _bilinear_or_zero(alpha, u, v)
-            if cover > np.float32(0.0):
-                value = _bilinear_clamped(image, u, v)
-                out[y, x] += cover * (value - out[y, x])
+            u, v = _layer_position(matrix, x, y, sway, stride, columns)
+            if u <= -1.0 or v <= -1.0 or u >= columns or v >= rows:
+                continue
+            left, top = int(np.floor(u)), int(np.floor(v))
+            if left >= 0 and top >= 0 and left < columns - 1 and top < rows - 1:
+                a, b = np.float32(u - left), np.float32(v - top)
+                cover = _blend(alpha, top, left, a, b)
+                if cover > np.float32(0.0):
+                    value = _blend(image, top, left, a, b)
+                    out[y, x] += cover * (value - out[y, x])
+            else:
+                cover = _bilinear_or_zero(alpha, u, v)
+                if cover > np.float32(0.0):
+                    out[y, x] += cover * (_bilinear_clamped(image, u, v) - out[y, x])
 
 
 @njit(nogil=True, cache=True)
@@ -118,6 +179,13 @@ def add_light(
             d = ((x - column) / radius[0]) ** 2 + ((y - row) / radius[1]) ** 2
             if d < 1.0:
                 out[y, x] += np.float32(amount * (1.0 - d) * (1.0 - d))
+
+
+@njit(nogil=True, cache=True)
+def _blend(image: FloatImage, top: int, left: int, a: np.float32, b: np.float32) -> np.float32:
+    upper = image[top, left] + a * (image[top, left + 1] - image[top, left])
+    lower = image[top + 1, left] + a * (image[top + 1, left + 1] - image[top + 1, left])
+    return np.float32(upper + b * (lower - upper))
 
 
 @njit(nogil=True, cache=True)

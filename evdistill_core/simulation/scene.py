@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +17,11 @@ from evdistill_core.simulation.motion import STILL, Matrix, Motion, apply, corne
 FloatImage = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
 
-STEP_PX = 1.0  # how far the fastest point may move between two drawn images
+STEP_PX = 1.5  # how far the fastest point may move between two drawn images
 MAX_STEPS = 40
 SAMPLES_PER_PERIOD = 10
+
+_RIGID: FloatImage = np.zeros(1, np.float32)
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,13 @@ class Gait:
     waves: float = 0.5
 
     def tables(self, rows: int, t_s: float) -> tuple[FloatImage, FloatImage]:
-        """Return sway and stride of each row, (rows,) float32 each, in pixels."""
-        place = np.linspace(0.0, 1.0, rows, dtype=np.float32)
+        """Return sway and stride of each row, (rows,) float32 each, in pixels.
+
+        A rigid layer has a single row: the last row stands for all below it.
+        """
         if self.sway_px == 0.0 and self.stride_px == 0.0:
-            return np.zeros_like(place), np.zeros_like(place)
+            return _RIGID, _RIGID
+        place = np.linspace(0.0, 1.0, rows, dtype=np.float32)
         angle = 2.0 * math.pi * self.hz * t_s + self.phase
         weight = 1.0 - place if self.top_heavy else place
         sway = self.sway_px * weight * np.sin(angle + 2.0 * math.pi * self.waves * place)
@@ -83,6 +89,14 @@ class Layer:
         """Return the 3x3 matrix from this picture to the scene."""
         part = self.swing.similarity(t_s, self.joint) @ shift(-self.pivot[0], -self.pivot[1])
         return self.motion.similarity(t_s, self.origin) @ part
+
+    @cached_property
+    def place(self) -> npt.NDArray[np.float64]:
+        """(59,) all numbers that say where the layer is, for ``sampling.place_layer``."""
+        rest = (*self.log.shape, abs(self.gait.sway_px) + abs(self.gait.stride_px))
+        return np.concatenate(
+            [self.motion.packed(), self.origin, self.swing.packed(), self.joint, self.pivot, rest]
+        )
 
 
 @dataclass(frozen=True)
@@ -178,7 +192,7 @@ class Scene:
         else:
             sampling.warp_image(self._background, self._place @ view, out)
         for layer in self.layers:
-            matrix, box = self._layer_box(layer, view, t_s)
+            matrix, box = sampling.place_layer(layer.place, view, t_s, self.height, self.width)
             sway, stride = layer.gait.tables(layer.log.shape[0], t_s)
             sampling.draw_layer(out, layer.log, layer.alpha, matrix, box, sway, stride)
         for light in self.lights:
@@ -196,7 +210,7 @@ class Scene:
         sampling.warp_labels(self._labels, self._place @ view, IGNORE, out)
         for layer in self.layers:
             if layer.label is not None:
-                matrix, box = self._layer_box(layer, view, t_s)
+                matrix, box = sampling.place_layer(layer.place, view, t_s, self.height, self.width)
                 sway, stride = layer.gait.tables(layer.log.shape[0], t_s)
                 sampling.draw_layer_labels(out, layer.label, layer.alpha, matrix, box, sway, stride)
         return out
@@ -221,25 +235,6 @@ class Scene:
 
     def _view(self, t_s: float) -> Matrix:
         return self.camera.homography(t_s, ((self.width - 1) / 2.0, (self.height - 1) / 2.0))
-
-    def _layer_box(self, layer: Layer, view: Matrix, t_s: float) -> tuple[Matrix, sampling.Box]:
-        """Return the matrix from camera pixels to the layer's picture, and where it can show."""
-        to_camera = np.linalg.inv(view) @ layer.to_scene(t_s)
-        bend = abs(layer.gait.sway_px) + abs(layer.gait.stride_px) + 1.0
-        height, width = layer.log.shape
-        points = corners(height, width) + np.array(
-            [[-bend, -1.0], [bend, -1.0], [bend, 1.0], [-bend, 1.0]]
-        )
-        shown = apply(to_camera, points)
-        left, top = np.floor(shown.min(0)).astype(int)
-        right, bottom = np.ceil(shown.max(0)).astype(int) + 1
-        box = (
-            int(np.clip(top, 0, self.height)),
-            int(np.clip(bottom, 0, self.height)),
-            int(np.clip(left, 0, self.width)),
-            int(np.clip(right, 0, self.width)),
-        )
-        return np.asarray(np.linalg.inv(to_camera), np.float64), box
 
 
 def _path_px(positions: Sequence[npt.NDArray[np.float64]]) -> float:
