@@ -1,0 +1,221 @@
+"""What every recording looks like from outside, whatever file it lies in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.events.array import Events, Triggers
+from evdistill_core.events.packet import Packet
+from evdistill_core.foundation.errors import RecordingError
+
+#: After the end of a span, read on until sensor time is this far past it: drivers deliver packets
+#: slightly out of order, and a span must not lose the late ones.
+REORDER_US = 1_000_000
+
+
+@dataclass(frozen=True)
+class TopicInfo:
+    """One topic of a bag, or one stream of another file.
+
+    Attributes:
+        name: topic as ROS writes it, or the name of the stream.
+        type_name: message type (``pkg/msg/Type``), or the kind of the stream.
+        message_count: messages, -1 where only a full pass could tell.
+    """
+
+    name: str
+    type_name: str
+    message_count: int = -1
+
+
+@dataclass(frozen=True)
+class RecordingInfo:
+    """What is known without decoding the whole recording.
+
+    Attributes:
+        path: the file or the bag directory.
+        format: ``aedat4``, ``rosbag2-sqlite3``, ``rosbag2-mcap``, ``npz`` or ``text``.
+        topic: topic or stream that the events come from, ``""`` when there is none.
+        encoding: encoding of the event bytes (``evt3``, ``libcaer_cmp``, ...), the message's name
+            for messages without one, or the format for plain columns.
+        width: columns of the sensor; 0 when there are no events.
+        height: rows of the sensor; 0 when there are no events.
+        frame_topic: topic or stream of the camera's pictures, ``""`` when there is none.
+        topics: everything that the recording holds.
+        warnings: what is damaged, missing or guessed; grows while the recording is read.
+    """
+
+    path: Path
+    format: str
+    topic: str
+    encoding: str
+    width: int
+    height: int
+    frame_topic: str
+    topics: tuple[TopicInfo, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class EventBatch:
+    """The events of one message or one stored packet.
+
+    Attributes:
+        events: may be empty (a message of triggers alone).
+        triggers: edges on the external trigger input.
+        stamp_ns: host time that belongs to the batch, nanoseconds since 1970: the message's
+            header stamp; for files without one the sensor time of the last event.
+        discontinuity: ``""``, or why these events must not be joined with earlier ones
+            (``"seq"``, ``"size"``, ``"encoding"``, ``"time"``).
+    """
+
+    events: Events
+    triggers: Triggers
+    stamp_ns: int
+    discontinuity: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One ordinary picture of the same camera.
+
+    Attributes:
+        image: (H, W) uint8 grey or (H, W, 3) uint8 RGB, read-only.
+        t_us: sensor time where the file has it (AEDAT4); in a bag, the header stamp.
+        stamp_ns: header stamp, nanoseconds since 1970.
+    """
+
+    image: npt.NDArray[np.uint8]
+    t_us: int
+    stamp_ns: int
+
+
+class Recording(ABC):
+    """An open recording; every iteration starts afresh at the beginning.
+
+    Nothing is loaded ahead: memory does not grow with the length of the recording.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._warnings: list[str] = []
+        self._fraction: float | None = None
+        self._closed = False
+
+    @property
+    @abstractmethod
+    def info(self) -> RecordingInfo:
+        """What is known so far; warnings grow while the recording is read."""
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Counters of the latest iteration: messages, events, gaps and every kind of damage.
+
+        For bags, those of ``StreamCounters``; other files use the names among them that apply.
+        """
+        return dict(self._counts)
+
+    @property
+    def fraction_read(self) -> float | None:
+        """How much of the latest iteration is done, 0 .. 1; ``None`` where nothing tells."""
+        return self._fraction
+
+    @abstractmethod
+    def _all_batches(self) -> Iterator[EventBatch]:
+        """Yield every batch, from the beginning."""
+
+    def batches(
+        self, start_us: int | None = None, end_us: int | None = None
+    ) -> Iterator[EventBatch]:
+        """Yield the events in stored order, as they were packed.
+
+        Args:
+            start_us: leave out events and triggers before this sensor time (that of
+                ``Events.t_us``); ``None`` starts at the beginning.
+            end_us: leave out events and triggers at or after it; ``None`` reads to the end.
+
+        Yields:
+            Batches; without a span every one, with a span those that hold something. Messages
+            before the span are decoded too: EVT3 keeps state, and counts its clock's wraps, from
+            the first message on.
+
+        Raises:
+            RecordingError: ``end_us`` is below ``start_us``, there are no events, the file is
+                damaged, or the recording was closed.
+        """
+        if self._closed:
+            raise RecordingError(f"{self.info.path} was closed: read inside the with block")
+        if start_us is not None and end_us is not None and end_us < start_us:
+            raise RecordingError(
+                f"the end of a span must not lie before its start: got {start_us} .. {end_us} us"
+            )
+        batches = self._all_batches()
+        return batches if start_us is None and end_us is None else cut(batches, start_us, end_us)
+
+    def packets(self, topics: Sequence[str] | None = None) -> Iterator[Packet]:
+        """Yield the serialized messages of a bag in the order of their receive times.
+
+        Args:
+            topics: which ones; ``None`` means the event topic alone.
+
+        Raises:
+            RecordingError: this is no bag, or it lacks one of the topics.
+        """
+        raise RecordingError(
+            f"{self.info.path} is {self.info.format}, it holds no messages. Convert it first: "
+            f"evdistill convert {self.info.path} {self.info.path.with_suffix('.mcap').name}"
+        )
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the camera's ordinary pictures; nothing when there are none."""
+        return iter(())
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # Every iterator opens the file for itself and closes it at its end or when it is dropped.
+        self._closed = True
+
+    def _warn(self, text: str) -> None:
+        if text not in self._warnings:
+            self._warnings.append(text)
+
+
+def cut(
+    batches: Iterator[EventBatch], start_us: int | None, end_us: int | None
+) -> Iterator[EventBatch]:
+    """Yield what lies in ``[start_us, end_us)``; a discontinuity is kept for the next batch."""
+    low = -(1 << 63) if start_us is None else start_us
+    high = (1 << 63) - 1 if end_us is None else end_us
+    pending = ""
+    for batch in batches:
+        pending = batch.discontinuity or pending
+        events = _within(batch.events, low, high)
+        keep = (batch.triggers.t_us >= low) & (batch.triggers.t_us < high)
+        if len(events) or keep.any():
+            triggers = Triggers(
+                batch.triggers.t_us[keep], batch.triggers.channel[keep], batch.triggers.edge[keep]
+            )
+            yield EventBatch(events, triggers, batch.stamp_ns, pending)
+            pending = ""
+        if len(batch.events) and int(batch.events.t_us.min()) >= high + REORDER_US:
+            return
+
+
+def _within(events: Events, low: int, high: int) -> Events:
+    keep = (events.t_us >= low) & (events.t_us < high)
+    return events if keep.all() else events[keep]

@@ -1,0 +1,397 @@
+"""Plain columns: ``.npz`` files (read and written) and text files of ``t x y p``."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import struct
+import tempfile
+import zipfile
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.events.array import Events, Triggers
+from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.foundation.files import atomic_path
+from evdistill_core.recordings.base import EventBatch, Recording, RecordingInfo, TopicInfo
+
+ZIP_MAGIC = b"PK\x03\x04"
+BATCH_EVENTS = 65_536
+COLUMNS: Mapping[str, Any] = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.uint8}
+TRIGGER_COLUMNS: Mapping[str, Any] = {
+    "trigger_t": np.int64,
+    "trigger_channel": np.uint8,
+    "trigger_edge": np.uint8,
+}
+Quad = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
+
+
+class ColumnsRecording(Recording):
+    """What npz and text have in common: four columns and perhaps a frame size."""
+
+    kind = ""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._count = 0
+        self._size = self._stored_size() or self._guessed_size()
+
+    @abstractmethod
+    def _stored_size(self) -> tuple[int, int] | None:
+        """Return width and height where the file tells them."""
+
+    @abstractmethod
+    def _chunks(self) -> Iterator[Quad]:
+        """Yield t_us, x, y, p in pieces."""
+
+    def _triggers(self) -> Triggers:
+        return Triggers.empty()
+
+    def _guessed_size(self) -> tuple[int, int]:
+        """Take the largest coordinates; costs one pass over the file."""
+        width = height = 0
+        for _, x, y, _ in self._chunks():
+            if len(x):
+                width = max(width, int(x.max()) + 1)
+                height = max(height, int(y.max()) + 1)
+        self._warn(
+            f"the file does not tell the sensor's size; the largest coordinates give "
+            f"{width}x{height}, the sensor may be larger"
+        )
+        return width, height
+
+    @property
+    def info(self) -> RecordingInfo:
+        """Size and number of events."""
+        return RecordingInfo(
+            path=self._path,
+            format=self.kind,
+            topic="events",
+            encoding=self.kind,
+            width=self._size[0],
+            height=self._size[1],
+            frame_topic="",
+            topics=(TopicInfo("events", "events"),),
+            warnings=tuple(self._warnings),
+        )
+
+    def _all_batches(self) -> Iterator[EventBatch]:
+        self._counts = Counter()
+        triggers = self._triggers()
+        handed = 0
+        stamp_us = 0
+        for t_us, x, y, p in self._chunks():
+            events = self._checked(t_us, x, y, p)
+            if not len(events):
+                continue
+            self._counts["messages"] += 1
+            self._counts["events"] += len(events)
+            stamp_us = int(events.t_us[-1])
+            until = int(np.searchsorted(triggers.t_us, stamp_us, side="right"))
+            until = max(until, handed)
+            yield EventBatch(events, _part(triggers, handed, until), stamp_us * 1000)
+            handed = until
+        if handed < len(triggers):
+            rest = _part(triggers, handed, len(triggers))
+            stamp_us = int(rest.t_us[-1])
+            yield EventBatch(Events.empty(*self._size), rest, stamp_us * 1000)
+
+    def _checked(
+        self,
+        t_us: npt.NDArray[Any],
+        x: npt.NDArray[Any],
+        y: npt.NDArray[Any],
+        p: npt.NDArray[Any],
+    ) -> Events:
+        """Convert one piece; events outside the frame are counted and left out."""
+        width, height = self._size
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        outside = len(x) - int(np.count_nonzero(inside))
+        if outside:
+            self._counts["out_of_frame"] += outside
+            t_us, x, y, p = t_us[inside], x[inside], y[inside], p[inside]
+        return Events.from_columns(x, y, t_us, p, width=width, height=height)
+
+
+class NpzRecording(ColumnsRecording):
+    """Columns ``t``, ``x``, ``y``, ``p`` of one length, read in pieces out of the zip.
+
+    Integer ``t`` is microseconds, floating-point ``t`` is seconds. ``width`` and ``height`` are
+    optional numbers, ``trigger_t``, ``trigger_channel``, ``trigger_edge`` optional columns. An
+    (N, 4) array ``events`` of t, x, y, p (seconds) is read too.
+    """
+
+    kind = "npz"
+
+    def __init__(self, path: Path) -> None:
+        with self._zip(path) as archive:
+            self._members = {name[:-4] for name in archive.namelist() if name.endswith(".npy")}
+        if not (set(COLUMNS) <= self._members or "events" in self._members):
+            raise RecordingError(
+                f"{path} has the arrays {', '.join(sorted(self._members)) or '(none)'}; expected "
+                "the columns t, x, y, p, or one (N, 4) array 'events' of t, x, y, p"
+            )
+        super().__init__(path)
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _zip(path: Path) -> Iterator[zipfile.ZipFile]:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                yield archive
+        except (zipfile.BadZipFile, EOFError, zipfile.zlib.error, struct.error) as error:  # type: ignore[attr-defined]
+            raise RecordingError(f"{path} is cut off or damaged: {error}") from error
+
+    def _stored_size(self) -> tuple[int, int] | None:
+        if not {"width", "height"} <= self._members:
+            return None
+        with self._zip(self._path) as archive:
+            width, height = (int(_whole(archive, n).reshape(-1)[0]) for n in ("width", "height"))
+        if not (0 < width <= 65_536 and 0 < height <= 65_536):
+            raise RecordingError(f"{self._path} says {width}x{height}; expected 1 .. 65536 each")
+        return width, height
+
+    def _triggers(self) -> Triggers:
+        if not set(TRIGGER_COLUMNS) <= self._members:
+            return Triggers.empty()
+        with self._zip(self._path) as archive:
+            t, channel, edge = (_whole(archive, name) for name in TRIGGER_COLUMNS)
+        return Triggers(
+            t.astype(np.int64, copy=False),
+            channel.astype(np.uint8, copy=False),
+            edge.astype(np.uint8, copy=False),
+        )
+
+    def _chunks(self) -> Iterator[Quad]:
+        with self._zip(self._path) as archive:
+            if not set(COLUMNS) <= self._members:
+                for fraction, (table,) in _together(archive, ["events"], self._path):
+                    self._fraction = fraction
+                    if table.ndim != 2 or table.shape[1] != 4:
+                        raise RecordingError(
+                            f"{self._path}: array 'events' must be (N, 4), got {table.shape}"
+                        )
+                    yield (_microseconds(table[:, 0]), table[:, 1], table[:, 2], table[:, 3])
+                return
+            for fraction, (t, x, y, p) in _together(archive, list(COLUMNS), self._path):
+                self._fraction = fraction
+                yield _microseconds(t), x, y, p
+
+
+class TextRecording(ColumnsRecording):
+    """Lines of ``t x y p``: seconds when ``t`` has a decimal point, else microseconds.
+
+    A first line of two numbers is the sensor's width and height; ``#`` starts a comment.
+    """
+
+    kind = "text"
+
+    @staticmethod
+    def matches(head: bytes) -> bool:
+        """Tell whether the first bytes of a file look like such text."""
+        try:
+            lines = head.decode("ascii").splitlines()
+        except UnicodeDecodeError:
+            return False
+        rows = [line.split() for line in lines if line.strip() and not line.startswith("#")]
+        if rows and len(rows[0]) == 2:
+            rows = rows[1:]
+        return bool(rows) and _is_row(rows[0])
+
+    def _stored_size(self) -> tuple[int, int] | None:
+        with self._path.open(encoding="ascii", errors="replace") as file:
+            for line in file:
+                words = line.split("#")[0].split()
+                if words:
+                    return (int(words[0]), int(words[1])) if len(words) == 2 else None
+        return None
+
+    def _chunks(self) -> Iterator[Quad]:
+        with self._path.open(encoding="ascii", errors="replace") as file:
+            number = read_bytes = 0
+            size = max(1, self._path.stat().st_size)
+            while lines := list(islice(file, BATCH_EVENTS)):
+                rows = [words for line in lines if (words := line.split("#")[0].split())]
+                if number == 0 and rows and len(rows[0]) == 2:
+                    rows = rows[1:]
+                read_bytes += sum(map(len, lines))
+                self._fraction = min(1.0, read_bytes / size)
+                yield self._columns(rows, number)
+                number += len(lines)
+
+    def _columns(self, rows: list[list[str]], number: int) -> Quad:
+        try:
+            table = np.array([row[1:] for row in rows], np.float64).reshape(-1, 3)
+            seconds = any("." in row[0] or "e" in row[0] for row in rows[:1])
+            t_us = (
+                np.rint(np.array([row[0] for row in rows], np.float64) * 1e6).astype(np.int64)
+                if seconds
+                else np.array([int(row[0]) for row in rows], np.int64)
+            )
+        except ValueError as error:
+            raise RecordingError(
+                f"{self._path}: expected four numbers 't x y p' a line, near line {number + 1}: "
+                f"{error}"
+            ) from error
+        return t_us, table[:, 0], table[:, 1], table[:, 2]
+
+
+class NpzWriter:
+    """Write events as an ``.npz`` of plain columns that ``numpy.load`` and we read.
+
+    Columns are collected on disk, so memory does not grow with the recording. The file appears
+    only when the block ends well.
+
+    Args:
+        path: the file to make.
+        width: columns of the sensor.
+        height: rows of the sensor.
+    """
+
+    def __init__(self, path: Path, *, width: int, height: int) -> None:
+        self._path = path
+        self._size = {"width": np.int64(width), "height": np.int64(height)}
+        self._folder: Path | None = None
+        self._files: dict[str, IO[bytes]] = {}
+
+    def __enter__(self) -> NpzWriter:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix=f".{self._path.stem}.", dir=self._path.parent))
+        for name in (*COLUMNS, *TRIGGER_COLUMNS):
+            self._files[name] = (self._folder / name).open("wb")
+        return self
+
+    def write(self, events: Events, triggers: Triggers) -> None:
+        """Append a batch."""
+        columns = (events.t_us, events.x, events.y, events.p)
+        for name, column in zip(COLUMNS, columns, strict=True):
+            self._files[name].write(np.ascontiguousarray(column).tobytes())
+        edges = (triggers.t_us, triggers.channel, triggers.edge)
+        for name, column in zip(TRIGGER_COLUMNS, edges, strict=True):
+            self._files[name].write(np.ascontiguousarray(column).tobytes())
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._folder is not None
+        try:
+            for file in self._files.values():
+                file.close()
+            if kind is None:
+                self._finish(self._folder)
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _finish(self, folder: Path) -> None:
+        with (
+            atomic_path(self._path) as temporary,
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as archive,
+        ):
+            for name, dtype in {**COLUMNS, **TRIGGER_COLUMNS}.items():
+                column = folder / name
+                count = column.stat().st_size // np.dtype(dtype).itemsize
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    _write_header(member, np.dtype(dtype), (count,))
+                    with column.open("rb") as source:
+                        shutil.copyfileobj(source, member, 1 << 20)
+            for name, number in self._size.items():
+                with archive.open(f"{name}.npy", "w") as member:
+                    np.lib.format.write_array(member, np.asarray(number), allow_pickle=False)
+
+
+def _write_header(member: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    np.lib.format.write_array_header_1_0(
+        member,
+        {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape},
+    )
+
+
+def _read_header(member: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return shape and dtype; refuse what would need unpickling or a whole read."""
+    try:
+        version = np.lib.format.read_magic(member)
+        if version not in ((1, 0), (2, 0)):
+            raise RecordingError(f"array '{name}': npy version {version}, expected 1.0 or 2.0")
+        shape, fortran, dtype = (
+            np.lib.format.read_array_header_1_0(member)
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0(member)
+        )
+    except RecordingError:
+        raise
+    except ValueError as error:
+        raise RecordingError(f"array '{name}' is no plain NumPy array: {error}") from error
+    if dtype.hasobject or dtype.kind not in "iufb" or (fortran and len(shape) > 1):
+        raise RecordingError(f"array '{name}' must be numbers in C order, got {dtype} {shape}")
+    return shape, dtype
+
+
+def _whole(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
+    with archive.open(f"{name}.npy") as member:
+        shape, dtype = _read_header(member, name)
+        count = int(np.prod(shape, dtype=np.int64))
+        data = member.read(count * dtype.itemsize)
+    if len(data) != count * dtype.itemsize:
+        raise RecordingError(f"array '{name}' is cut off: {len(data)} bytes for {count} numbers")
+    return np.frombuffer(data, dtype).reshape(shape)
+
+
+def _together(
+    archive: zipfile.ZipFile, names: list[str], path: Path
+) -> Iterator[tuple[float, list[npt.NDArray[Any]]]]:
+    """Yield the same rows of several arrays, ``BATCH_EVENTS`` at a time.
+
+    The first number is the fraction done after these rows.
+    """
+    with contextlib.ExitStack() as stack:
+        members = [stack.enter_context(archive.open(f"{name}.npy")) for name in names]
+        headers = [_read_header(m, n) for m, n in zip(members, names, strict=True)]
+        lengths = {shape[0] if shape else 0 for shape, _ in headers}
+        if len(lengths) != 1 or any(not shape for shape, _ in headers):
+            shapes = {n: h[0] for n, h in zip(names, headers, strict=True)}
+            raise RecordingError(f"{path}: columns must have one length, got {shapes}")
+        left = total = lengths.pop()
+        while left:
+            count = min(left, BATCH_EVENTS)
+            left -= count
+            rows = []
+            for member, (shape, dtype), name in zip(members, headers, names, strict=True):
+                width = int(np.prod(shape[1:], dtype=np.int64))
+                data = member.read(count * width * dtype.itemsize)
+                if len(data) != count * width * dtype.itemsize:
+                    raise RecordingError(f"{path}: array '{name}' is cut off")
+                rows.append(np.frombuffer(data, dtype).reshape((count, *shape[1:])))
+            yield 1 - left / total, rows
+
+
+def _microseconds(t: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    if t.dtype.kind == "f":
+        return np.rint(t.astype(np.float64) * 1e6).astype(np.int64)
+    return t.astype(np.int64)
+
+
+def _part(triggers: Triggers, start: int, end: int) -> Triggers:
+    span = slice(start, end)
+    return Triggers(triggers.t_us[span], triggers.channel[span], triggers.edge[span])
+
+
+def _is_row(words: list[str]) -> bool:
+    if len(words) != 4:
+        return False
+    try:
+        [float(word) for word in words]
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,254 @@
+"""One recording into another: events (and pictures) into a rosbag2 or an npz."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.messages.event_messages import EventPacket
+from evdistill_core.messages.standard import Header, Image, Time
+from evdistill_core.recordings.base import EventBatch, Frame, Recording
+from evdistill_core.recordings.columns import NpzWriter
+from evdistill_core.recordings.encoding import PACKET_US, EncodedPacket, Packetizer
+from evdistill_core.recordings.mcap_writer import McapWriter
+
+ENCODINGS = ("libcaer_cmp",)
+SUFFIXES = (".mcap", ".npz")
+Progress = Callable[[int], None]
+#: stamp in nanoseconds, topic, type name, serialized message
+StampedMessage = tuple[int, str, str, bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertConfig:
+    """What to take over and how to write it.
+
+    Attributes:
+        encoding: of the event bytes in a bag.
+        start_us: begin this long after the first event.
+        end_us: stop this long after the first event; ``None`` takes all.
+        packet_us: duration of one message.
+        frame_step: keep every n-th picture; 0 keeps none.
+        events_topic: topic of the events in a bag.
+        frames_topic: topic of the pictures in a bag.
+        frame_id: coordinate frame in the headers.
+    """
+
+    encoding: str = "libcaer_cmp"
+    start_us: int = 0
+    end_us: int | None = None
+    packet_us: int = PACKET_US
+    frame_step: int = 1
+    events_topic: str = "/event_camera/events"
+    frames_topic: str = "/event_camera/image_raw"
+    frame_id: str = "event_camera"
+
+    def __post_init__(self) -> None:
+        """Refuse what would only fail after minutes of reading."""
+        if self.encoding not in ENCODINGS:
+            raise RecordingError(
+                f"cannot write encoding '{self.encoding}'; available: {', '.join(ENCODINGS)}"
+            )
+        if self.start_us < 0:
+            raise RecordingError(f"start must be at least 0, got {self.start_us} us")
+        if self.end_us is not None and self.end_us <= self.start_us:
+            raise RecordingError(
+                f"end must lie after start, got {self.start_us} .. {self.end_us} us"
+            )
+        if self.packet_us < 1:
+            raise RecordingError(f"packet_us must be at least 1, got {self.packet_us}")
+        if self.frame_step < 0:
+            raise RecordingError(f"frame_step must be at least 0, got {self.frame_step}")
+
+
+@dataclass
+class ConvertResult:
+    """What was written.
+
+    Attributes:
+        events: number of events.
+        packets: event messages (0 for an npz).
+        frames: pictures.
+        triggers: trigger edges written.
+        dropped_triggers: trigger edges that the format cannot hold.
+        dropped_frames: pictures that the format cannot hold or that were thinned out.
+    """
+
+    events: int = 0
+    packets: int = 0
+    frames: int = 0
+    triggers: int = 0
+    dropped_triggers: int = 0
+    dropped_frames: int = 0
+
+
+def convert(
+    recording: Recording,
+    target: Path,
+    config: ConvertConfig | None = None,
+    progress: Progress | None = None,
+) -> ConvertResult:
+    """Write a recording as ``target``; its suffix chooses the format.
+
+    In a bag, the events become EventPackets of ``packet_us`` each. ``time_base`` is the sensor
+    time of the packet's start, so event times are exact. The header stamp is the host time of the
+    packet's end, when a driver would have sent it: sensor time plus one constant, the distance of
+    the first batch's stamp from its last event (zero for files without stamps). Where the source
+    had a discontinuity, one ``seq`` is left out, so that a reader does not join across it.
+
+    Args:
+        recording: open, with events.
+        target: ``.mcap`` or ``.npz``; it appears only when everything is written.
+        config: what to take over; ``None`` takes all.
+        progress: called with the number of events so far.
+
+    Raises:
+        RecordingError: unknown suffix, no events in the span, or the source is damaged.
+        EncodingError: events do not fit the encoding.
+    """
+    config = config or ConvertConfig()
+    if target.suffix not in SUFFIXES:
+        raise RecordingError(
+            f"cannot write '{target.suffix or target.name}' files; "
+            f"end the name with {' or '.join(SUFFIXES)}"
+        )
+    if target.exists() and target.resolve() == recording.info.path.resolve():
+        raise RecordingError(f"{target} is the source itself: choose another name")
+    span = _Span.of(recording, config)
+    job = _Job(recording, target, config, span, progress or (lambda events: None))
+    return job.to_bag() if target.suffix == ".mcap" else job.to_npz()
+
+
+@dataclass(frozen=True)
+class _Span:
+    """The part that is taken, in sensor time, and its distance to host time."""
+
+    start_us: int
+    end_us: int | None
+    host_minus_sensor_ns: int
+
+    @staticmethod
+    def of(recording: Recording, config: ConvertConfig) -> _Span:
+        first = next((b for b in recording.batches() if len(b.events)), None)
+        if first is None:
+            raise RecordingError(f"{recording.info.path} holds no events: nothing to convert")
+        origin_us = int(first.events.t_us[0])
+        offset_ns = first.stamp_ns - int(first.events.t_us[-1]) * 1000
+        end_us = None if config.end_us is None else origin_us + config.end_us
+        return _Span(origin_us + config.start_us, end_us, offset_ns)
+
+    def holds_host_time(self, stamp_ns: int, config: ConvertConfig) -> bool:
+        sensor_ns = stamp_ns - self.host_minus_sensor_ns
+        # Pictures before the first event belong to a recording that is taken from its start.
+        after_start = config.start_us == 0 or sensor_ns >= self.start_us * 1000
+        return after_start and (self.end_us is None or sensor_ns < self.end_us * 1000)
+
+
+class _Job:
+    def __init__(
+        self,
+        recording: Recording,
+        target: Path,
+        config: ConvertConfig,
+        span: _Span,
+        progress: Progress,
+    ) -> None:
+        self._recording = recording
+        self._target = target
+        self._config = config
+        self._span = span
+        self._progress = progress
+        self.result = ConvertResult()
+
+    def to_npz(self) -> ConvertResult:
+        """Write columns; pictures have no place in them."""
+        info = self._recording.info
+        with NpzWriter(self._target, width=info.width, height=info.height) as writer:
+            for batch in self._batches():
+                size = (batch.events.width, batch.events.height)
+                if size != (info.width, info.height):
+                    raise RecordingError(
+                        f"the frame size changes from {info.width}x{info.height} to "
+                        f"{size[0]}x{size[1]}; an npz holds one size: cut with --start and --end"
+                    )
+                writer.write(batch.events, batch.triggers)
+                self.result.triggers += len(batch.triggers)
+            self._require_events()
+        self.result.dropped_frames = sum(1 for _ in self._recording.frames())
+        return self.result
+
+    def to_bag(self) -> ConvertResult:
+        """Write event packets and pictures in the order of their stamps."""
+        with McapWriter(self._target) as writer:
+            streams = [self._event_messages(), self._frame_messages()]
+            for stamp_ns, topic, type_name, data in heapq.merge(*streams, key=lambda m: m[0]):
+                writer.write(topic, type_name, data, stamp_ns)
+            self._require_events()
+        return self.result
+
+    def _require_events(self) -> None:
+        if self.result.events == 0:
+            raise RecordingError("no events between --start and --end: nothing to convert")
+
+    def _batches(self) -> Iterator[EventBatch]:
+        for batch in self._recording.batches(self._span.start_us, self._span.end_us):
+            self.result.events += len(batch.events)
+            self._progress(self.result.events)
+            yield batch
+
+    def _event_messages(self) -> Iterator[StampedMessage]:
+        packetizer = Packetizer(self._config.packet_us)
+        seq = 0
+        for batch in self._batches():
+            self.result.dropped_triggers += len(batch.triggers)
+            packets = []
+            if batch.discontinuity:
+                packets = packetizer.flush()
+            for packet in packets:
+                yield self._event_message(packet, seq)
+                seq += 1
+            seq += bool(batch.discontinuity)
+            for packet in packetizer.push(batch.events):
+                yield self._event_message(packet, seq)
+                seq += 1
+        for packet in packetizer.flush():
+            yield self._event_message(packet, seq)
+
+    def _event_message(self, packet: EncodedPacket, seq: int) -> StampedMessage:
+        stamp_ns = packet.end_us * 1000 + self._span.host_minus_sensor_ns
+        message = EventPacket(
+            header=self._header(stamp_ns),
+            height=packet.height,
+            width=packet.width,
+            seq=seq,
+            time_base=packet.time_base_us * 1000,
+            encoding=self._config.encoding,
+            events=packet.payload,
+        )
+        self.result.packets += 1
+        return (stamp_ns, self._config.events_topic, EventPacket.TYPE, message.serialize())
+
+    def _frame_messages(self) -> Iterator[StampedMessage]:
+        step = self._config.frame_step
+        taken = (
+            frame
+            for frame in self._recording.frames()
+            if self._span.holds_host_time(frame.stamp_ns, self._config)
+        )
+        for index, frame in enumerate(taken):
+            if not step or index % step:
+                self.result.dropped_frames += 1
+                continue
+            self.result.frames += 1
+            yield self._frame_message(frame)
+
+    def _frame_message(self, frame: Frame) -> StampedMessage:
+        encoding = "mono8" if frame.image.ndim == 2 else "rgb8"
+        image = Image.from_array(self._header(frame.stamp_ns), frame.image, encoding)
+        return (frame.stamp_ns, self._config.frames_topic, Image.TYPE, image.serialize())
+
+    def _header(self, stamp_ns: int) -> Header:
+        return Header(Time.from_ns(stamp_ns), self._config.frame_id)

@@ -1,0 +1,159 @@
+"""Write a rosbag2 as one MCAP file: what `ros2 bag`, Foxglove and our own reader open."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import evdistill_core
+from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.foundation.files import atomic_path
+from evdistill_core.messages.types import message_type
+
+CHUNK_BYTES = 1 << 20
+#: `ros2 bag` of Humble (metadata up to 5) to Lyrical reads it.
+METADATA_VERSION = 5
+
+
+class McapWriter:
+    """Write serialized messages; the file appears only when the block ends well.
+
+    The file carries what rosbag2 needs: profile ``ros2``, a ``ros2msg`` schema with all
+    dependencies for every type, type hashes, zstd chunks with their index, and the bag's
+    metadata. The same metadata can be laid beside the file with ``metadata_yaml`` by callers that
+    want a bag directory.
+
+    Args:
+        path: the ``.mcap`` file to make.
+
+    Raises:
+        RecordingError: the file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stack = contextlib.ExitStack()
+        self._writer: Any = None
+        self._channels: dict[str, tuple[int, str]] = {}
+        self._schemas: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
+        self._first_ns: int | None = None
+        self._last_ns = 0
+
+    def __enter__(self) -> McapWriter:
+        from mcap.writer import CompressionType, Writer  # noqa: PLC0415
+
+        try:
+            temporary = self._stack.enter_context(atomic_path(self._path))
+            file = self._stack.enter_context(temporary.open("wb"))
+        except OSError as error:
+            self._stack.close()
+            raise RecordingError(f"{self._path} cannot be written: {error}") from error
+        self._writer = Writer(file, chunk_size=CHUNK_BYTES, compression=CompressionType.ZSTD)
+        self._writer.start(profile="ros2", library=f"evdistill {evdistill_core.__version__}")
+        return self
+
+    def write(self, topic: str, type_name: str, data: bytes, log_time_ns: int) -> None:
+        """Append one message.
+
+        Args:
+            topic: as ROS writes it, with a leading slash.
+            type_name: ``pkg/msg/Type``, one of those whose schema we know.
+            data: serialized message with its 4 byte CDR header.
+            log_time_ns: receive time, nanoseconds since 1970; should not fall.
+
+        Raises:
+            RecordingError: the topic had another type before.
+            MessageError: we know no schema of the type.
+        """
+        if self._writer is None:
+            raise RecordingError("McapWriter must be used in a with block")
+        channel = self._channel(topic, type_name)
+        self._writer.add_message(
+            channel_id=channel,
+            log_time=log_time_ns,
+            publish_time=log_time_ns,
+            sequence=self._counts[topic],
+            data=bytes(data),
+        )
+        self._counts[topic] += 1
+        self._first_ns = min(log_time_ns, self._first_ns or log_time_ns)
+        self._last_ns = max(log_time_ns, self._last_ns)
+
+    def _channel(self, topic: str, type_name: str) -> int:
+        if topic in self._channels:
+            number, known = self._channels[topic]
+            if known != type_name:
+                raise RecordingError(f"topic {topic} carries {known}, got a {type_name}")
+            return number
+        kind = message_type(type_name)
+        if type_name not in self._schemas:
+            self._schemas[type_name] = self._writer.register_schema(
+                name=type_name, encoding="ros2msg", data=kind.schema.encode()
+            )
+        channel: int = self._writer.register_channel(
+            topic=topic,
+            message_encoding="cdr",
+            schema_id=self._schemas[type_name],
+            # No QoS text: its form changed between releases, and without it players use a
+            # reliable publisher, which every subscriber accepts.
+            metadata={"offered_qos_profiles": "", "topic_type_hash": kind.type_hash},
+        )
+        self._channels[topic] = (channel, type_name)
+        self._counts[topic] = 0
+        return channel
+
+    def metadata_yaml(self) -> str:
+        """Return the bag's ``metadata.yaml`` for what was written so far."""
+        import yaml  # noqa: PLC0415
+
+        first = self._first_ns or 0
+        span = {"nanoseconds": max(0, self._last_ns - first)}
+        start = {"nanoseconds_since_epoch": first}
+        total = sum(self._counts.values())
+        topics = [
+            {
+                "topic_metadata": {
+                    "name": topic,
+                    "type": type_name,
+                    "serialization_format": "cdr",
+                    "offered_qos_profiles": "",
+                },
+                "message_count": self._counts[topic],
+            }
+            for topic, (_, type_name) in self._channels.items()
+        ]
+        file = {
+            "path": self._path.name,
+            "starting_time": start,
+            "duration": span,
+            "message_count": total,
+        }
+        information = {
+            "version": METADATA_VERSION,
+            "storage_identifier": "mcap",
+            "duration": span,
+            "starting_time": start,
+            "message_count": total,
+            "topics_with_message_count": topics,
+            "compression_format": "",
+            "compression_mode": "",
+            "relative_file_paths": [self._path.name],
+            "files": [file],
+        }
+        text: str = yaml.dump({"rosbag2_bagfile_information": information}, sort_keys=False)
+        return text
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self._writer.add_metadata("rosbag2", {"serialized_metadata": self.metadata_yaml()})
+            self._writer.finish()
+        self._writer = None
+        self._stack.__exit__(kind, error, trace)

@@ -1,0 +1,85 @@
+"""``open_recording``: one door for every kind of file, told apart by content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.recordings.aedat4 import AEDAT4_MAGIC, Aedat4Recording
+from evdistill_core.recordings.bag import BagRecording
+from evdistill_core.recordings.base import Recording
+from evdistill_core.recordings.columns import ZIP_MAGIC, NpzRecording, TextRecording
+from evdistill_core.recordings.storage import MCAP_MAGIC, SQLITE_MAGIC, ZSTD_MAGIC
+
+READABLE = (
+    "AEDAT4 files (.aedat4), rosbag2 bags (a directory, .mcap or .db3), NumPy archives of the "
+    "columns t, x, y, p (.npz), and text of 't x y p' lines"
+)
+HEAD_BYTES = 4096
+#: Kinds that we recognise but do not read, with the way out.
+KNOWN_ELSEWHERE = (
+    (b"#!AER-DAT2", "an AEDAT 2 file; convert it with iniVation's DV"),
+    (b"#!AER-DAT3", "an AEDAT 3 file; convert it with iniVation's DV"),
+    (b"#ROSBAG V", "a ROS 1 bag; convert it with `rosbags-convert`"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (b"Event Stream", "an event stream (.es) file"),
+    (b"% ", "a Prophesee RAW or DAT file; replay it with metavision_driver and record a bag"),
+    (ZSTD_MAGIC, "compressed with zstd as a whole; unpack it with `zstd -d` first"),
+    (b"\x1f\x8b", "compressed with gzip; unpack it with `gunzip` first"),
+)
+
+
+def open_recording(path: str | Path, *, topic: str | None = None) -> Recording:
+    """Open a recording for reading, whatever its format; names and suffixes do not matter.
+
+    Args:
+        path: a file, or the directory of a rosbag2 (with or without ``metadata.yaml``).
+        topic: event topic (bags) or stream (AEDAT4); needed when there is more than one.
+
+    Returns:
+        A context manager; see ``Recording``. Nothing is loaded ahead.
+
+    Raises:
+        RecordingError: it is missing, empty, damaged, or of a kind that we do not read; the
+            topic is missing or not unique.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        return BagRecording(path, topic)
+    head = _head(path)
+    if head.startswith(AEDAT4_MAGIC):
+        return Aedat4Recording(path, topic)
+    if head.startswith((SQLITE_MAGIC, MCAP_MAGIC)):
+        return BagRecording(path, topic)
+    columns = _columns_type(head)
+    if columns is None:
+        raise RecordingError(f"{path} is {_guess(head)}. What we read: {READABLE}")
+    if topic not in (None, "events"):
+        raise RecordingError(f"{path} has no topics: it holds one stream of events; got '{topic}'")
+    return columns(path)
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except FileNotFoundError as error:
+        raise RecordingError(f"there is no recording {path}: check the path") from error
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be opened: {error}") from error
+    if not head:
+        raise RecordingError(f"{path} is empty (0 bytes): nothing was recorded into it")
+    return head
+
+
+def _columns_type(head: bytes) -> type[NpzRecording] | type[TextRecording] | None:
+    if head.startswith(ZIP_MAGIC):
+        return NpzRecording
+    return TextRecording if TextRecording.matches(head) else None
+
+
+def _guess(head: bytes) -> str:
+    for magic, words in KNOWN_ELSEWHERE:
+        if head.startswith(magic):
+            return words
+    return f"of a kind that we do not know (it starts with {head[:16]!r})"

@@ -1,0 +1,311 @@
+"""The two containers of rosbag2, read message by message: sqlite3 and MCAP.
+
+Only the container is read here. Schemas are not needed: the message types that we know are parsed
+by their layout, so a schema in a language that a reader lacks (``ros2idl``) does no harm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import struct
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+from urllib.parse import quote
+
+import zstandard
+
+from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.recordings.base import TopicInfo
+
+SQLITE_MAGIC = b"SQLite format 3\0"
+MCAP_MAGIC = b"\x89MCAP0\r\n"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+#: opcode, length, start of the summary, start of its offsets, checksum of the summary
+MCAP_FOOTER = struct.Struct("<BQQQI")
+#: Larger than any message of an event camera; a damaged length field asks for more.
+RECORD_LIMIT_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class StoredMessage:
+    """One message as it lies in the container."""
+
+    topic: str
+    type_name: str
+    log_time_ns: int
+    data: bytes
+
+
+class Storage(ABC):
+    """One file of a bag."""
+
+    def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
+        self.path = path
+        self._warn = warn
+
+    @abstractmethod
+    def topics(self) -> list[TopicInfo]:
+        """Return the topics with their message counts."""
+
+    @abstractmethod
+    def start_ns(self) -> int:
+        """Return the receive time of the first message; 0 when there is none."""
+
+    @abstractmethod
+    def messages(self, topics: Collection[str]) -> Iterator[StoredMessage]:
+        """Yield the messages of these topics by receive time."""
+
+
+class Sqlite3Storage(Storage):
+    """A ``.db3`` file, opened read-only and immutable: no lock, no journal, no write."""
+
+    def _connect(self) -> sqlite3.Connection:
+        uri = f"file:{quote(str(self.path.resolve()))}?mode=ro&immutable=1"
+        connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        return connection
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection; what sqlite says about damage becomes our error."""
+        try:
+            with contextlib.closing(self._connect()) as connection:
+                yield connection
+        except sqlite3.Error as error:
+            raise RecordingError(
+                f"{self.path} is damaged or no rosbag2: sqlite says '{error}'. A recorder that was "
+                "killed leaves such a file; try `sqlite3 FILE .recover | sqlite3 NEW.db3`"
+            ) from error
+
+    def topics(self) -> list[TopicInfo]:
+        """Return the topics with their message counts (counted over the whole file)."""
+        self._warn_about_journal()
+        query = (
+            "SELECT name, type, (SELECT COUNT(*) FROM messages WHERE topic_id = topics.id) "
+            "FROM topics ORDER BY id"
+        )
+        with self._reading() as connection:
+            return [TopicInfo(*row) for row in connection.execute(query)]
+
+    def _warn_about_journal(self) -> None:
+        for suffix in ("-wal", "-journal"):
+            journal = self.path.with_name(self.path.name + suffix)
+            if journal.exists() and journal.stat().st_size:
+                self._warn(f"{journal.name} holds messages that are not in the bag yet: left out")
+
+    def start_ns(self) -> int:
+        """Return the receive time of the first message; 0 when there is none."""
+        with self._reading() as connection:
+            row = connection.execute("SELECT MIN(timestamp) FROM messages").fetchone()
+        return int(row[0] or 0)
+
+    def messages(self, topics: Collection[str]) -> Iterator[StoredMessage]:
+        """Yield the messages of these topics by receive time.
+
+        The order is that of rosbag2's own index on ``timestamp``, so sqlite sorts nothing.
+        """
+        with self._reading() as connection:
+            rows = connection.execute("SELECT id, name, type FROM topics").fetchall()
+            known = {row[0]: (row[1], row[2]) for row in rows if row[1] in topics}
+            marks = ",".join("?" * len(known))
+            cursor = connection.execute(
+                f"SELECT topic_id, timestamp, data FROM messages WHERE topic_id IN ({marks}) "
+                "ORDER BY timestamp, id",
+                list(known),
+            )
+            for topic_id, timestamp, data in cursor:
+                name, type_name = known[topic_id]
+                yield StoredMessage(name, type_name, timestamp, _decompressed(bytes(data or b"")))
+
+
+class _BoundedFile:
+    """A file that refuses to read past its end, for a library that believes length fields.
+
+    Without it, eight damaged bytes make the mcap reader ask for exabytes of memory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._size = os.fstat(self._file.fileno()).st_size
+
+    def read(self, count: int = -1) -> bytes:
+        left = self._size - self._file.tell()
+        if count > left:
+            raise EOFError(f"a record claims {count} bytes where {left} are left")
+        return self._file.read(count)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        return True
+
+    def __enter__(self) -> _BoundedFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+
+class McapStorage(Storage):
+    """An ``.mcap`` file; without a footer (recorder killed) it is read as far as it goes."""
+
+    def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
+        super().__init__(path, warn)
+        self._topics: list[TopicInfo] = []
+        self._start_ns = 0
+        self._indexed = False
+        summary = self._summary()
+        if summary is None or summary.statistics is None or not summary.channels:
+            self._scan()
+            return
+        self._indexed = bool(summary.chunk_indexes)
+        counts = summary.statistics.channel_message_counts
+        self._start_ns = summary.statistics.message_start_time
+        merged: dict[tuple[str, str], int] = {}
+        for channel in summary.channels.values():
+            schema = summary.schemas.get(channel.schema_id)
+            key = (channel.topic, schema.name if schema else "")
+            merged[key] = merged.get(key, 0) + counts.get(channel.id, 0)
+        self._topics = [TopicInfo(*key, count) for key, count in merged.items()]
+
+    def _summary(self) -> Any:
+        """Return the summary section; ``None`` when there is none or it cannot be read."""
+        from mcap.reader import SeekingReader  # noqa: PLC0415
+
+        try:
+            with _BoundedFile(self.path) as file:
+                reader = SeekingReader(_stream(file), record_size_limit=RECORD_LIMIT_BYTES)
+                summary = reader.get_summary()
+                return summary if _is_index_whole(file) else None
+        except _damage():
+            return None
+
+    def _scan(self) -> None:
+        """Find the topics of a file that has no index by reading it once."""
+        counts: dict[tuple[str, str], int] = {}
+        for message in self._in_file_order(None):
+            key = (message.topic, message.type_name)
+            counts[key] = counts.get(key, 0) + 1
+            self._start_ns = min(self._start_ns or message.log_time_ns, message.log_time_ns)
+        self._topics = [TopicInfo(*key, count) for key, count in counts.items()]
+
+    def topics(self) -> list[TopicInfo]:
+        """Return the topics with their message counts."""
+        return self._topics
+
+    def start_ns(self) -> int:
+        """Return the receive time of the first message; 0 when there is none."""
+        return self._start_ns
+
+    def messages(self, topics: Collection[str]) -> Iterator[StoredMessage]:
+        """Yield the messages of these topics by receive time (file order when damaged)."""
+        if self._indexed:
+            return self._by_index(topics)
+        return self._in_file_order(topics)
+
+    def _by_index(self, topics: Collection[str]) -> Iterator[StoredMessage]:
+        from mcap.reader import SeekingReader  # noqa: PLC0415
+
+        count = 0
+        with _BoundedFile(self.path) as file:
+            reader = SeekingReader(
+                _stream(file), validate_crcs=True, record_size_limit=RECORD_LIMIT_BYTES
+            )
+            try:
+                for schema, channel, message in reader.iter_messages(topics=list(topics)):
+                    count += 1
+                    yield StoredMessage(
+                        channel.topic,
+                        schema.name if schema else "",
+                        message.log_time,
+                        _decompressed(message.data),
+                    )
+            except _damage() as error:
+                self._warn(_stopped(self.path, count, error))
+
+    def _in_file_order(self, topics: Collection[str] | None) -> Iterator[StoredMessage]:
+        """Read record by record until the bytes end, and say when they end too early."""
+        from mcap.reader import NonSeekingReader  # noqa: PLC0415
+
+        count = 0
+        with _BoundedFile(self.path) as file:
+            reader = NonSeekingReader(
+                _stream(file), validate_crcs=True, record_size_limit=RECORD_LIMIT_BYTES
+            )
+            try:
+                wanted = None if topics is None else list(topics)
+                for schema, channel, message in reader.iter_messages(wanted, log_time_order=False):
+                    count += 1
+                    yield StoredMessage(
+                        channel.topic,
+                        schema.name if schema else "",
+                        message.log_time,
+                        _decompressed(message.data),
+                    )
+            except _damage() as error:
+                self._warn(_stopped(self.path, count, error))
+
+
+def _is_index_whole(file: _BoundedFile) -> bool:
+    """Check the summary's checksum, which the mcap library does not; without one it is believed."""
+    file.seek(-(MCAP_FOOTER.size + len(MCAP_MAGIC)), os.SEEK_END)
+    footer_at = file.tell()
+    footer = file.read(MCAP_FOOTER.size)
+    _, _, summary_at, _, expected = MCAP_FOOTER.unpack(footer)
+    if not expected or not summary_at:
+        return True
+    file.seek(summary_at)
+    return bool(zlib.crc32(file.read(footer_at - summary_at) + footer[:-4]) == expected)
+
+
+def _stream(file: _BoundedFile) -> IO[bytes]:
+    """Tell the type checker that this is all of a file that the library uses."""
+    return cast(IO[bytes], file)
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """Return what the mcap library raises on bytes that are cut off or wrong."""
+    from mcap.exceptions import McapError  # noqa: PLC0415
+    from mcap.stream_reader import CRCValidationError  # noqa: PLC0415
+
+    return (
+        McapError,
+        CRCValidationError,
+        struct.error,
+        zstandard.ZstdError,
+        RuntimeError,  # lz4.frame
+        EOFError,
+        OverflowError,
+        MemoryError,
+        UnicodeDecodeError,
+        KeyError,
+        OSError,
+    )
+
+
+def _stopped(path: Path, count: int, error: Exception) -> str:
+    reason = str(error) or type(error).__name__
+    return (
+        f"{path.name} is cut off or damaged ({reason}); "
+        f"{count} messages before that place were read"
+    )
+
+
+def _decompressed(data: bytes) -> bytes:
+    """Undo rosbag2's message compression; CDR never starts with the zstd magic."""
+    if not data.startswith(ZSTD_MAGIC):
+        return data
+    try:
+        return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+    except zstandard.ZstdError as error:
+        raise RecordingError(f"a compressed message is damaged: {error}") from error

@@ -1,0 +1,73 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from evdistill_core.cli.info import chart
+from evdistill_core.cli.main import build_app
+from evdistill_core.foundation.errors import ConfigError, RecordingError
+from evdistill_core.recordings.summary import Summary
+
+KEYS = {
+    "events", "on", "off", "width", "height", "duration_us", "encoding", "sum_x", "sum_y",
+    "triggers", "topics", "warnings", "rate", "counters", "format", "topic",
+}  # fmt: skip
+
+
+def run(*arguments):
+    result = CliRunner().invoke(build_app(), ["info", *map(str, arguments)])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture
+def text_file(tmp_path):
+    path = tmp_path / "a.txt"
+    lines = [f"{1000 * i} {i % 8} {i % 4} {i % 3 == 0:d}" for i in range(300)]
+    path.write_text("8 4\n" + "\n".join(lines))
+    return path
+
+
+def test_json_holds_the_facts(text_file):
+    facts = json.loads(run(text_file, "--json").stdout)
+    assert facts.keys() >= KEYS
+    assert (facts["events"], facts["on"], facts["off"]) == (300, 100, 200)
+    assert (facts["width"], facts["height"], facts["duration_us"]) == (8, 4, 299_000)
+    assert facts["sum_x"] == sum(i % 8 for i in range(300))
+    assert facts["sum_y"] == sum(i % 4 for i in range(300))
+    rate = facts["rate"]
+    assert sum(rate["hz"]) * rate["span_us"] / 1e6 == pytest.approx(300)
+    assert facts["counters"]["events"] == 300
+
+
+def test_text_shows_the_facts_and_a_picture_of_the_rate(text_file):
+    shown = run(text_file).stdout
+    assert "300  (100 on, 200 off)" in shown
+    assert "8 x 4" in shown
+    assert "█" in shown
+    assert "kev/s" in shown
+
+
+def test_plot_is_saved_or_its_suffix_refused(text_file, tmp_path):
+    run(text_file, "--plot", tmp_path / "rate.png")
+    assert (tmp_path / "rate.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ConfigError, match="--plot"):
+        run(text_file, "--plot", tmp_path / "rate.xyz")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.txt", "rate.png"]
+
+
+def test_errors_are_ours(tmp_path):
+    with pytest.raises(RecordingError, match="no recording"):
+        run(tmp_path / "nowhere")
+
+
+def test_no_events_no_chart():
+    assert chart(Summary()) == []
+
+
+def test_golden_values_of_a_real_bag(shared_data):
+    facts = json.loads(run(shared_data / "bags" / "evt3_hd_trigger", "--json").stdout)
+    assert (facts["sum_x"], facts["sum_y"], facts["on"]) == (42_078_718, 31_656_267, 41_439)
+    assert (facts["events"], facts["encoding"]) == (82_469, "evt3")
+    assert facts["topics"][0]["message_count"] == 105

@@ -1,0 +1,159 @@
+import numpy as np
+import pytest
+
+from evdistill_core.events.array import Events, Triggers
+from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.messages.event_messages import EventPacket
+from evdistill_core.recordings.columns import NpzWriter
+from evdistill_core.recordings.convert import ConvertConfig, convert
+from evdistill_core.recordings.opening import open_recording
+
+STREET = "recordings/davis346_street_short.aedat4"
+SOURCES = [
+    "recordings/davis346_robot_arm.aedat4",
+    "recordings/davis240_slider_50k.txt",
+    "bags/evt3_hd_trigger",
+    "bags/libcaer_cmp_davis346_tags",
+]
+
+
+def read(path, **span):
+    with open_recording(path) as recording:
+        parts = [b.events for b in recording.batches(**span)]
+    return Events.concatenate(parts)
+
+
+def run(source, target, progress=None, **config):
+    with open_recording(source) as recording:
+        return convert(recording, target, ConvertConfig(**config), progress)
+
+
+@pytest.fixture
+def npz(tmp_path, make_events):
+    path = tmp_path / "in.npz"
+    events = make_events(np.random.default_rng(5), 4000, span_us=400_000)
+    with NpzWriter(path, width=346, height=260) as writer:
+        writer.write(events, Triggers.empty())
+    return path
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("suffix", [".mcap", ".npz"])
+def test_real_recordings_keep_every_event(shared_data, tmp_path, source, suffix):
+    target = tmp_path / f"out{suffix}"
+    result = run(shared_data / source, target)
+    before, after = read(shared_data / source), read(target)
+    assert after.equals(before)
+    assert result.events == len(before)
+    assert [p.name for p in tmp_path.iterdir()] == [target.name]
+
+
+def test_packets_are_what_a_driver_sends(npz, tmp_path):
+    seen = []
+    run(npz, tmp_path / "a.mcap", seen.append)
+    events = read(npz)
+    with open_recording(tmp_path / "a.mcap") as recording:
+        packets = list(recording.packets())
+        batches = list(recording.batches())
+    messages = [EventPacket.parse(p.data) for p in packets]
+    assert [m.seq for m in messages] == list(range(len(messages)))
+    first_ns = int(events.t_us[0]) * 1000
+    for packet, message, batch in zip(packets, messages, batches, strict=True):
+        assert (message.time_base - first_ns) % 10_000_000 == 0
+        stamp_ns = message.header.stamp.to_ns()
+        assert stamp_ns == message.time_base + 10_000_000 == packet.receive_time_ns
+        assert message.time_base <= int(batch.events.t_us.min()) * 1000
+        assert int(batch.events.t_us.max()) * 1000 < stamp_ns
+        assert (message.encoding, message.header.frame_id) == ("libcaer_cmp", "event_camera")
+    assert seen[-1] == len(events)
+
+
+def test_pictures_are_kept_thinned_and_in_order(shared_data, tmp_path):
+    path = tmp_path / "a.mcap"
+    for step, kept in ((1, [0, 1, 2, 3]), (2, [0, 2]), (3, [0, 3]), (0, [])):
+        result = run(shared_data / STREET, path, frame_step=step)
+        with open_recording(shared_data / STREET) as recording:
+            source = list(recording.frames())
+        with open_recording(path) as recording:
+            copies = list(recording.frames())
+            topics = [t.name for t in recording.info.topics]
+            packets = list(recording.packets(topics))
+        assert [c.stamp_ns for c in copies] == [source[i].stamp_ns for i in kept]
+        assert all(
+            np.array_equal(c.image, source[i].image) for c, i in zip(copies, kept, strict=True)
+        )
+        assert (result.frames, result.dropped_frames) == (len(kept), 4 - len(kept))
+        times = [p.receive_time_ns for p in packets]
+        assert times == sorted(times)
+
+
+def test_a_span_takes_events_and_pictures(shared_data, tmp_path):
+    whole = read(shared_data / STREET)
+    first = int(whole.t_us[0])
+    run(shared_data / STREET, tmp_path / "a.mcap", start_us=30_000, end_us=100_000)
+    keep = (whole.t_us >= first + 30_000) & (whole.t_us < first + 100_000)
+    assert read(tmp_path / "a.mcap").equals(whole[keep])
+    with open_recording(tmp_path / "a.mcap") as recording:
+        times = [f.t_us - first for f in recording.frames()]
+    with open_recording(shared_data / STREET) as recording:
+        expected = [f.t_us - first for f in recording.frames()]
+    assert times == [t for t in expected if 30_000 <= t < 100_000]
+    assert len(times) == 2
+
+
+def test_stamps_of_a_bag_stay_in_host_time(shared_data, tmp_path):
+    source = shared_data / "bags" / "evt3_hd_trigger"  # sensor time without an epoch
+    result = run(source, tmp_path / "a.mcap")
+    assert result.dropped_triggers == 2
+    with open_recording(source) as old, open_recording(tmp_path / "a.mcap") as new:
+        first, again = next(old.batches()), next(new.batches())
+    assert abs(again.stamp_ns - first.stamp_ns) < 20_000_000
+
+
+def test_a_gap_in_the_source_stays_a_gap(npz, tmp_path):
+    whole = tmp_path / "whole.mcap"
+    run(npz, whole)
+    from evdistill_core.recordings.mcap_writer import McapWriter
+
+    gap = tmp_path / "gap.mcap"
+    with open_recording(whole) as recording, McapWriter(gap) as writer:
+        for i, p in enumerate(recording.packets()):
+            if i not in {7, 8}:
+                writer.write(p.topic, p.type_name, bytes(p.data), p.receive_time_ns)
+    run(gap, tmp_path / "again.mcap", packet_us=7_000)
+    assert read(tmp_path / "again.mcap").equals(read(gap))
+    with open_recording(tmp_path / "again.mcap") as recording:
+        breaks = [b.discontinuity for b in recording.batches() if b.discontinuity]
+        assert breaks == ["seq"]
+        assert recording.counters["lost_messages"] == 1
+
+
+def test_an_interrupt_leaves_nothing(npz, tmp_path):
+    def interrupt(events):
+        if events > 0:
+            raise KeyboardInterrupt
+
+    for suffix in (".mcap", ".npz"):
+        with pytest.raises(KeyboardInterrupt):
+            run(npz, tmp_path / f"out{suffix}", interrupt)
+    assert [p.name for p in tmp_path.iterdir()] == ["in.npz"]
+
+
+def test_what_cannot_be_is_refused(npz, tmp_path):
+    with pytest.raises(RecordingError, match=r"cannot write '\.bag'"):
+        run(npz, tmp_path / "a.bag")
+    with pytest.raises(RecordingError, match="is the source itself"):
+        run(npz, npz)
+    with pytest.raises(RecordingError, match="no events between"):
+        run(npz, tmp_path / "a.mcap", start_us=10**9)
+    for config, message in (
+        ({"encoding": "evt99"}, "evt99"),
+        ({"start_us": -1}, "start must be"),
+        ({"start_us": 5, "end_us": 5}, "end must lie after"),
+        ({"packet_us": 0}, "packet_us"),
+        ({"frame_step": -1}, "frame_step"),
+    ):
+        with pytest.raises(RecordingError, match=message):
+            run(npz, tmp_path / "a.mcap", **config)
+    (tmp_path / "empty.txt").write_text("8 4\n1 1 1 1\n")
+    assert [p.name for p in tmp_path.iterdir() if p.suffix == ".mcap"] == []

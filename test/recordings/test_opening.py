@@ -1,0 +1,53 @@
+import pytest
+
+from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.recordings.opening import open_recording
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(RecordingError, match=r"there is no recording .*nowhere\.mcap"):
+        open_recording(tmp_path / "nowhere.mcap")
+
+
+def test_an_empty_file_says_so(tmp_path):
+    (tmp_path / "a.mcap").touch()
+    with pytest.raises(RecordingError, match="is empty"):
+        open_recording(tmp_path / "a.mcap")
+
+
+@pytest.mark.parametrize(
+    ("head", "says"),
+    [
+        (b"\x00\x01\x02\x03", "of a kind that we do not know"),
+        (b"hello world\n", "of a kind that we do not know"),
+        (b"#!AER-DAT2.0\r\n", "AEDAT 2"),
+        (b"#ROSBAG V2.0\n", "ROS 1 bag"),
+        (b"\x28\xb5\x2f\xfd1234", "zstd -d"),
+        (b"% camera_integrator_name Prophesee\n% end\n", "Prophesee"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5"),
+    ],
+)
+def test_other_formats_are_named_and_what_we_read_is_listed(tmp_path, head, says):
+    path = tmp_path / "recording.aedat4"
+    path.write_bytes(head)
+    with pytest.raises(RecordingError, match=says) as caught:
+        open_recording(path)
+    for kind in ("AEDAT4", "rosbag2", ".mcap", ".db3", ".npz", "text"):
+        assert kind in str(caught.value)
+
+
+def test_an_empty_directory_is_no_bag(tmp_path):
+    with pytest.raises(RecordingError, match="holds no rosbag2 file"):
+        open_recording(tmp_path)
+    (tmp_path / "a.db3.zstd").write_bytes(b"\x28\xb5\x2f\xfd")
+    with pytest.raises(RecordingError, match=r"unpack a\.db3\.zstd with `zstd -d`"):
+        open_recording(tmp_path)
+
+
+def test_the_name_does_not_matter(tmp_path):
+    path = tmp_path / "events.mcap"
+    path.write_text("1 2 3 0\n")
+    with open_recording(str(path)) as recording:
+        assert recording.info.format == "text"
+    with pytest.raises(RecordingError, match="has no topics"):
+        open_recording(path, topic="/events")
