@@ -60,13 +60,13 @@ class SceneRanges:
 
     moving_camera: float = 0.4
     moving_things: float = 0.5
-    vehicles: tuple[int, int] = (0, 4)
-    people: tuple[int, int] = (0, 3)
-    distractors: tuple[int, int] = (0, 3)
-    near_person: float = 0.25
+    vehicles: tuple[int, int] = (0, 5)
+    people: tuple[int, int] = (0, 4)
+    distractors: tuple[int, int] = (0, 4)
+    near_person: float = 0.2
     camera_speed_px_s: Range = (8.0, 500.0)
-    vehicle_speed_px_s: Range = (15.0, 500.0)
-    vehicle_length_px: Range = (18.0, 220.0)
+    vehicle_speed_px_s: Range = (10.0, 500.0)
+    vehicle_length_px: Range = (14.0, 220.0)
     person_speed_px_s: Range = (5.0, 200.0)
     person_height_px: Range = (24.0, 260.0)
     head_px: Range = (50.0, 190.0)
@@ -190,14 +190,15 @@ class SceneFactory:
 
     def _layers(self, response: FloatImage, rng: np.random.Generator) -> list[Layer]:
         r = self.ranges
+        crowd = rng.random()
         groups: list[tuple[float, list[Layer]]] = []  # depth by the row of the feet
-        for _ in range(rng.integers(r.distractors[0], r.distractors[1] + 1)):
+        for _ in range(_few(rng, r.distractors, crowd)):
             groups.append(self._distractor(response, rng))
         if self._vehicles:
-            for _ in range(rng.integers(r.vehicles[0], r.vehicles[1] + 1)):
+            for _ in range(_few(rng, r.vehicles, crowd)):
                 groups.append(self._vehicle_group(response, rng))
         if self._human is not None:
-            for _ in range(rng.integers(r.people[0], r.people[1] + 1)):
+            for _ in range(_few(rng, r.people, crowd)):
                 groups.append(self._person(response, rng))
         groups.sort(key=lambda group: group[0])
         layers = [layer for _, group in groups for layer in group]
@@ -247,7 +248,10 @@ class SceneFactory:
         motion = random_thing_motion(
             rng, self.ranges.person_speed_px_s, level=1.0, size_px=head * 2
         )
-        origin = (rng.uniform(0.1, 0.9) * self.width, rng.uniform(0.25, 0.9) * self.height)
+        # The drawn trunk is 3 heads long: it must reach the lower border of the picture.
+        highest = max(0.25 * self.height, self.height - 2.8 * head)
+        row = rng.uniform(min(highest, 0.9 * self.height), 0.95 * self.height)
+        origin = (rng.uniform(0.1, 0.9) * self.width, row)
         return people.bust(rng, head, motion, origin, self._human)
 
     def _distractor(
@@ -329,6 +333,12 @@ def _class_id(classes: ClassTable, names: Sequence[str]) -> int | None:
         if name in classes.names:
             return classes.names.index(name)
     return None
+
+
+def _few(rng: np.random.Generator, limits: tuple[int, int], crowd: float) -> int:
+    """Draw a number from ``limits``; small ones are likelier, and all kinds agree how crowded."""
+    low, high = limits
+    return low + int(crowd * rng.random() * (high + 1 - low))
 
 
 def _simple_layer(  # noqa: PLR0913, PLR0917

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,10 +12,6 @@ import numpy.typing as npt
 from evdistill_core.foundation.errors import DataError
 
 Labels = npt.NDArray[np.uint8]
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-IMAGE_FOLDERS = ("images", "image", "leftImg8bit", "imgs")
-LABEL_FOLDERS = ("labels", "masks", "label", "mask", "annotations")
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,80 +86,3 @@ def cut_things(
                 continue
             part = (slice(top, top + height), slice(left, left + width))
             yield Thing(image.code[part].copy(), index[part] == k, label)
-
-
-def list_labelled(source: Path, split: str | None = None) -> list[tuple[Path, Path]]:
-    """Return the pairs (image, label image) of a folder, sorted by name.
-
-    Args:
-        source: holds ``images/`` and ``labels/`` (or ``masks/`` ...), each with the same file
-            names up to the suffix, directly or in folders of splits (train, val, test).
-        split: only this folder below; None: all.
-
-    Raises:
-        DataError: a folder is missing, nothing is found, or an image has no label.
-    """
-    images, labels = _child(source, IMAGE_FOLDERS), _child(source, LABEL_FOLDERS)
-    if split is not None:
-        images, labels = images / split, labels / split
-        if not images.is_dir():
-            raise DataError(f"{images} is no folder: check the split {split!r}")
-    by_name = {
-        p.relative_to(labels).with_suffix(""): p
-        for p in labels.rglob("*")
-        if p.suffix.lower() in IMAGE_SUFFIXES
-    }
-    pairs = []
-    for path in sorted(p for p in images.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES):
-        label = by_name.get(path.relative_to(images).with_suffix(""))
-        if label is None:
-            raise DataError(f"{path} has no label image of that name below {labels}")
-        pairs.append((path, label))
-    if not pairs:
-        raise DataError(f"no images below {images}; known kinds: {', '.join(IMAGE_SUFFIXES)}")
-    return pairs
-
-
-def read_labelled(
-    image_path: Path, label_path: Path, table: npt.NDArray[np.uint8] | None = None
-) -> LabelledImage:
-    """Read one pair.
-
-    Args:
-        image_path: colour or grey picture.
-        label_path: one-channel 8 bit picture of ids.
-        table: (256,) uint8, new id by old id (``foundation.labels.lookup_table``); None: as is.
-
-    Raises:
-        DataError: a file is missing or no picture, or the two do not fit.
-    """
-    image = _read(image_path, cv2.IMREAD_COLOR)
-    labels = _read(label_path, cv2.IMREAD_UNCHANGED)
-    if labels.ndim != 2 or labels.dtype != np.uint8:
-        raise DataError(f"{label_path} must have one channel of 8 bit class ids")
-    if table is not None:
-        labels = table[labels]
-    return LabelledImage.from_arrays(image, labels, str(image_path))
-
-
-def read_all(
-    pairs: Sequence[tuple[Path, Path]], table: npt.NDArray[np.uint8] | None = None
-) -> list[LabelledImage]:
-    """Read several pairs (see ``read_labelled``)."""
-    return [read_labelled(image, label, table) for image, label in pairs]
-
-
-def _read(path: Path, flags: int) -> npt.NDArray[np.uint8]:
-    content = cv2.imread(str(path), flags)
-    if content is None:
-        raise DataError(f"{path} is missing or no picture")
-    return np.asarray(content, np.uint8)
-
-
-def _child(source: Path, names: Sequence[str]) -> Path:
-    if not source.is_dir():
-        raise DataError(f"{source} is no folder")
-    for name in names:
-        if (source / name).is_dir():
-            return source / name
-    raise DataError(f"{source} has none of the folders {', '.join(names)}")

@@ -108,17 +108,18 @@ def walker(
         )  # fmt: skip
 
     far, near = _swing(reach, hz, phase), _swing(reach, hz, phase + math.pi)
+    arm_far, arm_near = _swing(0.6 * reach, hz, phase), _swing(0.6 * reach, hz, phase + math.pi)
     shoulder = -0.3 * h
     cloth = rng.uniform(0.05, 0.4)
-    part(0.34, (0.07, 0.05), (half_shoulder, shoulder), top - 0.2, near, cloth)
+    part(0.34, (0.07, 0.05), (half_shoulder, shoulder), top - 0.2, arm_near, cloth)
     part(0.45, (0.1, 0.06), (half_hip, 0.0), trousers - 0.2, far, cloth)
     part(0.45, (0.1, 0.06), (-half_hip, 0.0), trousers, near, cloth)
-    part(0.28, (0.24 * lean, 0.17 * lean), (0.0, shoulder - 0.0 * h), top, _swing(0.03, hz, 0.0),
+    part(0.28, (0.24 * lean, 0.17 * lean), (0.0, shoulder), top, _swing(0.03, hz, 0.0),
          cloth)  # fmt: skip
     nod = _swing(rng.uniform(0.0, 0.1), hz, phase)
     part(0.05, (0.11, 0.1), (0.0, shoulder - 0.13 * h), hair, nod, 0.1)
     part(0.03, (0.1, 0.09), (0.0, shoulder - 0.1 * h), skin, nod, 0.1)
-    part(0.34, (0.07, 0.05), (-half_shoulder, shoulder), top + 0.1, far, cloth)
+    part(0.34, (0.07, 0.05), (-half_shoulder, shoulder), top + 0.1, arm_far, cloth)
     return layers
 
 

@@ -112,7 +112,7 @@ class SensorModel:
             noise_on_fraction=rng.uniform(*r.noise_on_fraction),
             hot_fraction=rng.uniform(*r.hot_fraction),
             hot_hz=_log_uniform(rng, r.hot_hz),
-            leak_hz=rng.uniform(*r.leak_hz),
+            leak_hz=_log_uniform(rng, r.leak_hz),
             cutoff_hz=cutoff if has_cutoff else None,
             knee=_log_uniform(rng, r.knee),
             gamma=rng.uniform(*r.gamma),
@@ -134,7 +134,7 @@ class SensorRanges:
         noise_on_fraction: 0 .. 1.
         hot_fraction: 0 .. 1.
         hot_hz: above 0.
-        leak_hz: at least 0.
+        leak_hz: above 0.
         cutoff_probability: part of the sensors that have a low pass at all.
         cutoff_hz: above 0.
         knee: above 0.
@@ -146,11 +146,11 @@ class SensorRanges:
     on_off_ratio: tuple[float, float] = (0.75, 1.33)
     mismatch: tuple[float, float] = (0.05, 0.2)
     refractory_us: tuple[float, float] = (50.0, 3000.0)
-    noise_hz: tuple[float, float] = (0.01, 1.0)
+    noise_hz: tuple[float, float] = (0.004, 1.0)
     noise_on_fraction: tuple[float, float] = (0.2, 0.8)
     hot_fraction: tuple[float, float] = (0.0, 0.0005)
     hot_hz: tuple[float, float] = (5.0, 100.0)
-    leak_hz: tuple[float, float] = (0.0, 0.2)
+    leak_hz: tuple[float, float] = (0.001, 0.2)
     cutoff_probability: float = 0.5
     cutoff_hz: tuple[float, float] = (30.0, 1000.0)
     knee: tuple[float, float] = (0.005, 0.08)
@@ -165,11 +165,11 @@ class SensorRanges:
                 raise ConfigError(f"{field.name} must be (low, high) with low <= high, got {value}")
         for name in (
             "threshold", "on_off_ratio", "refractory_us", "noise_hz", "hot_hz", "cutoff_hz",
-            "knee", "gamma", "exposure",
+            "knee", "gamma", "exposure", "leak_hz",
         ):  # fmt: skip
             if not getattr(self, name)[0] > 0:
                 raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("mismatch", "noise_on_fraction", "hot_fraction", "leak_hz"):
+        for name in ("mismatch", "noise_on_fraction", "hot_fraction"):
             if not getattr(self, name)[0] >= 0:
                 raise ConfigError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.noise_on_fraction[1] > 1 or self.hot_fraction[1] > 1:
