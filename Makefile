@@ -34,5 +34,10 @@ $(STAMP): constraints.txt setup.py
 	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e ".[dds,aedat4,train,test]"
 	touch $@
 
+# The demo recording is committed; this makes it anew from its source (see demo/README.md).
+DATA := $(or $(EVDISTILL_TEST_DATA),../shared/data)
+demo/davis346_street.mcap: | $(STAMP)
+	$(BIN)/evdistill convert $(DATA)/recordings/davis346_street_frames.aedat4 $@ --frame-step 2
+
 clean:
 	rm -rf $(VENV) out build install log

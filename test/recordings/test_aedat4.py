@@ -1,9 +1,10 @@
 import hashlib
+import sys
 
 import numpy as np
 import pytest
 
-from evdistill_core.events.array import Events
+from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.recordings.opening import open_recording
 
@@ -84,3 +85,73 @@ def test_cut_off_files_are_refused_in_one_line(shared_data, tmp_path, size):
 def test_a_stream_that_is_not_there_is_named(shared_data):
     with pytest.raises(RecordingError, match="no event stream 'frames'; it has: events"):
         open_recording(shared_data / SHORT, topic="frames")
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Write a file with the vendor's own writer: events, a grey and a colour frame, triggers."""
+    dv = pytest.importorskip("dv_processing")
+    path = tmp_path / "made.aedat4"
+    config = dv.io.MonoCameraWriter.Config("made")
+    config.addEventStream((32, 16))
+    config.addFrameStream((32, 16))
+    config.addTriggerStream()
+    writer = dv.io.MonoCameraWriter(str(path), config)
+    store = dv.EventStore()
+    for i in range(1000):
+        store.push_back(10**15 + 100 * i, i % 32, i % 16, i % 3 == 0)
+    writer.writeEvents(store)
+    grey = np.arange(512, dtype=np.uint8).reshape(16, 32)
+    writer.writeFrame(dv.Frame(10**15 + 7, grey))
+    writer.writeFrame(dv.Frame(10**15 + 9, np.stack([grey, grey + 1, grey + 2], axis=2)))
+    kinds = dv.TriggerType
+    for t_us, kind in (
+        (-5, kinds.EXTERNAL_SIGNAL_RISING_EDGE),
+        (50_000, kinds.APS_FRAME_START),
+        (60_000, kinds.EXTERNAL_SIGNAL_FALLING_EDGE),
+        (60_000, kinds.EXTERNAL_SIGNAL_PULSE),
+        (10**6, kinds.EXTERNAL_SIGNAL_RISING_EDGE),
+    ):
+        writer.writeTrigger(dv.Trigger(10**15 + t_us, kind))
+    del writer
+    return path
+
+
+def test_a_file_of_the_vendors_writer(made):
+    events = read(made)
+    assert (events.width, events.height, len(events)) == (32, 16, 1000)
+    i = np.arange(1000)
+    assert np.array_equal(events.t_us, 10**15 + 100 * i)
+    assert np.array_equal(events.x, i % 32)
+    assert np.array_equal(events.y, i % 16)
+    assert np.array_equal(events.p, i % 3 == 0)
+    with open_recording(made) as recording:
+        triggers = Triggers.concatenate([b.triggers for b in recording.batches()])
+        frames = list(recording.frames())
+    assert (triggers.t_us - 10**15).tolist() == [-5, 60_000, 60_000, 10**6]
+    assert triggers.edge.tolist() == [1, 0, 1, 1]
+    grey = np.arange(512, dtype=np.uint8).reshape(16, 32)
+    assert np.array_equal(frames[0].image, grey)
+    assert np.array_equal(frames[1].image, np.stack([grey + 2, grey + 1, grey], axis=2))  # RGB
+    assert [f.t_us - 10**15 for f in frames] == [7, 9]
+
+
+def test_every_trigger_comes_once_and_beside_its_events(made):
+    with open_recording(made) as recording:
+        for batch in recording.batches():
+            if len(batch.events) and len(batch.triggers):
+                assert batch.triggers.t_us.max() <= batch.events.t_us.max()
+
+
+@pytest.mark.parametrize("size", [14, 60, 300, 2000])
+def test_cut_off_made_files_are_refused(made, size):
+    assert size < made.stat().st_size
+    made.write_bytes(made.read_bytes()[:size])
+    with pytest.raises(RecordingError, match="cut off or damaged"):
+        read(made)
+
+
+def test_without_the_vendors_library_the_cure_is_named(made, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dv_processing", None)
+    with pytest.raises(RecordingError, match=r"pip install 'evdistill_ros\[aedat4\]'"):
+        open_recording(made)

@@ -1,8 +1,10 @@
 import shutil
 import sqlite3
+from pathlib import Path
 
 import numpy as np
 import pytest
+from mcap.reader import make_reader
 
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import RecordingError
@@ -328,3 +330,34 @@ def test_message_compression_and_wal_of_sqlite(tmp_path, events):
         )
     connection.close()
     assert read(tmp_path / "a.db3").equals(events)
+
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "bags"
+
+
+@pytest.mark.parametrize(
+    ("bag", "on", "off", "sum_x", "sum_y", "first_us", "triggers"),
+    [
+        ("evt3_vga_person", 3620, 8216, 3_822_335, 4_165_398, 7_139_845, 319),
+        ("libcaer_cmp_davis346_tags", 13_520, 22_202, 7_504_111, 5_883_133, 1744227144732712, 0),
+    ],
+)
+def test_pieces_of_real_bags(bag, on, off, sum_x, sum_y, first_us, triggers):  # noqa: PLR0917
+    with open_recording(GOLDEN / bag) as recording:
+        summary = summarise(recording)
+    assert (summary.on, summary.off, summary.triggers) == (on, off, triggers)
+    assert (summary.sum_x, summary.sum_y, summary.first_us) == (sum_x, sum_y, first_us)
+
+
+@pytest.mark.parametrize("bag", ["evt3_vga_person", "libcaer_cmp_davis346_tags"])
+def test_the_pieces_are_the_beginning_of_the_whole(shared_data, bag):
+    part, whole = read(GOLDEN / bag), read(shared_data / "bags" / bag)
+    assert part.equals(whole[: len(part)])
+
+
+def test_the_piece_has_what_other_readers_stumble_over():
+    folder = GOLDEN / "libcaer_cmp_davis346_tags"
+    assert 'storage_identifier: ""' in (folder / "metadata.yaml").read_text()
+    with (folder / "test_events_2_0.mcap").open("rb") as file:
+        (schema,) = make_reader(file).get_summary().schemas.values()
+    assert schema.encoding == "ros2idl"
