@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from evdistill_core.export.parity import ParityRow, compare, require_parity
+from evdistill_core.foundation.errors import StudentError
+
+
+def double(x):
+    return np.stack([2 * x[0], -x[0]])
+
+
+def row(**changes):
+    values = {
+        "form": "onnx",
+        "height": 8,
+        "width": 8,
+        "max_abs_difference": 1e-5,
+        "max_abs_logit": 3.0,
+        "argmax_agreement": 1.0,
+    }
+    return ParityRow(**{**values, **changes})
+
+
+def test_equal_forms_have_no_difference():
+    rows = compare(double, {"same": double}, channels=3, sizes=[(8, 16), (4, 4)])
+    assert [(r.height, r.width) for r in rows] == [(8, 16), (4, 4)]
+    assert all(r.max_abs_difference == 0 and r.argmax_agreement == 1 for r in rows)
+    assert rows[0].max_abs_logit > 2  # the inputs are not all zero
+    require_parity(rows)
+
+
+def test_the_difference_is_the_largest_of_all_logits():
+    def off(x):
+        y = double(x)
+        y[1, 2, 3] += 0.25
+        return y
+
+    rows = compare(double, {"same": double, "off": off}, channels=1, sizes=[(8, 8)])
+    assert [r.form for r in rows] == ["same", "off"]
+    assert rows[1].max_abs_difference == pytest.approx(0.25)
+    with pytest.raises(StudentError, match="the off network differs from the trained one at 8x8"):
+        require_parity(rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_equal"),
+    [
+        ({}, True),
+        ({"max_abs_difference": 2e-3, "max_abs_logit": 0.5}, False),
+        ({"max_abs_difference": 0.9e-3, "max_abs_logit": 0.5}, True),
+        ({"max_abs_difference": 2e-3, "max_abs_logit": 10.0}, True),
+        ({"max_abs_difference": float("nan")}, False),
+        ({"max_abs_difference": float("inf"), "max_abs_logit": float("inf")}, False),
+        ({"argmax_agreement": 0.9}, False),
+    ],
+)
+def test_what_counts_as_equal(changes, is_equal):
+    assert row(**changes).is_equal is is_equal

@@ -1,0 +1,38 @@
+"""A small student with random weights, written once per test session."""
+
+from pathlib import Path
+
+import torch
+
+from evdistill_core.export.student import export_student
+from evdistill_core.foundation.labels import SIX_CLASSES
+from evdistill_core.models.checkpoint import Checkpoint
+from evdistill_core.models.registry import build_network
+from evdistill_core.representations.spec import InputSpec
+
+
+def random_checkpoint(**changes) -> Checkpoint:
+    """A narrow `onboard-seg` whose batch norms have seen data."""
+    torch.manual_seed(0)
+    network = build_network("onboard-seg", {"width": 0.25}, in_channels=3, num_classes=6)
+    torch.nn.init.normal_(network.head.weight, std=0.5)
+    network.train()
+    with torch.no_grad():
+        for _ in range(5):
+            network(torch.randn(2, 3, 32, 64) + 0.3)
+    values = {
+        "network": "onboard-seg",
+        "options": {"width": 0.25},
+        "state_dict": network.state_dict(),
+        "input": InputSpec(bins=3, size_multiple=8),
+        "classes": SIX_CLASSES,
+        "provenance": {"trained_on": "random numbers", "licence": "Apache-2.0"},
+    }
+    return Checkpoint(**{**values, **changes})
+
+
+def write_random_student(folder: Path) -> Path:
+    """Export it; returns the path of the student file."""
+    path = folder / "random.evstudent"
+    export_student(random_checkpoint(), path)
+    return path

@@ -1,0 +1,259 @@
+import hashlib
+import json
+import shutil
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+
+from evdistill_core.foundation.errors import StudentError
+from evdistill_core.foundation.labels import SIX_CLASSES
+from evdistill_core.inference.student import NetworkInfo, StudentFile, StudentInfo, write_student
+from evdistill_core.representations.spec import InputSpec
+
+INFO = StudentInfo(
+    network=NetworkInfo(
+        name="onboard-seg",
+        options={"width": 0.25},
+        size_multiple=8,
+        output_stride=4,
+        parameters=123,
+    ),
+    input=InputSpec(bins=3, size_multiple=8),
+    classes=SIX_CLASSES,
+    provenance={"trained_on": ["nothing"], "score": {"miou": 0.5}},
+)
+WEIGHTS = {"a": np.arange(2000, dtype=np.float32), "b": np.array(3, np.int64)}
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A student file with stand-ins for weights and ONNX: its wrapping is what counts here."""
+    path = tmp_path / "small.evstudent"
+    write_student(path, INFO, weights=WEIGHTS, onnx=b"onnx" * 100, card="# card\n")
+    return path
+
+
+def rewrite(path, changes=None, manifest=None):
+    """Write the zip again with other members or other manifest values."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    content = json.loads(members["student.json"])
+    content.update(manifest or {})
+    members["student.json"] = json.dumps(content).encode()
+    members.update(changes or {})
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            if data is not None:
+                archive.writestr(name, data)
+
+
+def test_round_trip(small):
+    student = StudentFile.open(small)
+    assert student.info == INFO
+    assert (student.input, student.classes) == (INFO.input, SIX_CLASSES)
+    weights = student.weights()
+    assert weights.keys() == WEIGHTS.keys()
+    for key, value in WEIGHTS.items():
+        assert weights[key].dtype == value.dtype
+        np.testing.assert_array_equal(weights[key], value)
+    assert student.has_onnx
+    assert student.onnx() == b"onnx" * 100
+    assert student.card() == "# card\n"
+    student.verify()
+
+
+def test_equal_students_give_equal_files(small, tmp_path):
+    write_student(tmp_path / "b", INFO, weights=WEIGHTS, onnx=b"onnx" * 100, card="# card\n")
+    assert small.read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_strided_view_is_written_as_it_looks(tmp_path):
+    view = np.arange(12, dtype=np.float32).reshape(3, 4).T
+    write_student(tmp_path / "s", INFO, weights={"a": view})
+    np.testing.assert_array_equal(StudentFile.open(tmp_path / "s").weights()["a"], view)
+
+
+def test_without_onnx(tmp_path):
+    write_student(tmp_path / "s", INFO, weights=WEIGHTS)
+    student = StudentFile.open(tmp_path / "s")
+    assert not student.has_onnx
+    assert student.card() == ""
+    with pytest.raises(StudentError, match="runtime: torch"):
+        student.onnx()
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(StudentError, match="no student file at"):
+        StudentFile.open(tmp_path / "none.evstudent")
+    with pytest.raises(StudentError, match="cannot read student file"):
+        StudentFile.open(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04" + bytes(100), bytes(5000)])
+def test_no_zip(tmp_path, content):
+    (tmp_path / "s").write_bytes(content)
+    with pytest.raises(StudentError, match="no student file, or only a part of one"):
+        StudentFile.open(tmp_path / "s")
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9, 0.999])
+def test_truncated(small, share):
+    data = small.read_bytes()
+    small.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(StudentError, match="export it again"):
+        StudentFile.open(small)
+
+
+def test_every_flipped_byte_is_harmless_or_named(small):
+    """Whatever byte is damaged: a StudentError, or the same content."""
+    data = small.read_bytes()
+    rng = np.random.default_rng(0)
+    errors = 0
+    for at in rng.choice(len(data), 300, replace=False):
+        broken = bytearray(data)
+        broken[at] ^= 1 << int(rng.integers(8))
+        small.write_bytes(bytes(broken))
+        try:
+            student = StudentFile.open(small)
+            student.verify()
+            assert student.weights().keys() == WEIGHTS.keys()
+            np.testing.assert_array_equal(student.weights()["a"], WEIGHTS["a"])
+        except StudentError:
+            errors += 1
+    assert errors > 200
+
+
+def test_another_zip(tmp_path):
+    with zipfile.ZipFile(tmp_path / "s", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(StudentError, match=r"0 members student.json"):
+        StudentFile.open(tmp_path / "s")
+    with zipfile.ZipFile(tmp_path / "s", "w") as archive:
+        archive.writestr("student.json", "{}")
+    with pytest.raises(StudentError, match="a zip, but no student file"):
+        StudentFile.open(tmp_path / "s")
+
+
+def test_wrong_checksum(small):
+    for name in ("weights.safetensors", "model.onnx", "MODEL_CARD.md"):
+        copy = small.with_name(name)
+        shutil.copy(small, copy)
+        rewrite(copy, {name: b"something else"})
+        with pytest.raises(StudentError, match=f"{name} differs from its checksum"):
+            StudentFile.open(copy).verify()
+
+
+def test_member_missing_or_twice(small):
+    rewrite(small, {"model.onnx": None})
+    with pytest.raises(StudentError, match=r"0 members model.onnx"):
+        StudentFile.open(small).onnx()
+    with zipfile.ZipFile(small, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("weights.safetensors", b"other")
+    with pytest.raises(StudentError, match=r"2 members weights.safetensors"):
+        StudentFile.open(small).weights()
+
+
+def test_other_entries_are_ignored(small, tmp_path):
+    rewrite(small, {"../../evil": b"x", "/etc/evil": b"x", "sub/student.json": b"{}"})
+    before = sorted(p.name for p in tmp_path.iterdir())
+    student = StudentFile.open(small)
+    student.verify()
+    assert student.info == INFO
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_zip_bomb(small):
+    """A few kilobytes that would unpack to 400 MB."""
+    rewrite(small, {"weights.safetensors": bytes(400_000_000)})
+    assert small.stat().st_size < 1_000_000
+    with pytest.raises(StudentError, match="declares 400000000 bytes in"):
+        StudentFile.open(small).weights()
+
+
+def test_size_that_lies(small):
+    """The declared size is changed in the directory of the zip: reading stops all the same."""
+    data = bytearray(small.read_bytes())
+    with zipfile.ZipFile(small) as archive:
+        start = archive.start_dir
+    at = data.find(b"weights.safetensors", start) - 46 + 24
+    for size in (10, 0xFFFFFFF0):
+        data[at : at + 4] = struct.pack("<I", size)
+        small.write_bytes(bytes(data))
+        with pytest.raises(StudentError):
+            StudentFile.open(small).weights()
+
+
+def test_huge_manifest(small):
+    rewrite(small, {"student.json": b" " * (2 << 20)})
+    with pytest.raises(StudentError, match=r"student.json declares 2097152 bytes, above the limit"):
+        StudentFile.open(small)
+
+
+@pytest.mark.parametrize("text", [b"{", b"[1]", b"\xff\xfe", b"[" * 100_000, b'"text"'])
+def test_manifest_that_is_no_mapping(small, text):
+    rewrite(small, {"student.json": text})
+    with pytest.raises(StudentError, match="export it again"):
+        StudentFile.open(small)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 2}, "student format 2, this version reads 1; update evdistill"),
+        ({"task": "detection"}, "task must be one of segmentation, got 'detection'"),
+        ({"network": None}, "network must be a mapping"),
+        ({"input": {"kind": "hologram"}}, "input.kind must be one of"),
+        ({"input": {"size_multiple": 12}}, "must be a multiple of 8 for this network, got 12"),
+        ({"classes": []}, "1..255 classes, got 0"),
+        ({"classes": [{"name": "a", "color_rgb": ["r", 0, 0]}]}, "cannot run"),
+        ({"classes": {}}, "a class table is a list"),
+        ({"members": []}, "members must be a mapping"),
+        ({"members": {}}, "holds no weights"),
+        ({"members": {"weights.safetensors": 3}}, "must be a mapping, got 3"),
+        ({"members": {"weights.safetensors": {"bytes": 3}}}, "missing key members"),
+        ({"provenance": 3}, "provenance must be a mapping"),
+    ],
+)
+def test_wrong_manifest(small, change, message):
+    rewrite(small, manifest=change)
+    with pytest.raises(StudentError, match=message):
+        StudentFile.open(small)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "hologram-net"}, "unknown network 'hologram-net'; known: evdistill-2021, onb"),
+        ({"size_multiple": 0}, "size_multiple must lie in 1..1024, got 0"),
+        ({"output_stride": "4"}, "network.output_stride must be int"),
+        ({"extra": 1}, "unknown key network.extra"),
+    ],
+)
+def test_wrong_network(small, change, message):
+    with zipfile.ZipFile(small) as archive:
+        network = json.loads(archive.read("student.json"))["network"]
+    rewrite(small, manifest={"network": {**network, **change}})
+    with pytest.raises(StudentError, match=message):
+        StudentFile.open(small)
+
+
+def test_weights_that_are_no_safetensors(small):
+    junk = b"\xff" * 100
+    with zipfile.ZipFile(small) as archive:
+        members = json.loads(archive.read("student.json"))["members"]
+    members["weights.safetensors"] = {"bytes": 100, "sha256": hashlib.sha256(junk).hexdigest()}
+    rewrite(small, {"weights.safetensors": junk}, {"members": members})
+    with pytest.raises(StudentError, match=r"damaged weights.safetensors"):
+        StudentFile.open(small).weights()
+
+
+def test_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
+    def interrupt(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_student(tmp_path / "s", INFO, weights=WEIGHTS)
+    assert list(tmp_path.iterdir()) == []
