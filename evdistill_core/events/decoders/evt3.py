@@ -39,8 +39,8 @@ PADDING_WORD = 0x9999  # sent by a Lucid camera to fill its buffers
 HIGH, LOW, HIGH_KNOWN, TIME_KNOWN, Y, Y_KNOWN, BASE, BASE_KNOWN, POLARITY, LAST_T, FRESH = range(11)
 _STATE_SIZE = 11
 MAX_GAP_US = 86_400_000_000  # a longer gap is a clock set anew, not a pause
-# Branch-free vector words write up to 12 events before they know how many stay.
-_SLACK = 12
+# A vector word writes all its lanes and then moves on by those that are set: no branches inside.
+_LANES = 12
 
 
 class Evt3Decoder(Decoder):
@@ -68,7 +68,7 @@ class Evt3Decoder(Decoder):
     def _decode(self, payload: Buffer, time_base_ns: int) -> Decoded:
         words = self._words(payload, np.uint16)
         event_bound, trigger_bound = _bounds(words)
-        columns = Columns.room(event_bound + _SLACK)
+        columns = Columns.room(event_bound + _LANES)
         trigger_t = np.empty(trigger_bound, np.int64)
         trigger_id = np.empty(trigger_bound, np.uint8)
         trigger_edge = np.empty(trigger_bound, np.uint8)
@@ -107,6 +107,19 @@ def _bounds(words: KernelArray) -> tuple[int, int]:
     return events, triggers
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _fill(
+    first: int, row: int, t: int, polarity: int, y: KernelArray, t_us: KernelArray, p: KernelArray
+) -> None:
+    """Write what all lanes of a vector share; those that are not set are overwritten later."""
+    for lane in range(_LANES):
+        y[np.uintp(first + lane)] = row
+    for lane in range(_LANES):
+        t_us[np.uintp(first + lane)] = t
+    for lane in range(_LANES):
+        p[np.uintp(first + lane)] = polarity
+
+
 @njit(nogil=True, cache=True)
 def _decode(
     words: KernelArray,
@@ -127,7 +140,11 @@ def _decode(
     row_known, base_known = state[Y_KNOWN], state[BASE_KNOWN]
     base, polarity, last_t, fresh = state[BASE], state[POLARITY], state[LAST_T], state[FRESH]
     t = (high << 12) | low
-    count = 0
+    unknown: Any = 0
+    backward: Any = 0
+    outside: Any = 0
+    unsynced: Any = 0
+    count: Any = 0
     edges = 0
     for i in range(words.size):
         word: Any = np.int64(words[i])
@@ -135,35 +152,34 @@ def _decode(
         if code == ADDR_X:
             column = word & 0x7FF
             if not (time_known and row_known):
-                tally[UNSYNCED] += 1
+                unsynced += 1
             elif column >= width or row >= height:
-                tally[OUTSIDE] += 1
+                outside += 1
             else:
-                tally[BACKWARD] += t < last_t
+                backward += t < last_t
                 last_t = t
-                x[count] = column
-                y[count] = row
-                t_us[count] = t
-                p[count] = (word >> 11) & 1
+                at = np.uintp(count)
+                x[at] = column
+                y[at] = row
+                t_us[at] = t
+                p[at] = (word >> 11) & 1
                 count += 1
         elif code in (VECT_12, VECT_8):
             lanes = 12 if code == VECT_12 else 8
             mask = word & ((1 << lanes) - 1)
             if not (time_known and row_known and base_known):
-                tally[UNSYNCED] += _popcount(mask)
+                unsynced += _popcount(mask)
             else:
                 inside = min(max(width - base, 0), lanes) if row < height else 0
                 kept = mask & ((1 << inside) - 1)
-                tally[OUTSIDE] += _popcount(mask ^ kept)
+                outside += _popcount(mask ^ kept)
                 if kept:
-                    tally[BACKWARD] += t < last_t
+                    backward += t < last_t
                     last_t = t
-                for lane in range(inside):
-                    x[count] = base + lane
-                    y[count] = row
-                    t_us[count] = t
-                    p[count] = polarity
-                    count += (kept >> lane) & 1
+                    _fill(count, row, t, polarity, y, t_us, p)
+                    for lane in range(_LANES):
+                        x[np.uintp(count)] = base + lane
+                        count += (kept >> lane) & 1
             base += lanes
         elif code == ADDR_Y:
             row = word & 0x7FF
@@ -193,11 +209,15 @@ def _decode(
                 trigger_edge[edges] = word & 1
                 edges += 1
             else:
-                tally[UNSYNCED] += 1
+                unsynced += 1
         elif code not in (OTHERS, CONTINUED_4, CONTINUED_12, IMU) and word != PADDING_WORD:
-            tally[UNKNOWN] += 1
+            unknown += 1
     state[HIGH], state[LOW], state[Y] = high, low, row
     state[HIGH_KNOWN], state[TIME_KNOWN] = high_known, time_known
     state[Y_KNOWN], state[BASE_KNOWN] = row_known, base_known
     state[BASE], state[POLARITY], state[LAST_T], state[FRESH] = base, polarity, last_t, fresh
-    return count, edges
+    tally[UNKNOWN] += unknown
+    tally[BACKWARD] += backward
+    tally[OUTSIDE] += outside
+    tally[UNSYNCED] += unsynced
+    return int(count), edges

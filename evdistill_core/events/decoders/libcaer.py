@@ -56,12 +56,15 @@ def _decode(
     wraps: Any = 0
     last_stamp: Any = np.int64(-1)
     last_t: Any = NO_TIME_YET
-    count = 0
+    unknown: Any = 0
+    backward: Any = 0
+    outside: Any = 0
+    count: Any = 0
     for i in range(words.size):
         word: Any = np.int64(words[i])
         stamp = word >> 32
         if not word & 1 or stamp < 0:
-            tally[UNKNOWN] += 1
+            unknown += 1
             continue
         if last_stamp >= 0:
             step = stamp - last_stamp
@@ -73,14 +76,18 @@ def _decode(
         column = (word >> 17) & 0x7FFF
         row = (word >> 2) & 0x7FFF
         if column >= width or row >= height:
-            tally[OUTSIDE] += 1
+            outside += 1
             continue
         t = time_base_us + (wraps << 31) + stamp
-        tally[BACKWARD] += t < last_t
+        backward += t < last_t
         last_t = t
-        x[count] = column
-        y[count] = row
-        t_us[count] = t
-        p[count] = (word >> 1) & 1
+        at = np.uintp(count)
+        x[at] = column
+        y[at] = row
+        t_us[at] = t
+        p[at] = (word >> 1) & 1
         count += 1
-    return count
+    tally[UNKNOWN] += unknown
+    tally[BACKWARD] += backward
+    tally[OUTSIDE] += outside
+    return int(count)

@@ -30,6 +30,8 @@ from evdistill_core.events.decoders.base import (
 from evdistill_core.messages.cdr import Buffer
 
 TIME_HIGH, TIME_LOW, ADDR_X, ADDR_Y, VECT_BASE_Y, VECT_8 = range(6)
+# A vector word writes all its lanes and then moves on by those that are set: no branches inside.
+_LANES = 8
 
 
 class LibcaerCmpDecoder(Decoder):
@@ -39,7 +41,7 @@ class LibcaerCmpDecoder(Decoder):
 
     def _decode(self, payload: Buffer, time_base_ns: int) -> Decoded:
         words = self._words(payload, np.uint16)
-        columns = Columns.room(_bound(words))
+        columns = Columns.room(_bound(words) + _LANES)
         count = _decode(
             words, time_base_ns // 1000, self._tally, self.width, self.height,
             columns.x, columns.y, columns.t_us, columns.p,
@@ -66,6 +68,25 @@ def _bound(words: KernelArray) -> int:
     return events
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _fill(
+    first: int,
+    column: int,
+    t: int,
+    polarity: int,
+    x: KernelArray,
+    t_us: KernelArray,
+    p: KernelArray,
+) -> None:
+    """Write what all lanes of a vector share; those that are not set are overwritten later."""
+    for lane in range(_LANES):
+        x[np.uintp(first + lane)] = column
+    for lane in range(_LANES):
+        t_us[np.uintp(first + lane)] = t
+    for lane in range(_LANES):
+        p[np.uintp(first + lane)] = polarity
+
+
 @njit(nogil=True, cache=True)
 def _decode(
     words: KernelArray,
@@ -87,23 +108,28 @@ def _decode(
     base_known = False
     t: Any = time_base_us
     last_t: Any = NO_TIME_YET
-    count = 0
+    unknown: Any = 0
+    backward: Any = 0
+    outside: Any = 0
+    unsynced: Any = 0
+    count: Any = 0
     for i in range(words.size):
         word: Any = np.int64(words[i])
         code = word >> 12
         if code == ADDR_Y:
             row = word & 0x7FF
             if not column_known:
-                tally[UNSYNCED] += 1
+                unsynced += 1
             elif column >= width or row >= height:
-                tally[OUTSIDE] += 1
+                outside += 1
             else:
-                tally[BACKWARD] += t < last_t
+                backward += t < last_t
                 last_t = t
-                x[count] = column
-                y[count] = row
-                t_us[count] = t
-                p[count] = (word >> 11) & 1
+                at = np.uintp(count)
+                x[at] = column
+                y[at] = row
+                t_us[at] = t
+                p[at] = (word >> 11) & 1
                 count += 1
         elif code == ADDR_X:
             column = word & 0x7FF
@@ -119,23 +145,25 @@ def _decode(
             polarity = (word >> 11) & 1
             base_known = True
         elif code == VECT_8:
+            mask = word & 0xFF
             if not (column_known and base_known):
-                tally[UNSYNCED] += _popcount(word & 0xFF)
+                unsynced += _popcount(mask)
             else:
-                for lane in range(8):
-                    if (word >> lane) & 1:
-                        row = base + lane
-                        if column >= width or row >= height:
-                            tally[OUTSIDE] += 1
-                        else:
-                            tally[BACKWARD] += t < last_t
-                            last_t = t
-                            x[count] = column
-                            y[count] = row
-                            t_us[count] = t
-                            p[count] = polarity
-                            count += 1
-            base += 8
+                inside = min(max(height - base, 0), _LANES) if column < width else 0
+                kept = mask & ((1 << inside) - 1)
+                outside += _popcount(mask ^ kept)
+                if kept:
+                    backward += t < last_t
+                    last_t = t
+                    _fill(count, column, t, polarity, x, t_us, p)
+                    for lane in range(_LANES):
+                        y[np.uintp(count)] = base + lane
+                        count += (kept >> lane) & 1
+            base += _LANES
         else:
-            tally[UNKNOWN] += 1
-    return count
+            unknown += 1
+    tally[UNKNOWN] += unknown
+    tally[BACKWARD] += backward
+    tally[OUTSIDE] += outside
+    tally[UNSYNCED] += unsynced
+    return int(count)

@@ -69,24 +69,30 @@ def _decode_mono(
     t_us: KernelArray,
     p: KernelArray,
 ) -> int:
-    base_us, base_rest_ns = divmod(time_base_ns, 1000)
+    base_us = time_base_ns // 1000
+    base_rest_ns = np.uint64(time_base_ns % 1000)
     last_t: Any = NO_TIME_YET
-    count = 0
+    backward: Any = 0
+    outside: Any = 0
+    count: Any = 0
     for i in range(words.size):
         word: Any = words[i]
         column = np.int64((word >> np.uint64(32)) & np.uint64(0xFFFF))
         row = np.int64((word >> np.uint64(48)) & np.uint64(0x7FFF))
         if column >= width or row >= height:
-            tally[OUTSIDE] += 1
+            outside += 1
             continue
         # Unsigned, because the compiler divides those by a constant much faster.
-        offset_ns = (word & np.uint64(0xFFFFFFFF)) + np.uint64(base_rest_ns)
-        t = base_us + np.int64(offset_ns // np.uint64(1000))
-        tally[BACKWARD] += t < last_t
+        offset_ns = (word & np.uint64(0xFFFFFFFF)) + base_rest_ns
+        t: Any = base_us + np.int64(offset_ns // np.uint64(1000))
+        backward += t < last_t
         last_t = t
-        x[count] = column
-        y[count] = row
-        t_us[count] = t
-        p[count] = np.uint8(word >> np.uint64(63))
+        at = np.uintp(count)
+        x[at] = column
+        y[at] = row
+        t_us[at] = t
+        p[at] = np.uint8(word >> np.uint64(63))
         count += 1
-    return count
+    tally[BACKWARD] += backward
+    tally[OUTSIDE] += outside
+    return int(count)

@@ -1,0 +1,202 @@
+"""How fast each decoder is, in the same run as a memcpy of what it puts out.
+
+    python benchmarks/decode.py [--events 1000000] [--repeats 30] [--json FILE]
+
+Synthetic streams of one million events (13 bytes each once decoded): `evt3` as single words and as
+vector groups, `libcaer`, `libcaer_cmp` both ways, `mono`, an EventArray message; and, where the
+folder of real data is there (EVDISTILL_TEST_DATA), the real EVT3 bag packet by packet with all of
+``PacketDecoder``. Ratios to memcpy carry over between machines, times do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from evdistill_core.events.decoders import make_decoder
+from evdistill_core.events.packet import Packet
+from evdistill_core.events.stream import PacketDecoder
+from evdistill_core.messages.event_messages import EventArray, EventBlock
+
+WIDTH, HEIGHT = 1280, 720
+BYTES_PER_EVENT = 13
+EVENTS_PER_ROW = 8
+
+
+def evt3_words(count: int, rng: np.random.Generator) -> bytes:
+    """Single words: a time and a row word before every eighth event, TIME_HIGH in between."""
+    groups = count // EVENTS_PER_ROW
+    words = np.empty((groups, EVENTS_PER_ROW + 3), np.uint16)
+    t = np.arange(groups, dtype=np.int64)
+    words[:, 0] = 0x8000 | (t >> 12 & 0xFFF)
+    words[:, 1] = 0x6000 | (t & 0xFFF)
+    words[:, 2] = rng.integers(0, HEIGHT, groups)
+    x = rng.integers(0, WIDTH, (groups, EVENTS_PER_ROW))
+    words[:, 3:] = 0x2000 | rng.integers(0, 2, x.shape) << 11 | x
+    return words.astype("<u2").tobytes()
+
+
+def evt3_vectors(count: int, rng: np.random.Generator) -> bytes:
+    """Vector groups: base, 12, 12, 8, half of the pixels set, as a moving edge gives."""
+    groups = count // 16
+    words = np.empty((groups, 7), np.uint16)
+    t = np.arange(groups, dtype=np.int64)
+    words[:, 0] = 0x8000 | (t >> 12 & 0xFFF)
+    words[:, 1] = 0x6000 | (t & 0xFFF)
+    words[:, 2] = rng.integers(0, HEIGHT, groups)
+    words[:, 3] = 0x3000 | rng.integers(0, 2, groups) << 11 | rng.integers(0, WIDTH - 32, groups)
+    for column, code, bits in ((4, 4, 12), (5, 4, 12), (6, 5, 8)):
+        words[:, column] = code << 12 | rng.integers(0, 1 << bits, groups)
+    return words.astype("<u2").tobytes()
+
+
+def libcaer(count: int, rng: np.random.Generator) -> bytes:
+    """One 64 bit word an event."""
+    x, y = (rng.integers(0, n, count).astype(np.uint64) for n in (WIDTH, HEIGHT))
+    p, t = rng.integers(0, 2, count).astype(np.uint64), np.arange(count, dtype=np.uint64)
+    word = t << np.uint64(32) | x << np.uint64(17) | y << np.uint64(2) | p << np.uint64(1)
+    return (word | np.uint64(1)).astype("<u8").tobytes()
+
+
+def libcaer_cmp_words(count: int, rng: np.random.Generator) -> bytes:
+    """A column and a time word before every eighth event."""
+    groups = count // EVENTS_PER_ROW
+    words = np.empty((groups, EVENTS_PER_ROW + 2), np.uint16)
+    words[:, 0] = 0x2000 | rng.integers(0, WIDTH, groups)
+    words[:, 1] = 0x1000 | (np.arange(groups) * 4096 // groups)
+    y = rng.integers(0, HEIGHT, (groups, EVENTS_PER_ROW))
+    words[:, 2:] = 0x3000 | rng.integers(0, 2, y.shape) << 11 | y
+    return words.astype("<u2").tobytes()
+
+
+def libcaer_cmp_vectors(count: int, rng: np.random.Generator) -> bytes:
+    """Column, time, base and one vector of eight, half of it set."""
+    groups = count // 4
+    words = np.empty((groups, 4), np.uint16)
+    words[:, 0] = 0x2000 | rng.integers(0, WIDTH, groups)
+    words[:, 1] = 0x1000 | (np.arange(groups) * 4096 // groups)
+    words[:, 2] = 0x4000 | rng.integers(0, 2, groups) << 11 | rng.integers(0, HEIGHT - 8, groups)
+    words[:, 3] = 0x5000 | rng.integers(0, 256, groups)
+    return words.astype("<u2").tobytes()
+
+
+def mono(count: int, rng: np.random.Generator) -> bytes:
+    """One 64 bit word an event, nanoseconds."""
+    x, y = (rng.integers(0, n, count).astype(np.uint64) for n in (WIDTH, HEIGHT))
+    p, t = rng.integers(0, 2, count).astype(np.uint64), np.arange(count, dtype=np.uint64) * 1000
+    word = p << np.uint64(63) | y << np.uint64(48) | x << np.uint64(32)
+    return (word | t).astype("<u8").tobytes()
+
+
+def event_array(count: int, rng: np.random.Generator) -> bytes:
+    """A whole serialized message, 16 bytes an event."""
+    x, y = (rng.integers(0, n, count).astype(np.uint16) for n in (WIDTH, HEIGHT))
+    t_ns = 1_700_000_000_000_000_000 + np.arange(count, dtype=np.int64) * 1000
+    block = EventBlock.pack(x, y, t_ns, rng.integers(0, 2, count).astype(np.uint8))
+    return EventArray(height=HEIGHT, width=WIDTH, events=block).serialize()
+
+
+def real_packets(folder: Path) -> list[Packet]:
+    """Read the messages of the real EVT3 bag."""
+    path = folder / "bags" / "evt3_vga_person" / "test_events_1.db3"
+    if not path.exists():
+        return []
+    with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as bag:
+        rows = bag.execute("SELECT data, timestamp FROM messages ORDER BY timestamp").fetchall()
+    return [Packet("event_camera_msgs/msg/EventPacket", data, stamp) for data, stamp in rows]
+
+
+def time_ms(action: Callable[[], object], repeats: int) -> np.ndarray:
+    """Run once to compile and warm up, then time each of the repeats."""
+    action()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        action()
+        times.append((time.perf_counter() - start) * 1e3)
+    return np.array(times)
+
+
+def memcpy_ms(count: int, repeats: int) -> np.ndarray:
+    """Copy as many bytes as the decoded columns of ``count`` events hold."""
+    source = np.ones(count * BYTES_PER_EVENT, np.uint8)
+    return time_ms(source.copy, repeats)
+
+
+def cases(count: int) -> list[tuple[str, int, Callable[[], object]]]:
+    """Return name, number of events, and what to time."""
+    rng = np.random.default_rng(0)
+    found: list[tuple[str, int, Callable[[], object]]] = []
+    for name, encoding, make in (
+        ("evt3 single words", "evt3", evt3_words),
+        ("evt3 vectors", "evt3", evt3_vectors),
+        ("libcaer", "libcaer", libcaer),
+        ("libcaer_cmp single words", "libcaer_cmp", libcaer_cmp_words),
+        ("libcaer_cmp vectors", "libcaer_cmp", libcaer_cmp_vectors),
+        ("mono", "mono", mono),
+    ):
+        payload = make(count, rng)
+        decoder = make_decoder(encoding, width=WIDTH, height=HEIGHT)
+        number = len(decoder.decode(payload, 0).events)
+        found.append((name, number, lambda d=decoder, b=payload: d.decode(b, 0)))  # type: ignore[misc]
+    packet = Packet("dvs_msgs/msg/EventArray", event_array(count, rng), 0)
+    found.append(("EventArray message", count, lambda: PacketDecoder().push(packet)))
+    packets = real_packets(Path(os.environ.get("EVDISTILL_TEST_DATA", "../shared/data")))
+    if packets:
+
+        def play() -> int:
+            decoder = PacketDecoder()
+            for one in packets:
+                decoder.push(one)
+            return decoder.counters.events
+
+        found.append((f"real EVT3 bag, {len(packets)} messages", play(), play))
+    return found
+
+
+def main() -> None:
+    """Measure, print a table, and write JSON if asked to."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rows = []
+    print(f"{'case':32} {'events':>9} {'p50 ms':>8} {'p95 ms':>8} {'Mev/s':>7} {'x memcpy':>9}")
+    for name, count, action in cases(options.events):
+        taken, copied = time_ms(action, options.repeats), memcpy_ms(count, options.repeats)
+        p5, p50, p95 = np.percentile(taken, [5, 50, 95])
+        memcpy_p50 = float(np.median(copied))
+        rows.append(
+            {
+                "case": name,
+                "events": count,
+                "p5_ms": round(float(p5), 3),
+                "p50_ms": round(float(p50), 3),
+                "p95_ms": round(float(p95), 3),
+                "mev_per_s": round(count / p50 / 1e3, 1),
+                "memcpy_p50_ms": round(memcpy_p50, 3),
+                "ratio_to_memcpy": round(float(p50) / memcpy_p50, 2),
+            }
+        )
+        row = rows[-1]
+        print(
+            f"{name:32} {count:9} {p50:8.2f} {p95:8.2f} {row['mev_per_s']:7} "
+            f"{row['ratio_to_memcpy']:9}"
+        )
+    if options.json:
+        machine = {"machine": platform.machine(), "cpus": os.cpu_count(), "rows": rows}
+        options.json.write_text(json.dumps(machine, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
