@@ -194,8 +194,12 @@ class EvDistill2021(SegmentationNetwork):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to logits (B, num_classes, H, W)."""
+        return self.forward_with_features(x_BCHW)[0]
+
+    def forward_with_features(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits and the deepest features (2048 channels)."""
         deep, low = self.backbone(x_BCHW)
-        return _resize(self.decoder(self.aspp(deep), low), x_BCHW)
+        return _resize(self.decoder(self.aspp(deep), low), x_BCHW), deep
 
 
 def _resize(x_BCHW: Tensor, like: Tensor) -> Tensor:

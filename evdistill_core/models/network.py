@@ -32,6 +32,38 @@ class SegmentationNetwork(nn.Module):
         self.in_channels = in_channels
         self.num_classes = num_classes
 
+    def forward_with_features(self, x_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits of ``forward`` and a deep feature map (B, C, h, w).
+
+        Affinity distillation compares the feature maps of two networks; C, h and w are theirs.
+        """
+        raise NotImplementedError
+
+
+class ClassificationNetwork(nn.Module):
+    """Base of the recognition networks: (B, in_channels, H, W) to logits (B, num_classes).
+
+    Attributes:
+        in_channels: channels of the input.
+        num_classes: classes of the output.
+        size_multiple: H and W must be multiples of this.
+    """
+
+    size_multiple: int
+
+    def __init__(self, *, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.num_classes = num_classes
+
+    def forward_with_features(self, x_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits of ``forward`` and the last feature map (B, C, h, w)."""
+        raise NotImplementedError
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """Map (B, in_channels, H, W) to logits (B, num_classes)."""
+        return self.forward_with_features(x_BCHW)[0]
+
 
 def parameter_count(network: nn.Module) -> int:
     """Return the number of learned values (batch-norm statistics are not among them)."""

@@ -162,6 +162,11 @@ class OnboardSeg(SegmentationNetwork):
         """Map (B, in_channels, H, W) to logits (B, num_classes, H / 4, W / 4)."""
         return self.decode(self.encode(x_BCHW))
 
+    def forward_with_features(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits and the features of stride 16."""
+        features = self.encode(x_BCHW)
+        return self.decode(features), features[1]
+
 
 def _enlarge_onto(coarse_BCHW: Tensor, fine_BCHW: Tensor) -> Tensor:
     """Return ``fine`` plus ``coarse`` enlarged by two and cut to its size."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from evdistill_core.foundation.errors import ConfigError
 
 if TYPE_CHECKING:
-    from evdistill_core.models.network import SegmentationNetwork
+    from evdistill_core.models.network import ClassificationNetwork, SegmentationNetwork
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,13 @@ NETWORKS: Mapping[str, NetworkEntry] = {
     "evdistill-2021": NetworkEntry(
         "evdistill_core.models.deeplab_v3plus",
         "DeepLabV3+ with ResNet-101, the student of the paper; loads the authors' checkpoints",
+    ),
+}
+
+CLASSIFIERS: Mapping[str, NetworkEntry] = {
+    "onboard-cls": NetworkEntry(
+        "evdistill_core.models.onboard_cls",
+        "the stages of onboard-seg and one linear layer; recognition in real time on one core",
     ),
 }
 
@@ -71,14 +78,43 @@ def build_network(
         ConfigError: an unknown name or option, or a value out of range.
     """
     entry = network_entry(name)
+    _check_sizes(in_channels, num_classes)
+    module = importlib.import_module(entry.module)
+    network: SegmentationNetwork = module.build(
+        dict(options or {}), in_channels=in_channels, num_classes=num_classes
+    )
+    return network
+
+
+def build_classifier(
+    name: str, options: Mapping[str, object] | None = None, *, in_channels: int, num_classes: int
+) -> ClassificationNetwork:
+    """Build a recognition network: (B, in_channels, H, W) to logits (B, num_classes).
+
+    Args:
+        name: one of ``CLASSIFIERS``.
+        options: what the network's options class takes; absent keys take their default.
+        in_channels: channels of the input, 1..1024.
+        num_classes: classes of the output, 1..255.
+
+    Raises:
+        ConfigError: an unknown name or option, or a value out of range.
+    """
+    entry = CLASSIFIERS.get(name)
+    if entry is None:
+        raise ConfigError(f"unknown classifier {name!r}; known: {', '.join(sorted(CLASSIFIERS))}")
+    _check_sizes(in_channels, num_classes)
+    module = importlib.import_module(entry.module)
+    network: ClassificationNetwork = module.build(
+        dict(options or {}), in_channels=in_channels, num_classes=num_classes
+    )
+    return network
+
+
+def _check_sizes(in_channels: int, num_classes: int) -> None:
     for label, value, high in (
         ("in_channels", in_channels, 1024),
         ("num_classes", num_classes, 255),
     ):
         if not 1 <= value <= high:
             raise ConfigError(f"{label} must lie in 1..{high}, got {value}")
-    module = importlib.import_module(entry.module)
-    network: SegmentationNetwork = module.build(
-        dict(options or {}), in_channels=in_channels, num_classes=num_classes
-    )
-    return network

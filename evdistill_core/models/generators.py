@@ -1,0 +1,183 @@
+"""Generators of the bidirectional modality reconstruction: event input <-> image.
+
+They exist during training only; no student holds anything of them. Shape letters: B batch,
+C channels, H and W the picture.
+
+Source:
+    That both directions are learnt end to end is EvDistill's [abstract]; the architecture is a
+    [choice]: the residual generator of CycleGAN (Zhu et al., ICCV 2017) with instance norm.
+    Differs: enlarging by interpolation and a convolution instead of a transposed convolution,
+    which leaves a checkerboard; and the head for events, below.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.representations.spec import InputSpec
+
+IMAGE_CHANNELS = 1  # grey, -1 .. 1: what an event camera's frames and every labelled set can give
+_START_SHARE = 0.2  # of cells that a fresh generator lights: event inputs are mostly empty
+_UNBOUNDED_LIMIT = 8.0  # deviations; "nonzero" inputs have no bound of their own
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorOptions:
+    """Size of a generator.
+
+    Attributes:
+        base_channels: after the first convolution; doubled by every halving of the size.
+        halvings: how often height and width are halved before the blocks.
+        blocks: residual blocks in the middle; CycleGAN takes 9 for 256x256, 6 below.
+    """
+
+    base_channels: int = 64
+    halvings: int = 2
+    blocks: int = 9
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that are no generator."""
+        for name, low, high in (
+            ("base_channels", 1, 512),
+            ("halvings", 0, 4),
+            ("blocks", 0, 32),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(f"{name} must lie in {low}..{high}, got {getattr(self, name)}")
+
+
+class _ConvNorm(nn.Sequential):
+    def __init__(self, inputs: int, outputs: int, size: int, *, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, size, stride, size // 2, padding_mode="reflect", bias=False),
+            nn.InstanceNorm2d(outputs, affine=True),
+            nn.ReLU(),
+        )
+
+
+class _Block(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = _ConvNorm(channels, channels, 3)
+        self.second = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, 1, 1, padding_mode="reflect", bias=False),
+            nn.InstanceNorm2d(channels, affine=True),
+        )
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        moved: Tensor = x_BCHW + self.second(self.first(x_BCHW))
+        return moved
+
+
+class ImageHead(nn.Module):
+    """Features -> grey image in -1 .. 1."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, IMAGE_CHANNELS, 7, 1, 3, padding_mode="reflect")
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, 1, H, W)."""
+        return torch.tanh(self.conv(x_BCHW))
+
+
+class EventHead(nn.Module):
+    """Features -> event input: a strength times a gate, so that empty cells are easily made.
+
+    ``voxel`` is signed, -limit .. limit; ``counts2`` is 0 .. limit with its third channel zero,
+    as ``represent`` makes it. Values below half a level become exactly 0, as in real inputs, so
+    that no discriminator can tell a generated window by its not being empty; the gradient passes
+    as if they had not.
+
+    Source:
+        Ours. A plain tanh lights every cell a little: the pitfall of image-to-event GANs.
+    """
+
+    def __init__(self, channels: int, spec: InputSpec) -> None:
+        super().__init__()
+        self.signed = spec.kind == "voxel"
+        self.outputs = spec.channels
+        self.made = spec.channels if self.signed else 2
+        bounded = {"fixed": spec.clip, "maximum": 1.0, "robust": 1.0}
+        self.limit = bounded.get(spec.normalisation, _UNBOUNDED_LIMIT)
+        self.smallest = 0.5 / 255 if spec.normalisation in ("maximum", "robust") else 1 / 64
+        self.conv = nn.Conv2d(channels, 2 * self.made, 7, 1, 3, padding_mode="reflect")
+        nn.init.constant_(self._bias()[self.made :], math.log(_START_SHARE / (1 - _START_SHARE)))
+
+    def _bias(self) -> Tensor:
+        bias = self.conv.bias
+        assert bias is not None  # made with one above
+        return bias.data
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, channels of the input, H, W)."""
+        strength, gate = self.conv(x_BCHW).split(self.made, 1)
+        strength = torch.tanh(strength) if self.signed else torch.sigmoid(strength)
+        value = self.limit * strength * torch.sigmoid(gate)
+        quiet = value.detach().abs() < self.smallest
+        value = value - (value * quiet).detach()
+        if self.made == self.outputs:
+            return value
+        empty = value.new_zeros(len(value), self.outputs - self.made, *value.shape[2:])
+        return torch.cat([value, empty], 1)
+
+
+class ResidualGenerator(nn.Module):
+    """Halve, transform by residual blocks, enlarge; the head says what comes out.
+
+    Attributes:
+        size_multiple: H and W must be multiples of this and at least 4 times it.
+    """
+
+    def __init__(self, in_channels: int, options: GeneratorOptions, head: nn.Module) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.size_multiple = 2**options.halvings
+        widths = [options.base_channels * 2**i for i in range(options.halvings + 1)]
+        layers: list[nn.Module] = [_ConvNorm(in_channels, widths[0], 7)]
+        for previous, current in itertools.pairwise(widths):
+            layers.append(_ConvNorm(previous, current, 3, stride=2))
+        layers += [_Block(widths[-1]) for _ in range(options.blocks)]
+        for previous, current in zip(widths[::-1], widths[-2::-1], strict=False):
+            layers.append(nn.Upsample(scale_factor=2.0, mode="nearest"))
+            layers.append(_ConvNorm(previous, current, 3))
+        self.body = nn.Sequential(*layers)
+        self.head = head
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.02)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to what the head makes, same H and W.
+
+        Raises:
+            ValueError: H or W does not fit ``size_multiple``.
+        """
+        height, width = x_BCHW.shape[2:]
+        multiple = self.size_multiple
+        if height % multiple or width % multiple or min(height, width) < 4 * multiple:
+            raise ValueError(
+                f"a generator needs height and width that are multiples of {multiple} and at "
+                f"least {4 * multiple}, got {height}x{width}"
+            )
+        made: Tensor = self.head(self.body(x_BCHW))
+        return made
+
+
+def event_to_image(spec: InputSpec, options: GeneratorOptions) -> ResidualGenerator:
+    """Return G_ei: (B, spec.channels, H, W) event input -> (B, 1, H, W) grey image in -1 .. 1."""
+    return ResidualGenerator(spec.channels, options, ImageHead(options.base_channels))
+
+
+def image_to_event(spec: InputSpec, options: GeneratorOptions) -> ResidualGenerator:
+    """Return G_ie: (B, 1, H, W) grey image in -1 .. 1 -> (B, spec.channels, H, W) event input."""
+    return ResidualGenerator(IMAGE_CHANNELS, options, EventHead(options.base_channels, spec))
