@@ -18,11 +18,11 @@ class Worker:
     Args:
         name: of the thread, shown in reports.
         work: called once; returning ends the thread.
-        on_failure: called in the thread with the report when ``work`` raises.
+        on_failure: called in the thread with a report and the error when ``work`` raises.
     """
 
     def __init__(
-        self, name: str, work: Callable[[], None], on_failure: Callable[[str], None]
+        self, name: str, work: Callable[[], None], on_failure: Callable[[str, Exception], None]
     ) -> None:
         self._work = work
         self._on_failure = on_failure
@@ -53,7 +53,8 @@ class Worker:
             where = traceback.extract_tb(error.__traceback__)[-1]
             self._on_failure(
                 f"{self._thread.name} failed: {type(error).__name__}: {error} "
-                f"({where.name}, {where.filename.rsplit('/', 1)[-1]}:{where.lineno})"
+                f"({where.name}, {where.filename.rsplit('/', 1)[-1]}:{where.lineno})",
+                error,
             )
 
 
@@ -70,6 +71,7 @@ class BoundedQueue(Generic[T]):
         self._max_bytes = max_bytes
         self._items: deque[tuple[T, int]] = deque()
         self._bytes = 0
+        self._has_lost = False
         self._closed = False
         self._changed = threading.Condition()
 
@@ -91,6 +93,7 @@ class BoundedQueue(Generic[T]):
                 lost = [held for held, _ in self._items]
                 self._items.clear()
                 self._bytes = 0
+                self._has_lost = True
             self._append(item, size_bytes)
             return lost
 
@@ -103,16 +106,22 @@ class BoundedQueue(Generic[T]):
             self._append(item, size_bytes)
             return True
 
-    def get(self, timeout_s: float | None = None) -> T | None:
-        """Take the oldest item; None after the timeout, or when closed and empty."""
+    def get(self, timeout_s: float | None = None) -> tuple[T, bool] | None:
+        """Take the oldest item.
+
+        Returns:
+            The item, and whether others were thrown out just before it; None after the timeout,
+            or when closed and empty.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or bool(self._items), timeout_s)
             if not self._items:
                 return None
             item, size_bytes = self._items.popleft()
             self._bytes -= size_bytes
+            after_loss, self._has_lost = self._has_lost, False
             self._changed.notify_all()
-            return item
+            return item, after_loss
 
     def close(self) -> None:
         """Take nothing more; what is held can still be taken out."""

@@ -72,12 +72,14 @@ class Postprocessor:
 
     def __init__(self, config: PostprocessConfig, thing_ids: Sequence[int]) -> None:
         self._thing_ids = tuple(thing_ids)
+        self._tracker = Tracker()
         self.configure(config)
 
     def configure(self, config: PostprocessConfig) -> None:
-        """Take new settings from the next window on; track ids start anew."""
+        """Take new settings from the next window on; tracks go on."""
         self._config = config
-        self._tracker = Tracker(min_iou=config.track_min_iou, max_missed=config.track_max_missed)
+        self._tracker.min_iou = config.track_min_iou
+        self._tracker.max_missed = config.track_max_missed
 
     def reset(self) -> None:
         """Forget the tracks (after a jump in time or a new sensor size)."""

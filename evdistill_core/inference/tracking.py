@@ -25,14 +25,14 @@ class Tracker:
     without a partner gets a new id. A track that finds no partner is kept at its last box for
     ``max_missed`` windows: a car that stops for a moment sends no events.
 
-    Args:
-        min_iou: least overlap of a pair, above 0 and up to 1.
-        max_missed: windows that a track survives unseen, 0 or more.
+    Attributes:
+        min_iou: least overlap of a pair, above 0 and up to 1; may be changed at any time.
+        max_missed: windows that a track survives unseen, 0 or more; the same.
     """
 
     def __init__(self, *, min_iou: float = 0.2, max_missed: int = 4) -> None:
-        self._min_iou = min_iou
-        self._max_missed = max_missed
+        self.min_iou = min_iou
+        self.max_missed = max_missed
         self._tracks: list[_Track] = []
         self._next_id = 1
 
@@ -55,12 +55,12 @@ class Tracker:
         partner: dict[int, _Track] = {}
         taken: set[int] = set()
         for negative_iou, track_id, i, track in pairs:
-            if -negative_iou >= self._min_iou and i not in partner and track_id not in taken:
+            if -negative_iou >= self.min_iou and i not in partner and track_id not in taken:
                 partner[i] = track
                 taken.add(track_id)
         for track in self._tracks:
             track.missed = 0 if track.track_id in taken else track.missed + 1
-        self._tracks = [t for t in self._tracks if t.missed <= self._max_missed]
+        self._tracks = [t for t in self._tracks if t.missed <= self.max_missed]
         return tuple(self._named(d, partner.get(i)) for i, d in enumerate(detections))
 
     def _named(self, detection: Detection, track: _Track | None) -> Detection:

@@ -12,9 +12,9 @@ def test_queue_keeps_order_and_ends():
     queue.close()
     assert queue.offer("c", 1) is None
     assert not queue.put("c", 1)
-    assert queue.get() == "a"
+    assert queue.get() == ("a", False)
     assert not queue.is_finished
-    assert queue.get() == "b"
+    assert queue.get() == ("b", False)
     assert queue.get(timeout_s=0) is None
     assert queue.is_finished
 
@@ -27,13 +27,15 @@ def test_full_queue_gives_the_backlog_back_in_one_piece(max_items, max_bytes):
     assert queue.fill == (2, 20)
     assert queue.offer(3, 10) == [1, 2]
     assert queue.fill == (1, 10)
-    assert queue.get() == 3
+    assert queue.offer(4, 1) == []
+    assert queue.get() == (3, True)
+    assert queue.get() == (4, False)
 
 
 def test_an_item_larger_than_the_queue_still_passes():
     queue = BoundedQueue(max_items=2, max_bytes=10)
     assert queue.offer("large", 1000) == []
-    assert queue.get() == "large"
+    assert queue.get() == ("large", False)
 
 
 def test_put_waits_for_room_and_loses_nothing():
@@ -42,7 +44,7 @@ def test_put_waits_for_room_and_loses_nothing():
 
     def take():
         while (item := queue.get()) is not None:
-            got.append(item)
+            got.append(item[0])
 
     thread = threading.Thread(target=take)
     thread.start()
@@ -104,7 +106,7 @@ def test_worker_reports_what_its_function_raises():
     def work():
         raise ZeroDivisionError("by nought")
 
-    worker = Worker("mill", work, reports.append)
+    worker = Worker("mill", work, lambda report, error: reports.append(report))
     worker.start()
     assert worker.join(10)
     assert len(reports) == 1
@@ -112,7 +114,7 @@ def test_worker_reports_what_its_function_raises():
 
 
 def test_worker_join_before_start_returns():
-    assert Worker("idle", lambda: None, print).join(0)
+    assert Worker("idle", lambda: None, lambda *_: None).join(0)
 
 
 def test_wait_until():

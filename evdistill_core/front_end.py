@@ -1,0 +1,174 @@
+"""What the rclpy node and the DDS front end share: everything but topics.
+
+A front end brings serialized packets and carries serialized messages away; the student, the
+pipeline, the messages and the diagnostics are here, so that both publish the same bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from evdistill_core.diagnostics import Rates, diagnostics, rates
+from evdistill_core.events.array import Events
+from evdistill_core.events.decoders import KNOWN_ENCODINGS, make_decoder
+from evdistill_core.events.packet import Packet
+from evdistill_core.events.stream import PacketDecoder
+from evdistill_core.events.window import WindowAssembler, WindowSpec
+from evdistill_core.foundation.errors import StudentError
+from evdistill_core.inference.postprocess import Postprocessor
+from evdistill_core.inference.runner import Runner, make_runner
+from evdistill_core.inference.student import StudentFile
+from evdistill_core.messages.event_messages import EventArray, EventBlock
+from evdistill_core.parameters import SegmentationParameters
+from evdistill_core.perception import Perception, Snapshot, WindowResult
+from evdistill_core.perception_messages import RESULT_TYPES, ResultMessages
+from evdistill_core.representations import represent
+
+SHIPPED_STUDENT = Path(__file__).parent / "assets" / "street6.evstudent"
+
+
+def open_student(parameters: SegmentationParameters) -> tuple[StudentFile, Runner]:
+    """Return the student that the parameters name, loaded.
+
+    Raises:
+        StudentError: missing or damaged, or the runtime cannot run it.
+    """
+    path = Path(parameters.student).expanduser() if parameters.student else SHIPPED_STUDENT
+    if not parameters.student and not path.exists():
+        raise StudentError(
+            "this installation has no shipped student; name one: -p student:=FILE, or `student` "
+            "in the parameter file"
+        )
+    student = StudentFile.open(path)
+    runner = make_runner(
+        student,
+        runtime=parameters.runtime,
+        device=parameters.device,
+        precision=parameters.precision,
+        threads=parameters.threads,
+    )
+    return student, runner
+
+
+def warm_up(
+    student: StudentFile,
+    runner: Runner,
+    parameters: SegmentationParameters,
+    *,
+    size: tuple[int, int],
+) -> None:
+    """Compile and load everything that the first window would otherwise wait for.
+
+    Args:
+        student: as opened.
+        runner: as made.
+        parameters: those that will be used.
+        size: (height, width) of the sensor, or a likely one.
+    """
+    import cv2  # noqa: PLC0415
+
+    # One core for pictures: the network's threads and the decoder have work for the others.
+    cv2.setNumThreads(1)
+    height, width = size
+    count = 64
+    i = np.arange(count)
+    events = Events.from_columns(i % width, i % height, i, i % 2, width=width, height=height)
+    spec = student.info.input
+    runner.warm_up(*spec.shape(height=height, width=width)[1:])
+    stride = spec.grid(height=height, width=width)
+    logits = runner.run(represent(events, spec, 0, count))
+    postprocess = Postprocessor(parameters.postprocess(), range(len(student.info.classes)))
+    postprocess(logits, events, stride=stride.factor * stride.height / logits.shape[1])
+    block = EventBlock.pack(events.x, events.y, events.t_us * 1000, events.p)
+    array = EventArray(height=height, width=width, events=block)
+    PacketDecoder().push(Packet(EventArray.TYPE, array.serialize(), 1))
+    assembler = WindowAssembler(WindowSpec(duration_us=16))
+    assembler.push(events[:32])
+    assembler.push(events[16:])
+    for encoding in KNOWN_ENCODINGS:
+        make_decoder(encoding, width=width, height=height).decode(b"", 0)
+
+
+class SegmentationFrontEnd:
+    """A running student between somebody's topics.
+
+    Args:
+        student: as opened.
+        runner: as made.
+        parameters: see ``SegmentationParameters``.
+        publish: carries one serialized message away; called in the inference thread with the
+            name of the topic below the node's (``RESULT_TYPES``).
+        is_wanted: tells whether anybody listens to a topic; what nobody wants is not made.
+        node: name of the node, for diagnostics.
+        on_result: told about each result after it was published.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        student: StudentFile,
+        runner: Runner,
+        parameters: SegmentationParameters,
+        *,
+        publish: Callable[[str, bytes], None],
+        is_wanted: Callable[[str], bool],
+        node: str,
+        on_result: Callable[[WindowResult], None] | None = None,
+    ) -> None:
+        self._publish = publish
+        self._is_wanted = is_wanted
+        self._node = node
+        self._on_result = on_result
+        self._hardware = f"{student.path.name} on {runner.description}"
+        self.messages = ResultMessages(student.info.classes, overlay_alpha=parameters.overlay_alpha)
+        self.perception = Perception(student, runner, parameters, self._carry)
+        self._before = self.perception.snapshot()
+
+    def start(self) -> None:
+        """Start the pipeline."""
+        self.perception.start()
+
+    def push_events(self, packet: Packet) -> None:
+        """Take an event packet; ``perception.check`` tells whether anybody works on it."""
+        self.perception.push(packet)
+
+    def push_image(self, packet: Packet) -> None:
+        """Take a picture of the same camera."""
+        self.messages.push_image(packet.data)
+
+    def reconfigure(self, parameters: SegmentationParameters) -> None:
+        """Take new values of dynamic parameters."""
+        self.messages.overlay_alpha = parameters.overlay_alpha
+        self.perception.reconfigure(parameters)
+
+    def diagnostics(self) -> tuple[bytes, Snapshot, Rates]:
+        """Return a serialized DiagnosticArray of the time since the last call, and its numbers."""
+        after = self.perception.snapshot()
+        before, self._before = self._before, after
+        message = diagnostics(
+            before,
+            after,
+            self.perception.parameters,
+            stamp_ns=time.time_ns(),
+            node=self._node,
+            student=self._hardware,
+        )
+        return message.serialize(), after, rates(before, after)
+
+    def label_info(self) -> bytes:
+        """Return the serialized LabelInfo, to be published once, latched."""
+        return self.messages.label_info(time.time_ns(), self.perception.parameters.frame_id)
+
+    def stop(self, *, drain: bool = False) -> None:
+        """Stop the pipeline; see ``Perception.stop``."""
+        self.perception.stop(drain=drain)
+
+    def _carry(self, result: WindowResult) -> None:
+        wanted = {name for name in RESULT_TYPES if self._is_wanted(name)}
+        for name, data in self.messages.make(result, wanted).items():
+            self._publish(name, data)
+        if self._on_result is not None:
+            self._on_result(result)

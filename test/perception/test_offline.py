@@ -1,0 +1,213 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from evdistill_core.messages.standard import Image
+from evdistill_core.messages.vision import Detection2DArray, LabelInfo
+from evdistill_core.offline import run_recording
+from evdistill_core.parameters import SegmentationParameters
+from evdistill_core.recordings.mcap_writer import McapWriter
+
+av = pytest.importorskip("av")
+
+
+@pytest.fixture
+def bag(tmp_path, scene):
+    return write_bag(tmp_path / "bag.mcap", [scene.packet(i) for i in range(40)])
+
+
+def write_bag(path, packets):
+    with McapWriter(path) as writer:
+        for packet in packets:
+            writer.write(
+                "/event_camera/events", packet.type_name, packet.data, packet.receive_time_ns
+            )
+    return path
+
+
+def run(bag, out, student, **parameters):
+    given = SegmentationParameters(student=str(student), **parameters)
+    return run_recording(bag, out, given, show_progress=False)
+
+
+def messages(path):
+    from rosbags.highlevel import AnyReader  # an independent reader
+
+    found = {}
+    with AnyReader([path]) as reader:
+        for connection, stamp_ns, data in reader.messages():
+            found.setdefault(connection.topic, []).append((stamp_ns, bytes(data)))
+    return found
+
+
+def test_run_leaves_film_sheet_masks_and_report(tmp_path, bag, tiny_student):
+    out = tmp_path / "out"
+    report = run(bag, out, tiny_student)
+    assert sorted(p.name for p in out.iterdir()) == [
+        "masks.mcap",
+        "overlay.mp4",
+        "overlay.png",
+        "report.json",
+    ]
+    assert json.loads((out / "report.json").read_text()) == report
+    assert report["events"] == 40 * 200
+    assert (report["windows"], report["windows_dropped"], report["seq_gaps"]) == (8, 0, 0)
+    assert report["encoding"] == "libcaer_cmp"
+    assert set(report["latency_ms"]) == {"p50", "p95", "p99"}
+    assert {"decode", "infer", "publish"} <= set(report["stages_ms"])
+    assert 0 < report["rss_mb"] < 4000
+    with av.open(str(out / "overlay.mp4")) as film:
+        frames = list(film.decode(video=0))
+    assert len(frames) == 8
+    assert frames[-1].time == pytest.approx(0.35, abs=0.001)
+
+
+def test_masks_are_a_rosbag_with_one_stamp_for_each_window(tmp_path, bag, tiny_student):
+    run(bag, tmp_path / "out", tiny_student)
+    found = messages(tmp_path / "out" / "masks.mcap")
+    assert {t: len(m) for t, m in found.items()} == {
+        "/segmentation/mask": 8,
+        "/segmentation/mask_color": 8,
+        "/segmentation/detections": 8,
+        "/segmentation/label_info": 1,
+        "/diagnostics": 1,
+    }
+    for (t, mask), (_, detections) in zip(
+        found["/segmentation/mask"], found["/segmentation/detections"], strict=True
+    ):
+        image = Image.parse(mask)
+        assert (image.encoding, image.height, image.width) == ("mono8", 48, 64)
+        assert image.header == Detection2DArray.parse(detections).header
+        assert image.header.stamp.to_ns() == t
+    labels = LabelInfo.parse(found["/segmentation/label_info"][0][1])
+    assert labels.class_map[5].class_name == "vehicle"
+
+
+def test_two_runs_give_the_same_masks(tmp_path, bag, tiny_student):
+    for name in ("a", "b"):
+        run(bag, tmp_path / name, tiny_student)
+    a, b = (messages(tmp_path / n / "masks.mcap")["/segmentation/mask"] for n in "ab")
+    assert a == b
+
+
+def test_a_real_recording_without_packets(tmp_path, shared_data, tiny_student):
+    pytest.importorskip("dv_processing")
+    path = shared_data / "recordings" / "davis346_street_short.aedat4"
+    report = run(path, tmp_path, tiny_student)
+    assert report["events"] == 6_676
+    assert report["windows"] == 4
+    assert (report["width"], report["height"]) == (346, 260)
+
+
+def test_a_real_bag_gives_dense_masks_when_told(tmp_path, shared_data, tiny_student):
+    path = shared_data / "bags" / "libcaer_cmp_davis346_tags"
+    report = run(path, tmp_path, tiny_student, unlabelled_radius_px=-1)
+    assert report["events"] == 571_266
+    found = messages(tmp_path / "masks.mcap")["/segmentation/mask"]
+    assert len(found) == report["windows"] == 20
+    masks = [Image.parse(data).to_array() for _, data in found]
+    assert all(m.shape == (260, 346) and (m < 6).all() for m in masks)
+
+
+def evdistill(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "evdistill_core", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        **options,
+    )
+
+
+def test_command(tmp_path, bag, tiny_student):
+    done = evdistill(
+        "run", bag, "--out", tmp_path / "o", "--student", tiny_student, "-p", "min_score:=0.9"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "8 windows" in done.stdout
+    assert (tmp_path / "o" / "report.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ("missing", "there is no recording"),
+        ("damaged", "bag.mcap"),
+        ("no_events", "no event"),
+        ("unknown_encoding", "encoding"),
+        ("wrong_student", "student file"),
+        ("no_student", "no student file"),
+        ("parameter", "unknown parameter no_such"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_leaves_nothing(tmp_path, scene, tiny_student, case, words):
+    bag, student, more = tmp_path / "bag.mcap", tiny_student, []
+    packets = [scene.packet(i) for i in range(12)]
+    if case == "unknown_encoding":
+        packets = [
+            type(p)(
+                p.type_name,
+                bytes(p.data).replace(b"libcaer_cmp", b"libcaer_xyz"),
+                p.receive_time_ns,
+            )
+            for p in packets
+        ]
+    if case != "missing":
+        write_bag(bag, packets)
+    if case == "damaged":
+        bag.write_bytes(bag.read_bytes()[:300])
+    if case == "no_events":
+        with McapWriter(bag) as writer:
+            image = Image(encoding="mono8").serialize()
+            writer.write("/image", Image.TYPE, image, 1)
+    if case == "wrong_student":
+        student = tmp_path / "bag.mcap"
+    if case == "no_student":
+        student = tmp_path / "none.evstudent"
+    if case == "parameter":
+        more = ["-p", "no_such:=1"]
+    out = tmp_path / "out"
+    done = evdistill("run", bag, "--out", out, "--student", student, *more)
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+    assert not out.exists() or list(out.iterdir()) == []
+
+
+def test_ctrl_c_leaves_nothing_half_written(tmp_path, scene, tiny_student):
+    bag = write_bag(tmp_path / "bag.mcap", [scene.packet(i) for i in range(5000)])
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "evdistill_core", "run", str(bag), "--out", str(out)]
+    with subprocess.Popen(
+        [*command, "--student", str(tiny_student)], stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (out.exists() and any(out.iterdir())):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert list(out.iterdir()) == []
+
+
+def test_arrays_of_masks_differ_between_students(tmp_path, bag, tiny_student):
+    """A guard against results that do not come from the network."""
+    one = run(bag, tmp_path / "a", tiny_student, unlabelled_radius_px=-1)
+    assert one["windows"] == 8
+    masks = [
+        Image.parse(d).to_array()
+        for _, d in messages(tmp_path / "a" / "masks.mcap")["/segmentation/mask"]
+    ]
+    assert len({m.tobytes() for m in masks}) > 1
+    assert np.unique(np.concatenate([m.ravel() for m in masks])).size > 1
