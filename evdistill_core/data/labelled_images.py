@@ -62,7 +62,7 @@ class LabelledImage:
 
     Attributes:
         name: file stem.
-        image: (H, W) uint8, grey.
+        image: (H, W, 3) uint8, blue green red.
         label: (H, W) uint8, class ids of the target table or 255.
     """
 
@@ -106,15 +106,15 @@ class LabelledImages:
             DataError: a file cannot be read, sizes differ, or a label id has no meaning.
         """
         image_path, label_path = self.pairs[index]
-        image = _read(image_path, cv2.IMREAD_GRAYSCALE)
+        image = _read(image_path, cv2.IMREAD_COLOR)
         raw = _read(label_path, cv2.IMREAD_UNCHANGED)
         if raw.ndim != 2 or raw.dtype != np.uint8:
             raise DataError(
                 f"{label_path} must be an 8 bit single-channel label image, "
                 f"got shape {raw.shape} {raw.dtype}"
             )
-        if raw.shape != image.shape:
-            raise DataError(f"{label_path} is {raw.shape}, its image is {image.shape}")
+        if raw.shape != image.shape[:2]:
+            raise DataError(f"{label_path} is {raw.shape}, its image is {image.shape[:2]}")
         self._check_ids(label_path, raw)
         return LabelledImage(image_path.stem, image, self._table[raw])
 

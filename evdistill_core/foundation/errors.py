@@ -39,3 +39,7 @@ class StudentError(EvdistillError):
 
 class DataError(EvdistillError):
     """A data set (labelled images, simulated windows) is missing or damaged."""
+
+
+class TrainingError(EvdistillError):
+    """A training run cannot start or go on."""

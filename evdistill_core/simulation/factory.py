@@ -56,6 +56,8 @@ class SceneRanges:
         light_probability: probability of moving spots of light or shadow.
         brightness_probability: probability that the light changes everywhere.
         flicker_probability: probability of mains flicker.
+        still_things: with a fixed camera, keep the labels of countable things that stand still in
+            the background. False: they are ignored, for they send no events to know them by.
     """
 
     moving_camera: float = 0.4
@@ -77,6 +79,7 @@ class SceneRanges:
     light_probability: float = 0.15
     brightness_probability: float = 0.1
     flicker_probability: float = 0.03
+    still_things: bool = True
 
     def __post_init__(self) -> None:
         """Refuse backward ranges and impossible probabilities."""
@@ -86,7 +89,7 @@ class SceneRanges:
                 low = 0 if field.name in ("vehicles", "people", "distractors") else 1e-9
                 if not low <= value[0] <= value[1]:
                     raise ConfigError(f"{field.name} must be (low, high) above 0, got {value}")
-            elif not 0 <= value <= 1:
+            elif not isinstance(value, bool) and not 0 <= value <= 1:
                 raise ConfigError(f"{field.name} must lie in 0..1, got {value}")
         if self.zoom[1] > 1:
             raise ConfigError(f"zoom must lie in 0..1, got {self.zoom}")
@@ -126,6 +129,7 @@ class SceneFactory:
         self._vehicle = _class_id(classes, ("vehicle", "car"))
         self._object = _class_id(classes, ("object",))
         self._nature = _class_id(classes, ("nature", "vegetation", "tree"))
+        self._thing_ids = classes.thing_ids
         things = [t for image in images for t in cut_things(image, classes.thing_ids)]
         self._people = [t for t in things if t.label == self._human]
         # Every countable class that is not human moves as vehicles do.
@@ -144,6 +148,8 @@ class SceneFactory:
         size_px = math.hypot(self.height, self.width) / 2
         camera = random_camera_motion(rng, r.camera_speed_px_s, size_px) if camera_moves else STILL
         background, labels, place = self._background(response, rng)
+        if not camera_moves and not r.still_things:
+            labels = np.where(np.isin(labels, self._thing_ids), np.uint8(IGNORE), labels)
         layers: list[Layer] = []
         if not camera_moves or rng.random() < r.moving_things:
             layers = self._layers(response, rng)

@@ -7,25 +7,11 @@ import pytest
 from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
 from evdistill_core.foundation.errors import ConfigError, DataError
 
-
-def make_camvid(root, split="train", stems=("0001TP_006690", "0016E5_00001"), suffix=".jpg"):
-    rng = np.random.default_rng(0)
-    for kind in ("images", "labels"):
-        (root / kind / split).mkdir(parents=True, exist_ok=True)
-    labels = {}
-    for stem in stems:
-        labels[stem] = rng.integers(0, 12, (36, 48)).astype(np.uint8)
-        image = rng.integers(0, 256, (36, 48, 3)).astype(np.uint8)
-        cv2.imwrite(str(root / "images" / split / f"{stem}{suffix}"), image)
-        cv2.imwrite(str(root / "labels" / split / f"{stem}.png"), labels[stem])
-    return labels
-
-
 # sky building pole road pavement tree sign fence car pedestrian bicyclist void
 SIX_BY_HAND = [1, 1, 2, 0, 0, 3, 2, 1, 5, 4, 4, 255]
 
 
-def test_camvid_labels_become_the_six_classes(tmp_path):
+def test_camvid_labels_become_the_six_classes(tmp_path, make_camvid):
     raw = make_camvid(tmp_path)
     images = LabelledImages(ImagesConfig(root=tmp_path))
     assert len(images) == 2
@@ -33,11 +19,11 @@ def test_camvid_labels_become_the_six_classes(tmp_path):
         still = images[i]
         expected = np.array(SIX_BY_HAND)[raw[still.name]]
         np.testing.assert_array_equal(still.label, expected)
-        assert still.image.shape == (36, 48)
+        assert still.image.shape == (36, 48, 3)
         assert still.image.dtype == still.label.dtype == np.uint8
 
 
-def test_drives_splits_and_limits(tmp_path):
+def test_drives_splits_and_limits(tmp_path, make_camvid):
     make_camvid(tmp_path)
     make_camvid(tmp_path, "val", ("0016E5_07959",), ".png")
     both = LabelledImages(ImagesConfig(root=tmp_path, split="train+val"))
@@ -68,7 +54,7 @@ def test_folders_with_their_own_names(tmp_path):
     np.testing.assert_array_equal(still.label[0], [0, 5, 255, 255, 0])
 
 
-def test_wrong_class_map_is_refused(tmp_path):
+def test_wrong_class_map_is_refused(tmp_path, make_camvid):
     make_camvid(tmp_path)
     config = ImagesConfig(
         root=tmp_path, layout="folders", names=("a",), class_map={"a": "no such class"}
@@ -77,7 +63,7 @@ def test_wrong_class_map_is_refused(tmp_path):
         LabelledImages(config)
 
 
-def test_missing_folder_and_missing_label(tmp_path):
+def test_missing_folder_and_missing_label(tmp_path, make_camvid):
     with pytest.raises(DataError, match="does not exist"):
         LabelledImages(ImagesConfig(root=tmp_path / "nowhere"))
     make_camvid(tmp_path)
@@ -86,7 +72,7 @@ def test_missing_folder_and_missing_label(tmp_path):
         LabelledImages(ImagesConfig(root=tmp_path))
 
 
-def test_damaged_files_are_named(tmp_path):
+def test_damaged_files_are_named(tmp_path, make_camvid):
     make_camvid(tmp_path)
     path = tmp_path / "labels" / "train" / "0001TP_006690.png"
     path.write_bytes(b"no picture")
@@ -107,7 +93,7 @@ def test_real_camvid(shared_data):
     images = LabelledImages(ImagesConfig(root=shared_data / "camvid"))
     assert len(images) == 367
     still = images[0]
-    assert still.image.shape == (360, 480)
+    assert still.image.shape == (360, 480, 3)
     assert set(np.unique(still.label)) <= {0, 1, 2, 3, 4, 5, 255}
     lower = still.label[300:][still.label[300:] != 255]
     assert np.mean(lower == 0) > 0.8  # the road lies at the bottom of a driver's view

@@ -1,0 +1,209 @@
+"""Changes to a window of events and its labels that leave it a window a sensor could have seen.
+
+All of them work on events, before the representation: the network never sees an interpolated
+representation that no sensor gives. Time reversal is not among them: labels stand at the end of a
+window, and reversed events would need those of its start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.events.array import Events
+from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.labels import IGNORE
+
+Labels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Which changes, and how likely.
+
+    Attributes:
+        flip: probability of a left-right mirror.
+        invert: probability of swapped polarities (the scene with inverse contrast).
+        clutter: probability of patches of uncorrelated events, as real sensors show on dark or
+            flickering surfaces. Labels stay.
+        clutter_hz: (low, high) of their rate per pixel, log-uniform.
+        dropout: largest share of events that is dropped; the share is drawn from 0..dropout.
+        scale: (low, high) of a random shrink, 0.1..1: a sensor with fewer pixels.
+        crop: (height, width) of a random crop; smaller windows are padded with ignored pixels;
+            (0, 0) keeps the size.
+    """
+
+    flip: float = 0.0
+    invert: float = 0.0
+    clutter: float = 0.0
+    clutter_hz: tuple[float, float] = (0.5, 15.0)
+    dropout: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    crop: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        """Refuse probabilities and sizes out of range."""
+        for name in ("flip", "invert", "clutter", "dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must lie in 0..1, got {getattr(self, name)}")
+        if not 0 < self.clutter_hz[0] <= self.clutter_hz[1] <= 1000:
+            raise ConfigError(
+                f"clutter_hz must be (low, high) within 0..1000, got {self.clutter_hz}"
+            )
+        if not 0.1 <= self.scale[0] <= self.scale[1] <= 1:
+            raise ConfigError(f"scale must be (low, high) within 0.1..1, got {self.scale}")
+        if min(self.crop) < 0 or (min(self.crop) == 0) != (max(self.crop) == 0):
+            raise ConfigError(f"crop must be (height, width) above 0, or (0, 0), got {self.crop}")
+
+
+def augment(
+    events: Events,
+    labels: Labels,
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    *,
+    span_us: tuple[int, int],
+) -> tuple[Events, Labels]:
+    """Return a changed window; the same generator state gives the same change.
+
+    Args:
+        events: of one window. Not modified.
+        labels: (H, W) uint8 of the same size. Not modified.
+        config: which changes.
+        rng: draws whether and how much of each change.
+        span_us: start and end of the window.
+    """
+    mirrored, inverted = rng.random() < config.flip, rng.random() < config.invert
+    share, factor = rng.uniform(0.0, config.dropout), rng.uniform(*config.scale)
+    place, cluttered = rng.random(2), rng.random() < config.clutter
+    if cluttered:
+        events = add_clutter(events, config.clutter_hz, span_us, rng)
+    if config.dropout > 0:
+        events = drop_events(events, share, rng)
+    if mirrored:
+        events, labels = flip(events, labels)
+    if inverted:
+        events = _with(events, p=(1 - events.p).astype(np.uint8))
+    if factor < 1:
+        events, labels = shrink(events, labels, factor)
+    if config.crop != (0, 0):
+        events, labels = crop(events, labels, config.crop, (float(place[0]), float(place[1])))
+    return events, labels
+
+
+def flip(events: Events, labels: Labels) -> tuple[Events, Labels]:
+    """Return the left-right mirror."""
+    x = (events.width - 1 - events.x).astype(np.uint16)
+    return _with(events, x=x), np.ascontiguousarray(labels[:, ::-1])
+
+
+def drop_events(events: Events, share: float, rng: np.random.Generator) -> Events:
+    """Return the events without a random share of them."""
+    kept = rng.random(len(events)) >= share
+    return Events(
+        events.x[kept],
+        events.y[kept],
+        events.t_us[kept],
+        events.p[kept],
+        events.width,
+        events.height,
+    )
+
+
+def add_clutter(
+    events: Events,
+    rate_hz: tuple[float, float],
+    span_us: tuple[int, int],
+    rng: np.random.Generator,
+) -> Events:
+    """Return the events and those of one to three noisy patches, sorted by time.
+
+    A patch is a rectangle, an ellipse or a cloud, a tenth to three fifths of the frame in size,
+    its events independent of one another.
+    """
+    columns = [events]
+    for _ in range(rng.integers(1, 4)):
+        rate = float(np.exp(rng.uniform(*np.log(rate_hz))))
+        shape = _patch(events.height, events.width, rng)
+        expected = rate * (span_us[1] - span_us[0]) * 1e-6 * shape
+        y, x = np.nonzero(rng.random(shape.shape) < expected)
+        t_us = rng.integers(span_us[0], span_us[1], len(x))
+        p = rng.random(len(x)) < rng.uniform(0.2, 0.8)
+        columns.append(Events.from_columns(x, y, t_us, p, width=events.width, height=events.height))
+    joined = Events.concatenate(columns)
+    return joined[np.argsort(joined.t_us, kind="stable")]
+
+
+def _patch(height: int, width: int, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    size = rng.uniform(0.05, 0.3, 2) * (height, width)
+    v = (rows - rng.uniform(0, height)) / size[0]
+    u = (columns - rng.uniform(0, width)) / size[1]
+    kind = rng.integers(3)
+    if kind == 0:
+        return np.asarray(np.maximum(np.abs(u), np.abs(v)) < 1, np.float32)
+    if kind == 1:
+        return np.asarray(np.hypot(u, v) < 1, np.float32)
+    return np.asarray(np.exp(-(u * u + v * v)), np.float32)
+
+
+def shrink(events: Events, labels: Labels, factor: float) -> tuple[Events, Labels]:
+    """Return the window on a sensor with ``factor`` times the rows and columns.
+
+    Events keep their number; labels are picked at cell centres.
+    """
+    height = max(1, round(events.height * factor))
+    width = max(1, round(events.width * factor))
+    x = (events.x.astype(np.int64) * width // events.width).astype(np.uint16)
+    y = (events.y.astype(np.int64) * height // events.height).astype(np.uint16)
+    rows = ((np.arange(height) + 0.5) * events.height / height).astype(np.int64)
+    columns = ((np.arange(width) + 0.5) * events.width / width).astype(np.int64)
+    smaller = Events(x, y, events.t_us, events.p, width, height)
+    return smaller, labels[rows[:, None], columns[None]]
+
+
+def crop(
+    events: Events, labels: Labels, size: tuple[int, int], place: tuple[float, float]
+) -> tuple[Events, Labels]:
+    """Return a crop; missing rows and columns are added below and right, ignored.
+
+    Args:
+        events: of one window.
+        labels: (H, W) uint8.
+        size: (height, width) of the result.
+        place: (row, column) position of the crop, 0 at the top left, below 1 at the far end.
+    """
+    height, width = size
+    top = int(place[0] * (max(0, events.height - height) + 1))
+    left = int(place[1] * (max(0, events.width - width) + 1))
+    x, y = events.x.astype(np.int64) - left, events.y.astype(np.int64) - top
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    part = labels[top : top + height, left : left + width]
+    padding = ((0, height - part.shape[0]), (0, width - part.shape[1]))
+    cropped = Events(
+        x[inside].astype(np.uint16),
+        y[inside].astype(np.uint16),
+        events.t_us[inside],
+        events.p[inside],
+        width,
+        height,
+    )
+    return cropped, np.pad(part, padding, constant_values=IGNORE)
+
+
+def _with(
+    events: Events,
+    *,
+    x: npt.NDArray[np.uint16] | None = None,
+    p: npt.NDArray[np.uint8] | None = None,
+) -> Events:
+    return Events(
+        events.x if x is None else x,
+        events.y,
+        events.t_us,
+        events.p if p is None else p,
+        events.width,
+        events.height,
+    )

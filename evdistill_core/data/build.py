@@ -1,0 +1,157 @@
+"""Data as configured: the mixture to train on, the sets to score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from evdistill_core.data.augment import AugmentConfig
+from evdistill_core.data.samples import Mixture, Prefix, SampleSource
+from evdistill_core.data.simulated import SimulatedWindows, SimulationConfig
+from evdistill_core.foundation.config import from_mapping, load_yaml
+from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.representations.spec import InputSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """One kind of windows.
+
+    Attributes:
+        name: in reports; letters, digits, ``-`` and ``_``.
+        simulation: windows simulated on the fly.
+        augment: changes to the events.
+        share: how often it is drawn, beside the shares of the others (training).
+        count: windows of an evaluation set.
+        seed: of an evaluation set; training sources take the run's.
+    """
+
+    name: str
+    simulation: SimulationConfig
+    augment: AugmentConfig | None = None
+    share: float = 1.0
+    count: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse names that make no file name, and empty sources."""
+        if not self.name or not all(c.isalnum() or c in "-_" for c in self.name):
+            raise ConfigError(f"a source's name is made of letters, digits, - and _: {self.name!r}")
+        if not self.share > 0 or self.count < 1:
+            raise ConfigError(f"share must be above 0 and count at least 1 in {self.name!r}")
+
+    def describe(self) -> dict[str, object]:
+        """Return plain data about where the windows come from."""
+        images = self.simulation.images
+        return {
+            "name": self.name,
+            "share": self.share,
+            "images": f"{images.layout} {images.root.name} {images.split}",
+            "size": [self.simulation.height, self.simulation.width],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What a run learns from and what it is validated on.
+
+    Attributes:
+        train: mixed by their shares.
+        validation: scored during training; the best checkpoint is chosen by them, so they must
+            not be the sets that results are reported on.
+    """
+
+    train: tuple[SourceConfig, ...]
+    validation: tuple[SourceConfig, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a run without data and sets of one name."""
+        if not self.train:
+            raise ConfigError("data.train needs at least one source")
+        _check_names(self.validation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Sets to score (``evdistill evaluate``).
+
+    Attributes:
+        sets: each is scored on its own.
+    """
+
+    sets: tuple[SourceConfig, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse an empty list and sets of one name."""
+        if not self.sets:
+            raise ConfigError("sets needs at least one set")
+        _check_names(self.sets)
+
+
+def build_training_source(
+    config: DataConfig, spec: InputSpec, classes: ClassTable, *, seed: int
+) -> SampleSource:
+    """Return the mixture that a run learns from.
+
+    Raises:
+        DataError: images are missing.
+    """
+    sources = [_build(s, spec, classes, _mixed_seed(seed, k)) for k, s in enumerate(config.train)]
+    return Mixture(sources, [s.share for s in config.train], seed=seed)
+
+
+def build_validation_sources(
+    config: DataConfig, spec: InputSpec, classes: ClassTable
+) -> dict[str, SampleSource]:
+    """Return the validation sets by name.
+
+    Raises:
+        DataError: images are missing.
+    """
+    return {s.name: Prefix(_build(s, spec, classes, s.seed), s.count) for s in config.validation}
+
+
+def build_evaluation_sets(
+    path: Path, spec: InputSpec, classes: ClassTable, *, limit: int = 0, seed: int | None = None
+) -> dict[str, SampleSource]:
+    """Return the sets that a YAML file names.
+
+    Args:
+        path: of an ``EvaluationConfig``.
+        spec: what the student is fed.
+        classes: what the student says.
+        limit: score at most this many windows a set; 0: as configured.
+        seed: instead of every set's own.
+
+    Raises:
+        ConfigError: the file is wrong.
+        DataError: images are missing.
+    """
+    config = from_mapping(EvaluationConfig, load_yaml(path))
+    return {
+        s.name: Prefix(
+            _build(s, spec, classes, s.seed if seed is None else seed),
+            min(limit, s.count) if limit else s.count,
+        )
+        for s in config.sets
+    }
+
+
+def _build(
+    config: SourceConfig, spec: InputSpec, classes: ClassTable, seed: int
+) -> SimulatedWindows:
+    return SimulatedWindows(
+        config.simulation, spec, classes, seed=seed, augmentation=config.augment
+    )
+
+
+def _mixed_seed(seed: int, position: int) -> int:
+    # Two sources of one run must not draw the same scenes.
+    return (seed * 1_000_003 + position + 1) & 0xFFFFFFFF
+
+
+def _check_names(sources: tuple[SourceConfig, ...]) -> None:
+    names = [s.name for s in sources]
+    if len(set(names)) != len(names):
+        raise ConfigError(f"sets must have distinct names, got {names}")

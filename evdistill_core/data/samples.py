@@ -1,0 +1,183 @@
+"""What training and evaluation are made of: samples by index, mixed and loaded in order.
+
+A source answers ``sample(index)`` and nothing else. The same index always gives the same sample,
+whatever was asked before and however many workers ask, so a run that was killed goes on with the
+very batches it would have seen, and a batch that failed can be made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from evdistill_core.foundation.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One window with dense labels, at the size of the network's input.
+
+    Attributes:
+        input: (C, H, W) float32, what ``represent`` made of the events.
+        label: (H, W) uint8, class ids or 255.
+        active: (H, W) uint8, 1 where an event fired, 0 elsewhere.
+    """
+
+    input: npt.NDArray[np.float32]
+    label: npt.NDArray[np.uint8]
+    active: npt.NDArray[np.uint8]
+
+
+class SampleSource(Protocol):
+    """Anything that makes samples by index."""
+
+    def __len__(self) -> int:
+        """Return how many different samples there are; indices above wrap or make new ones."""
+        ...
+
+    def sample(self, index: int) -> Sample:
+        """Return the sample of this index (>= 0), always the same one."""
+        ...
+
+
+def seed_of(*words: int) -> np.random.SeedSequence:
+    """Return a seed that depends on every word, independent for neighbouring words."""
+    return np.random.SeedSequence([w & 0xFFFFFFFF for w in words])
+
+
+class Mixture:
+    """Several sources with shares; the source of an index is drawn by its own seed.
+
+    Args:
+        sources: at least one.
+        shares: one positive number a source; they need not add up to 1.
+        seed: of the draw.
+
+    Raises:
+        ConfigError: no source, or a share that is not above 0.
+    """
+
+    def __init__(
+        self, sources: Sequence[SampleSource], shares: Sequence[float], *, seed: int
+    ) -> None:
+        if not sources or len(sources) != len(shares) or any(not s > 0 for s in shares):
+            raise ConfigError(f"a mixture needs sources and shares above 0, got {list(shares)}")
+        self._sources = list(sources)
+        self._edges = np.cumsum(shares) / np.sum(shares)
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return sum(len(s) for s in self._sources)
+
+    def sample(self, index: int) -> Sample:
+        """Return the sample of this index: which source, then that source's own sample."""
+        draw = np.random.default_rng(seed_of(self._seed, index, 1)).random()
+        chosen = int(np.searchsorted(self._edges, draw, side="right"))
+        return self._sources[min(chosen, len(self._sources) - 1)].sample(index)
+
+
+class Prefix:
+    """The first ``count`` samples of a source: an evaluation set of fixed size."""
+
+    def __init__(self, source: SampleSource, count: int) -> None:
+        if count < 1:
+            raise ConfigError(f"an evaluation set needs at least 1 sample, got {count}")
+        self._source = source
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def sample(self, index: int) -> Sample:
+        """Return the sample of this index.
+
+        Raises:
+            IndexError: the index is not below the count.
+        """
+        if not 0 <= index < self._count:
+            raise IndexError(f"index {index} is not in 0..{self._count - 1}")
+        return self._source.sample(index)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples stacked for the network.
+
+    Attributes:
+        first_index: index of the first sample; the others follow it.
+        input: (B, C, H, W) float32.
+        label: (B, H, W) int64.
+        active: (B, H, W) uint8.
+    """
+
+    first_index: int
+    input: torch.Tensor
+    label: torch.Tensor
+    active: torch.Tensor
+
+
+def load_batches(
+    source: SampleSource,
+    *,
+    batch_size: int,
+    first_batch: int,
+    last_batch: int,
+    workers: int,
+) -> Iterator[Batch]:
+    """Yield the batches first_batch .. last_batch - 1, each of consecutive indices.
+
+    Args:
+        source: asked for indices ``batch * batch_size + k``.
+        batch_size: samples a batch.
+        first_batch: where to go on (0 for a new run).
+        last_batch: where to stop.
+        workers: processes that make samples ahead of time; 0 makes them here.
+
+    Yields:
+        Batches in order. Their content does not depend on ``workers``.
+    """
+    indices = range(first_batch * batch_size, last_batch * batch_size)
+    loader: DataLoader[Sample] = DataLoader(
+        _ByIndex(source),
+        batch_size=batch_size,
+        sampler=indices,
+        num_workers=workers,
+        collate_fn=_stack,
+        worker_init_fn=_prepare_worker if workers else None,
+        multiprocessing_context="spawn" if workers else None,
+        prefetch_factor=4 if workers else None,
+    )
+    for number, (stacked, label, active) in enumerate(loader):
+        yield Batch((first_batch + number) * batch_size, stacked, label, active)
+
+
+class _ByIndex(Dataset[Sample]):
+    def __init__(self, source: SampleSource) -> None:
+        self._source = source
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._source.sample(index)
+
+
+def _stack(samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return (
+        torch.from_numpy(np.stack([s.input for s in samples])),
+        torch.from_numpy(np.stack([s.label for s in samples])).long(),
+        torch.from_numpy(np.stack([s.active for s in samples])),
+    )
+
+
+def _prepare_worker(_: int) -> None:
+    import signal  # noqa: PLC0415 - only workers need it
+
+    # Ctrl-C reaches the whole process group; the parent decides when workers end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)

@@ -1,0 +1,245 @@
+"""Windows simulated on the fly from labelled images, and how a window becomes a sample."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core import simulation
+from evdistill_core.data.augment import AugmentConfig, augment
+from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
+from evdistill_core.data.samples import Sample, seed_of
+from evdistill_core.events.array import Events
+from evdistill_core.foundation.config import to_mapping
+from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.files import atomic_path
+from evdistill_core.foundation.labels import IGNORE, ClassTable
+from evdistill_core.representations import InputSpec, represent
+from evdistill_core.simulation.factory import SceneFactory, SceneRanges
+from evdistill_core.simulation.images import LabelledImage
+from evdistill_core.simulation.sensor import SensorModel, SensorRanges
+from evdistill_core.simulation.window import SimulatedWindow, simulate_window
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationConfig:
+    """Random scenes in front of random sensors.
+
+    Attributes:
+        images: what the scenes are made of.
+        height: rows of the sensor.
+        width: columns of the sensor.
+        scene: what moves, and how.
+        sensor: what the pixels are like.
+        window_jitter: the simulated window is as long as the student's, times a factor drawn from
+            this range: all speeds and rates vary with it.
+        unique: how many different windows there are; index k and k + unique are the same window,
+            changed anew by the augmentation. 0: every index is a new window. Simulating costs
+            more than a training step, so a run of many steps wants a few thousand.
+        cache: folder in which the unique windows are kept, for this run and later ones.
+    """
+
+    images: ImagesConfig
+    height: int = 192
+    width: int = 256
+    scene: SceneRanges = field(default_factory=SceneRanges)
+    sensor: SensorRanges = field(default_factory=SensorRanges)
+    window_jitter: tuple[float, float] = (1.0, 1.0)
+    unique: int = 0
+    cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that hold no scene."""
+        if not (16 <= self.height <= 4096 and 16 <= self.width <= 4096):
+            raise ConfigError(
+                f"height and width must lie in 16..4096, got {self.height}x{self.width}"
+            )
+        if not 0.05 <= self.window_jitter[0] <= self.window_jitter[1] <= 20:
+            raise ConfigError(
+                f"window_jitter must be (low, high) within 0.05..20, got {self.window_jitter}"
+            )
+
+
+class SimulatedWindows:
+    """Simulated windows by index; every index is a new scene.
+
+    Args:
+        config: scenes and sensors.
+        spec: what the student is fed.
+        classes: what the labels mean.
+        seed: of all draws, with the index.
+        augmentation: applied to the events.
+
+    Raises:
+        DataError: the images are missing.
+    """
+
+    def __init__(
+        self,
+        config: SimulationConfig,
+        spec: InputSpec,
+        classes: ClassTable,
+        *,
+        seed: int,
+        augmentation: AugmentConfig | None = None,
+    ) -> None:
+        self._config = config
+        self._spec = spec
+        self._classes = classes
+        self._seed = seed
+        self._augmentation = augmentation
+        self._files = LabelledImages(config.images, classes)
+        self._factory: SceneFactory | None = None
+
+        self._cache = self._cache_folder()
+
+    def __len__(self) -> int:
+        return self._config.unique or len(self._files)
+
+    def __getstate__(self) -> dict[str, object]:
+        # Workers read the images themselves instead of receiving them through a pipe.
+        return {**self.__dict__, "_factory": None}
+
+    def sample(self, index: int) -> Sample:
+        """Return the window of this index."""
+        window = self._window(index % self._config.unique if self._config.unique else index)
+        events, labels = window.events, window.labels
+        if self._augmentation is not None:
+            rng = np.random.default_rng(seed_of(self._seed, index, 3))
+            span_us = (window.t_start_us, window.t_end_us)
+            events, labels = augment(events, labels, self._augmentation, rng, span_us=span_us)
+        return make_sample(events, labels, self._spec, window.t_start_us, window.t_end_us)
+
+    def _window(self, number: int) -> StoredWindow:
+        path = self._cache / f"{number:06d}.npz" if self._cache else None
+        if path is not None and path.exists():
+            stored = read_window(path)
+            if stored is not None:
+                return stored
+        window = self._simulate(number)
+        stored = StoredWindow(window.events, window.labels, window.t_start_us, window.t_end_us)
+        if path is not None:
+            write_window(path, stored)
+        return stored
+
+    def _simulate(self, number: int) -> SimulatedWindow:
+        if self._factory is None:
+            self._factory = self._make_factory()
+        rng = np.random.default_rng(seed_of(self._seed, number, 2))
+        sensor = SensorModel.random(rng, self._config.sensor)
+        window_us = round(self._spec.window_us * rng.uniform(*self._config.window_jitter))
+        return simulate_window(self._factory.make(sensor, rng), sensor, window_us, rng)
+
+    def _cache_folder(self) -> Path | None:
+        if self._config.cache is None or not self._config.unique:
+            return None
+        # Whatever changes a window is in the folder's name; the number of windows is not.
+        facts = to_mapping(self._config)
+        facts.update(unique=0, cache="", seed=self._seed, window_us=self._spec.window_us)
+        facts["files"] = [path.name for path, _ in self._files.pairs]
+        facts["simulator"] = _simulator_digest()
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return self._config.cache / digest[:16]
+
+    def _make_factory(self) -> SceneFactory:
+        images = [
+            LabelledImage.from_arrays(still.image, still.label, still.name)
+            for still in (self._files[i] for i in range(len(self._files)))
+        ]
+        return SceneFactory(
+            images,
+            self._classes,
+            height=self._config.height,
+            width=self._config.width,
+            ranges=self._config.scene,
+        )
+
+
+def _simulator_digest() -> str:
+    # Another version of the simulation makes other windows of the same configuration.
+    digest = hashlib.sha256()
+    for path in sorted(Path(simulation.__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class StoredWindow:
+    """What is kept of a simulated window.
+
+    Attributes:
+        events: sorted by time.
+        labels: (H, W) uint8 at the end of the window.
+        t_start_us: start of the window.
+        t_end_us: end of the window.
+    """
+
+    events: Events
+    labels: npt.NDArray[np.uint8]
+    t_start_us: int
+    t_end_us: int
+
+
+def write_window(path: Path, window: StoredWindow) -> None:
+    """Write a window in one step."""
+    events = window.events
+    with atomic_path(path) as temporary:
+        np.savez(
+            temporary,
+            x=events.x,
+            y=events.y,
+            t=(events.t_us - window.t_start_us).astype(np.uint32),
+            p=events.p,
+            labels=window.labels,
+            times=np.array([window.t_start_us, window.t_end_us], np.int64),
+        )
+
+
+def read_window(path: Path) -> StoredWindow | None:
+    """Read what ``write_window`` wrote; None when the file is damaged (it can be made again)."""
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            labels, times = content["labels"], content["times"]
+            t_us = content["t"].astype(np.int64) + times[0]
+            height, width = labels.shape
+            events = Events(content["x"], content["y"], t_us, content["p"], width, height)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return StoredWindow(events, labels, int(times[0]), int(times[1]))
+
+
+def make_sample(
+    events: Events,
+    labels: npt.NDArray[np.uint8],
+    spec: InputSpec,
+    t_start_us: int,
+    t_end_us: int,
+) -> Sample:
+    """Return the sample of a window: what the student is fed, and labels on the same grid.
+
+    Args:
+        events: of the window.
+        labels: (H, W) uint8 of the sensor.
+        spec: what the student is fed.
+        t_start_us: start of the window.
+        t_end_us: end of the window.
+
+    Returns:
+        Input, labels and event image at the size of the input; padding is ignored. Where one cell
+        joins several sensor pixels, the label is that of the middle one.
+    """
+    grid = spec.grid(height=events.height, width=events.width)
+    network_input = represent(events, spec, t_start_us, t_end_us)
+    middle = grid.factor // 2
+    rows = np.minimum(np.arange(grid.used_height) * grid.factor + middle, events.height - 1)
+    columns = np.minimum(np.arange(grid.used_width) * grid.factor + middle, events.width - 1)
+    label = np.full((grid.height, grid.width), IGNORE, np.uint8)
+    label[: grid.used_height, : grid.used_width] = labels[rows[:, None], columns[None]]
+    active = (network_input != 0).any(0).astype(np.uint8)
+    return Sample(network_input, label, active)

@@ -1,0 +1,114 @@
+"""An evaluation on disk: scores as JSON, a page with tables, confusion and panels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.evaluation.pictures import (
+    input_picture,
+    label_picture,
+    write_confusion,
+    write_panels,
+)
+from evdistill_core.evaluation.report import ReportPage
+from evdistill_core.evaluation.segmentation import LabelledWindow, SegmentationResult, near_events
+from evdistill_core.foundation.files import write_text_atomic
+from evdistill_core.foundation.labels import IGNORE, ClassTable
+
+Panel = list[list[npt.NDArray[np.uint8]]]
+
+
+def score_table(
+    result: SegmentationResult, classes: ClassTable
+) -> tuple[list[str], list[list[object]]]:
+    """Return head and rows of a table: IoU everywhere; IoU, precision, recall near events."""
+    everywhere, near = result.everywhere.scores(), result.near_events.scores()
+    rows: list[list[object]] = [
+        [name, everywhere.iou[i], near.iou[i], near.precision[i], near.recall[i]]
+        for i, name in enumerate(classes.names)
+    ]
+    rows.append(["mean", everywhere.miou, near.miou, None, None])
+    rows.append(["accuracy", everywhere.accuracy, near.accuracy, None, None])
+    head = ["class", "IoU everywhere", "IoU near events", "precision near", "recall near"]
+    return head, rows
+
+
+def panel_row(
+    window: LabelledWindow,
+    mask: npt.NDArray[np.uint8],
+    classes: ClassTable,
+    *,
+    kind: str,
+    activity_radius_px: int,
+) -> list[npt.NDArray[np.uint8]]:
+    """Return the pictures of one window: events, labels, prediction (paler far from events)."""
+    near = near_events(window.active, activity_radius_px)
+    shown = np.where(window.label == IGNORE, np.uint8(IGNORE), mask)
+    return [
+        input_picture(window.input, kind),
+        label_picture(window.label, classes, near),
+        label_picture(shown, classes, near),
+    ]
+
+
+def add_result(  # noqa: PLR0913 - one block of a page
+    page: ReportPage,
+    folder: Path,
+    name: str,
+    result: SegmentationResult,
+    panels: Panel,
+    *,
+    classes: ClassTable,
+) -> None:
+    """Add one set's tables and pictures to a page; the pictures are written beside it."""
+    page.heading(f"{name}: {result.windows} windows")
+    page.table(*score_table(result, classes))
+    title = f"{name}, pixels within {result.activity_radius_px} px of an event"
+    write_confusion(
+        folder / f"confusion_{name}.png", result.near_events.counts, classes.names, title
+    )
+    page.picture(f"confusion_{name}.png", "Share of each true class")
+    if panels:
+        write_panels(folder / f"panels_{name}.png", panels)
+        page.picture(
+            f"panels_{name}.png", "Events, labels, prediction (paler where no event is near)"
+        )
+
+
+def write_evaluation(  # noqa: PLR0913 - what an evaluation consists of
+    folder: Path,
+    title: str,
+    results: Mapping[str, SegmentationResult],
+    panels: Mapping[str, Panel],
+    *,
+    classes: ClassTable,
+    facts: Mapping[str, object],
+) -> Path:
+    """Write ``report.json``, ``report.html`` and its pictures.
+
+    Args:
+        folder: made when missing.
+        title: of the page.
+        results: by set.
+        panels: picture rows by set.
+        classes: of the labels.
+        facts: plain data about student and data, for both files.
+
+    Returns:
+        The page.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    page = ReportPage(title)
+    for name, result in results.items():
+        add_result(page, folder, name, result, panels.get(name, []), classes=classes)
+    page.heading("Facts")
+    page.code(json.dumps(facts, indent=1))
+    content = {"facts": facts, "sets": {n: r.to_dict(classes) for n, r in results.items()}}
+    write_text_atomic(folder / "report.json", json.dumps(content, indent=1) + "\n")
+    page.write(folder / "report.html")
+    return folder / "report.html"

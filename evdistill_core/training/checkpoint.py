@@ -1,0 +1,128 @@
+"""Training state <-> checkpoint file.
+
+The file is the one of ``models.checkpoint``: its weights are the averaged ones, which export and
+evaluation read; its ``training`` part is everything that a run needs to go on.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from evdistill_core.foundation.config import from_mapping, to_mapping
+from evdistill_core.foundation.errors import StudentError
+from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from evdistill_core.training.config import TrainConfig
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TrainingSnapshot:
+    """What a run needs to go on.
+
+    Attributes:
+        config: of the run.
+        classes: what the logits mean.
+        step: steps done; the next batch is this number.
+        network: state dict of the trained weights.
+        average: averaged weights.
+        average_updates: how often they were averaged.
+        optimiser: state dict.
+        torch_rng: state of torch's CPU generator (drop-out).
+        best_score: highest validation score so far, or -1.
+        scores: last validation, by set and region.
+    """
+
+    config: TrainConfig
+    classes: ClassTable
+    step: int
+    network: dict[str, torch.Tensor]
+    average: dict[str, torch.Tensor]
+    average_updates: int
+    optimiser: dict[str, object]
+    torch_rng: torch.Tensor
+    best_score: float
+    scores: dict[str, object]
+
+
+def save_snapshot(path: Path, snapshot: TrainingSnapshot) -> None:
+    """Write a snapshot; a kill leaves the old file or the new one."""
+    config = snapshot.config
+    training = {
+        "config": json.dumps(to_mapping(config)),
+        "step": snapshot.step,
+        "network": snapshot.network,
+        "average_updates": snapshot.average_updates,
+        "optimiser": snapshot.optimiser,
+        "torch_rng": snapshot.torch_rng,
+        "best_score": snapshot.best_score,
+        "scores": json.dumps(snapshot.scores),
+    }
+    save_checkpoint(
+        path,
+        Checkpoint(
+            network=config.network.name,
+            options=config.network.options,
+            state_dict=snapshot.average,
+            input=config.input,
+            classes=snapshot.classes,
+            provenance=provenance(snapshot),
+            training=training,
+        ),
+    )
+
+
+def load_snapshot(path: Path) -> TrainingSnapshot:
+    """Read a snapshot (tensors and plain data only; nothing in it is executed).
+
+    Raises:
+        StudentError: the file is missing, damaged, no checkpoint, or one without training state.
+        ConfigError: its configuration is not one that this version knows.
+    """
+    checkpoint = load_checkpoint(path)
+    training = dict(checkpoint.training)
+    try:
+        return TrainingSnapshot(
+            config=from_mapping(TrainConfig, json.loads(_typed(training["config"], str))),
+            classes=checkpoint.classes,
+            step=_typed(training["step"], int),
+            network=_typed(training["network"], dict),
+            average=dict(checkpoint.state_dict),
+            average_updates=_typed(training["average_updates"], int),
+            optimiser=_typed(training["optimiser"], dict),
+            torch_rng=_typed(training["torch_rng"], torch.Tensor),
+            best_score=_typed(training["best_score"], float),
+            scores=json.loads(_typed(training["scores"], str)),
+        )
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise StudentError(
+            f"{path} holds no training state to go on from ({error}); start a new run with "
+            "network.start_from"
+        ) from error
+
+
+def provenance(snapshot: TrainingSnapshot) -> dict[str, object]:
+    """Return where the weights come from, as plain data for the student file."""
+    config = snapshot.config
+    return {
+        "name": config.name,
+        "command": "evdistill train",
+        "steps": snapshot.step,
+        "windows_seen": snapshot.step * config.batch_size,
+        "training_data": [source.describe() for source in config.data.train],
+        "validation": snapshot.scores,
+        "notes": list(config.notes),
+        "config": to_mapping(config),
+    }
+
+
+def _typed(value: object, kind: type[T]) -> T:
+    if not isinstance(value, kind):
+        raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
+    return value

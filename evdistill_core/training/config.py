@@ -1,0 +1,164 @@
+"""One experiment as a configuration: what ``evdistill train`` reads."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from evdistill_core.data.build import DataConfig
+from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.losses.segmentation import check_names
+from evdistill_core.representations.spec import InputSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Which network.
+
+    Attributes:
+        name: a name that ``build_network`` knows.
+        options: its options by name.
+        start_from: a checkpoint or student file whose weights are the start; empty: random.
+    """
+
+    name: str = "onboard-seg"
+    options: dict[str, object] = field(default_factory=dict)
+    start_from: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What is minimised.
+
+    Attributes:
+        weights: loss name to weight.
+        class_weights: one weight a class, in the order of the class table; empty: all 1.
+        activity_radius_px: pixels with an event in the square of this radius count fully.
+        inactive_weight: what all other pixels count, 0..1. A fixed camera sees only what moves:
+            there is nothing to learn from a silent pixel, and the live side reports it as
+            unlabelled. A small weight above 0 keeps the network from wild guesses there.
+    """
+
+    weights: dict[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0})
+    class_weights: tuple[float, ...] = ()
+    activity_radius_px: int = 3
+    inactive_weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse names and weights that make no loss."""
+        check_names(self.weights)
+        if any(not (math.isfinite(w) and w >= 0) for w in self.class_weights):
+            raise ConfigError(f"class_weights must be numbers >= 0, got {self.class_weights}")
+        if not 0 <= self.inactive_weight <= 1:
+            raise ConfigError(f"inactive_weight must lie in 0..1, got {self.inactive_weight}")
+        if not -1 <= self.activity_radius_px <= 64:
+            raise ConfigError(
+                f"activity_radius_px must lie in -1..64, got {self.activity_radius_px}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserConfig:
+    """How weights move.
+
+    Attributes:
+        name: ``adamw`` or ``sgd`` (Nesterov).
+        lr: highest learning rate.
+        weight_decay: of weights with two or more dimensions; biases and norms have none.
+        momentum: SGD only.
+        schedule: ``poly``, ``cosine`` or ``constant`` after the warm-up.
+        power: of ``poly``.
+        warmup_steps: linear rise from ``lr * warmup_start``.
+        warmup_start: share of ``lr`` at step 0.
+        clip_norm: largest gradient norm; 0 does not clip.
+        ema_decay: of the averaged weights that are evaluated and exported; 0: none.
+    """
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    lr: float = 2e-3
+    weight_decay: float = 1e-2
+    momentum: float = 0.9
+    schedule: Literal["poly", "cosine", "constant"] = "poly"
+    power: float = 0.9
+    warmup_steps: int = 100
+    warmup_start: float = 0.01
+    clip_norm: float = 5.0
+    ema_decay: float = 0.998
+
+    def __post_init__(self) -> None:
+        """Refuse values under which nothing would be learnt."""
+        for name, low, high in (
+            ("lr", 1e-12, 100.0),
+            ("weight_decay", 0.0, 10.0),
+            ("momentum", 0.0, 0.9999),
+            ("power", 0.0, 10.0),
+            ("warmup_steps", 0, 10**9),
+            ("warmup_start", 0.0, 1.0),
+            ("clip_norm", 0.0, 1e9),
+            ("ema_decay", 0.0, 0.999999),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigError(f"{name} must lie in {low}..{high}, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that ``evdistill train`` can be told.
+
+    Attributes:
+        name: of the run; the student file is named after it.
+        seed: of weights, data and drop-out.
+        steps: optimiser steps.
+        batch_size: windows a step.
+        network: which network.
+        input: how events become its input; stored in the student file.
+        data: what it learns from and what it is validated on.
+        loss: what is minimised.
+        optimiser: how.
+        device: ``auto`` takes CUDA where there is one.
+        precision: ``bfloat16`` runs the network in mixed precision.
+        threads: CPU threads of the network; 0 leaves the library's choice.
+        workers: processes that make samples; 0: none beside this one.
+        log_every: steps between two lines of progress where the output is no terminal.
+        validate_every: steps between two validations; 0: only at the end.
+        checkpoint_every: steps between two checkpoints.
+        tensorboard: also write TensorBoard scalars (needs the tensorboard package).
+        notes: lines for the model card: data, licence, limits.
+    """
+
+    name: str
+    seed: int = 0
+    steps: int = 1000
+    batch_size: int = 8
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    input: InputSpec = field(default_factory=InputSpec)
+    data: DataConfig
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    device: str = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    threads: int = 0
+    workers: int = 1
+    log_every: int = 50
+    validate_every: int = 500
+    checkpoint_every: int = 200
+    tensorboard: bool = False
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse sizes below 1 and names that make no file name."""
+        for name, low in (
+            ("steps", 1),
+            ("batch_size", 1),
+            ("threads", 0),
+            ("workers", 0),
+            ("log_every", 1),
+            ("validate_every", 0),
+            ("checkpoint_every", 1),
+        ):
+            if getattr(self, name) < low:
+                raise ConfigError(f"{name} must be at least {low}, got {getattr(self, name)}")
+        if not self.name or any(c in self.name for c in "/\\\0"):
+            raise ConfigError(f"name must be usable as a file name, got {self.name!r}")

@@ -1,0 +1,121 @@
+"""A run at the terminal: progress, Ctrl-C, the report at the end."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from evdistill_core.evaluation.segmentation import SegmentationResult
+from evdistill_core.training.loop import StepReport, Trainer
+from evdistill_core.training.report import write_training_report
+
+
+def run_with_progress(trainer: Trainer) -> None:
+    """Run to the end, showing step, loss, rate and time left; then write the report.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C (or SIGTERM) ended the run; its checkpoint is written.
+    """
+    console = Console()
+    last: dict[str, SegmentationResult] = {}
+
+    def on_validation(results: dict[str, SegmentationResult]) -> None:
+        last.update(results)
+        for name, result in results.items():
+            near, everywhere = result.near_events.scores(), result.everywhere.scores()
+            console.print(
+                f"step {trainer.state.step}  {name}: mIoU near events {near.miou:.3f}, "
+                f"everywhere {everywhere.miou:.3f}"
+            )
+
+    with _stopping_on_signals(trainer), _Steps(console, trainer) as steps:
+        finished = trainer.run(steps.show, on_validation)
+    if not finished:
+        console.print(f"stopped at step {trainer.state.step}; go on with --resume")
+        raise KeyboardInterrupt
+    page = write_training_report(trainer, last)
+    console.print(f"done: {page}")
+
+
+class _Steps:
+    """A progress bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, console: Console, trainer: Trainer) -> None:
+        self._console = console
+        self._every = trainer.config.log_every
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:.2f} steps/s"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(
+            trainer.config.name,
+            total=trainer.config.steps,
+            completed=trainer.state.step,
+            loss=float("nan"),
+            rate=0.0,
+        )
+        self._loss = float("nan")
+        self._seconds = self._wait = 0.0
+        self._pending = 0
+
+    def __enter__(self) -> _Steps:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def show(self, report: StepReport) -> None:
+        fresh = self._loss != self._loss
+        self._loss = report.loss if fresh else 0.98 * self._loss + 0.02 * report.loss
+        self._seconds += report.seconds
+        self._wait += report.wait_seconds
+        self._pending += 1
+        rate = self._pending / max(self._seconds, 1e-9)
+        self._bar.update(self._task, completed=report.step, loss=self._loss, rate=rate)
+        if report.step % self._every == 0:
+            if not self._console.is_terminal:
+                left_min = (report.steps - report.step) / rate / 60
+                self._console.print(
+                    f"step {report.step}/{report.steps}  loss {self._loss:.4f}  "
+                    f"{rate:.2f} steps/s  waiting for data {self._wait / self._seconds:.0%}  "
+                    f"{left_min:.1f} min left"
+                )
+            self._seconds = self._wait = 0.0
+            self._pending = 0
+
+
+@contextmanager
+def _stopping_on_signals(trainer: Trainer) -> Iterator[None]:
+    def ask(number: int, _frame: FrameType | None) -> None:
+        trainer.stop()
+        # The second one does not wait for the step.
+        signal.signal(number, before[signal.Signals(number)])
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {n: signal.getsignal(n) for n in numbers}
+    for n in numbers:
+        signal.signal(n, ask)
+    try:
+        yield
+    finally:
+        for n in numbers:
+            signal.signal(n, before[n])

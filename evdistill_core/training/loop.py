@@ -1,0 +1,415 @@
+"""The training loop: batches in, a checkpoint after every so many steps, a report at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from evdistill_core.data.build import build_training_source, build_validation_sources
+from evdistill_core.data.samples import Batch, SampleSource, load_batches
+from evdistill_core.evaluation.segmentation import SegmentationResult, near_events, score_windows
+from evdistill_core.foundation.config import dump_yaml, to_mapping
+from evdistill_core.foundation.errors import ConfigError, TrainingError
+from evdistill_core.foundation.files import atomic_path, write_text_atomic
+from evdistill_core.foundation.labels import SIX_CLASSES, ClassTable
+from evdistill_core.losses.segmentation import SegmentationBatch, weighted_sum
+from evdistill_core.models.checkpoint import load_checkpoint, load_weights
+from evdistill_core.models.registry import build_network
+from evdistill_core.training.checkpoint import TrainingSnapshot, load_snapshot, save_snapshot
+from evdistill_core.training.config import LossConfig, TrainConfig
+from evdistill_core.training.optimisation import (
+    AveragedWeights,
+    learning_rate,
+    make_optimiser,
+    swapped_weights,
+)
+from evdistill_core.training.run_log import RunLog
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+LAST = "last.pt"
+BEST = "best.pt"
+METRICS = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step was like.
+
+    Attributes:
+        step: steps done, counting this one.
+        steps: of the whole run.
+        loss: the weighted sum.
+        terms: every loss by name.
+        seconds: since the previous step ended.
+        wait_seconds: of these, how long the loop waited for data.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    terms: dict[str, float]
+    seconds: float
+    wait_seconds: float
+
+
+@dataclass
+class TrainingState:
+    """Everything that changes during a run."""
+
+    network: nn.Module
+    average: AveragedWeights
+    optimiser: torch.optim.Optimizer
+    step: int
+    best_score: float
+    scores: dict[str, object]
+
+
+class Trainer:
+    """One run.
+
+    Args:
+        config: the experiment.
+        out: folder of the run.
+        resume: go on from ``last.pt`` in ``out``.
+        classes: what the labels mean.
+
+    Raises:
+        ConfigError: the configuration cannot run here, or ``resume`` finds another one.
+        DataError: training data is missing.
+        TrainingError: ``out`` holds a run already and ``resume`` is off.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        out: Path,
+        *,
+        resume: bool = False,
+        classes: ClassTable = SIX_CLASSES,
+    ) -> None:
+        self.config = config
+        self.out = out
+        self.classes = classes
+        self.device = pick_device(config.device)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        if not resume and (out / LAST).exists():
+            raise TrainingError(
+                f"{out} already holds a run; go on with --resume or choose another --out"
+            )
+        self.training: SampleSource = build_training_source(
+            config.data, config.input, classes, seed=config.seed
+        )
+        self.validation = build_validation_sources(config.data, config.input, classes)
+        self.class_weight_K = self._class_weights()
+        self.state = self._fresh_state()
+        if resume:
+            self._load(out / LAST)
+        self._out_of_time = False
+
+    def run(
+        self,
+        on_step: Callable[[StepReport], None] | None = None,
+        on_validation: Callable[[dict[str, SegmentationResult]], None] | None = None,
+    ) -> bool:
+        """Train to the last step.
+
+        Args:
+            on_step: called after every step.
+            on_validation: called with the results by set after every validation.
+
+        Returns:
+            True when the run is complete, False when ``stop`` ended it early; both leave
+            ``last.pt``.
+
+        Raises:
+            TrainingError: the loss is not finite; the batch lies in ``nonfinite_batch.pt``.
+        """
+        self.out.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(self.out / "config.yaml", dump_yaml(self.config))
+        log = RunLog(self.out / METRICS, keep_below=self.state.step)
+        board = _board(self.out) if self.config.tensorboard else None
+        try:
+            for report in self._steps():
+                log.write(
+                    kind="step", step=report.step - 1, loss=report.loss, **_prefixed(report.terms)
+                )
+                if board is not None:
+                    board.add_scalar("loss", report.loss, report.step)
+                if on_step is not None:
+                    on_step(report)
+                if self._due(self.config.validate_every):
+                    self._validate(log, on_validation)
+                if self._due(self.config.checkpoint_every) or self._out_of_time:
+                    self.save()
+                if self._out_of_time:
+                    return False
+            self._validate(log, on_validation)
+            self.save()
+        finally:
+            log.close()
+            if board is not None:
+                board.close()
+        return True
+
+    def stop(self) -> None:
+        """Let ``run`` end after the step at hand, with a checkpoint (from any thread or signal)."""
+        self._out_of_time = True
+
+    def save(self) -> None:
+        """Write ``last.pt``."""
+        save_snapshot(self.out / LAST, self._snapshot())
+
+    def predict(self, network_input: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the logits (K, h, w) of one input with the weights at hand."""
+        with torch.inference_mode(), self._mixed():
+            batch = torch.from_numpy(network_input)[None].to(self.device)
+            logits = self.state.network(batch)[0].float().cpu().numpy()
+        return np.asarray(logits, np.float32)
+
+    @contextlib.contextmanager
+    def evaluation_weights(self) -> Iterator[None]:
+        """Let ``predict`` use the averaged weights, without drop-out, inside the block."""
+        network = self.state.network
+        was_training = network.training
+        with swapped_weights(network, self.state.average.weights()):
+            network.eval()
+            try:
+                yield
+            finally:
+                network.train(was_training)
+
+    def validate(self) -> dict[str, SegmentationResult]:
+        """Score the averaged weights on every validation set."""
+        with self.evaluation_weights():
+            return {
+                name: score_windows(
+                    self.predict,
+                    (source.sample(i) for i in range(len(source))),
+                    self.classes,
+                    activity_radius_px=self.config.loss.activity_radius_px,
+                )
+                for name, source in self.validation.items()
+            }
+
+    def _steps(self) -> Iterator[StepReport]:
+        config = self.config
+        batches = load_batches(
+            self.training,
+            batch_size=config.batch_size,
+            first_batch=self.state.step,
+            last_batch=config.steps,
+            workers=config.workers,
+        )
+        self.state.network.train()
+        ended = time.perf_counter()
+        for batch in batches:
+            arrived = time.perf_counter()
+            loss, terms = self._step(batch)
+            now = time.perf_counter()
+            yield StepReport(
+                self.state.step, config.steps, loss, terms, now - ended, arrived - ended
+            )
+            ended = time.perf_counter()
+
+    def _step(self, batch: Batch) -> tuple[float, dict[str, float]]:
+        state, config = self.state, self.config
+        rate = learning_rate(config.optimiser, state.step, config.steps)
+        for group in state.optimiser.param_groups:
+            group["lr"] = rate
+        total, terms = self._loss(batch)
+        value = float(total.detach())
+        if not math.isfinite(value):
+            self._keep_bad_batch(batch, value)
+        state.optimiser.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        if config.optimiser.clip_norm > 0:
+            nn.utils.clip_grad_norm_(state.network.parameters(), config.optimiser.clip_norm)
+        state.optimiser.step()
+        state.average.update(state.network)
+        state.step += 1
+        return value, {name: float(term.detach()) for name, term in terms.items()}
+
+    def _loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        inputs = batch.input.to(self.device)
+        target_BHW = batch.label.to(self.device)
+        with self._mixed():
+            logits = self.state.network(inputs)
+        logits_BKHW = F.interpolate(
+            logits.float(), size=target_BHW.shape[1:], mode="bilinear", align_corners=False
+        )
+        segmentation = SegmentationBatch(
+            logits_BKHW,
+            target_BHW,
+            pixel_weights(batch.active, self.config.loss).to(self.device),
+            self.class_weight_K,
+        )
+        return weighted_sum(segmentation, self.config.loss.weights)
+
+    def _mixed(self) -> torch.autocast:
+        enabled = self.config.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+
+    def _validate(
+        self, log: RunLog, on_validation: Callable[[dict[str, SegmentationResult]], None] | None
+    ) -> None:
+        if not self.validation:
+            return
+        results = self.validate()
+        state = self.state
+        state.scores = {name: r.to_dict(self.classes) for name, r in results.items()}
+        score = float(np.mean([selection_score(r) for r in results.values()]))
+        log.write(kind="validation", step=state.step - 1, score=score, sets=state.scores)
+        if on_validation is not None:
+            on_validation(results)
+        if score > state.best_score:
+            state.best_score = score
+            save_snapshot(self.out / BEST, self._snapshot())
+
+    def _due(self, every: int) -> bool:
+        # The last step is validated and saved by run itself.
+        return every > 0 and self.state.step % every == 0 and self.state.step < self.config.steps
+
+    def _class_weights(self) -> torch.Tensor:
+        weights = self.config.loss.class_weights or (1.0,) * len(self.classes)
+        if len(weights) != len(self.classes):
+            raise ConfigError(
+                f"loss.class_weights must hold {len(self.classes)} values, one a class of "
+                f"{list(self.classes.names)}, got {len(weights)}"
+            )
+        return torch.tensor(weights, dtype=torch.float32, device=self.device)
+
+    def _fresh_state(self) -> TrainingState:
+        config = self.config
+        torch.manual_seed(config.seed)
+        network: nn.Module = build_network(
+            config.network.name,
+            config.network.options,
+            in_channels=config.input.channels,
+            num_classes=len(self.classes),
+        )
+        if config.network.start_from:
+            start = Path(config.network.start_from)
+            load_weights(network, load_checkpoint(start).state_dict, str(start))
+        network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        average = AveragedWeights(network, config.optimiser.ema_decay)
+        return TrainingState(
+            network, average, make_optimiser(network, config.optimiser), 0, -1.0, {}
+        )
+
+    def _snapshot(self) -> TrainingSnapshot:
+        state = self.state
+        return TrainingSnapshot(
+            config=self.config,
+            classes=self.classes,
+            step=state.step,
+            network=state.network.state_dict(),
+            average=state.average.weights(),
+            average_updates=state.average.updates,
+            optimiser=state.optimiser.state_dict(),
+            torch_rng=torch.get_rng_state(),
+            best_score=state.best_score,
+            scores=state.scores,
+        )
+
+    def _load(self, path: Path) -> None:
+        saved = load_snapshot(path)
+        changed = _changed_keys(to_mapping(saved.config), to_mapping(self.config))
+        if changed:
+            raise ConfigError(
+                f"{path} was made with another configuration ({', '.join(changed)} differ); resume "
+                "with the one it was started with, or start a new run with network.start_from"
+            )
+        state = self.state
+        state.network.load_state_dict(saved.network)
+        state.average.load(saved.average, saved.average_updates)
+        state.optimiser.load_state_dict(saved.optimiser)
+        state.step, state.best_score, state.scores = saved.step, saved.best_score, saved.scores
+        torch.set_rng_state(saved.torch_rng)
+
+    def _keep_bad_batch(self, batch: Batch, value: float) -> None:
+        path = self.out / "nonfinite_batch.pt"
+        content = {"input": batch.input, "label": batch.label, "active": batch.active}
+        with atomic_path(path) as temporary:
+            torch.save(content | {"first_index": batch.first_index}, temporary)
+        raise TrainingError(
+            f"the loss of step {self.state.step} is {value}; its batch is kept in {path}. "
+            "Lower optimiser.lr, or look into the batch for values that are not finite"
+        )
+
+
+def pixel_weights(active: torch.Tensor, config: LossConfig) -> torch.Tensor:
+    """Return what every pixel counts: 1 near an event, ``inactive_weight`` elsewhere.
+
+    Args:
+        active: (B, H, W) uint8, 1 where an event fired.
+        config: radius and weight.
+
+    Returns:
+        (B, H, W) float32.
+    """
+    near = np.stack([near_events(a, config.activity_radius_px) for a in active.numpy()])
+    weight = np.where(near, np.float32(1.0), np.float32(config.inactive_weight))
+    return torch.from_numpy(weight)
+
+
+def selection_score(result: SegmentationResult) -> float:
+    """Return what the best checkpoint is chosen by: mIoU near events."""
+    score = result.near_events.scores().miou
+    return score if math.isfinite(score) else 0.0
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of a name; ``auto`` is CUDA where there is one.
+
+    Raises:
+        ConfigError: torch does not know the name, or has no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {name!r} cannot be used here: {error}") from error
+    return device
+
+
+def _changed_keys(old: object, new: object, where: str = "") -> list[str]:
+    # How a run is watched may change from one start to the next; what it computes may not.
+    free = {"workers", "threads", "log_every", "checkpoint_every", "tensorboard", "notes"}
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [k for k in {**old, **new} if where or k not in free]
+        return [
+            c
+            for k in keys
+            for c in _changed_keys(old.get(k), new.get(k), f"{where}.{k}" if where else str(k))
+        ]
+    return [] if old == new else [where]
+
+
+def _prefixed(terms: dict[str, float]) -> dict[str, float]:
+    return {f"loss_{name}": value for name, value in terms.items()}
+
+
+def _board(out: Path) -> SummaryWriter:
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - optional
+    except ImportError as error:
+        raise ConfigError(
+            "tensorboard: true needs the tensorboard package (pip install tensorboard)"
+        ) from error
+    return SummaryWriter(out / "tensorboard")

@@ -1,0 +1,98 @@
+"""The page at the end of a run: curves, scores, what it predicts on its validation windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.data.samples import SampleSource
+from evdistill_core.evaluation.page import add_result, panel_row
+from evdistill_core.evaluation.pictures import write_curves
+from evdistill_core.evaluation.report import ReportPage
+from evdistill_core.evaluation.segmentation import SegmentationResult, predict_mask
+from evdistill_core.foundation.config import dump_yaml
+from evdistill_core.training.loop import METRICS, Trainer
+from evdistill_core.training.run_log import read_records
+
+PANEL_WINDOWS = 6
+
+
+def write_training_report(trainer: Trainer, results: dict[str, SegmentationResult]) -> Path:
+    """Write ``report.html`` and its pictures into the folder of the run.
+
+    Args:
+        trainer: after its run.
+        results: of the last validation, by set.
+
+    Returns:
+        The page.
+    """
+    out = trainer.out
+    page = ReportPage(f"Training of {trainer.config.name}")
+    page.paragraph(f"{trainer.state.step} steps of {trainer.config.batch_size} windows.")
+    _add_curves(page, out)
+    for name, result in results.items():
+        with trainer.evaluation_weights():
+            panels = _panels(trainer, trainer.validation[name])
+        add_result(page, out, name, result, panels, classes=trainer.classes)
+    page.heading("Configuration")
+    page.code(dump_yaml(trainer.config))
+    page.write(out / "report.html")
+    return out / "report.html"
+
+
+def _panels(trainer: Trainer, source: SampleSource) -> list[list[npt.NDArray[np.uint8]]]:
+    samples = [source.sample(i) for i in range(min(PANEL_WINDOWS, len(source)))]
+    rows = []
+    for sample in samples:
+        if sample.label.shape == samples[0].label.shape:
+            height, width = sample.label.shape
+            mask = predict_mask(trainer.predict(sample.input), height=height, width=width)
+            rows.append(
+                panel_row(
+                    sample,
+                    mask,
+                    trainer.classes,
+                    kind=trainer.config.input.kind,
+                    activity_radius_px=trainer.config.loss.activity_radius_px,
+                )
+            )
+    return rows
+
+
+def _add_curves(page: ReportPage, out: Path) -> None:
+    records = list(read_records(out / METRICS))
+    steps = [r for r in records if r.get("kind") == "step"]
+    curves: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
+    for key in [k for k in (steps[-1] if steps else {}) if k.startswith("loss")]:
+        x, y = smoothed([_number(r["step"]) for r in steps], [_number(r[key]) for r in steps])
+        curves[key] = (x, y)
+    scores = [r for r in records if r.get("kind") == "validation"]
+    if scores:
+        curves["validation mIoU near events"] = (
+            [_number(r["step"]) for r in scores],
+            [_number(r["score"]) for r in scores],
+        )
+    if curves:
+        write_curves(out / "curves.png", curves, "step")
+        page.heading("Curves")
+        page.picture("curves.png", "Losses are means over neighbouring steps")
+
+
+def smoothed(
+    x: Sequence[float], y: Sequence[float], points: int = 200
+) -> tuple[list[float], list[float]]:
+    """Return means over equal stretches, at most ``points`` of them."""
+    size = max(1, -(-len(x) // points))
+    starts = range(0, len(x), size)
+    return (
+        [float(np.mean(x[i : i + size])) for i in starts],
+        [float(np.mean(y[i : i + size])) for i in starts],
+    )
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else float("nan")

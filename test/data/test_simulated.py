@@ -1,0 +1,119 @@
+"""Simulated windows as samples: seeds, cache, the grid of the input."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from evdistill_core.data.augment import AugmentConfig
+from evdistill_core.data.labelled_images import ImagesConfig
+from evdistill_core.data.samples import Mixture, load_batches
+from evdistill_core.data.simulated import SimulatedWindows, SimulationConfig, make_sample
+from evdistill_core.events.array import Events
+from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.labels import SIX_CLASSES
+from evdistill_core.representations import InputSpec, represent
+
+SPEC = InputSpec(bins=3, window_us=20_000)
+
+
+@pytest.fixture
+def camvid(tmp_path, make_camvid):
+    make_camvid(tmp_path / "camvid", height=60, width=80)
+    return ImagesConfig(root=tmp_path / "camvid")
+
+
+def source(images, seed=0, **kwargs):
+    config = SimulationConfig(images=images, height=32, width=48, **kwargs)
+    augment = AugmentConfig(flip=0.5, dropout=0.5)
+    return SimulatedWindows(config, SPEC, SIX_CLASSES, seed=seed, augmentation=augment)
+
+
+def equal(a, b):
+    return (
+        np.array_equal(a.input, b.input)
+        and np.array_equal(a.label, b.label)
+        and np.array_equal(a.active, b.active)
+    )
+
+
+def test_same_index_same_sample(camvid):
+    first, second = source(camvid), source(camvid)
+    second.sample(3)
+    assert equal(first.sample(1), second.sample(1))
+    assert not equal(first.sample(1), first.sample(2))
+    assert not equal(first.sample(1), source(camvid, seed=1).sample(1))
+
+
+def test_shapes_and_types(camvid):
+    sample = source(camvid).sample(0)
+    assert sample.input.shape == (3, 32, 64)  # 48 columns are padded to the input's 64
+    assert sample.label.shape == sample.active.shape == (32, 64)
+    assert (sample.label[:, 48:] == 255).all()
+    assert (sample.active[:, 48:] == 0).all()
+    assert sample.input.dtype == np.float32
+    assert sample.label.dtype == sample.active.dtype == np.uint8
+
+
+def test_cache_gives_the_same_samples(camvid, tmp_path):
+    plain = source(camvid, unique=3)
+    kept = source(camvid, unique=3, cache=tmp_path / "cache")
+    for i in (0, 4, 1, 3):  # 4 and 1 are the same window under two augmentations
+        assert equal(plain.sample(i), kept.sample(i))
+    files = sorted((tmp_path / "cache").rglob("*.npz"))
+    assert len(files) == 2
+    files[0].write_bytes(b"damaged")
+    assert equal(plain.sample(0), kept.sample(0))
+    other = source(camvid, seed=9, unique=3, cache=tmp_path / "cache")
+    assert not equal(other.sample(0), plain.sample(0))
+
+
+def test_unique_windows_come_again_changed(camvid):
+    windows = source(camvid, unique=2)
+    assert len(windows) == 2
+    assert any(not equal(windows.sample(i), windows.sample(i + 2)) for i in range(4))
+
+
+def test_travels_to_workers_without_its_images(camvid):
+    windows = source(camvid)
+    before = windows.sample(0)
+    content = pickle.dumps(windows)
+    assert len(content) < 20_000
+    assert equal(pickle.loads(content).sample(0), before)
+
+
+def test_sample_of_a_large_sensor_is_on_the_grid_of_the_input():
+    spec = InputSpec(bins=2, window_us=1000, max_pixels=200)
+    labels = np.zeros((32, 48), np.uint8)
+    labels[:, 24:] = 5
+    events = Events.from_columns([30], [10], [500], [1], width=48, height=32)
+    sample = make_sample(events, labels, spec, 0, 1000)
+    grid = spec.grid(height=32, width=48)
+    assert grid.factor == 3
+    np.testing.assert_array_equal(sample.input, represent(events, spec, 0, 1000))
+    assert sample.active.sum() == sample.active[10 // 3, 30 // 3] == 1
+    assert (sample.label[: grid.used_height, :8] == 0).all()
+    assert (sample.label[: grid.used_height, 8 : grid.used_width] == 5).all()
+    assert (sample.label[grid.used_height :] == 255).all()
+
+
+def test_bad_sizes_are_refused(camvid):
+    with pytest.raises(ConfigError):
+        SimulationConfig(images=camvid, height=0)
+    with pytest.raises(ConfigError):
+        SimulationConfig(images=camvid, window_jitter=(2.0, 1.0))
+
+
+def test_workers_change_nothing(camvid):
+    mixture = Mixture([source(camvid), source(camvid, seed=7)], [1, 2], seed=5)
+    alone, helped = (
+        list(load_batches(mixture, batch_size=3, first_batch=1, last_batch=4, workers=n))
+        for n in (0, 2)
+    )
+    assert len(alone) == len(helped) == 3
+    for a, b in zip(alone, helped, strict=True):
+        assert torch.equal(a.input, b.input)
+        assert torch.equal(a.label, b.label)
+        assert torch.equal(a.active, b.active)
+        assert a.first_index == b.first_index
