@@ -1,0 +1,180 @@
+"""Latency of the networks per input size, runtime and threads. Weights are random: time is not.
+
+    python benchmarks/inference.py [--network onboard-seg] [--seconds 4] [--out out/inference.json]
+
+Sizes are those that ``InputSpec`` makes of common sensors: DAVIS346 (264x352), VGA (480x640) and
+1280x720, both whole and shrunk by the factor that the default ``max_pixels`` gives. One process
+measures one row after another, so rows of one run can be compared; every row has its own warm-up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from evdistill_core.export.onnx_model import to_onnx
+from evdistill_core.foundation.files import write_text_atomic
+from evdistill_core.foundation.labels import SIX_CLASSES
+from evdistill_core.foundation.latency import percentiles_ms
+from evdistill_core.inference.runner import Runner, make_runner
+from evdistill_core.inference.student import NetworkInfo, StudentFile, StudentInfo, write_student
+from evdistill_core.models.network import fold_batch_norm, parameter_count
+from evdistill_core.models.registry import NETWORKS, build_network
+from evdistill_core.representations.spec import InputSpec
+
+SENSORS = {"DAVIS346": (260, 346), "VGA": (480, 640), "1280x720": (720, 1280)}
+
+
+def make_student(name: str, folder: Path) -> StudentFile:
+    """Return a student with random weights, ONNX included."""
+    torch.manual_seed(0)
+    spec = (
+        InputSpec(size_multiple=8)
+        if name == "onboard-seg"
+        else InputSpec(kind="counts2", size_multiple=1)
+    )
+    network = build_network(name, in_channels=spec.channels, num_classes=len(SIX_CLASSES)).eval()
+    info = StudentInfo(
+        network=NetworkInfo(
+            name=name,
+            size_multiple=network.size_multiple,
+            output_stride=network.output_stride,
+            parameters=parameter_count(network),
+        ),
+        input=spec,
+        classes=SIX_CLASSES,
+    )
+    path = folder / f"{name}.evstudent"
+    weights = {k: v.numpy() for k, v in network.state_dict().items()}
+    write_student(path, info, weights=weights, onnx=to_onnx(fold_batch_norm(network)))
+    return StudentFile.open(path)
+
+
+def input_sizes(spec: InputSpec, sensors: list[str]) -> dict[str, tuple[int, int]]:
+    """Return the input sizes to measure, by sensor; a shrunk one says its factor."""
+    sizes = {}
+    for sensor in sensors:
+        height, width = SENSORS[sensor]
+        whole = InputSpec(kind=spec.kind, size_multiple=spec.size_multiple, max_pixels=1 << 30)
+        for form in (whole, spec):
+            grid = form.grid(height=height, width=width)
+            sizes[f"{sensor} / {grid.factor}"] = (grid.height, grid.width)
+    return sizes
+
+
+def measure(runner: Runner, channels: int, size: tuple[int, int], seconds: float) -> list[float]:
+    """Return milliseconds per window: as many as fit in the time, at least 5, at most 1000."""
+    rng = np.random.default_rng(0)
+    window = rng.normal(0, 1, (channels, *size)).astype(np.float32)
+    window[rng.random(window.shape) < 0.8] = 0  # events are sparse
+    runner.warm_up(*size)
+    times_ms: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times_ms) < 5 or (time.perf_counter() < end and len(times_ms) < 1000):
+        start = time.perf_counter()
+        runner.run(window)
+        times_ms.append((time.perf_counter() - start) * 1e3)
+    return times_ms
+
+
+def runners(student: StudentFile) -> list[tuple[str, int, Runner]]:
+    """Return what this machine can run the student with."""
+    found: list[tuple[str, int, Runner]] = []
+    threads = sorted({1, min(2, os.cpu_count() or 1)})
+    for count in threads:
+        found.append(
+            ("onnxruntime fp32", count, make_runner(student, runtime="onnxruntime", threads=count))
+        )
+    found.append(("torch fp32", 1, make_runner(student, runtime="torch", device="cpu", threads=1)))
+    if torch.cuda.is_available():
+        for precision in ("fp32", "fp16"):
+            runner = make_runner(student, device="cuda", precision=precision)  # type: ignore[arg-type]
+            found.append((f"torch cuda {precision}", 0, runner))
+    return found
+
+
+def device_name() -> str:
+    """Return processor, cores, memory in GB, and GPU if there is one."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    parts = [names[0] if names else platform.processor(), f"{os.cpu_count()} cores"]
+    if torch.cuda.is_available():
+        parts.append(torch.cuda.get_device_name())
+    return ", ".join(parts)
+
+
+def main() -> None:
+    """Measure, print a table, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--network", choices=sorted(NETWORKS), action="append")
+    parser.add_argument("--sensor", choices=sorted(SENSORS), action="append")
+    parser.add_argument("--seconds", type=float, default=4.0, help="measuring time of a row")
+    parser.add_argument("--out", type=Path, default=Path("out/benchmarks/inference.json"))
+    arguments = parser.parse_args()
+    sensors = arguments.sensor or list(SENSORS)
+    rows = []
+    load_before = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as folder:
+        for name in arguments.network or sorted(NETWORKS, reverse=True):
+            student = make_student(name, Path(folder))
+            for runtime, threads, runner in runners(student):
+                for sensor, size in input_sizes(student.input, sensors).items():
+                    times = measure(runner, student.input.channels, size, arguments.seconds)
+                    row = {
+                        "network": name,
+                        "sensor": sensor,
+                        "input": list(size),
+                        "runtime": runtime,
+                        "threads": threads,
+                        "windows": len(times),
+                        "min_ms": round(min(times), 3),
+                        **{f"{k}_ms": v for k, v in percentiles_ms(times).to_dict().items()},
+                    }
+                    rows.append(row)
+                    print(json.dumps(row), flush=True)
+    report = {
+        "device": device_name(),
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "load_average": [round(load_before, 2), round(os.getloadavg()[0], 2)],
+        "versions": {
+            "torch": torch.__version__,
+            "onnxruntime": onnxruntime.__version__,
+            "python": platform.python_version(),
+        },
+        "rows": rows,
+    }
+    write_text_atomic(arguments.out, json.dumps(report, indent=1) + "\n")
+    table = Table(
+        "network", "sensor / factor", "input", "runtime", "threads", "min ms", "p50 ms", "p95 ms"
+    )
+    for row in rows:
+        size = "x".join(str(n) for n in row["input"])
+        table.add_row(
+            row["network"],
+            row["sensor"],
+            size,
+            row["runtime"],
+            str(row["threads"] or "-"),
+            f"{row['min_ms']:.1f}",
+            f"{row['p50_ms']:.1f}",
+            f"{row['p95_ms']:.1f}",
+        )
+    console = Console(width=120)
+    console.print(table)
+    console.print(f"{report['device']}; load {report['load_average']}; {report['date']}")
+
+
+if __name__ == "__main__":
+    main()
