@@ -122,6 +122,24 @@ def convert(
     return job.to_bag() if target.suffix == ".mcap" else job.to_npz()
 
 
+def bag_messages(
+    recording: Recording, config: ConvertConfig | None = None
+) -> Iterator[StampedMessage]:
+    """Yield the messages that `convert` would write into a bag, in the order of their stamps.
+
+    Args:
+        recording: open, with events.
+        config: what to take over; ``None`` takes all.
+
+    Raises:
+        RecordingError: no events, or the source is damaged.
+        EncodingError: events do not fit the encoding.
+    """
+    config = config or ConvertConfig()
+    span = _Span.of(recording, config)
+    yield from _Job(recording, Path(), config, span, lambda events: None).messages()
+
+
 @dataclass(frozen=True)
 class _Span:
     """The part that is taken, in sensor time, and its distance to host time."""
@@ -180,13 +198,18 @@ class _Job:
         self.result.dropped_frames = sum(1 for _ in self._recording.frames())
         return self.result
 
+    def messages(self) -> Iterator[StampedMessage]:
+        """Yield event packets and pictures in the order of their stamps."""
+        yield from heapq.merge(
+            self._event_messages(), self._frame_messages(), key=lambda message: message[0]
+        )
+        self._require_events()
+
     def to_bag(self) -> ConvertResult:
-        """Write event packets and pictures in the order of their stamps."""
+        """Write event packets and pictures."""
         with McapWriter(self._target) as writer:
-            streams = [self._event_messages(), self._frame_messages()]
-            for stamp_ns, topic, type_name, data in heapq.merge(*streams, key=lambda m: m[0]):
+            for stamp_ns, topic, type_name, data in self.messages():
                 writer.write(topic, type_name, data, stamp_ns)
-            self._require_events()
         return self.result
 
     def _require_events(self) -> None:

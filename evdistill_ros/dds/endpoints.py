@@ -118,7 +118,7 @@ class Publisher:
         mask = lib.OFFERED_INCOMPATIBLE_QOS | lib.PUBLICATION_MATCHED
         self._key = node.watch(self._writer.handle, self._on_status, mask)
 
-    def publish(self, data: bytes | memoryview | npt.NDArray[np.uint8]) -> bool:
+    def publish(self, data: bytes | bytearray | memoryview | npt.NDArray[np.uint8]) -> bool:
         """Send one message.
 
         Args:

@@ -1,0 +1,162 @@
+"""``evdistill play``: a recording as a live camera in the ROS 2 graph."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+
+if TYPE_CHECKING:
+    from evdistill_core.recordings.base import RecordingInfo
+    from evdistill_ros.player import PlayConfig, Player, PlayResult
+
+
+def command(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="Recording that `info` reads.")],
+    rate: Annotated[float, typer.Option(help="Speed; 2 is twice real time.")] = 1.0,
+    loop: Annotated[bool, typer.Option("--loop", help="Start over until stopped.")] = False,
+    loops: Annotated[int, typer.Option(help="Play so often; 0 is for ever.")] = 1,
+    start: Annotated[float, typer.Option(help="Begin, seconds after the start.")] = 0.0,
+    end: Annotated[float | None, typer.Option(help="Stop, seconds after the start.")] = None,
+    topic: Annotated[str, typer.Option(help="Where events go.")] = "/event_camera/events",
+    image_topic: Annotated[
+        str, typer.Option(help="Where pictures go, if there are any; '' leaves them out.")
+    ] = "/event_camera/image_raw",
+    source_topic: Annotated[
+        str | None, typer.Option(help="Event topic in the recording, if there are several.")
+    ] = None,
+    packet_ms: Annotated[
+        float, typer.Option(help="Duration of a message made of a file that is no bag.")
+    ] = 10.0,
+    wait_for_subscriber: Annotated[
+        bool, typer.Option("--wait-for-subscriber", help="Begin when somebody receives.")
+    ] = False,
+    timeout: Annotated[
+        float | None, typer.Option(help="Give up waiting after so many seconds.")
+    ] = None,
+    keep_stamps: Annotated[
+        bool,
+        typer.Option("--keep-stamps", help="Leave header stamps and seq as recorded."),
+    ] = False,
+    send_log: Annotated[
+        Path | None, typer.Option(help="Write what was sent when, one JSON line a message.")
+    ] = None,
+    node_name: Annotated[str, typer.Option(help="Name in `ros2 node list`.")] = "event_player",
+) -> None:
+    """Play a recording into the ROS 2 graph in real time, as a camera driver would.
+
+    No ROS installation is needed. Events go out best effort with a depth of 1000, pictures
+    reliably. Header stamps become the time of sending and seq counts on over loops, like a live
+    driver's. ROS_DOMAIN_ID and ROS_AUTOMATIC_DISCOVERY_RANGE are followed.
+    """
+    from evdistill_core.recordings.opening import open_recording
+    from evdistill_ros.dds import DdsNode
+    from evdistill_ros.player import PlayConfig, Player
+
+    config = PlayConfig(
+        rate=rate,
+        loops=0 if loop else loops,
+        start_us=round(start * 1e6),
+        end_us=None if end is None else round(end * 1e6),
+        events_topic=topic,
+        image_topic=image_topic,
+        packet_us=round(packet_ms * 1e3),
+        keep_stamps=keep_stamps,
+    )
+    with (
+        open_recording(source, topic=source_topic) as recording,
+        _log_file(send_log) as log,
+        DdsNode(node_name, on_warning=_warn) as node,
+    ):
+        player = Player(node, recording, config, log)
+        stopped_by = _stop_on_signals(player)
+        typer.echo(f"{source.name} -> {player.events.topic} ({player.events.type_name})", err=True)
+        if wait_for_subscriber:
+            _wait(player, timeout)
+        result = _play(player, recording.info, config)
+        _report(result, recording.info.warnings)
+    if stopped_by:
+        raise typer.Exit(128 + stopped_by[0])
+
+
+def _wait(player: Player, timeout_s: float | None) -> None:
+    from evdistill_ros.dds import DdsError
+
+    typer.echo(f"waiting for a subscriber of {player.events.topic} ...", err=True)
+    if not player.wait_for_subscriber(timeout_s) and timeout_s is not None:
+        raise DdsError(
+            f"nobody has subscribed to {player.events.topic} within {timeout_s:g} s: check the "
+            "topic name, ROS_DOMAIN_ID and ROS_AUTOMATIC_DISCOVERY_RANGE of the subscriber"
+        )
+
+
+def _play(player: Player, info: RecordingInfo, config: PlayConfig) -> PlayResult:
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TextColumn("{task.fields[text]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(f"playing {info.path.name} at {config.rate:g}x", text="")
+
+        def show(result: PlayResult) -> None:
+            subscribers = player.events.matched_count
+            bar.update(task, text=f"{result.packets:,} packets to {subscribers} subscribers")
+
+        return player.play(show if console.is_terminal else None)
+
+
+def _report(result: PlayResult, warnings: tuple[str, ...]) -> None:
+    rate = result.sent_bytes / max(result.elapsed_s, 1e-9) / 1e6
+    typer.echo(
+        f"{'played' if result.finished else 'stopped after'} {result.packets:,} packets and "
+        f"{result.images:,} pictures in {result.elapsed_s:.2f} s, {rate:.1f} MB/s; "
+        f"{result.late:,} late (worst {result.worst_late_ms:.1f} ms)"
+    )
+    if result.dropped:
+        typer.echo(f"warning: {result.dropped:,} messages dropped: a subscriber is slow", err=True)
+    if result.damaged:
+        typer.echo(f"warning: {result.damaged:,} damaged messages left out", err=True)
+    for text in warnings:
+        typer.echo(f"warning: {text}", err=True)
+
+
+def _stop_on_signals(player: Player) -> list[int]:
+    """Let SIGINT and SIGTERM end the playing; the list then holds which one came."""
+    received: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        received.append(number)
+        player.stop()
+        signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    return received
+
+
+def _warn(text: str) -> None:
+    typer.echo(f"warning: {text}", err=True)
+
+
+@contextlib.contextmanager
+def _log_file(path: Path | None) -> Iterator[TextIO | None]:
+    """Open the send log, which appears only when playing has ended (Ctrl-C included)."""
+    from evdistill_core.foundation.files import atomic_path
+
+    if path is None:
+        yield None
+        return
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        yield file
