@@ -19,12 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.events.array import Events, Triggers
+from evdistill_core.events.decoders.base import MAX_SIDE
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.foundation.files import atomic_path
 from evdistill_core.recordings.base import EventBatch, Recording, RecordingInfo, TopicInfo
 
 ZIP_MAGIC = b"PK\x03\x04"
 BATCH_EVENTS = 65_536
+TIME_LIMIT_US = 2.0**62
 COLUMNS: Mapping[str, Any] = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.uint8}
 TRIGGER_COLUMNS: Mapping[str, Any] = {
     "trigger_t": np.int64,
@@ -56,13 +58,22 @@ class ColumnsRecording(Recording):
     def _triggers(self) -> Triggers:
         return Triggers.empty()
 
+    def _checked_size(self, width: int, height: int) -> tuple[int, int]:
+        if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+            raise RecordingError(
+                f"{self._path} says that its sensor has {width}x{height} pixels; "
+                f"expected 1 .. {MAX_SIDE} each"
+            )
+        return width, height
+
     def _guessed_size(self) -> tuple[int, int]:
         """Take the largest coordinates; costs one pass over the file."""
-        width = height = 0
+        width = height = 1
         for _, x, y, _ in self._chunks():
-            if len(x):
-                width = max(width, int(x.max()) + 1)
-                height = max(height, int(y.max()) + 1)
+            good = np.isfinite(x) & np.isfinite(y)
+            if good.any():
+                width = max(width, min(MAX_SIDE, int(x[good].max()) + 1))
+                height = max(height, min(MAX_SIDE, int(y[good].max()) + 1))
         self._warn(
             f"the file does not tell the sensor's size; the largest coordinates give "
             f"{width}x{height}, the sensor may be larger"
@@ -114,6 +125,8 @@ class ColumnsRecording(Recording):
     ) -> Events:
         """Convert one piece; events outside the frame are counted and left out."""
         width, height = self._size
+        if not ((np.trunc(x) == x).all() and (np.trunc(y) == y).all()):
+            self._warn("coordinates with fractions (or none at all) are rounded down or left out")
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
         outside = len(x) - int(np.count_nonzero(inside))
         if outside:
@@ -155,10 +168,10 @@ class NpzRecording(ColumnsRecording):
         if not {"width", "height"} <= self._members:
             return None
         with self._zip(self._path) as archive:
-            width, height = (int(_whole(archive, n).reshape(-1)[0]) for n in ("width", "height"))
-        if not (0 < width <= 65_536 and 0 < height <= 65_536):
-            raise RecordingError(f"{self._path} says {width}x{height}; expected 1 .. 65536 each")
-        return width, height
+            sides = [_whole(archive, name).reshape(-1) for name in ("width", "height")]
+        if any(len(side) != 1 for side in sides):
+            raise RecordingError(f"{self._path}: width and height must be one number each")
+        return self._checked_size(int(sides[0][0]), int(sides[1][0]))
 
     def _triggers(self) -> Triggers:
         if not set(TRIGGER_COLUMNS) <= self._members:
@@ -211,8 +224,10 @@ class TextRecording(ColumnsRecording):
         with self._path.open(encoding="ascii", errors="replace") as file:
             for line in file:
                 words = line.split("#")[0].split()
+                if len(words) == 2:
+                    return self._checked_size(int(words[0]), int(words[1]))
                 if words:
-                    return (int(words[0]), int(words[1])) if len(words) == 2 else None
+                    return None
         return None
 
     def _chunks(self) -> Iterator[Quad]:
@@ -233,11 +248,13 @@ class TextRecording(ColumnsRecording):
             table = np.array([row[1:] for row in rows], np.float64).reshape(-1, 3)
             seconds = any("." in row[0] or "e" in row[0] for row in rows[:1])
             t_us = (
-                np.rint(np.array([row[0] for row in rows], np.float64) * 1e6).astype(np.int64)
+                _microseconds(np.array([row[0] for row in rows], np.float64))
                 if seconds
                 else np.array([int(row[0]) for row in rows], np.int64)
             )
-        except ValueError as error:
+        except RecordingError:
+            raise
+        except (ValueError, OverflowError) as error:
             raise RecordingError(
                 f"{self._path}: expected four numbers 't x y p' a line, near line {number + 1}: "
                 f"{error}"
@@ -378,7 +395,10 @@ def _together(
 
 def _microseconds(t: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     if t.dtype.kind == "f":
-        return np.rint(t.astype(np.float64) * 1e6).astype(np.int64)
+        t_us = np.rint(t.astype(np.float64) * 1e6)
+        if not (np.abs(t_us) < TIME_LIMIT_US).all():  # False for NaN too
+            raise RecordingError("column t holds times that are no numbers or beyond 2^62 us")
+        return t_us.astype(np.int64)
     return t.astype(np.int64)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -107,11 +108,14 @@ class McapWriter:
 
     def metadata_yaml(self) -> str:
         """Return the bag's ``metadata.yaml`` for what was written so far."""
-        import yaml  # noqa: PLC0415
+        return _yaml({"rosbag2_bagfile_information": self._information()})
 
+    def _information(self) -> dict[str, Any]:
         first = self._first_ns or 0
-        span = {"nanoseconds": max(0, self._last_ns - first)}
-        start = {"nanoseconds_since_epoch": first}
+        times = {
+            "starting_time": {"nanoseconds_since_epoch": first},
+            "duration": {"nanoseconds": max(0, self._last_ns - first)},
+        }
         total = sum(self._counts.values())
         topics = [
             {
@@ -125,26 +129,17 @@ class McapWriter:
             }
             for topic, (_, type_name) in self._channels.items()
         ]
-        file = {
-            "path": self._path.name,
-            "starting_time": start,
-            "duration": span,
-            "message_count": total,
-        }
-        information = {
+        return {
             "version": METADATA_VERSION,
             "storage_identifier": "mcap",
-            "duration": span,
-            "starting_time": start,
+            **copy.deepcopy(times),
             "message_count": total,
             "topics_with_message_count": topics,
             "compression_format": "",
             "compression_mode": "",
             "relative_file_paths": [self._path.name],
-            "files": [file],
+            "files": [{"path": self._path.name, **times, "message_count": total}],
         }
-        text: str = yaml.dump({"rosbag2_bagfile_information": information}, sort_keys=False)
-        return text
 
     def __exit__(
         self,
@@ -153,7 +148,16 @@ class McapWriter:
         trace: TracebackType | None,
     ) -> None:
         if kind is None:
-            self._writer.add_metadata("rosbag2", {"serialized_metadata": self.metadata_yaml()})
+            # In the file, rosbag2 wants the content of metadata.yaml without its outermost key.
+            information = _yaml(self._information())
+            self._writer.add_metadata("rosbag2", {"serialized_metadata": information})
             self._writer.finish()
         self._writer = None
         self._stack.__exit__(kind, error, trace)
+
+
+def _yaml(content: dict[str, Any]) -> str:
+    import yaml  # noqa: PLC0415
+
+    text: str = yaml.dump(content, sort_keys=False)
+    return text

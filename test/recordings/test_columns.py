@@ -109,12 +109,28 @@ def test_events_outside_the_stated_frame_are_counted(tmp_path):
         ({"events": [[1, 2, 3]]}, r"\(N, 4\)"),
         ({"t": 1, "x": 1, "y": 1, "p": 1}, "one length"),
         ({"t": [1], "x": [1], "y": [1], "p": [1], "width": 0, "height": 5}, "0x5"),
+        ({"t": [1], "x": [1], "y": [1], "p": [1], "width": 9999, "height": 5}, "9999x5"),
+        ({"t": [1], "x": [1], "y": [1], "p": [1], "width": [], "height": 5}, "one number each"),
+        ({"t": [np.nan], "x": [1], "y": [1], "p": [1]}, "no numbers"),
+        ({"t": [1e300], "x": [1], "y": [1], "p": [1]}, "no numbers"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(tmp_path, arrays, message):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(RecordingError, match=message):
         read(tmp_path / "a.npz")
+
+
+def test_wild_coordinates_are_counted_and_fractions_told(tmp_path):
+    path = tmp_path / "a.npz"
+    x = [np.nan, np.inf, -np.inf, -1, 1e9, 2.5, 3]
+    np.savez(path, t=range(7), x=x, y=[1] * 7, p=[1] * 7)
+    with open_recording(path) as recording:
+        (batch,) = recording.batches()
+        assert batch.events.x.tolist() == [2, 3]
+        assert recording.counters["out_of_frame"] == 5
+        assert any("fractions" in w for w in recording.info.warnings)
+        assert recording.info.width == 4096
 
 
 def test_nothing_is_unpickled(tmp_path):
@@ -168,6 +184,12 @@ def test_text(tmp_path):
     assert events.p.tolist() == [0, 0]
     path.write_text("1 2 3 0\n4 5 6\n")
     with pytest.raises(RecordingError, match="four numbers"):
+        read(path)
+    path.write_text("1.5 2 3 0\nnan 5 6 1\n")
+    with pytest.raises(RecordingError, match="no numbers"):
+        read(path)
+    path.write_text("99999 3\n1.5 2 3 0\n")
+    with pytest.raises(RecordingError, match="99999x3"):
         read(path)
 
 

@@ -1,3 +1,7 @@
+import re
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
 import yaml
@@ -47,7 +51,10 @@ def test_the_container_says_what_rosbag2_needs(tmp_path):
     assert channels[EVENTS].message_encoding == "cdr"
     assert channels[EVENTS].metadata["topic_type_hash"].startswith("RIHS01_d6fa1762")
     assert [m.log_time for _, _, m in messages] == [10**18 + i for i in range(10)]
-    assert (metadata.name, metadata.metadata) == ("rosbag2", {"serialized_metadata": text})
+    assert metadata.name == "rosbag2"
+    assert "&" not in text  # no YAML anchors
+    inner = yaml.safe_load(metadata.metadata["serialized_metadata"])
+    assert inner == yaml.safe_load(text)["rosbag2_bagfile_information"]
 
 
 def test_metadata_counts_what_was_written(tmp_path):
@@ -114,3 +121,27 @@ def test_wrong_use_is_refused(tmp_path):
         McapWriter(tmp_path / "file" / "a.mcap"),
     ):
         pass
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("as_directory", [False, True])
+def test_ros2_bag_info_reads_it(tmp_path, as_directory):
+    setups = sorted(Path("/opt/ros").glob("*/setup.bash"))
+    if not setups:
+        pytest.skip("no ROS 2 in /opt/ros")
+    path = tmp_path / "bag" / "a.mcap"
+    text = write(path)
+    if as_directory:
+        (path.parent / "metadata.yaml").write_text(text)
+    target = path.parent if as_directory else path
+    script = f"source {setups[0]} && ros2 bag info {target}"
+    # Without the virtual environment's interpreter, which is not the one that ROS was built for.
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    result = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, env=environment, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert "invalid" not in result.stdout + result.stderr
+    assert re.search(r"Messages:\s+10\b", result.stdout)
+    for topic in (EVENTS, IMAGES):
+        assert re.search(rf"Topic: {topic} .*Count: 5", result.stdout)
