@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from mcap.reader import make_reader
 
 from evdistill_core.events.array import Events
 from evdistill_core.recordings.opening import open_recording
@@ -51,6 +53,14 @@ def test_topics_packets_and_pictures_are_those_of_the_readme():
     with open_recording(DEMO) as recording:
         spans = [(b.stamp_ns, b.events.t_us) for b in recording.batches()]
     assert all(s // 1000 - 10_000 <= t.min() <= t.max() < s // 1000 for s, t in spans)
+
+
+def test_the_metadata_inside_is_what_ros2_bag_reads():
+    with DEMO.open("rb") as file:
+        (record,) = make_reader(file, validate_crcs=True).iter_metadata()
+    information = yaml.safe_load(record.metadata["serialized_metadata"])
+    assert (record.name, information["message_count"]) == ("rosbag2", 266)
+    assert information["storage_identifier"] == "mcap"
 
 
 def test_its_readme_names_source_licence_and_command():
