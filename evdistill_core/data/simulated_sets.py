@@ -1,0 +1,251 @@
+"""Making a simulated set on disk from labelled images or a film."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
+from evdistill_core.foundation.config import to_mapping
+from evdistill_core.foundation.errors import ConfigError, DataError
+from evdistill_core.foundation.labels import SIX_CLASSES, ClassTable
+from evdistill_core.simulation.dataset import SetWriter, write_windows
+from evdistill_core.simulation.factory import SceneFactory, SceneRanges
+from evdistill_core.simulation.images import LabelledImage
+from evdistill_core.simulation.sensor import SensorModel, SensorRanges
+from evdistill_core.simulation.video import read_video, simulate_frames
+from evdistill_core.simulation.window import SimulatedWindow, simulate_window
+
+MASK_FOLDERS = ("labels", "masks", "label", "mask")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulateConfig:
+    """What ``evdistill simulate`` makes.
+
+    Attributes:
+        height: rows of the sensor.
+        width: columns of the sensor.
+        window_us: length of a window.
+        windows_per_shard: windows in one file.
+        scene: what moves, and how (labelled images).
+        sensor: what the pixels are like; a film is seen by one sensor, images by one per window.
+        interpolation: how frames between frames are made (films).
+        classes: what the labels mean.
+        names: names of the source's label ids, for folders of images and masks; empty: the ids
+            are those of ``classes``.
+        class_map: source name to class name, for folders of images and masks.
+    """
+
+    height: int = 260
+    width: int = 346
+    window_us: int = 50_000
+    windows_per_shard: int = 64
+    scene: SceneRanges = field(default_factory=SceneRanges)
+    sensor: SensorRanges = field(default_factory=SensorRanges)
+    interpolation: Literal["flow", "linear"] = "flow"
+    classes: ClassTable = SIX_CLASSES
+    names: tuple[str, ...] = ()
+    class_map: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no sensor has."""
+        for name, low, high in (
+            ("height", 8, 4096),
+            ("width", 8, 4096),
+            ("window_us", 100, 10_000_000),
+            ("windows_per_shard", 1, 100_000),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigError(f"{name} must lie in {low}..{high}, got {value}")
+
+
+def find_images(source: Path, config: SimulateConfig, split: str) -> ImagesConfig:
+    """Tell how the labelled images below ``source`` lie.
+
+    ``images`` stand beside ``labels`` or ``masks``, either of them directly or by split. Without
+    ``names`` in the configuration, splits mean CamVid's layout and ids.
+
+    Raises:
+        DataError: the folders or the split are missing.
+    """
+    pictures = source / "images"
+    masks = next((m for m in MASK_FOLDERS if (source / m).is_dir()), None)
+    if not pictures.is_dir() or masks is None:
+        raise DataError(
+            f"{source} holds no labelled images: expected a folder images beside one of "
+            f"{', '.join(MASK_FOLDERS)}; a film is given as a file"
+        )
+    splits = sorted(p.name for p in pictures.iterdir() if p.is_dir())
+    if splits and split not in splits:
+        raise DataError(f"{pictures} has no split {split!r}; there are {', '.join(splits)}")
+    if splits and masks == "labels" and not config.names:
+        return ImagesConfig(root=source, layout="camvid", split=split)
+    below = f"/{split}" if splits else ""
+    return ImagesConfig(
+        root=source,
+        layout="folders",
+        images=f"images{below}",
+        labels=f"{masks}{below}",
+        names=config.names,
+        class_map=config.class_map,
+    )
+
+
+def simulate_images(  # noqa: PLR0913
+    images: ImagesConfig,
+    target: Path,
+    config: SimulateConfig,
+    *,
+    seed: int,
+    count: int,
+    workers: int = 1,
+    overwrite: bool = False,
+    on_window: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Make (or go on making) a set of random scenes.
+
+    Window k depends on the seed and k alone, so neither workers nor interruptions change it.
+
+    Args:
+        images: what scenes are made of.
+        target: folder of the set.
+        config: everything else.
+        seed: of all draws.
+        count: number of windows.
+        workers: threads.
+        overwrite: replace a set of another request.
+        on_window: told how many windows are done.
+
+    Raises:
+        DataError: images are missing, or ``target`` holds another set.
+    """
+    files = LabelledImages(images, config.classes)
+    names = [path.name for path, _ in files.pairs]
+    # The place of the images on this machine does not decide the content; their names do.
+    source = to_mapping(replace(images, root=Path(images.root.name)))
+    writer = SetWriter(
+        target,
+        _request(seed, config, {**source, "files": _digest(names)}),
+        config.classes,
+        height=config.height,
+        width=config.width,
+        overwrite=overwrite,
+    )
+    stills = [files[i] for i in range(len(files))]
+    factory = SceneFactory(
+        [LabelledImage.from_arrays(s.image, s.label, s.name) for s in stills],
+        config.classes,
+        height=config.height,
+        width=config.width,
+        ranges=config.scene,
+    )
+
+    def one(number: int) -> SimulatedWindow:
+        rng = np.random.default_rng([seed, number])
+        sensor = SensorModel.random(rng, config.sensor)
+        return simulate_window(factory.make(sensor, rng), sensor, config.window_us, rng)
+
+    pool = ThreadPoolExecutor(workers)
+    try:
+        write_windows(
+            writer,
+            lambda numbers: _in_order(pool, one, numbers, workers),
+            count=count,
+            windows_per_shard=config.windows_per_shard,
+            on_window=on_window,
+        )
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def simulate_film(  # noqa: PLR0913
+    film: Path,
+    target: Path,
+    config: SimulateConfig,
+    *,
+    seed: int,
+    count: int | None = None,
+    overwrite: bool = False,
+    on_window: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Make a set of the consecutive windows that one sensor sees of a film; it has no labels.
+
+    A film is simulated in one go: pixels remember, so an interrupted run begins again.
+
+    Args:
+        film: video file.
+        target: folder of the set.
+        config: everything else.
+        seed: of all draws.
+        count: number of windows; None: to the end of the film.
+        overwrite: replace a set of another request.
+        on_window: told how many windows are done.
+
+    Raises:
+        DataError: no film, a film shorter than a window, or ``target`` holds another set.
+    """
+    frames = read_video(film, height=config.height, width=config.width)
+    first = next(frames)  # refuse what is no film before a folder is made
+    writer = SetWriter(
+        target,
+        _request(seed, config, {"film": film.name, "bytes": film.stat().st_size}),
+        config.classes,
+        height=config.height,
+        width=config.width,
+        is_labelled=False,
+        overwrite=overwrite,
+    )
+    rng = np.random.default_rng([seed, 0])
+    sensor = SensorModel.random(rng, config.sensor)
+    windows = islice(
+        simulate_frames(
+            chain([first], frames),
+            sensor,
+            config.window_us,
+            rng,
+            interpolation=config.interpolation,
+        ),
+        count,
+    )
+    done = shards = 0
+    while part := list(islice(windows, config.windows_per_shard)):
+        done += len(part)
+        on_window(done)
+        writer.write_shard(shards, part)
+        shards += 1
+    if shards == 0:
+        raise DataError(f"{film} is shorter than a window of {config.window_us} us")
+    writer.finish(shards)
+
+
+def _request(seed: int, config: SimulateConfig, source: object) -> dict[str, object]:
+    return {"seed": seed, "config": to_mapping(config), "source": source}
+
+
+def _digest(names: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+
+
+def _in_order(
+    pool: ThreadPoolExecutor,
+    make: Callable[[int], SimulatedWindow],
+    numbers: Iterable[int],
+    workers: int,
+) -> Iterator[SimulatedWindow]:
+    """Yield the windows in order, with no more than a few finished ones waiting."""
+    waiting = []
+    for number in numbers:
+        waiting.append(pool.submit(make, number))
+        if len(waiting) > 2 * workers:
+            yield waiting.pop(0).result()
+    for future in waiting:
+        yield future.result()
