@@ -1,0 +1,249 @@
+"""Random access into recordings: each is read once into plain columns, then mapped from disk.
+
+A recording can only be read from its beginning; training wants any window at any moment. The
+columns of a recording lie in a folder of their own, named after the file, its size and its time of
+change, so a changed file is read anew and an unchanged one never again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.events.array import Events
+from evdistill_core.foundation.errors import DataError, RecordingError
+from evdistill_core.foundation.files import write_text_atomic
+from evdistill_core.recordings.base import Frame, Recording
+from evdistill_core.recordings.opening import open_recording
+
+FORMAT_VERSION = 1
+INDEX = "index.json"
+COLUMNS = {"t_us": np.int64, "x": np.uint16, "y": np.uint16, "p": np.uint8}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Events that belong together: no gap, no jump of the clock, one sensor size.
+
+    Attributes:
+        first_row: of the columns.
+        last_row: exclusive.
+        t_start_us: time of the first event.
+        t_end_us: just after the last event.
+        width: columns of the sensor.
+        height: rows of the sensor.
+    """
+
+    first_row: int
+    last_row: int
+    t_start_us: int
+    t_end_us: int
+    width: int
+    height: int
+
+
+class IndexedRecording:
+    """A recording on disk as columns; opened by ``index_recording``.
+
+    Args:
+        folder: what ``index_recording`` made.
+        source: the recording, for messages.
+
+    Raises:
+        DataError: the folder is damaged.
+    """
+
+    def __init__(self, folder: Path, source: Path) -> None:
+        self.folder, self.source = folder, source
+        content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        self.segments = tuple(Segment(*row) for row in content["segments"])
+        self.frame_t_us = np.array(content["frame_t_us"], np.int64)
+        self._frame_shape = tuple(int(n) for n in content["frame_shape"])
+        self.counters: dict[str, int] = content["counters"]
+        rows = int(content["rows"])
+        for name, dtype in COLUMNS.items():
+            size = (folder / f"{name}.bin").stat().st_size
+            if size != rows * np.dtype(dtype).itemsize:
+                raise DataError(f"{folder} is damaged: remove it, it is made anew")
+
+    def events(self, segment: Segment, t_start_us: int, t_end_us: int) -> Events:
+        """Return the events of a segment within [t_start_us, t_end_us)."""
+        first = segment.first_row
+        t_us = self._column("t_us")[first : segment.last_row]
+        low, high = np.searchsorted(t_us, (t_start_us, t_end_us))
+        rows = slice(first + int(low), first + int(high))
+        return Events(
+            np.array(self._column("x")[rows]),
+            np.array(self._column("y")[rows]),
+            np.array(self._column("t_us")[rows]),
+            np.array(self._column("p")[rows]),
+            segment.width,
+            segment.height,
+        )
+
+    def frame_before(self, t_us: int, *, within_us: int) -> npt.NDArray[np.uint8] | None:
+        """Return the newest (H, W) grey frame in (t_us - within_us, t_us], or None."""
+        place = int(np.searchsorted(self.frame_t_us, t_us, side="right")) - 1
+        if place < 0 or self.frame_t_us[place] <= t_us - within_us:
+            return None
+        frames = np.memmap(
+            self.folder / "frames.bin",
+            np.uint8,
+            "r",
+            shape=(len(self.frame_t_us), *self._frame_shape),
+        )
+        return np.array(frames[place])
+
+    def _column(self, name: str) -> npt.NDArray[np.int64]:
+        path = self.folder / f"{name}.bin"
+        if path.stat().st_size == 0:
+            return np.empty(0, COLUMNS[name])
+        return np.memmap(path, COLUMNS[name], "r")
+
+
+def find_recordings(path: Path) -> list[Path]:
+    """Return the recordings that a path names: itself, or every readable entry of a folder.
+
+    A folder that is a bag is one recording. Entries that are no recording are left out.
+
+    Raises:
+        DataError: nothing readable is there.
+    """
+    if _is_recording(path):
+        return [path]
+    if not path.is_dir():
+        raise DataError(f"{path} is no recording and no folder of recordings")
+    found = [p for p in sorted(path.iterdir()) if not p.name.startswith(".") and _is_recording(p)]
+    if not found:
+        raise DataError(f"no recording in {path}: `evdistill info FILE` says why one is refused")
+    return found
+
+
+def index_recording(path: Path, cache: Path) -> IndexedRecording:
+    """Return random access to a recording, reading it first if this is not done yet.
+
+    Args:
+        path: anything that ``open_recording`` opens.
+        cache: folder for the columns of all recordings (16 bytes an event).
+
+    Raises:
+        RecordingError: the recording is missing or of a kind that we do not read.
+        DataError: it holds no events.
+    """
+    folder = cache / _fingerprint(path)
+    if not (folder / INDEX).exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=".part.", dir=cache))
+        try:
+            with open_recording(path) as recording:
+                _write_columns(recording, path, part)
+            # Two processes may index the same file; the first to finish wins.
+            if folder.exists():
+                shutil.rmtree(folder)
+            part.rename(folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return IndexedRecording(folder, path)
+
+
+def _write_columns(recording: Recording, path: Path, part: Path) -> None:
+    segments: list[Segment] = []
+    rows = 0
+    with ExitStack() as stack:
+        files = {n: stack.enter_context((part / f"{n}.bin").open("wb")) for n in COLUMNS}
+        for batch in recording.batches():
+            events = batch.events
+            if not len(events):
+                continue
+            for name, dtype in COLUMNS.items():
+                files[name].write(np.ascontiguousarray(getattr(events, name), dtype).tobytes())
+            start, end = int(events.t_us.min()), int(events.t_us.max()) + 1
+            size = (events.width, events.height)
+            last = segments[-1] if segments else None
+            if last is None or batch.discontinuity or (last.width, last.height) != size:
+                segments.append(Segment(rows, rows + len(events), start, end, *size))
+            else:
+                segments[-1] = Segment(
+                    last.first_row,
+                    rows + len(events),
+                    min(last.t_start_us, start),
+                    max(last.t_end_us, end),
+                    *size,
+                )
+            rows += len(events)
+    if not rows:
+        raise DataError(f"{path} holds no events")
+    for segment in segments:
+        _sort_segment(part, segment)
+    times, shape = _write_frames(recording.frames(), part)
+    content = {
+        "format_version": FORMAT_VERSION,
+        "source": path.name,
+        "rows": rows,
+        "segments": [list(vars(s).values()) for s in segments],
+        "frame_t_us": times,
+        "frame_shape": list(shape),
+        "counters": recording.counters,
+    }
+    write_text_atomic(part / INDEX, json.dumps(content))
+
+
+def _sort_segment(part: Path, segment: Segment) -> None:
+    # Drivers deliver packets slightly out of order; the search by time needs them sorted.
+    rows = slice(segment.first_row, segment.last_row)
+    t_us = np.memmap(part / "t_us.bin", np.int64, "r+")[rows]
+    if (t_us[1:] >= t_us[:-1]).all():
+        return
+    order = np.argsort(t_us, kind="stable")
+    for name, dtype in COLUMNS.items():
+        column = np.memmap(part / f"{name}.bin", dtype, "r+")
+        column[rows] = column[rows][order]
+        column.flush()
+
+
+def _write_frames(frames: Iterator[Frame], part: Path) -> tuple[list[int], tuple[int, int]]:
+    times: list[int] = []
+    shape = (0, 0)
+    with (part / "frames.bin").open("wb") as file:
+        for frame in frames:
+            grey = _grey(frame.image)
+            if times and (grey.shape != shape or frame.t_us < times[-1]):
+                continue  # one size, rising times: what cannot be looked up is of no use here
+            shape = (int(grey.shape[0]), int(grey.shape[1]))
+            times.append(int(frame.t_us))
+            file.write(np.ascontiguousarray(grey).tobytes())
+    return times, shape
+
+
+def _grey(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    if image.ndim == 2:
+        return image
+    weights = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, red green blue
+    return np.asarray(np.rint(image.astype(np.float32) @ weights), np.uint8)
+
+
+def _fingerprint(path: Path) -> str:
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    facts: list[object] = [FORMAT_VERSION, os.fspath(path.resolve())]
+    for file in files:
+        status = file.stat()
+        facts += [file.name, status.st_size, status.st_mtime_ns]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _is_recording(path: Path) -> bool:
+    try:
+        with open_recording(path):
+            return True
+    except RecordingError:
+        return False

@@ -1,0 +1,221 @@
+"""Unlabelled windows of the user's own camera: the target side of the distillation.
+
+Windows are cut anywhere in time, represented whole, as on the robot, and cropped, mirrored or
+inverted afterwards: these changes commute with the representation, so a crop of a large sensor
+looks exactly like the same place of the whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.data.recording_index import (
+    IndexedRecording,
+    Segment,
+    find_recordings,
+    index_recording,
+)
+from evdistill_core.events.array import Events
+from evdistill_core.foundation.errors import ConfigError, DataError
+from evdistill_core.representations import InputSpec, represent
+
+Array = npt.NDArray[np.float32]
+T = TypeVar("T", bound=np.generic)
+REDRAWS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingsConfig:
+    """Which recordings, which part of them, and what is changed.
+
+    Attributes:
+        paths: recordings, or folders of recordings.
+        cache: folder of the index (16 bytes an event).
+        start_s: leave out what lies before this time in every recording.
+        end_s: leave out what lies after it; 0: to the end. Held-out spans are made by these two.
+        min_events: windows with fewer events are drawn again, at most 8 times; a silent window
+            teaches nothing.
+        frame_within_us: a frame counts as the window's if it is at most this much older than the
+            window's end; 0: no frames are looked for.
+        crop: (height, width) of a random crop of the input; (0, 0): the whole.
+        flip: probability of a left-right mirror.
+        invert: probability of swapped polarities.
+        dropout: largest share of events that is dropped; the share is drawn from 0..dropout.
+    """
+
+    paths: tuple[Path, ...]
+    cache: Path = Path("cache/recordings")
+    start_s: float = 0.0
+    end_s: float = 0.0
+    min_events: int = 500
+    frame_within_us: int = 0
+    crop: tuple[int, int] = (0, 0)
+    flip: float = 0.5
+    invert: float = 0.0
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse an empty list and numbers out of range."""
+        if not self.paths:
+            raise ConfigError("recordings.paths needs at least one recording or folder")
+        for name in ("flip", "invert", "dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must lie in 0..1, got {getattr(self, name)}")
+        for name in ("start_s", "end_s", "min_events", "frame_within_us"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if min(self.crop) < 0 or (min(self.crop) == 0) != (max(self.crop) == 0):
+            raise ConfigError(f"crop must be (height, width) above 0, or (0, 0), got {self.crop}")
+
+
+@dataclass(frozen=True, eq=False)
+class UnlabelledSample:
+    """One window without labels.
+
+    Attributes:
+        input: (C, H, W) float32, what ``represent`` made of the events.
+        active: (H, W) uint8, 1 where an event fired.
+        valid: (H, W) uint8, 1 on the sensor, 0 on padding.
+        frame: (1, H, W) float32 in -1..1, the newest frame before the window's end; zeros without.
+        has_frame: whether there is one.
+    """
+
+    input: Array
+    active: npt.NDArray[np.uint8]
+    valid: npt.NDArray[np.uint8]
+    frame: Array
+    has_frame: bool
+
+
+@dataclass(frozen=True)
+class _Span:
+    recording: int
+    segment: Segment
+    t_start_us: int
+    t_end_us: int
+
+
+class UnlabelledWindows:
+    """Windows by index: the same index always gives the same window, anywhere in time.
+
+    Args:
+        config: recordings and changes.
+        spec: what the student is fed.
+        seed: of all draws, with the index.
+
+    Raises:
+        RecordingError: a recording cannot be read.
+        DataError: nothing long enough for a window is left.
+    """
+
+    def __init__(self, config: RecordingsConfig, spec: InputSpec, *, seed: int) -> None:
+        self._config, self._spec, self._seed = config, spec, seed
+        self.paths = [p for path in config.paths for p in find_recordings(path)]
+        self._recordings = [index_recording(p, config.cache) for p in self.paths]
+        self._spans = [s for i in range(len(self._recordings)) for s in self._usable(i)]
+        if not self._spans:
+            raise DataError(
+                f"no stretch of {spec.window_us / 1000:g} ms without a gap in "
+                f"{[p.name for p in self.paths]} (start_s {config.start_s}, end_s {config.end_s})"
+            )
+        starts = [s.t_end_us - s.t_start_us - spec.window_us + 1 for s in self._spans]
+        self._edges = np.cumsum(starts)
+
+    def __len__(self) -> int:
+        return sum((s.t_end_us - s.t_start_us) // self._spec.window_us for s in self._spans)
+
+    def sample(self, index: int) -> UnlabelledSample:
+        """Return the window of this index (>= 0)."""
+        rng = np.random.default_rng([self._seed & 0xFFFFFFFF, index & 0xFFFFFFFF, 11])
+        span, t_start_us, events = self._draw(rng)
+        t_end_us = t_start_us + self._spec.window_us
+        if self._config.dropout > 0:
+            events = events[rng.random(len(events)) >= rng.uniform(0, self._config.dropout)]
+        frame = None
+        if self._config.frame_within_us:
+            frame = self._recordings[span.recording].frame_before(
+                t_end_us, within_us=self._config.frame_within_us
+            )
+        whole = _whole(events, self._spec, t_start_us, frame)
+        return self._changed(whole, rng)
+
+    def _usable(self, number: int) -> list[_Span]:
+        config, recording = self._config, self._recordings[number]
+        first_us = min(s.t_start_us for s in recording.segments)
+        low = first_us + round(config.start_s * 1e6)
+        high = first_us + round(config.end_s * 1e6) if config.end_s else (1 << 62)
+        spans = [
+            _Span(number, s, max(s.t_start_us, low), min(s.t_end_us, high))
+            for s in recording.segments
+        ]
+        return [s for s in spans if s.t_end_us - s.t_start_us >= self._spec.window_us]
+
+    def _draw(self, rng: np.random.Generator) -> tuple[_Span, int, Events]:
+        best: tuple[_Span, int, Events] | None = None
+        for _ in range(REDRAWS):
+            place = int(rng.integers(self._edges[-1]))
+            number = int(np.searchsorted(self._edges, place, side="right"))
+            span = self._spans[number]
+            t_start_us = span.t_start_us + place - (int(self._edges[number - 1]) if number else 0)
+            recording: IndexedRecording = self._recordings[span.recording]
+            events = recording.events(span.segment, t_start_us, t_start_us + self._spec.window_us)
+            if best is None or len(events) > len(best[2]):
+                best = (span, t_start_us, events)
+            if len(events) >= self._config.min_events:
+                break
+        assert best is not None  # REDRAWS is above 0
+        return best
+
+    def _changed(self, whole: UnlabelledSample, rng: np.random.Generator) -> UnlabelledSample:
+        config = self._config
+        mirrored, inverted = rng.random() < config.flip, rng.random() < config.invert
+        # Sensor pixels start at the top left; what lies right of and below them is padding.
+        rows, columns = (int(n) + 1 for n in np.argwhere(whole.valid)[-1])
+        size = config.crop if config.crop != (0, 0) else whole.valid.shape
+        top = int(rng.random() * (max(0, rows - size[0]) + 1))
+        left = int(rng.random() * (max(0, columns - size[1]) + 1))
+
+        def change(plane: npt.NDArray[T]) -> npt.NDArray[T]:
+            sensor = plane[:, :rows, :columns]
+            sensor = sensor[:, :, ::-1] if mirrored else sensor
+            part = sensor[:, top : top + size[0], left : left + size[1]]
+            return np.pad(
+                part, [(0, 0), (0, size[0] - part.shape[1]), (0, size[1] - part.shape[2])]
+            )
+
+        network_input = change(whole.input)
+        return UnlabelledSample(
+            invert_polarity(network_input, self._spec) if inverted else network_input,
+            change(whole.active[None])[0],
+            change(whole.valid[None])[0],
+            change(whole.frame),
+            whole.has_frame,
+        )
+
+
+def invert_polarity(network_input: Array, spec: InputSpec) -> Array:
+    """Return the input of the same window with ON and OFF swapped (scenes of inverse contrast)."""
+    if spec.kind == "voxel":
+        return -network_input
+    return np.ascontiguousarray(network_input[[1, 0, 2]])
+
+
+def _whole(
+    events: Events, spec: InputSpec, t_start_us: int, frame: npt.NDArray[np.uint8] | None
+) -> UnlabelledSample:
+    grid = spec.grid(height=events.height, width=events.width)
+    network_input = represent(events, spec, t_start_us, t_start_us + spec.window_us)
+    valid = np.zeros((grid.height, grid.width), np.uint8)
+    valid[: grid.used_height, : grid.used_width] = 1
+    picture = np.zeros((1, grid.height, grid.width), np.float32)
+    if frame is not None:
+        small = cv2.resize(frame, (grid.used_width, grid.used_height), interpolation=cv2.INTER_AREA)
+        picture[0, : grid.used_height, : grid.used_width] = small.astype(np.float32) / 127.5 - 1
+    active = (network_input != 0).any(0).astype(np.uint8)
+    return UnlabelledSample(network_input, active, valid, picture, frame is not None)

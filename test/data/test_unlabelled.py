@@ -1,0 +1,254 @@
+"""Random access into recordings, and unlabelled windows from them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evdistill_core.data.recording_index import find_recordings, index_recording
+from evdistill_core.data.unlabelled import RecordingsConfig, UnlabelledWindows, invert_polarity
+from evdistill_core.events.array import Events, Triggers
+from evdistill_core.foundation.config import from_mapping, to_mapping
+from evdistill_core.foundation.errors import ConfigError, DataError, RecordingError
+from evdistill_core.recordings.columns import NpzWriter
+from evdistill_core.recordings.opening import open_recording
+from evdistill_core.representations import InputSpec, represent
+
+DEMO = Path(__file__).resolve().parents[2] / "demo" / "davis346_street.mcap"
+SPEC = InputSpec(bins=2, window_us=10_000, size_multiple=8)
+
+
+def write(path, *, seed=0, count=4000, span_us=200_000, width=40, height=30, order=None):
+    rng = np.random.default_rng(seed)
+    t = np.sort(rng.integers(0, span_us, count)) + 5_000_000
+    if order is not None:
+        t = t[order]
+    events = Events.from_columns(
+        rng.integers(0, width, count),
+        rng.integers(0, height, count),
+        t,
+        rng.integers(0, 2, count),
+        width=width,
+        height=height,
+    )
+    with NpzWriter(path, width=width, height=height) as writer:
+        writer.write(events, Triggers.empty())
+    return events
+
+
+def make(tmp_path, spec=SPEC, seed=0, **changes):
+    config = RecordingsConfig(
+        **{"paths": (tmp_path / "a.npz",), "cache": tmp_path / "cache", "flip": 0.0, **changes}
+    )
+    return UnlabelledWindows(config, spec, seed=seed)
+
+
+def test_any_window_is_the_one_of_the_recording(tmp_path):
+    events = write(tmp_path / "a.npz")
+    indexed = index_recording(tmp_path / "a.npz", tmp_path / "cache")
+    (segment,) = indexed.segments
+    assert (segment.t_start_us, segment.t_end_us) == (events.t_us[0], events.t_us[-1] + 1)
+    for start, end in ((5_000_000, 5_010_000), (5_050_123, 5_050_124), (5_190_000, 9_000_000)):
+        keep = (events.t_us >= start) & (events.t_us < end)
+        assert indexed.events(segment, start, end).equals(events[keep])
+
+
+def test_events_out_of_order_are_sorted(tmp_path):
+    order = np.arange(4000)
+    order[100:200] = order[100:200][::-1]
+    events = write(tmp_path / "a.npz", order=order)
+    indexed = index_recording(tmp_path / "a.npz", tmp_path / "cache")
+    everything = indexed.events(indexed.segments[0], 0, 1 << 60)
+    assert everything.equals(events[np.argsort(events.t_us, kind="stable")])
+
+
+def test_a_recording_is_read_once_and_again_when_it_changes(tmp_path, monkeypatch):
+    from evdistill_core.data import recording_index
+
+    opened = []
+
+    def counting(path):
+        opened.append(path)
+        return open_recording(path)
+
+    monkeypatch.setattr(recording_index, "open_recording", counting)
+    write(tmp_path / "a.npz")
+    first = index_recording(tmp_path / "a.npz", tmp_path / "cache").folder
+    assert index_recording(tmp_path / "a.npz", tmp_path / "cache").folder == first
+    assert len(opened) == 1
+    write(tmp_path / "a.npz", seed=1, count=3000)
+    assert index_recording(tmp_path / "a.npz", tmp_path / "cache").folder != first
+    assert len(opened) == 2
+
+
+def test_an_interrupted_index_leaves_nothing_behind(tmp_path, monkeypatch):
+    from evdistill_core.data import recording_index
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    write(tmp_path / "a.npz")
+    monkeypatch.setattr(recording_index, "_sort_segment", killed)
+    with pytest.raises(KeyboardInterrupt):
+        index_recording(tmp_path / "a.npz", tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_damaged_index_is_refused(tmp_path):
+    write(tmp_path / "a.npz")
+    folder = index_recording(tmp_path / "a.npz", tmp_path / "cache").folder
+    (folder / "x.bin").write_bytes(b"\0")
+    with pytest.raises(DataError, match="damaged"):
+        index_recording(tmp_path / "a.npz", tmp_path / "cache")
+
+
+def test_folders_of_recordings_skip_what_is_none(tmp_path):
+    write(tmp_path / "b.npz")
+    write(tmp_path / "a.npz")
+    (tmp_path / "notes.txt").write_text("nothing of interest")
+    (tmp_path / ".hidden").write_text("x")
+    assert [p.name for p in find_recordings(tmp_path)] == ["a.npz", "b.npz"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no recording in"):
+        find_recordings(tmp_path / "empty")
+    with pytest.raises(DataError, match="no recording and no folder"):
+        find_recordings(tmp_path / "missing")
+
+
+def test_samples_depend_on_seed_and_index_alone(tmp_path):
+    write(tmp_path / "a.npz")
+    one, two = make(tmp_path), make(tmp_path)
+    for i in (5, 0, 3):
+        assert np.array_equal(one.sample(i).input, two.sample(i).input)
+    assert not np.array_equal(one.sample(0).input, one.sample(1).input)
+    assert not np.array_equal(one.sample(0).input, make(tmp_path, seed=1).sample(0).input)
+    assert len(one) == 19
+
+
+def test_windows_are_drawn_from_everywhere_and_only_from_there(tmp_path):
+    events = write(tmp_path / "a.npz")
+    source = make(tmp_path, start_s=0.05, end_s=0.09, min_events=0)
+    times = [source._draw(np.random.default_rng(i))[1] for i in range(300)]
+    start = int(events.t_us[0])
+    assert start + 50_000 <= min(times) <= start + 51_000
+    assert start + 79_000 <= max(times) <= start + 80_000
+
+
+def test_quiet_windows_are_drawn_again(tmp_path):
+    rng = np.random.default_rng(0)
+    t = np.concatenate([[0], np.sort(rng.integers(100_000, 120_000, 2000)), [400_000]])
+    events = Events.from_columns(
+        np.zeros(len(t)), np.zeros(len(t)), t, np.ones(len(t)), width=8, height=8
+    )
+    with NpzWriter(tmp_path / "a.npz", width=8, height=8) as writer:
+        writer.write(events, Triggers.empty())
+    drawn = [
+        [len(make(tmp_path, min_events=n)._draw(np.random.default_rng(i))[2]) for i in range(60)]
+        for n in (0, 200)
+    ]
+    assert np.mean(np.array(drawn[1]) >= 200) > 2 * np.mean(np.array(drawn[0]) >= 200)
+
+
+def test_a_crop_is_a_piece_of_the_whole_even_where_the_sensor_is_shrunk(tmp_path):
+    write(tmp_path / "a.npz", width=60, height=44)
+    spec = InputSpec(bins=2, window_us=10_000, size_multiple=8, max_pixels=700)
+    whole = make(tmp_path, spec).sample(4)
+    assert spec.grid(height=44, width=60).factor == 2
+    assert whole.input.shape == (2, 24, 32)
+    assert whole.valid.sum() == 22 * 30
+    small = make(tmp_path, spec, crop=(16, 16)).sample(4)
+    places = [
+        (top, left)
+        for top in range(7)
+        for left in range(15)
+        if np.array_equal(whole.input[:, top : top + 16, left : left + 16], small.input)
+    ]
+    assert len(places) == 1
+    assert small.valid.all()
+    assert np.array_equal(small.active, (small.input != 0).any(0))
+
+
+def test_mirror_and_inversion_are_those_of_the_events(tmp_path):
+    write(tmp_path / "a.npz")
+    plain = make(tmp_path)
+    span, start, events = plain._draw(np.random.default_rng([0, 2, 11]))
+    for spec in (SPEC, InputSpec(kind="counts2", window_us=10_000, size_multiple=8)):
+        changed = make(tmp_path, spec, flip=1.0, invert=1.0).sample(2)
+        other = Events.from_columns(
+            39 - events.x.astype(int), events.y, events.t_us, 1 - events.p, width=40, height=30
+        )
+        expected = represent(other, spec, start, start + 10_000)
+        np.testing.assert_allclose(changed.input, expected, atol=1e-6)
+    assert span.segment.width == 40
+    twice = invert_polarity(invert_polarity(changed.input, spec), spec)
+    assert np.array_equal(twice, changed.input)
+
+
+def test_a_crop_larger_than_the_sensor_is_padded_and_says_so(tmp_path):
+    write(tmp_path / "a.npz")
+    sample = make(tmp_path, crop=(48, 64)).sample(0)
+    assert sample.input.shape == (2, 48, 64)
+    assert sample.valid.sum() == 30 * 40
+    assert not sample.input[:, 30:].any()
+    assert not sample.has_frame
+
+
+def test_recordings_too_short_for_a_window_are_refused(tmp_path):
+    write(tmp_path / "a.npz", span_us=5_000)
+    with pytest.raises(DataError, match="without a gap"):
+        make(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"paths": ()}, {"flip": 2.0}, {"min_events": -1}, {"crop": (0, 8)}]
+)
+def test_bad_configurations_are_refused(changes):
+    with pytest.raises(ConfigError):
+        RecordingsConfig(**{"paths": (Path("a"),), **changes})
+
+
+def test_configuration_round_trip():
+    config = RecordingsConfig(paths=(Path("a"), Path("b")), crop=(64, 96), end_s=3.0)
+    assert from_mapping(RecordingsConfig, json.loads(json.dumps(to_mapping(config)))) == config
+
+
+def test_missing_recordings_are_named(tmp_path):
+    with pytest.raises(RecordingError, match=r"gone\.npz"):
+        index_recording(tmp_path / "gone.npz", tmp_path / "cache")
+
+
+def test_a_real_bag(tmp_path):
+    # The file that ships: what comes out of the index is what comes out of the recording.
+    with open_recording(DEMO) as recording:
+        events = Events.concatenate([b.events for b in recording.batches()])
+    source = UnlabelledWindows(
+        RecordingsConfig(paths=(DEMO,), cache=tmp_path), InputSpec(window_us=50_000), seed=0
+    )
+    indexed = index_recording(DEMO, tmp_path)
+    assert sum(s.last_row - s.first_row for s in indexed.segments) == len(events)
+    sample = source.sample(0)
+    assert sample.input.shape == (5, 288, 352)
+    assert sample.active.any()
+    shutil.rmtree(tmp_path / indexed.folder.name)
+
+
+def test_frames_of_a_real_recording(shared_data, tmp_path):
+    path = shared_data / "recordings" / "davis346_street_frames.aedat4"
+    indexed = index_recording(path, tmp_path)
+    with open_recording(path) as recording:
+        frames = list(recording.frames())
+    assert len(indexed.frame_t_us) == len(frames)
+    at = frames[10].t_us
+    assert np.array_equal(indexed.frame_before(at, within_us=1), frames[10].image)
+    assert np.array_equal(indexed.frame_before(at - 1, within_us=10**6), frames[9].image)
+    assert indexed.frame_before(frames[0].t_us - 1, within_us=10**6) is None
+    assert indexed.frame_before(frames[-1].t_us + 10**6, within_us=1000) is None
+    config = RecordingsConfig(
+        paths=(path,), cache=tmp_path, frame_within_us=60_000, crop=(128, 128), flip=0.0
+    )
+    source = UnlabelledWindows(config, InputSpec(window_us=50_000), seed=0)
+    samples = [source.sample(i) for i in range(5)]
+    assert all(s.has_frame for s in samples)
+    assert all(-1 <= s.frame.min() < s.frame.max() <= 1 for s in samples)
