@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from evdistill_core.foundation.errors import StudentError
 from evdistill_core.foundation.labels import SIX_CLASSES, ClassTable
-from evdistill_core.models.checkpoint import Checkpoint, load_tensors
+from evdistill_core.models.checkpoint import Checkpoint, check_weights, load_tensors
+from evdistill_core.models.registry import build_network
 from evdistill_core.representations.spec import InputSpec
 
 NETWORK = "evdistill-2021"
@@ -38,8 +40,8 @@ def import_released(path: Path, classes: ClassTable | None = None) -> Checkpoint
         classes: what the outputs mean; None: the paper's six classes.
 
     Raises:
-        StudentError: damaged, not such a ``state_dict``, or its number of classes differs from
-            the table's.
+        StudentError: damaged, not such a ``state_dict``, its keys or shapes are not those of the
+            release, or its number of classes differs from the table's.
     """
     state = unwrap(load_tensors(path), path)
     if _HEAD not in state or state[_HEAD].dim() != 4:
@@ -55,7 +57,10 @@ def import_released(path: Path, classes: ClassTable | None = None) -> Checkpoint
             f"{path} tells {outputs} classes apart, the class table has {len(table)} "
             f"({', '.join(table.names)}); give the right one with --classes FILE"
         )
-    checkpoint = Checkpoint(
+    with torch.device("meta"):  # shapes without memory
+        network = build_network(NETWORK, in_channels=RELEASED_INPUT.channels, num_classes=outputs)
+    check_weights(network, state, str(path))
+    return Checkpoint(
         network=NETWORK,
         options={},
         state_dict=state,
@@ -63,8 +68,6 @@ def import_released(path: Path, classes: ClassTable | None = None) -> Checkpoint
         classes=table,
         provenance={"imported_from": path.name, "architecture": "DeepLabV3+ ResNet-101"},
     )
-    checkpoint.build()  # missing, unexpected and misshapen weights are named here
-    return checkpoint
 
 
 def unwrap(content: object, path: Path) -> Mapping[str, Tensor]:

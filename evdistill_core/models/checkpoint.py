@@ -87,11 +87,26 @@ def check_input_size(spec: InputSpec, size_multiple: int) -> None:
 def load_weights(network: torch.nn.Module, state_dict: Mapping[str, Tensor], origin: str) -> None:
     """Load weights into a network, all of them and nothing else.
 
+    Args:
+        network: changed in place.
+        state_dict: key to tensor; ``num_batches_tracked`` may be absent.
+        origin: what to call the weights in an error.
+
+    Raises:
+        StudentError: see ``check_weights``.
+    """
+    check_weights(network, state_dict, origin)
+    network.load_state_dict(dict(state_dict), strict=False)
+
+
+def check_weights(network: torch.nn.Module, state_dict: Mapping[str, Tensor], origin: str) -> None:
+    """Refuse weights that are not those of this network.
+
     ``num_batches_tracked`` may be absent: old releases of torch did not write it, and it does not
     enter the logits.
 
     Args:
-        network: changed in place.
+        network: on any device, "meta" included; not modified.
         state_dict: key to tensor.
         origin: what to call the weights in an error.
 
@@ -121,7 +136,6 @@ def load_weights(network: torch.nn.Module, state_dict: Mapping[str, Tensor], ori
             f"the weights of {origin} hold values that are not finite, first in {broken[0]}; "
             "the training that wrote them diverged"
         )
-    network.load_state_dict(dict(state_dict), strict=False)
 
 
 def _shape(value: object) -> str:
