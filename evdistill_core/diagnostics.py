@@ -7,6 +7,7 @@ queue was full. Status ``results``: WARN when a window was dropped in the last p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from evdistill_core.messages.standard import (
@@ -59,6 +60,7 @@ def diagnostics(  # noqa: PLR0913 - two snapshots and what to call things
     stamp_ns: int,
     node: str,
     student: str,
+    extra: Mapping[str, str] | None = None,
 ) -> DiagnosticArray:
     """Return the diagnostics of the period between two snapshots.
 
@@ -69,6 +71,7 @@ def diagnostics(  # noqa: PLR0913 - two snapshots and what to call things
         stamp_ns: host time of the message.
         node: name of the node, in front of each status.
         student: description of student and runtime.
+        extra: more values for the results.
     """
     period = rates(before, after)
     level, message = _events_level(after, period, parameters)
@@ -83,7 +86,7 @@ def diagnostics(  # noqa: PLR0913 - two snapshots and what to call things
         if dropped
         else "every window computed",
         student,
-        _results(after, period),
+        _results(after, period, extra or {}),
     )
     return DiagnosticArray(Header(Time.from_ns(stamp_ns)), [stream, results])
 
@@ -123,10 +126,11 @@ def _stream(after: Snapshot, period: Rates) -> list[KeyValue]:
     return [KeyValue(key, value) for key, value in rows.items()]
 
 
-def _results(after: Snapshot, period: Rates) -> list[KeyValue]:
+def _results(after: Snapshot, period: Rates, extra: Mapping[str, str]) -> list[KeyValue]:
     rows = {"windows_per_s": f"{period.windows_per_s:.1f}"}
     rows |= {n: str(v) for n, v in sorted(after.counters.items()) if n.startswith("windows")}
     for stage in STAGES:
         for name, value_ms in after.latency_ms[stage].to_dict().items():
             rows[f"{stage}_ms_{name}"] = f"{value_ms:.2f}"
+    rows |= extra
     return [KeyValue(key, value) for key, value in rows.items()]

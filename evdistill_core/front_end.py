@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from evdistill_core.diagnostics import Rates, diagnostics, rates
 from evdistill_core.events.array import Events
@@ -126,6 +127,7 @@ class SegmentationFrontEnd:
         self.messages = ResultMessages(student.info.classes, overlay_alpha=parameters.overlay_alpha)
         self.perception = Perception(student, runner, parameters, self._carry)
         self._before = self.perception.snapshot()
+        self._process = psutil.Process()
 
     def start(self) -> None:
         """Start the pipeline."""
@@ -155,6 +157,10 @@ class SegmentationFrontEnd:
             stamp_ns=time.time_ns(),
             node=self._node,
             student=self._hardware,
+            extra={
+                "rss_mb": f"{self._process.memory_info().rss / 1e6:.1f}",
+                "damaged_images": str(self.messages.damaged_images),
+            },
         )
         return message.serialize(), after, rates(before, after)
 

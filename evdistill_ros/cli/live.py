@@ -1,0 +1,66 @@
+"""``evdistill live``: the segmentation node without a ROS install."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    params_file: Annotated[
+        Path | None, typer.Option("--params-file", help="ROS parameter file: config/seg.yaml.")
+    ] = None,
+    events: Annotated[
+        str | None, typer.Option(help="Event topic; default /event_camera/events.")
+    ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(help="Pictures of the same camera; default: image_raw beside the events."),
+    ] = None,
+    student: Annotated[Path | None, typer.Option(help="Student file.")] = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option("--param", "-p", help="One parameter, NAME:=VALUE.")
+    ] = None,
+    remap: Annotated[
+        list[str] | None,
+        typer.Option("--remap", "-r", help="FROM:=TO; also __ns:=/NAMESPACE, __node:=NAME."),
+    ] = None,
+    domain: Annotated[
+        int | None, typer.Option(min=0, max=232, help="DDS domain; default ROS_DOMAIN_ID.")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="Give up when no event topic comes for so long, s.")
+    ] = None,
+    result_log: Annotated[
+        Path | None, typer.Option(help="Write one JSON line a window into this file.")
+    ] = None,
+    ros_args: Annotated[
+        bool, typer.Option("--ros-args", hidden=True, help="Accepted, as ROS nodes do.")
+    ] = False,
+) -> None:
+    """Segment a live event topic and publish masks, overlays and detections over DDS.
+
+    The topics and the parameter file are those of the rclpy node; nothing of ROS need be
+    installed. Ends with 0 on SIGTERM and with 130 on Ctrl-C.
+    """
+    from evdistill_core.parameters import load_parameters, parse_assignments
+    from evdistill_ros.console import run_live
+    from evdistill_ros.live import GraphOptions, split_rules
+
+    overrides = parse_assignments(parameter or [])
+    if student is not None:
+        overrides["student"] = str(student)
+    name, namespace, remaps = split_rules(remap or [])
+    if events is not None:
+        remaps["~/events"] = events
+    if image is not None:
+        remaps["~/image"] = image
+    parameters = load_parameters(params_file, overrides, node=name)
+    options = GraphOptions(
+        name=name, namespace=namespace, remaps=remaps, domain=domain, timeout_s=timeout
+    )
+    code = run_live(parameters, options, result_log=result_log)
+    if code:
+        raise typer.Exit(code)

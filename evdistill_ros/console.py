@@ -1,0 +1,140 @@
+"""A live front end at a terminal: signals, a status table on a tty, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from evdistill_core.diagnostics import Rates
+from evdistill_core.foundation.files import atomic_path
+from evdistill_core.parameters import SegmentationParameters
+from evdistill_core.perception import Snapshot
+from evdistill_ros.live import GraphOptions, LiveSegmentation
+
+INTERRUPTED = 130
+PLAIN_EVERY_S = 5.0
+
+Row = tuple[str, str]
+
+
+def run_live(
+    parameters: SegmentationParameters, options: GraphOptions, *, result_log: Path | None = None
+) -> int:
+    """Run the DDS front end until a signal; return the exit code: 0 SIGTERM, 130 SIGINT.
+
+    Args:
+        parameters: see ``SegmentationParameters``.
+        options: names and topics.
+        result_log: where to write one line a window, see ``LiveSegmentation``.
+    """
+    console = Console(stderr=True)
+    received: list[int] = []
+    live: list[LiveSegmentation] = []
+
+    def stop(number: int) -> None:
+        received.append(number)
+        for each in live:
+            each.stop()
+
+    with on_signals(stop), StatusView(console) as view, ExitStack() as stack:
+        log = stack.enter_context(_log_file(result_log))
+        front = LiveSegmentation(parameters, options, log=view.say, result_log=log)
+        live.append(front)
+        if not received:
+            with front:
+                front.run(lambda snapshot, rates: view.show(status_rows(snapshot, rates)))
+    return INTERRUPTED if signal.SIGINT in received else 0
+
+
+@contextmanager
+def _log_file(path: Path | None) -> Iterator[TextIO | None]:
+    """Open the result log, which appears only when the run has ended."""
+    if path is None:
+        yield None
+        return
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        yield file
+
+
+@contextmanager
+def on_signals(stop: Callable[[int], None]) -> Iterator[None]:
+    """Call ``stop`` with the number of each SIGINT and SIGTERM while the block runs."""
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        stop(number)
+
+    before = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def status_rows(snapshot: Snapshot, rates: Rates) -> list[Row]:
+    """Return what a person wants to see of a running pipeline."""
+    counters, latency = snapshot.counters, snapshot.latency_ms["total"]
+    return [
+        ("events/s", f"{rates.events_per_s:,.0f}"),
+        ("windows/s", f"{rates.windows_per_s:.1f}"),
+        ("windows", f"{counters.get('windows_done', 0)}"),
+        ("dropped", f"{counters.get('windows_dropped', 0)}"),
+        ("gaps", f"{counters.get('stream_seq_gaps', 0)}"),
+        ("p50 ms", f"{latency.p50:.1f}"),
+        ("p95 ms", f"{latency.p95:.1f}"),
+    ]
+
+
+class StatusView:
+    """A table that stays in place on a terminal; one line every few seconds elsewhere."""
+
+    def __init__(self, console: Console, title: str = "") -> None:
+        self._console = console
+        self._title = title
+        self._live = (
+            Live(console=console, refresh_per_second=4, transient=False)
+            if console.is_terminal
+            else None
+        )
+        self._last_line_s = float("-inf")
+
+    def __enter__(self) -> StatusView:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """Print one line of text."""
+        if self._live is not None:
+            self._console.print(text, highlight=False)
+        else:
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+
+    def show(self, rows: Sequence[Row]) -> None:
+        """Show the present values; elsewhere than on a terminal at most every 5 s."""
+        if self._live is not None:
+            table = Table(title=self._title or None)
+            for name, _ in rows:
+                table.add_column(name, justify="right", min_width=8)
+            table.add_row(*(value for _, value in rows))
+            self._live.update(table)
+            return
+        now = time.monotonic()
+        if now - self._last_line_s >= PLAIN_EVERY_S:
+            self._last_line_s = now
+            self.say("  ".join(f"{name} {value}" for name, value in rows))

@@ -1,0 +1,262 @@
+"""The segmentation front end over bare DDS: a ROS 2 node without a ROS install."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TextIO
+
+from evdistill_core.diagnostics import Rates
+from evdistill_core.foundation.errors import EvdistillError
+from evdistill_core.front_end import SegmentationFrontEnd, open_student, warm_up
+from evdistill_core.messages.event_messages import EVENT_ARRAY_TYPES, EVENT_PACKET_TYPES
+from evdistill_core.messages.standard import DiagnosticArray, Image
+from evdistill_core.messages.vision import LabelInfo
+from evdistill_core.parameters import NODE_NAME, SegmentationParameters
+from evdistill_core.perception import Snapshot, WindowResult
+from evdistill_core.perception_messages import LABEL_INFO, RESULT_TYPES
+from evdistill_ros import qos
+from evdistill_ros.dds import DdsNode, Publisher, Subscription
+from evdistill_ros.dds.names import parse_remap
+
+EVENT_TYPES = (*EVENT_PACKET_TYPES, *EVENT_ARRAY_TYPES)
+DEFAULT_EVENTS = "/event_camera/events"
+LIKELY_SIZE = (260, 346)  # warm-up before the first packet tells the real one
+
+_IMAGES = qos.QosProfile(reliability="best_effort", depth=5)
+
+
+class TopicError(EvdistillError):
+    """The event topic did not come, or carries something else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphOptions:
+    """Where in the graph the node stands.
+
+    Attributes:
+        name: of the node.
+        namespace: of the node, "/" for none.
+        remaps: topic rules; ``~/events`` goes to ``/event_camera/events`` when no rule says else.
+        domain: DDS domain; None: ROS_DOMAIN_ID.
+        timeout_s: give up when the event topic has no publisher for so long; None: never.
+        hint_after_s: say what else is there when the topic does not come.
+    """
+
+    name: str = NODE_NAME
+    namespace: str = "/"
+    remaps: Mapping[str, str] = field(default_factory=dict)
+    domain: int | None = None
+    timeout_s: float | None = None
+    hint_after_s: float = 3.0
+
+
+class LiveSegmentation:
+    """Subscribes to events, publishes results, until stopped.
+
+    The student is loaded and warm before the node joins the graph: who sees the node can rely on
+    it. Leaves the graph cleanly at the end of the ``with`` block.
+
+    Args:
+        parameters: see ``SegmentationParameters``.
+        options: names and topics.
+        log: takes one line of text for people.
+        result_log: gets one JSON line a window: ``index``, ``t_start_us``, ``t_end_us``,
+            ``last_event_us`` (null without events), ``stamp_ns``, ``events``, ``detections`` and
+            ``latency_ms``; together with the send log of ``evdistill play`` it tells how long
+            the whole way took.
+    """
+
+    def __init__(
+        self,
+        parameters: SegmentationParameters,
+        options: GraphOptions,
+        *,
+        log: Callable[[str], None],
+        result_log: TextIO | None = None,
+    ) -> None:
+        self._options = options
+        self._log = log
+        self._result_log = result_log
+        self._period_s = parameters.diagnostics_period_ms / 1000
+        self._stopping = threading.Event()
+        student, runner = open_student(parameters)
+        warm_up(student, runner, parameters, size=LIKELY_SIZE)
+        log(f"student {student.path.name} on {runner.description}")
+        self._publishers: dict[str, Publisher] = {}
+        self.front_end = SegmentationFrontEnd(
+            student,
+            runner,
+            parameters,
+            publish=self._publish,
+            is_wanted=self._is_wanted,
+            node=options.name,
+            on_result=self._write_log if result_log is not None else None,
+        )
+
+    def __enter__(self) -> LiveSegmentation:
+        options = self._options
+        remaps = {"~/events": DEFAULT_EVENTS, **options.remaps}
+        self.node = DdsNode(
+            options.name,
+            options.namespace,
+            domain=options.domain,
+            remaps=remaps,
+            on_warning=self._log,
+        )
+        try:
+            for name, type_name in RESULT_TYPES.items():
+                self._publishers[name] = self.node.create_publisher(
+                    f"~/{name}", type_name, qos.RESULTS
+                )
+            labels = self.node.create_publisher(f"~/{LABEL_INFO}", LabelInfo.TYPE, qos.LATCHED)
+            labels.publish(self.front_end.label_info())
+            self._diagnostics = self.node.create_publisher(
+                "/diagnostics", DiagnosticArray.TYPE, qos.DIAGNOSTICS
+            )
+            self.front_end.start()
+        except BaseException:
+            self.node.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.front_end.stop()
+        finally:
+            self.node.close()
+
+    def stop(self) -> None:
+        """End ``run``; may be called from a signal handler."""
+        self._stopping.set()
+
+    def run(self, on_period: Callable[[Snapshot, Rates], None]) -> None:
+        """Wait for the event topic, then work until ``stop``.
+
+        Args:
+            on_period: told the counters and rates of each diagnostics period.
+
+        Raises:
+            TopicError: the topic did not come in time, or carries no events.
+            EvdistillError, RuntimeError: the pipeline has ended, see ``Perception.check``.
+        """
+        events = self._subscribe()
+        while events is not None and not self._stopping.wait(self._period_s):
+            self._check()
+            on_period(*self._tick())
+        if events is not None:
+            events.close()
+            self.front_end.stop(drain=True)
+            on_period(*self._tick())
+        self._check()
+
+    def _check(self) -> None:
+        self.front_end.perception.check()
+        if self.node.failure is not None:
+            raise RuntimeError(f"DDS has stopped: {self.node.failure}") from self.node.failure
+
+    def _tick(self) -> tuple[Snapshot, Rates]:
+        message, snapshot, rates = self.front_end.diagnostics()
+        self._diagnostics.publish(message)
+        return snapshot, rates
+
+    def _publish(self, name: str, data: bytes) -> None:
+        self._publishers[name].publish(data)
+
+    def _write_log(self, result: WindowResult) -> None:
+        if self._result_log is None:
+            return
+        t_us = result.events.t_us
+        line = {
+            "index": result.index,
+            "t_start_us": result.t_start_us,
+            "t_end_us": result.t_end_us,
+            "last_event_us": int(t_us[-1]) if len(t_us) else None,
+            "stamp_ns": result.stamp_ns,
+            "events": len(t_us),
+            "detections": len(result.prediction.detections),
+            "latency_ms": {k: round(v, 3) for k, v in result.latency_ms.items()},
+        }
+        self._result_log.write(json.dumps(line) + "\n")
+
+    def _is_wanted(self, name: str) -> bool:
+        return self._publishers[name].matched_count > 0
+
+    def _subscribe(self) -> Subscription | None:
+        """Return the subscription, made with the type that the publisher has."""
+        topic = self.node.resolve("~/events")
+        type_name = self._wait_for_type(topic)
+        if type_name is None:
+            return None
+        self._log(f"events from {topic} ({type_name})")
+        image = self._image_topic(topic)
+        if image:
+            self.node.create_subscription(image, Image.TYPE, _IMAGES, self.front_end.push_image)
+        return self.node.create_subscription(
+            "~/events", type_name, qos.EVENTS, self.front_end.push_events
+        )
+
+    def _image_topic(self, events_topic: str) -> str:
+        """Return ``~/image`` when it is remapped, else the picture topic beside the events."""
+        if self.node.resolve("~/image") != f"{self.node.fully_qualified_name}/image":
+            return "~/image"
+        return f"{events_topic.rsplit('/', 1)[0]}/image_raw"
+
+    def _wait_for_type(self, topic: str) -> str | None:
+        began = time.monotonic()
+        hint_at = began + self._options.hint_after_s
+        while not self._stopping.is_set():
+            found = self.node.wait_for_publisher(topic, 0.2)
+            if found:
+                return self._event_type(topic, sorted({e.type_name for e in found}))
+            now = time.monotonic()
+            timeout_s = self._options.timeout_s
+            if timeout_s is not None and now - began >= timeout_s:
+                raise TopicError(f"{self._missing(topic)} Gave up after {timeout_s:g} s.")
+            if now >= hint_at:
+                hint_at = float("inf")
+                self._log(f"{self._missing(topic)} Waiting.")
+        return None
+
+    def _event_type(self, topic: str, types: list[str]) -> str:
+        known = [t for t in types if t in EVENT_TYPES]
+        if not known:
+            raise TopicError(
+                f"{topic} carries {', '.join(types)}, which are no events; event types are: "
+                f"{', '.join(EVENT_TYPES)}"
+            )
+        return known[0]
+
+    def _missing(self, topic: str) -> str:
+        there = [
+            f"{name} ({', '.join(sorted(types & set(EVENT_TYPES)))})"
+            for name, types in sorted(self.node.graph.topics().items())
+            if types & set(EVENT_TYPES) and self.node.graph.publishers(name)
+        ]
+        what = (
+            f"Topics with events: {', '.join(there)}; take one with --events TOPIC."
+            if there
+            else f"No topic with events is there in domain {self.node.domain}: is the driver "
+            "running, with the same ROS_DOMAIN_ID?"
+        )
+        return f"{topic} has no publisher. {what}"
+
+
+def split_rules(rules: Sequence[str]) -> tuple[str, str, dict[str, str]]:
+    """Return node name, namespace and topic rules from remap rules as ROS writes them.
+
+    Raises:
+        ConfigError: a rule is not of the form FROM:=TO.
+    """
+    remaps = dict(parse_remap(rule) for rule in rules)
+    name = remaps.pop("__node", remaps.pop("__name", NODE_NAME))
+    return name, remaps.pop("__ns", "/"), remaps
