@@ -32,19 +32,29 @@ from evdistill_core.representations import represent
 SHIPPED_STUDENT = Path(__file__).parent / "assets" / "street6.evstudent"
 
 
-def open_student(parameters: SegmentationParameters) -> tuple[StudentFile, Runner]:
-    """Return the student that the parameters name, loaded.
+def check_student(parameters: SegmentationParameters) -> StudentFile:
+    """Return the student file that the parameters name, opened and checked but not loaded.
 
     Raises:
-        StudentError: missing or damaged, or the runtime cannot run it.
+        StudentError: missing or damaged.
     """
     path = Path(parameters.student).expanduser() if parameters.student else SHIPPED_STUDENT
     if not parameters.student and not path.exists():
         raise StudentError(
-            "this installation has no shipped student; name one: -p student:=FILE, or `student` "
+            "this installation has no shipped student: name one with --student FILE, or `student` "
             "in the parameter file"
         )
-    student = StudentFile.open(path)
+    return StudentFile.open(path)
+
+
+def open_student(parameters: SegmentationParameters) -> tuple[StudentFile, Runner]:
+    """Return the student that the parameters name, loaded.
+
+    Raises:
+        StudentError: missing or damaged.
+        ConfigError: runtime, device or precision are not to be had here.
+    """
+    student = check_student(parameters)
     runner = make_runner(
         student,
         runtime=parameters.runtime,
@@ -174,7 +184,7 @@ class SegmentationFrontEnd:
 
     def _carry(self, result: WindowResult) -> None:
         wanted = {name for name in RESULT_TYPES if self._is_wanted(name)}
-        for name, data in self.messages.make(result, wanted).items():
+        for name, data in self.messages.make(result, wanted):
             self._publish(name, data)
         if self._on_result is not None:
             self._on_result(result)

@@ -128,7 +128,7 @@ class _Keep:
         if not self.windows:
             info = self._messages.label_info(stamp_ns, result.frame_id)
             self._files.write(f"{self._prefix}/label_info", LabelInfo.TYPE, info, stamp_ns)
-        for name, data in self._messages.make(result, RECORDED).items():
+        for name, data in self._messages.make(result, RECORDED):
             self._files.write(f"{self._prefix}/{name}", RESULT_TYPES[name], data, stamp_ns)
         found = len(result.prediction.detections)
         caption = f"{result.index}: {len(result.events)} events, {found} detections"

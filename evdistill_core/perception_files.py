@@ -63,7 +63,9 @@ class ResultFiles:
             self._write_sheet()
         self._stack.__exit__(kind, error, trace)
 
-    def write(self, topic: str, type_name: str, data: bytes | memoryview, stamp_ns: int) -> None:
+    def write(
+        self, topic: str, type_name: str, data: bytes | bytearray | memoryview, stamp_ns: int
+    ) -> None:
         """Append a message to masks.mcap."""
         self._bag.write(topic, type_name, bytes(data), stamp_ns)
 

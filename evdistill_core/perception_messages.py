@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Container
+from collections.abc import Container, Iterator
 
 import numpy as np
 
@@ -34,12 +34,13 @@ from evdistill_core.perception import WindowResult
 
 RESULT_TYPES = {
     "mask": Image.TYPE,
+    "detections": Detection2DArray.TYPE,
+    "confidence": Image.TYPE,
     "mask_color": Image.TYPE,
     "overlay": Image.TYPE,
-    "confidence": Image.TYPE,
-    "detections": Detection2DArray.TYPE,
 }
-"""Topic below the node's name -> message type, of everything published for each window."""
+"""Topic below the node's name -> message type, of everything published for each window, in the
+order in which it is made: what robots need before what people look at."""
 
 LABEL_INFO = "label_info"
 UNLABELLED_NAME = "UNLABELED"  # vision_msgs spells it so
@@ -79,30 +80,33 @@ class ResultMessages:
         with self._lock:
             self._pictures.append((stamp_ns, picture))
 
-    def make(self, result: WindowResult, wanted: Container[str]) -> dict[str, bytes]:
-        """Return the serialized messages of one window.
+    def make(self, result: WindowResult, wanted: Container[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield name and serialized message of what is wanted of one window, the mask first.
+
+        Each is made when it is asked for: whoever sends the mask at once does not wait for
+        pictures.
 
         Args:
             result: of the pipeline.
             wanted: names of ``RESULT_TYPES`` that somebody listens to.
         """
         header = Header(Time.from_ns(result.stamp_ns), result.frame_id)
+        for name in RESULT_TYPES:
+            if name in wanted:
+                yield name, self._make_one(name, header, result)
+
+    def _make_one(self, name: str, header: Header, result: WindowResult) -> bytes:
         prediction = result.prediction
-        messages: dict[str, bytes] = {}
-        if "mask" in wanted:
-            messages["mask"] = Image.from_array(header, prediction.mask, "mono8").serialize()
-        if "detections" in wanted:
-            messages["detections"] = self._detections(header, prediction.detections)
-        if "mask_color" in wanted:
+        if name == "detections":
+            return self._detections(header, prediction.detections)
+        if name == "mask":
+            return Image.from_array(header, prediction.mask, "mono8").serialize()
+        if name == "confidence":
+            return Image.from_array(header, prediction.confidence, "32FC1").serialize()
+        if name == "mask_color":
             colors = color_mask(prediction.mask, self._classes)
-            messages["mask_color"] = Image.from_array(header, colors, "bgr8").serialize()
-        if "overlay" in wanted:
-            picture = self.overlay(result)
-            messages["overlay"] = Image.from_array(header, picture, "bgr8").serialize()
-        if "confidence" in wanted:
-            confidence = Image.from_array(header, prediction.confidence, "32FC1")
-            messages["confidence"] = confidence.serialize()
-        return messages
+            return Image.from_array(header, colors, "bgr8").serialize()
+        return Image.from_array(header, self.overlay(result), "bgr8").serialize()
 
     def overlay(self, result: WindowResult) -> Picture:
         """Return the overlay of one window: over the camera's latest picture, else its events."""

@@ -25,6 +25,7 @@ from evdistill_ros.dds.names import parse_remap
 
 EVENT_TYPES = (*EVENT_PACKET_TYPES, *EVENT_ARRAY_TYPES)
 DEFAULT_EVENTS = "/event_camera/events"
+ACK_TIMEOUT_S = 0.5
 LIKELY_SIZE = (260, 346)  # warm-up before the first packet tells the real one
 
 _IMAGES = qos.QosProfile(reliability="best_effort", depth=5)
@@ -157,6 +158,8 @@ class LiveSegmentation:
             events.close()
             self.front_end.stop(drain=True)
             on_period(*self._tick())
+            for publisher in (*self._publishers.values(), self._diagnostics):
+                publisher.wait_for_acks(ACK_TIMEOUT_S)
         self._check()
 
     def _check(self) -> None:
