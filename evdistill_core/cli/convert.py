@@ -12,7 +12,9 @@ def command(
     source: Annotated[Path, typer.Argument(help="Recording of any kind that `info` reads.")],
     target: Annotated[Path, typer.Argument(help="File to make: .mcap (a rosbag2) or .npz.")],
     topic: Annotated[str | None, typer.Option(help="Event topic, if there are several.")] = None,
-    encoding: Annotated[str, typer.Option(help="Encoding of the events.")] = "libcaer_cmp",
+    encoding: Annotated[
+        str, typer.Option(help="Of the events: libcaer_cmp or evt3.")
+    ] = "libcaer_cmp",
     start: Annotated[float, typer.Option(help="Begin, seconds after the first event.")] = 0.0,
     end: Annotated[float | None, typer.Option(help="Stop, seconds after the first event.")] = None,
     packet_ms: Annotated[float, typer.Option(help="Duration of one event message.")] = 10.0,
@@ -23,8 +25,8 @@ def command(
 ) -> None:
     """Convert a recording to a ROS 2 bag (EventPacket and Image messages) or to plain columns.
 
-    Event times, coordinates and order are kept exactly. The file appears only when it is
-    complete; Ctrl-C leaves nothing behind.
+    Event times, coordinates and order are kept exactly (evt3: times modulo 2^24 us). The file
+    appears only when it is complete; Ctrl-C leaves nothing behind.
     """
     from evdistill_core.cli._progress import reading_progress
     from evdistill_core.recordings.convert import ConvertConfig, convert

@@ -80,8 +80,7 @@ class Aedat4Recording(Recording):
             reason = next((line for line in lines if "Error" in line), lines[0] if lines else "")
             raise RecordingError(
                 f"{self._path} is cut off or damaged (dv-processing: {reason.strip()}). "
-                "A recording that was not closed properly can be repaired with iniVation's "
-                "dv-control or dv-filestat"
+                "Was it copied completely?"
             ) from error
 
     def _frame_size(self, reader: Any) -> tuple[int, int]:

@@ -15,7 +15,6 @@ from evdistill_core.recordings.columns import NpzWriter
 from evdistill_core.recordings.encoding import PACKET_US, EncodedPacket, Packetizer
 from evdistill_core.recordings.mcap_writer import McapWriter
 
-ENCODINGS = ("libcaer_cmp",)
 SUFFIXES = (".mcap", ".npz")
 Progress = Callable[[int], None]
 #: stamp in nanoseconds, topic, type name, serialized message
@@ -27,7 +26,7 @@ class ConvertConfig:
     """What to take over and how to write it.
 
     Attributes:
-        encoding: of the event bytes in a bag.
+        encoding: of the event bytes in a bag, ``libcaer_cmp`` or ``evt3``.
         start_us: begin this long after the first event.
         end_us: stop this long after the first event; ``None`` takes all.
         packet_us: duration of one message.
@@ -48,18 +47,13 @@ class ConvertConfig:
 
     def __post_init__(self) -> None:
         """Refuse what would only fail after minutes of reading."""
-        if self.encoding not in ENCODINGS:
-            raise RecordingError(
-                f"cannot write encoding '{self.encoding}'; available: {', '.join(ENCODINGS)}"
-            )
+        Packetizer(self.packet_us, self.encoding)
         if self.start_us < 0:
             raise RecordingError(f"start must be at least 0, got {self.start_us} us")
         if self.end_us is not None and self.end_us <= self.start_us:
             raise RecordingError(
                 f"end must lie after start, got {self.start_us} .. {self.end_us} us"
             )
-        if self.packet_us < 1:
-            raise RecordingError(f"packet_us must be at least 1, got {self.packet_us}")
         if self.frame_step < 0:
             raise RecordingError(f"frame_step must be at least 0, got {self.frame_step}")
 
@@ -93,8 +87,9 @@ def convert(
 ) -> ConvertResult:
     """Write a recording as ``target``; its suffix chooses the format.
 
-    In a bag, the events become EventPackets of ``packet_us`` each. ``time_base`` is the sensor
-    time of the packet's start, so event times are exact. The header stamp is the host time of the
+    In a bag, the events become EventPackets of ``packet_us`` each. With ``libcaer_cmp``,
+    ``time_base`` is the sensor time of the packet's start, so event times are exact; ``evt3`` keeps
+    them modulo 2^24 us. The header stamp is the host time of the
     packet's end, when a driver would have sent it: sensor time plus one constant, the distance of
     the first batch's stamp from its last event (zero for files without stamps). Where the source
     had a discontinuity, one ``seq`` is left out, so that a reader does not join across it.
@@ -223,7 +218,7 @@ class _Job:
             yield batch
 
     def _event_messages(self) -> Iterator[StampedMessage]:
-        packetizer = Packetizer(self._config.packet_us)
+        packetizer = Packetizer(self._config.packet_us, self._config.encoding)
         seq = 0
         for batch in self._batches():
             self.result.dropped_triggers += len(batch.triggers)
@@ -247,7 +242,7 @@ class _Job:
             height=packet.height,
             width=packet.width,
             seq=seq,
-            time_base=packet.time_base_us * 1000,
+            time_base=packet.time_base_ns,
             encoding=self._config.encoding,
             events=packet.payload,
         )

@@ -1,18 +1,26 @@
-"""Events to ``libcaer_cmp`` bytes, as a DAVIS driver sends them, cut into packets by time.
+"""Events to ``libcaer_cmp`` or ``evt3`` bytes, as drivers send them, cut into packets by time.
 
-The format is a stream of little-endian 16-bit words, code in bits 15..12: 0 time bits 23..12,
-1 time bits 11..0 (microseconds after the packet's ``time_base``), 2 column, 3 row and polarity
-(emits an event), 4 base row and polarity, 5 mask of eight rows from the base (emits an event a set
-bit). A decoder starts every packet with time 0 and no column, so packets stand alone.
+``libcaer_cmp`` (DAVIS, DVXplorer) is a stream of little-endian 16-bit words, code in bits 15..12:
+0 time bits 23..12, 1 time bits 11..0 (microseconds after the packet's ``time_base``), 2 column,
+3 row and polarity (emits an event), 4 base row and polarity, 5 mask of eight rows from the base
+(emits an event a set bit). A decoder starts every packet with time 0 and no column, so packets
+stand alone.
 
 Source: event_camera_codecs, libcaer_cmp_types.h. Differs from the driver's encoder: one packet has
 one ``time_base``, and the time is the whole difference to it, so a packet may span up to 2^24 us
 (the driver's is wrong after 65.536 ms and for packets joined from two).
+
+``evt3`` (Prophesee): rows and columns change places (0 row, 2 column and polarity, 3 base column
+and polarity, 4 mask of twelve columns), 8 is the upper and 6 the lower half of the time. Time has
+24 bits and no base: events come back with times that differ by a whole number of 2^24 us from those
+encoded. Every packet starts with time and row, so that a lost one harms no other.
+
+Source: openeb, evt3_event_types.h. Differs from a sensor: time words only where time changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -25,10 +33,14 @@ from evdistill_core.foundation.errors import EncodingError
 
 PACKET_US = 10_000
 SPAN_LIMIT_US = 1 << 24
+#: Decoders take the nearest turn of the 24-bit clock, so steps stay below half of it.
+EVT3_SPAN_US = 1 << 23
 COORDINATE_LIMIT = 1 << 11
 
 TIME_HIGH, TIME_LOW, ADDR_X, ADDR_Y, VECT_BASE_Y, VECT_8 = (code << 12 for code in range(6))
-# Two words (base and mask) for up to eight events: cheaper than single rows from the third on.
+EVT3_ADDR_Y, EVT3_ADDR_X, EVT3_VECT_BASE_X, EVT3_VECT_12 = 0 << 12, 2 << 12, 3 << 12, 4 << 12
+EVT3_TIME_LOW, EVT3_TIME_HIGH = 6 << 12, 8 << 12
+# Two words (base and mask) for up to eight (twelve) events: cheaper than single ones from three on.
 VECTOR_WORTH = 3
 
 
@@ -37,8 +49,9 @@ class EncodedPacket:
     """The events of one message.
 
     Attributes:
-        payload: ``libcaer_cmp`` words.
-        time_base_us: sensor time that the words count from.
+        payload: the encoded words.
+        time_base_ns: what the message's ``time_base`` has to say (0 for ``evt3``).
+        start_us: sensor time at which the packet's span begins.
         end_us: end of the packet's span, when a driver would send it.
         count: events in it.
         width: columns of the sensor.
@@ -46,7 +59,8 @@ class EncodedPacket:
     """
 
     payload: bytes
-    time_base_us: int
+    time_base_ns: int
+    start_us: int
     end_us: int
     count: int
     width: int
@@ -72,11 +86,7 @@ def encode_libcaer_cmp(events: Events, time_base_us: int) -> bytes:
             f"libcaer_cmp holds times in [time_base, time_base + {SPAN_LIMIT_US} us); got "
             f"{first - time_base_us} .. {last - time_base_us} us after it: use shorter packets"
         )
-    largest = max(int(events.x.max()), int(events.y.max()))
-    if largest >= COORDINATE_LIMIT:
-        raise EncodingError(
-            f"libcaer_cmp holds coordinates 0 .. {COORDINATE_LIMIT - 1}, got {largest}"
-        )
+    _check_coordinates(events, "libcaer_cmp")
     words = np.empty(4 * len(events), np.uint16)
     count = _encode(events.x, events.y, events.t_us, events.p, np.int64(time_base_us), words)
     return words[:count].astype("<u2", copy=False).tobytes()
@@ -137,6 +147,110 @@ def _encode(  # noqa: PLR0913, PLR0917 - four columns, a base and the output
     return count
 
 
+def encode_evt3(events: Events, time_base_us: int) -> bytes:
+    """Encode events so that a decoder gives back these, in this order, modulo 2^24 us.
+
+    Args:
+        events: times within 2^23 us of one another, in any order; coordinates below 2048.
+        time_base_us: not used; for the same signature as ``encode_libcaer_cmp``.
+
+    Raises:
+        EncodingError: a time or coordinate does not fit into the format.
+    """
+    del time_base_us
+    if not len(events):
+        return b""
+    span_us = int(events.t_us.max()) - int(events.t_us.min())
+    if span_us >= EVT3_SPAN_US:
+        raise EncodingError(
+            f"one evt3 packet may span less than {EVT3_SPAN_US} us, got {span_us}: use shorter ones"
+        )
+    _check_coordinates(events, "evt3")
+    words = np.empty(4 * len(events), np.uint16)
+    count = _encode_evt3(events.x, events.y, events.t_us, events.p, words)
+    return words[:count].astype("<u2", copy=False).tobytes()
+
+
+@njit(nogil=True, cache=True)
+def _encode_evt3(
+    x: npt.NDArray[np.uint16],
+    y: npt.NDArray[np.uint16],
+    t_us: npt.NDArray[np.int64],
+    p: npt.NDArray[np.uint8],
+    words: npt.NDArray[np.uint16],
+) -> int:
+    """Write the words, at most four an event; return how many."""
+    count = 0
+    time = row = -1
+    i = 0
+    while i < len(t_us):
+        t = t_us[i] & 0xFFFFFF
+        if time < 0 or t >> 12 != time >> 12:
+            words[count] = EVT3_TIME_HIGH | (t >> 12)
+            count += 1
+            time = -1
+        if t != time:
+            words[count] = EVT3_TIME_LOW | (t & 0xFFF)
+            count += 1
+            time = t
+        if y[i] != row:
+            row = y[i]
+            words[count] = EVT3_ADDR_Y | row
+            count += 1
+        sign = np.int64(p[i]) << 11
+        mask = 1
+        end = i + 1
+        while (
+            end < len(t_us)
+            and t_us[end] == t_us[i]
+            and y[end] == y[i]
+            and p[end] == p[i]
+            and x[end] > x[end - 1]
+            and x[end] < x[i] + 12
+        ):
+            mask |= 1 << (x[end] - x[i])
+            end += 1
+        if end - i >= VECTOR_WORTH:
+            words[count] = EVT3_VECT_BASE_X | sign | x[i]
+            words[count + 1] = EVT3_VECT_12 | mask
+            count += 2
+            i = end
+        else:
+            words[count] = EVT3_ADDR_X | sign | x[i]
+            count += 1
+            i += 1
+    return count
+
+
+def _check_coordinates(events: Events, encoding: str) -> None:
+    largest = max(int(events.x.max()), int(events.y.max()))
+    if largest >= COORDINATE_LIMIT:
+        raise EncodingError(
+            f"{encoding} holds coordinates 0 .. {COORDINATE_LIMIT - 1}, got {largest}"
+        )
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How to write one encoding.
+
+    Attributes:
+        encode: events and the packet's start to bytes.
+        span_limit_us: longest packet.
+        has_time_base: whether the message's ``time_base`` carries the packet's start.
+    """
+
+    encode: Callable[[Events, int], bytes]
+    span_limit_us: int
+    has_time_base: bool
+
+
+ENCODINGS: Mapping[str, Encoding] = {
+    "libcaer_cmp": Encoding(encode_libcaer_cmp, SPAN_LIMIT_US, has_time_base=True),
+    "evt3": Encoding(encode_evt3, EVT3_SPAN_US, has_time_base=False),
+}
+
+
 class Packetizer:
     """Cuts a stream of events into packets of equal duration, on a grid from its first event.
 
@@ -145,15 +259,24 @@ class Packetizer:
     packet, as a driver sends none.
 
     Args:
-        packet_us: duration of a packet, 1 .. 2^24 microseconds.
+        packet_us: duration of a packet, 1 .. 2^24 microseconds (2^23 for ``evt3``).
+        encoding: one of ``ENCODINGS``.
 
     Raises:
-        EncodingError: ``packet_us`` lies outside that.
+        EncodingError: unknown encoding, or ``packet_us`` lies outside its range.
     """
 
-    def __init__(self, packet_us: int = PACKET_US) -> None:
-        if not 0 < packet_us <= SPAN_LIMIT_US:
-            raise EncodingError(f"packet_us must lie in 1 .. {SPAN_LIMIT_US}, got {packet_us}")
+    def __init__(self, packet_us: int = PACKET_US, encoding: str = "libcaer_cmp") -> None:
+        if encoding not in ENCODINGS:
+            raise EncodingError(
+                f"cannot write encoding '{encoding}'; available: {', '.join(ENCODINGS)}"
+            )
+        self._encoding = ENCODINGS[encoding]
+        limit_us = self._encoding.span_limit_us
+        if not 0 < packet_us <= limit_us:
+            raise EncodingError(
+                f"packet_us must lie in 1 .. {limit_us} for {encoding}, got {packet_us}"
+            )
         self._packet_us = packet_us
         self._origin_us: int | None = None
         self._slot = 0
@@ -190,17 +313,23 @@ class Packetizer:
         assert self._origin_us is not None
         events = Events.concatenate(self._held)
         self._held = []
-        base_us = self._origin_us + self._slot * self._packet_us
-        payload = encode_libcaer_cmp(events, base_us)
-        end_us = base_us + self._packet_us
-        return EncodedPacket(payload, base_us, end_us, len(events), events.width, events.height)
+        start_us = self._origin_us + self._slot * self._packet_us
+        return EncodedPacket(
+            payload=self._encoding.encode(events, start_us),
+            time_base_ns=start_us * 1000 if self._encoding.has_time_base else 0,
+            start_us=start_us,
+            end_us=start_us + self._packet_us,
+            count=len(events),
+            width=events.width,
+            height=events.height,
+        )
 
 
 def events_to_packets(
-    batches: Iterable[Events], *, packet_us: int = PACKET_US
+    batches: Iterable[Events], *, packet_us: int = PACKET_US, encoding: str = "libcaer_cmp"
 ) -> Iterator[EncodedPacket]:
     """Encode a whole stream of one sensor's events; see ``Packetizer``."""
-    packetizer = Packetizer(packet_us)
+    packetizer = Packetizer(packet_us, encoding)
     for events in batches:
         yield from packetizer.push(events)
     yield from packetizer.flush()

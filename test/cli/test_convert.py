@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from evdistill_core.cli.main import build_app
-from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.foundation.errors import EncodingError
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.recordings.summary import summarise
 
@@ -54,7 +54,7 @@ def test_what_is_left_out_and_what_is_guessed_is_told(text_file, tmp_path, share
 
 
 def test_errors_are_ours(text_file, tmp_path):
-    with pytest.raises(RecordingError, match="cannot write encoding 'evt99'"):
+    with pytest.raises(EncodingError, match="cannot write encoding 'evt99'"):
         run(text_file, tmp_path / "a.mcap", "--encoding", "evt99")
 
 

@@ -27,7 +27,7 @@ def packets_of(events, *, encoding="libcaer_cmp", skip=()):
         stamp = packet.end_us * 1000
         message = EventPacket(
             Header(Time.from_ns(stamp), "cam"), packet.height, packet.width, seq,
-            packet.time_base_us * 1000, encoding, False, packet.payload,
+            packet.time_base_ns, encoding, False, packet.payload,
         )  # fmt: skip
         yield stamp, message.serialize()
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from evdistill_core.events.array import Events, Triggers
-from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.foundation.errors import EncodingError, RecordingError
 from evdistill_core.messages.event_messages import EventPacket
 from evdistill_core.recordings.columns import NpzWriter
 from evdistill_core.recordings.convert import ConvertConfig, convert
@@ -110,6 +110,18 @@ def test_stamps_of_a_bag_stay_in_host_time(shared_data, tmp_path):
     assert abs(again.stamp_ns - first.stamp_ns) < 20_000_000
 
 
+def test_evt3_keeps_all_but_the_turn_of_its_clock(shared_data, tmp_path):
+    source = shared_data / "bags" / "libcaer_cmp_davis346_tags"
+    result = run(source, tmp_path / "a.mcap", encoding="evt3")
+    before, after = read(source), read(tmp_path / "a.mcap")
+    assert result.events == len(before) == len(after)
+    shift_us = before.t_us - after.t_us
+    assert (shift_us == shift_us[0]).all()
+    assert shift_us[0] % 2**24 == 0
+    for name in ("x", "y", "p"):
+        assert np.array_equal(getattr(before, name), getattr(after, name))
+
+
 def test_a_gap_in_the_source_stays_a_gap(npz, tmp_path):
     whole = tmp_path / "whole.mcap"
     run(npz, whole)
@@ -146,11 +158,12 @@ def test_what_cannot_be_is_refused(npz, tmp_path):
         run(npz, npz)
     with pytest.raises(RecordingError, match="no events between"):
         run(npz, tmp_path / "a.mcap", start_us=10**9)
+    for config in ({"encoding": "evt99"}, {"packet_us": 0}):
+        with pytest.raises(EncodingError, match=r"evt99|packet_us"):
+            run(npz, tmp_path / "a.mcap", **config)
     for config, message in (
-        ({"encoding": "evt99"}, "evt99"),
         ({"start_us": -1}, "start must be"),
         ({"start_us": 5, "end_us": 5}, "end must lie after"),
-        ({"packet_us": 0}, "packet_us"),
         ({"frame_step": -1}, "frame_step"),
     ):
         with pytest.raises(RecordingError, match=message):

@@ -4,16 +4,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evdistill_core.events.array import Events
+from evdistill_core.events.packet import Packet
+from evdistill_core.events.stream import PacketDecoder
 from evdistill_core.foundation.errors import EncodingError
+from evdistill_core.messages.event_messages import EventPacket
+from evdistill_core.messages.standard import Header, Time
 from evdistill_core.recordings.encoding import (
+    ENCODINGS,
+    EVT3_SPAN_US,
     SPAN_LIMIT_US,
     Packetizer,
+    encode_evt3,
     encode_libcaer_cmp,
     events_to_packets,
 )
 
 
-def decode_libcaer_cmp(payload, time_base_us):
+def decode_libcaer_cmp(payload, start_us):
     """Return rows of (t_us, x, y, p), as the format's description says."""
     high = low = 0
     x = base = polarity = None
@@ -27,14 +34,38 @@ def decode_libcaer_cmp(payload, time_base_us):
         elif code == 2:
             x = value & 0x7FF
         elif code == 3:
-            rows.append((time_base_us + (high << 12 | low), x, value & 0x7FF, value >> 11))
+            rows.append((start_us + (high << 12 | low), x, value & 0x7FF, value >> 11))
         elif code == 4:
             base, polarity = value & 0x7FF, value >> 11
         elif code == 5:
             for bit in range(8):
                 if value >> bit & 1:
-                    rows.append((time_base_us + (high << 12 | low), x, base + bit, polarity))
+                    rows.append((start_us + (high << 12 | low), x, base + bit, polarity))
             base += 8
+        else:
+            raise AssertionError(f"code {code}")
+    return rows
+
+
+def decode_evt3(payload):
+    """Return rows of (t_us modulo 2^24, x, y, p), word by word, nothing kept between packets."""
+    high = low = y = base = polarity = None
+    rows = []
+    for word in np.frombuffer(payload, "<u2").tolist():
+        code, value = word >> 12, word & 0xFFF
+        if code == 0:
+            y = value
+        elif code == 2:
+            rows.append((high << 12 | low, value & 0x7FF, y, value >> 11))
+        elif code == 3:
+            base, polarity = value & 0x7FF, value >> 11
+        elif code == 4:
+            rows += [(high << 12 | low, base + b, y, polarity) for b in range(12) if value >> b & 1]
+            base += 12
+        elif code == 6:
+            low = value
+        elif code == 8:
+            high, low = value, None  # a sensor's new upper half is always followed by a lower one
         else:
             raise AssertionError(f"code {code}")
     return rows
@@ -66,6 +97,38 @@ def test_the_bytes_mean_exactly_the_events_in_their_order(rows, is_sorted, base_
     assert decode_libcaer_cmp(payload, base_us) == rows
 
 
+@settings(deadline=None)
+@given(st.lists(row, max_size=60), st.booleans(), st.integers(0, 2**50))
+def test_evt3_means_the_events_modulo_its_clock(rows, is_sorted, base_us):
+    rows = sorted(rows) if is_sorted else rows
+    rows = [(base_us + t % EVT3_SPAN_US, x, y, p) for t, x, y, p in rows]
+    payload = encode_evt3(events_of(rows), 0)
+    assert decode_evt3(payload) == [(t % 2**24, x, y, p) for t, x, y, p in rows]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_our_own_decoders_give_the_events_back(make_events, encoding):
+    rng = np.random.default_rng(2)
+    # Across a wrap of the 24-bit clock, with a pause of two wraps in the stream.
+    early = make_events(rng, 3000, span_us=200_000, t0_us=2**24 - 100_000)
+    late = make_events(rng, 3000, span_us=200_000, t0_us=3 * 2**24 + 5_000)
+    decoder = PacketDecoder()
+    parts = []
+    for seq, packet in enumerate(events_to_packets([early, late], encoding=encoding)):
+        header = Header(Time.from_ns(10**18 + packet.end_us * 1000), "")
+        message = EventPacket(
+            header, 260, 346, seq, packet.time_base_ns, encoding, False, packet.payload
+        )
+        parts.append(decoder.push(Packet(EventPacket.TYPE, message.serialize(), 0)).events)
+    decoded, events = Events.concatenate(parts), Events.concatenate([early, late])
+    offset_us = int(decoded.t_us[0]) - int(events.t_us[0])
+    assert offset_us % 2**24 == 0
+    assert (offset_us == 0) == (encoding == "libcaer_cmp" or int(events.t_us[0]) < 2**24)
+    shifted = Events(decoded.x, decoded.y, decoded.t_us - offset_us, decoded.p, 346, 260)
+    assert shifted.equals(events)
+    assert decoder.counters.unknown_words == decoder.counters.discarded_before_sync == 0
+
+
 def test_golden_words():
     events = events_of([(100, 5, 7, 1), (100, 5, 9, 1), (100, 5, 14, 1), (5100, 5, 7, 0)])
     words = np.frombuffer(encode_libcaer_cmp(events, 100), "<u2").tolist()
@@ -90,23 +153,23 @@ def test_packets_hold_every_event_once_whatever_the_pieces(make_events, packet_u
     events = make_events(np.random.default_rng(1), 600)
     pieces = [events[i : i + piece] for i in range(0, len(events), piece)]
     packets = list(events_to_packets(pieces, packet_us=packet_us))
-    rows = [r for p in packets for r in decode_libcaer_cmp(p.payload, p.time_base_us)]
+    rows = [r for p in packets for r in decode_libcaer_cmp(p.payload, p.start_us)]
     assert rows == rows_of(events)
     assert [p.count for p in packets] == [
-        len(decode_libcaer_cmp(p.payload, p.time_base_us)) for p in packets
+        len(decode_libcaer_cmp(p.payload, p.start_us)) for p in packets
     ]
-    assert all(p.end_us - p.time_base_us == packet_us for p in packets)
+    assert all(p.end_us - p.start_us == packet_us for p in packets)
     for packet in packets:
-        times = [r[0] for r in decode_libcaer_cmp(packet.payload, packet.time_base_us)]
-        assert packet.time_base_us <= min(times) <= max(times) < packet.end_us
-    assert packets[0].time_base_us == int(events.t_us[0])
+        times = [r[0] for r in decode_libcaer_cmp(packet.payload, packet.start_us)]
+        assert packet.start_us <= min(times) <= max(times) < packet.end_us
+    assert packets[0].start_us == int(events.t_us[0])
 
 
 def test_time_that_steps_back_starts_a_packet_and_keeps_the_order():
     events = events_of([(50_000, 1, 1, 1), (52_000, 2, 2, 0), (1_000, 3, 3, 1), (53_000, 4, 4, 1)])
     packets = list(events_to_packets([events]))
-    assert [p.time_base_us for p in packets] == [50_000, 0, 50_000]
-    rows = [r for p in packets for r in decode_libcaer_cmp(p.payload, p.time_base_us)]
+    assert [p.start_us for p in packets] == [50_000, 0, 50_000]
+    rows = [r for p in packets for r in decode_libcaer_cmp(p.payload, p.start_us)]
     assert rows == rows_of(events)
 
 
@@ -115,10 +178,10 @@ def test_a_quiet_span_gives_no_packet_and_flush_starts_a_new_grid():
     assert packetizer.flush() == []
     assert packetizer.push(events_of([(3, 1, 1, 1)])) == []
     (first,) = packetizer.push(events_of([(103, 1, 1, 1)]))
-    assert (first.time_base_us, first.count) == (3, 1)
-    assert [p.time_base_us for p in packetizer.flush()] == [103]
+    assert (first.start_us, first.count) == (3, 1)
+    assert [p.start_us for p in packetizer.flush()] == [103]
     packetizer.push(events_of([(110, 1, 1, 1)]))
-    assert [p.time_base_us for p in packetizer.flush()] == [110]
+    assert [p.start_us for p in packetizer.flush()] == [110]
 
 
 def test_what_does_not_fit_is_refused():
@@ -131,6 +194,16 @@ def test_what_does_not_fit_is_refused():
     wide = Events.from_columns([2048], [0], [0], [1], width=4000, height=10)
     with pytest.raises(EncodingError, match=r"0 \.\. 2047, got 2048"):
         encode_libcaer_cmp(wide, 0)
+    with pytest.raises(EncodingError, match=r"0 \.\. 2047, got 2048"):
+        encode_evt3(wide, 0)
+    far = events_of([(0, 1, 1, 1), (EVT3_SPAN_US, 1, 1, 1)])
+    with pytest.raises(EncodingError, match="8388608"):
+        encode_evt3(far, 0)
+    assert encode_evt3(far[:0], 0) == b""
+    with pytest.raises(EncodingError, match="'evt99'; available: libcaer_cmp, evt3"):
+        Packetizer(10, "evt99")
+    with pytest.raises(EncodingError, match="8388608 for evt3"):
+        Packetizer(SPAN_LIMIT_US, "evt3")
     for packet_us in (0, -1, SPAN_LIMIT_US + 1):
         with pytest.raises(EncodingError, match="packet_us"):
             Packetizer(packet_us)
