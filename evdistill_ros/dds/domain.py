@@ -72,7 +72,7 @@ def domain_xml(environment: Mapping[str, str] | None = None) -> str:
     """Return Cyclone's configuration for this environment.
 
     Source: ``check_create_domain`` of rmw_cyclonedds (Jazzy); the settings are its, the receive
-    buffer in front is ours.
+    buffer in front and the loopback interface are ours.
     """
     env = os.environ if environment is None else environment
     reach = "LOCALHOST" if _localhost_only(env) else _range(env)
@@ -88,7 +88,8 @@ def domain_xml(environment: Mapping[str, str] | None = None) -> str:
 def _discovery_xml(reach: str, peers: list[str]) -> str:
     general = ""
     if reach in {"LOCALHOST", "OFF"}:
-        general = "<General><AllowMulticast>false</AllowMulticast></General>"
+        interfaces = _loopback_xml(peers) if reach == "LOCALHOST" else ""
+        general = f"<General>{interfaces}<AllowMulticast>false</AllowMulticast></General>"
     if reach == "OFF":
         # A tag that nobody else has keeps everybody else away.
         inner = (
@@ -104,6 +105,17 @@ def _discovery_xml(reach: str, peers: list[str]) -> str:
         listed = "".join(f"<Peer address={quoteattr(a)}/>" for a in addresses)
         inner += f"<Peers>{listed}</Peers>"
     return f"<CycloneDDS><Domain>{general}<Discovery>{inner}</Discovery></Domain></CycloneDDS>"
+
+
+def _loopback_xml(peers: list[str]) -> str:
+    """Return the interfaces of a graph on this machine.
+
+    rmw_cyclonedds of Jazzy (Cyclone 0.10) announces itself to 127.0.0.1 alone, and Cyclone 11
+    ignores what arrives on an interface that it does not use: loopback must be one of ours.
+    """
+    loopback = '<NetworkInterface address="127.0.0.1"/>'
+    others = '<NetworkInterface autodetermine="true"/>' if peers else ""
+    return f"<Interfaces>{others}{loopback}</Interfaces>"
 
 
 def _localhost_only(env: Mapping[str, str]) -> bool:

@@ -20,6 +20,16 @@ def test_localhost_turns_multicast_off_and_names_the_peer(env):
     xml = domain.domain_xml(env)
     assert "<AllowMulticast>false<" in xml
     assert '<Peer address="localhost"/>' in xml
+    # Cyclone 11 ignores announcements on interfaces that it does not use.
+    assert '<NetworkInterface address="127.0.0.1"/>' in xml
+    assert "autodetermine" not in xml
+
+
+def test_localhost_with_peers_keeps_the_network():
+    env = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_STATIC_PEERS": "10.0.0.1"}
+    xml = domain.domain_xml(env)
+    assert "autodetermine" in xml
+    assert '<Peer address="10.0.0.1"/>' in xml
 
 
 def test_localhost_only_wins_over_peers():
