@@ -86,12 +86,11 @@ class Sqlite3Storage(Storage):
     def topics(self) -> list[TopicInfo]:
         """Return the topics with their message counts (counted over the whole file)."""
         self._warn_about_journal()
-        query = (
-            "SELECT name, type, (SELECT COUNT(*) FROM messages WHERE topic_id = topics.id) "
-            "FROM topics ORDER BY id"
-        )
         with self._reading() as connection:
-            return [TopicInfo(*row) for row in connection.execute(query)]
+            topics = connection.execute("SELECT id, name, type FROM topics ORDER BY id").fetchall()
+            query = "SELECT topic_id, COUNT(*) FROM messages GROUP BY topic_id"
+            counts = dict(connection.execute(query))
+        return [TopicInfo(name, type_name, counts.get(id_, 0)) for id_, name, type_name in topics]
 
     def _warn_about_journal(self) -> None:
         for suffix in ("-wal", "-journal"):
