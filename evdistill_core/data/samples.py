@@ -153,6 +153,9 @@ def load_batches(
         worker_init_fn=_prepare_worker if workers else None,
         multiprocessing_context="spawn" if workers else None,
         prefetch_factor=4 if workers else None,
+        # Without one of its own, the loader draws from the generator that drop-out uses, and a
+        # resumed run would differ from an uninterrupted one.
+        generator=torch.Generator(),
     )
     for number, (stacked, label, active) in enumerate(loader):
         yield Batch((first_batch + number) * batch_size, stacked, label, active)

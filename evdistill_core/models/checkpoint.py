@@ -13,6 +13,7 @@ A checkpoint is what ``torch.save`` makes of this plain dictionary; it is read w
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -200,6 +201,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
     )
 
 
+# What torch's restricted unpickler raises on bytes that are no pickle at all.
+_DAMAGE = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+)
+
 _CONTENT_TYPES: Mapping[str, type] = {
     "network": str,
     "options": dict,
@@ -227,6 +241,6 @@ def load_tensors(path: Path) -> object:
             "which are not loaded because they can run code; save the state_dict alone "
             "(torch.save(model.state_dict(), path))"
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+    except _DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StudentError(f"cannot read checkpoint {path}: {reason}") from error

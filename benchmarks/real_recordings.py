@@ -1,0 +1,291 @@
+"""What a student finds on real recordings, beside plain clustering of events.
+
+    python benchmarks/real_recordings.py [STUDENT] [--out DIR] [--data DIR]
+
+Prints one row a recording and a method: boxes a window of each thing class, share of labelled
+pixels that are called human and vehicle, and, on the street recording, how many of the moving
+cars were found. Nobody labelled these recordings, so the cars are taken from the camera's own
+pictures: a pixel moves when it differs from two pictures of the same fixed camera at least a
+second away; connected moving regions of at least 60 pixels are cars (on this road nothing else is
+that large). The baseline has no network: connected regions of events with a neighbour, each of
+them called a vehicle. Overlays are written for looking at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.events.window import Window, WindowAssembler, WindowSpec
+from evdistill_core.foundation.labels import IGNORE, SIX_CLASSES, ClassTable
+from evdistill_core.inference.pictures import (
+    contact_sheet,
+    event_picture,
+    legend,
+    overlay,
+    to_bgr,
+    write_png,
+)
+from evdistill_core.inference.postprocess import (
+    PostprocessConfig,
+    Postprocessor,
+    event_support,
+    find_components,
+)
+from evdistill_core.inference.prediction import Prediction
+from evdistill_core.inference.runner import Runner, make_runner
+from evdistill_core.inference.student import StudentFile
+from evdistill_core.recordings.base import Frame
+from evdistill_core.recordings.opening import open_recording
+from evdistill_core.representations import InputSpec, represent
+
+Box = tuple[int, int, int, int]
+
+STREET = "recordings/davis346_street_frames.aedat4"
+PERSONS = ("bags/evt3_vga_person", "recordings/dvxplorer_person.aedat4")
+OTHERS = ("recordings/davis346_robot_arm.aedat4", "bags/libcaer_cmp_davis346_tags")
+SHIPPED = Path(__file__).resolve().parents[1] / "evdistill_core" / "assets" / "street6.evstudent"
+
+FAR_FRAMES = 25  # one second at 25 Hz: a car has left its own outline by then
+NEAR_FRAMES = 3
+MOVING_LEVELS = 18  # of 255
+MOVING_SHARE = 0.3
+MIN_CAR_PX = 60
+FOUND_IOU = 0.25
+
+
+@dataclass
+class Row:
+    """One method on one recording."""
+
+    recording: str
+    method: str
+    windows: int = 0
+    vehicle_boxes: int = 0
+    human_boxes: int = 0
+    vehicle_share: float = 0.0
+    human_share: float = 0.0
+    windows_with_vehicle: int = 0
+    windows_with_human: int = 0
+    cars: int = 0
+    cars_found: int = 0
+    boxes_on_cars: int = 0
+
+    def cells(self) -> list[str]:
+        """Return the row of the printed table."""
+        n = max(1, self.windows)
+        recall = f"{self.cars_found}/{self.cars}" if self.cars else "-"
+        exact = f"{self.boxes_on_cars}/{self.vehicle_boxes}" if self.cars else "-"
+        return [
+            self.recording,
+            self.method,
+            str(self.windows),
+            f"{self.vehicle_boxes / n:.2f}",
+            f"{self.human_boxes / n:.2f}",
+            f"{self.windows_with_vehicle / n:.0%}",
+            f"{self.windows_with_human / n:.0%}",
+            f"{self.vehicle_share:.0%}",
+            f"{self.human_share:.0%}",
+            recall,
+            exact,
+        ]
+
+
+HEAD = [
+    "recording", "method", "windows", "vehicle boxes/window", "human boxes/window",
+    "windows with vehicle", "windows with human", "vehicle px", "human px", "cars found",
+    "boxes on cars",
+]  # fmt: skip
+
+
+class StudentMethod:
+    """The live pipeline's arithmetic: representation, network, postprocessing."""
+
+    def __init__(self, student: StudentFile, runner: Runner, config: PostprocessConfig) -> None:
+        self.name = student.path.stem
+        self.spec: InputSpec = student.info.input
+        self.classes: ClassTable = student.info.classes
+        self._runner = runner
+        self._post = Postprocessor(config, student.info.classes.thing_ids)
+
+    def __call__(self, window: Window) -> Prediction:
+        """Return the prediction of a window."""
+        events = window.events
+        grid = self.spec.grid(height=events.height, width=events.width)
+        logits = self._runner.run(represent(events, self.spec, window.t_start_us, window.t_end_us))
+        return self._post(logits, events, stride=self._runner.output_stride * grid.factor)
+
+
+class ClusterMethod:
+    """No network: every connected region of supported events is a vehicle."""
+
+    name = "clusters"
+
+    def __init__(self, classes: ClassTable, config: PostprocessConfig) -> None:
+        self.classes = classes
+        self._config = config
+        self._vehicle = classes.names.index("vehicle")
+
+    def __call__(self, window: Window) -> Prediction:
+        """Return the prediction of a window."""
+        support = event_support(window.events, self._config)
+        mask = np.where(support > 0, np.uint8(self._vehicle), np.uint8(IGNORE))
+        confidence = support.astype(np.float32)
+        boxes = find_components(mask, confidence, self._vehicle, self._config)
+        return Prediction(mask, confidence, tuple(boxes))
+
+
+def windows_of(path: Path, window_us: int) -> Iterator[Window]:
+    """Yield the windows of a recording, cut as the live side cuts them."""
+    assembler = WindowAssembler(WindowSpec(duration_us=window_us))
+    with open_recording(path) as recording:
+        for batch in recording.batches():
+            if batch.discontinuity:
+                assembler.reset()
+            yield from assembler.push(batch.events)
+
+
+def frames_of(path: Path) -> list[Frame]:
+    """Return the ordinary pictures of a recording; empty where it has none."""
+    with open_recording(path) as recording:
+        return list(recording.frames()) if recording.info.frame_topic else []
+
+
+def moving_boxes(frames: list[Frame], index: int) -> list[Box]:
+    """Return the boxes of what moves in a picture of a fixed camera.
+
+    A pixel belongs to a mover when it differs from two pictures taken much earlier or later. Where
+    a slow car stood in both of those, it differs too: so a region must also have changed since
+    the pictures just before and after.
+    """
+    far = sorted(range(len(frames)), key=lambda k: (abs(k - index) < FAR_FRAMES, abs(k - index)))
+    near = [min(max(index + k, 0), len(frames) - 1) for k in (-NEAR_FRAMES, NEAR_FRAMES)]
+    image = cv2.GaussianBlur(grey(frames[index]), (3, 3), 0)
+    changed = {
+        k: cv2.absdiff(image, cv2.GaussianBlur(grey(frames[k]), (3, 3), 0)) > MOVING_LEVELS
+        for k in (far[0], far[8], *near)
+    }
+    both = (changed[far[0]] & changed[far[8]]).astype(np.uint8)
+    recent = changed[near[0]] | changed[near[1]]
+    joined = cv2.morphologyEx(both, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    joined = cv2.morphologyEx(joined, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
+    boxes = []
+    for k in range(1, count):
+        x, y, w, h, area = (int(v) for v in stats[k])
+        if area >= MIN_CAR_PX and recent[labels == k].mean() >= MOVING_SHARE:
+            boxes.append((x, y, x + w, y + h))
+    return boxes
+
+
+def grey(frame: Frame) -> npt.NDArray[np.uint8]:
+    """Return a picture as grey."""
+    image = frame.image
+    return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+
+
+def iou(a: Box, b: Box) -> float:
+    """Return the overlap of two boxes."""
+    wide = min(a[2], b[2]) - max(a[0], b[0])
+    high = min(a[3], b[3]) - max(a[1], b[1])
+    if wide <= 0 or high <= 0:
+        return 0.0
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return wide * high / (sum(areas) - wide * high)
+
+
+def measure(
+    path: Path, name: str, method: StudentMethod | ClusterMethod, window_us: int, sheet: Path
+) -> Row:
+    """Run a method over a recording, write its overlays, return its row."""
+    row = Row(name, method.name)
+    frames = frames_of(path)
+    with_cars = name == Path(STREET).stem
+    vehicle, human = (method.classes.names.index(n) for n in ("vehicle", "human"))
+    pictures = []
+    labelled = vehicle_px = human_px = 0
+    for window in windows_of(path, window_us):
+        prediction = method(window)
+        row.windows += 1
+        boxes = [d.box_xyxy for d in prediction.detections if d.class_id == vehicle]
+        humans = [d for d in prediction.detections if d.class_id == human]
+        row.vehicle_boxes += len(boxes)
+        row.human_boxes += len(humans)
+        row.windows_with_vehicle += bool(boxes)
+        row.windows_with_human += bool(humans)
+        labelled += int((prediction.mask != IGNORE).sum())
+        vehicle_px += int((prediction.mask == vehicle).sum())
+        human_px += int((prediction.mask == human).sum())
+        picture = event_picture(window.events)
+        cars: list[Box] = []
+        if frames:
+            times = np.array([f.t_us for f in frames])
+            nearest = int(np.abs(times - window.t_end_us).argmin())
+            picture = to_bgr(frames[nearest].image)
+            cars = moving_boxes(frames, nearest) if with_cars else []
+        row.cars += len(cars)
+        row.cars_found += sum(any(iou(c, b) >= FOUND_IOU for b in boxes) for c in cars)
+        row.boxes_on_cars += sum(any(iou(c, b) > 0 for c in cars) for b in boxes)
+        shown = overlay(picture, prediction, method.classes)
+        for left, top, right, bottom in cars:
+            cv2.rectangle(shown, (left - 1, top - 1), (right, bottom), (0, 255, 0), 1)
+        if not frames:
+            shown = np.hstack([event_picture(window.events), shown])
+        pictures.append((shown, f"{name} {row.windows - 1}"))
+    row.vehicle_share = vehicle_px / max(1, labelled)
+    row.human_share = human_px / max(1, labelled)
+    chosen = pictures[:: max(1, -(-len(pictures) // 16))]
+    page = contact_sheet([p for p, _ in chosen], [c for _, c in chosen])
+    write_png(sheet, np.vstack([page, legend(method.classes, width=page.shape[1])]))
+    return row
+
+
+def main() -> None:
+    """Measure every recording with both methods and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("student", type=Path, nargs="?", default=SHIPPED)
+    parser.add_argument("--out", type=Path, default=Path("out/real_recordings"))
+    parser.add_argument("--data", type=Path)
+    args = parser.parse_args()
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    data = args.data or Path(os.environ.get("EVDISTILL_TEST_DATA", default))
+    student = StudentFile.open(args.student)
+    config = PostprocessConfig()
+    rows = []
+    for relative in (STREET, *PERSONS, *OTHERS):
+        path = data / relative
+        name = path.stem
+        for method in (
+            StudentMethod(student, make_runner(student), config),
+            ClusterMethod(SIX_CLASSES, config),
+        ):
+            sheet = args.out / f"{name}_{method.name}.png"
+            rows.append(measure(path, name, method, student.info.input.window_us, sheet))
+    print("| " + " | ".join(HEAD) + " |")
+    print("|" + "---|" * len(HEAD))
+    for row in rows:
+        print("| " + " | ".join(row.cells()) + " |")
+    content = {
+        "student": args.student.name,
+        "date": time.strftime("%Y-%m-%d"),
+        "postprocess": asdict(config),
+        "rows": [asdict(r) for r in rows],
+    }
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "real_recordings.json").write_text(json.dumps(content, indent=1) + "\n")
+    print(f"overlays in {args.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""`evdistill train` and `evaluate` as a user runs them, on two small stills."""
+
+import json
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from evdistill_core.cli.main import build_app
+from evdistill_core.foundation.errors import ConfigError, StudentError
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(build_app(), [str(a) for a in arguments], catch_exceptions=False)
+
+
+@pytest.fixture
+def experiment(tmp_path, make_camvid):
+    """Write stills, an experiment of three steps, and a set to score."""
+    make_camvid(tmp_path / "camvid", height=72, width=96)
+    simulation = {"images": {"root": str(tmp_path / "camvid")}, "height": 32, "width": 48}
+    train = {
+        "name": "tiny",
+        "steps": 3,
+        "batch_size": 2,
+        "network": {"name": "onboard-seg", "options": {"width": 0.25}},
+        "input": {"bins": 2, "window_us": 20_000},
+        "data": {"train": [{"name": "stills", "simulation": simulation}]},
+        "threads": 1,
+        "workers": 0,
+    }
+    sets = {"sets": [{"name": n, "count": 4, "seed": 3, "simulation": simulation} for n in "ab"]}
+    (tmp_path / "train.yaml").write_text(yaml.safe_dump(train), encoding="utf-8")
+    (tmp_path / "sets.yaml").write_text(yaml.safe_dump(sets), encoding="utf-8")
+    return tmp_path
+
+
+def test_train_export_evaluate(experiment):
+    run, student = experiment / "run", experiment / "tiny.evstudent"
+    assert invoke("train", experiment / "train.yaml", "--out", run).exit_code == 0
+    assert invoke("export", run / "last.pt", student).exit_code == 0
+    reports = {}
+    for kind, path in (("checkpoint", run / "last.pt"), ("student", student)):
+        out = experiment / kind
+        result = invoke("evaluate", path, experiment / "sets.yaml", "--out", out)
+        assert result.exit_code == 0
+        reports[kind] = json.loads((out / "report.json").read_text(encoding="utf-8"))
+        page = (out / "report.html").read_text(encoding="utf-8")
+        for name in ("confusion_a.png", "panels_b.png"):
+            assert name in page
+            assert (out / name).stat().st_size > 0
+        assert "http" not in page
+    assert reports["student"]["sets"]["a"]["windows"] == 4
+    # Both sets have the same seed and stills, and both files hold the same weights.
+    assert reports["student"]["sets"]["a"] == reports["student"]["sets"]["b"]
+    scores = [reports[k]["sets"]["a"]["everywhere"]["accuracy"] for k in reports]
+    assert scores[0] == pytest.approx(scores[1], abs=0.01)
+    assert 0 <= scores[0] <= 1
+
+
+def test_limit_and_seed(experiment):
+    run = experiment / "run"
+    invoke("train", experiment / "train.yaml", "--out", run)
+    contents = []
+    for seed in (1, 2):
+        out = experiment / f"seed{seed}"
+        arguments = ["--out", out, "--windows", 2, "--seed", seed]
+        invoke("evaluate", run / "last.pt", experiment / "sets.yaml", *arguments)
+        contents.append(json.loads((out / "report.json").read_text(encoding="utf-8"))["sets"]["a"])
+    assert [c["windows"] for c in contents] == [2, 2]
+    assert contents[0] != contents[1]
+
+
+def test_errors_are_ours(experiment):
+    with pytest.raises(StudentError):
+        invoke("evaluate", experiment / "none.evstudent", experiment / "sets.yaml")
+    with pytest.raises(StudentError):
+        invoke("evaluate", experiment / "train.yaml", experiment / "sets.yaml")
+    with pytest.raises(ConfigError, match="cannot read"):
+        invoke("train", experiment / "none.yaml")

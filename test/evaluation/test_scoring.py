@@ -1,0 +1,136 @@
+"""Scoring windows: regions by a slow loop, panels and pages."""
+
+import numpy as np
+import pytest
+
+from evdistill_core.data.samples import Sample
+from evdistill_core.evaluation.page import panel_row, write_evaluation
+from evdistill_core.evaluation.pictures import input_picture, label_picture, write_panels
+from evdistill_core.evaluation.report import ReportPage, show
+from evdistill_core.evaluation.segmentation import near_events, predict_mask, score_windows
+from evdistill_core.foundation.errors import DataError
+from evdistill_core.foundation.labels import SIX_CLASSES
+
+
+def sample(seed=0, height=16, width=24):
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, 6, (height, width)).astype(np.uint8)
+    label[rng.random(label.shape) < 0.1] = 255
+    active = (rng.random(label.shape) < 0.05).astype(np.uint8)
+    return Sample(rng.normal(size=(2, height, width)).astype(np.float32), label, active)
+
+
+def predict(network_input):
+    rng = np.random.default_rng(int(abs(network_input.sum()) * 1000))
+    return rng.normal(size=(6, 4, 6)).astype(np.float32)
+
+
+@pytest.mark.parametrize("radius", [0, 1, 3])
+def test_near_events_equals_the_slow_loop(radius):
+    active = sample(4).active
+    expected = np.zeros(active.shape, bool)
+    for y, x in zip(*np.nonzero(active), strict=True):
+        for i, j in np.ndindex(*active.shape):
+            expected[i, j] |= max(abs(i - y), abs(j - x)) <= radius
+    np.testing.assert_array_equal(near_events(active, radius), expected)
+
+
+def test_everything_is_near_without_a_radius():
+    assert near_events(np.zeros((3, 4), np.uint8), -1).all()
+    assert not near_events(np.zeros((3, 4), np.uint8), 2).any()
+
+
+def test_scores_by_region():
+    windows = [sample(s) for s in range(3)]
+    masks = []
+    result = score_windows(
+        predict, windows, SIX_CLASSES, activity_radius_px=2, each=lambda _, mask: masks.append(mask)
+    )
+    hits = total = near_hits = near_total = 0
+    for window, mask in zip(windows, masks, strict=True):
+        near = near_events(window.active, 2)
+        for y, x in np.ndindex(*window.label.shape):
+            if window.label[y, x] != 255:
+                hit = int(mask[y, x] == window.label[y, x])
+                hits, total = hits + hit, total + 1
+                if near[y, x]:
+                    near_hits, near_total = near_hits + hit, near_total + 1
+    assert result.windows == 3
+    assert result.everywhere.scores().accuracy == pytest.approx(hits / total)
+    assert result.near_events.scores().accuracy == pytest.approx(near_hits / near_total)
+    assert result.near_events.scores().pixels == near_total
+
+
+def test_masks_are_enlarged_from_logits():
+    logits = np.zeros((3, 2, 3), np.float32)
+    logits[2, 0, 0] = 9.0
+    logits[1, 1, 2] = 9.0
+    mask = predict_mask(logits, height=16, width=24)
+    assert mask.shape == (16, 24)
+    assert mask[0, 0] == 2
+    assert mask[15, 23] == 1
+    with pytest.raises(DataError, match="stride"):
+        predict_mask(logits, height=16, width=20)
+
+
+def test_another_number_of_classes_is_refused():
+    with pytest.raises(DataError, match="classes"):
+        score_windows(lambda _: np.zeros((2, 4, 6), np.float32), [sample()], SIX_CLASSES)
+
+
+def test_pictures_have_the_colours_of_their_classes():
+    label = np.array([[0, 5, 255]], np.uint8)
+    picture = label_picture(label, SIX_CLASSES)
+    assert picture[0].tolist() == [[128, 64, 128], [0, 0, 142], [0, 0, 0]]
+    pale = label_picture(label, SIX_CLASSES, np.array([[True, False, True]]))
+    assert pale[0, 0].tolist() == [128, 64, 128]
+    assert (pale[0, 1] > picture[0, 1]).all()
+
+
+def test_input_pictures_show_polarity():
+    voxels = np.zeros((2, 1, 3), np.float32)
+    voxels[0, 0, 0], voxels[1, 0, 1] = 1.0, -1.0
+    bright, dark, none = input_picture(voxels)[0].astype(int)
+    assert bright[2] > bright[0]
+    assert dark[0] > dark[2]
+    assert none.tolist() == [255, 255, 255]
+
+
+def test_page_and_panels(tmp_path):
+    windows = [sample(s) for s in range(2)]
+    result = score_windows(predict, windows, SIX_CLASSES)
+    rows = [panel_row(w, w.label, SIX_CLASSES, kind="voxel", activity_radius_px=3) for w in windows]
+    page = write_evaluation(
+        tmp_path, "<title>", {"set": result}, {"set": rows}, classes=SIX_CLASSES, facts={"a": 1}
+    )
+    text = page.read_text(encoding="utf-8")
+    assert "<h1>&lt;title&gt;</h1>" in text
+    assert "construction+sky" in text
+    for name in ("confusion_set.png", "panels_set.png", "report.json"):
+        assert (tmp_path / name).exists()
+
+
+def test_panels_of_different_sizes_are_refused(tmp_path):
+    a, b = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint8)
+    with pytest.raises(DataError, match="one size"):
+        write_panels(tmp_path / "p.png", [[a, b]])
+    with pytest.raises(DataError):
+        write_panels(tmp_path / "p.png", [])
+    assert not list(tmp_path.iterdir())
+
+
+def test_cells():
+    assert show(0.12345) == "0.123"
+    assert show(float("nan")) == show(None) == "-"
+    assert show(7) == "7"
+
+
+def test_page_escapes(tmp_path):
+    page = ReportPage("t")
+    page.table(["<b>"], [["<i>"]])
+    page.picture('x".png', "<c>")
+    page.code("<d>")
+    page.write(tmp_path / "p.html")
+    text = (tmp_path / "p.html").read_text(encoding="utf-8")
+    for raw in ("<b>", "<i>", "<c>", "<d>"):
+        assert raw not in text

@@ -1,0 +1,67 @@
+"""Experiments: every YAML of the project, round trips, refusals."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from evdistill_core.data.build import EvaluationConfig
+from evdistill_core.foundation.config import dump_yaml, from_mapping, load_yaml, to_mapping
+from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.losses.segmentation import LOSSES
+from evdistill_core.training.config import LossConfig, TrainConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config" / "train").glob("*.yaml")), ids=str)
+def test_experiments_round_trip(path):
+    config = from_mapping(TrainConfig, load_yaml(path))
+    assert from_mapping(TrainConfig, to_mapping(config)) == config
+    assert from_mapping(TrainConfig, yaml.safe_load(dump_yaml(config))) == config
+    assert config.name == path.stem
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config" / "eval").glob("*.yaml")), ids=str)
+def test_evaluations_round_trip(path):
+    config = from_mapping(EvaluationConfig, load_yaml(path))
+    assert from_mapping(EvaluationConfig, yaml.safe_load(dump_yaml(config))) == config
+
+
+def test_there_are_experiments():
+    assert list((ROOT / "config" / "train").glob("*.yaml"))
+    assert list((ROOT / "config" / "eval").glob("*.yaml"))
+
+
+def test_no_experiment_is_validated_on_the_test_split():
+    for path in (ROOT / "config" / "train").glob("*.yaml"):
+        config = from_mapping(TrainConfig, load_yaml(path))
+        for source in (*config.data.train, *config.data.validation):
+            assert "test" not in source.simulation.images.split
+
+
+def test_every_loss_can_be_asked_for():
+    LossConfig(weights=dict.fromkeys(LOSSES, 1.0))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": 0},
+        {"name": "a/b"},
+        {"no_such_key": 1},
+        {"precision": "float8"},
+        {"loss": {"weights": {"no_such_loss": 1.0}}},
+        {"loss": {"inactive_weight": 2.0}},
+        {"optimiser": {"lr": -1.0}},
+        {"data": {"train": []}},
+    ],
+)
+def test_bad_values_are_refused(change):
+    values = {
+        "name": "x",
+        "data": {"train": [{"name": "s", "simulation": {"images": {"root": "r"}}}]},
+    }
+    from_mapping(TrainConfig, values)
+    with pytest.raises(ConfigError):
+        from_mapping(TrainConfig, values | change)

@@ -1,0 +1,208 @@
+"""Runs of a few steps: learning, checkpoints, going on, what stops a run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from evdistill_core.foundation.config import from_mapping, load_yaml
+from evdistill_core.foundation.errors import ConfigError, DataError, StudentError, TrainingError
+from evdistill_core.models.checkpoint import load_checkpoint
+from evdistill_core.training.config import LossConfig, TrainConfig
+from evdistill_core.training.console import run_with_progress
+from evdistill_core.training.loop import Trainer, pick_device, pixel_weights
+from evdistill_core.training.run_log import read_records
+
+
+def config_of(path):
+    return from_mapping(TrainConfig, load_yaml(path))
+
+
+def losses_of(folder):
+    return [r["loss"] for r in read_records(folder / "metrics.jsonl") if r["kind"] == "step"]
+
+
+def run(path, folder, **kwargs):
+    trainer = Trainer(config_of(path), folder, **kwargs)
+    assert trainer.run()
+    return losses_of(folder)
+
+
+def test_a_run_learns_and_leaves_its_files(tiny_run, tmp_path):
+    path = tiny_run(steps=60, optimiser={"lr": 0.01, "warmup_steps": 5, "ema_decay": 0.9})
+    out = tmp_path / "run"
+    run_with_progress(Trainer(config_of(path), out))
+    losses = losses_of(out)
+    assert len(losses) == 60
+    assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:10])
+    for name in ("last.pt", "best.pt", "report.html", "curves.png", "panels_stills.png"):
+        assert (out / name).stat().st_size > 0, name
+    assert "curves.png" in (out / "report.html").read_text(encoding="utf-8")
+    assert config_of(out / "config.yaml") == config_of(path)
+    checkpoint = load_checkpoint(out / "best.pt")
+    assert checkpoint.input == config_of(path).input
+    assert checkpoint.provenance["steps"] == 60
+    score = [r for r in read_records(out / "metrics.jsonl") if r["kind"] == "validation"][-1]
+    assert score["sets"]["stills"]["windows"] == 3
+    checkpoint.build()
+
+
+def test_same_seed_same_losses(tiny_run, tmp_path):
+    first = run(tiny_run(), tmp_path / "a")
+    assert first == run(tiny_run(), tmp_path / "b")
+    assert first != run(tiny_run(seed=1), tmp_path / "c")
+
+
+def test_stopped_and_resumed_equals_uninterrupted(tiny_run, tmp_path):
+    whole = run(tiny_run(), tmp_path / "whole")
+    trainer = Trainer(config_of(tiny_run()), tmp_path / "parts")
+    seen = []
+
+    def stop_after_five(report):
+        seen.append(report.loss)
+        if len(seen) == 5:
+            trainer.stop()
+
+    assert not trainer.run(stop_after_five)
+    assert trainer.state.step == 5
+    rest = Trainer(config_of(tiny_run()), tmp_path / "parts", resume=True)
+    assert rest.run()
+    assert losses_of(tmp_path / "parts") == whole
+    a, b = (load_checkpoint(tmp_path / d / "last.pt").state_dict for d in ("whole", "parts"))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_equals_uninterrupted(tiny_run, tmp_path):
+    # kill -9 in the middle: no handler runs, the last checkpoint on disk must be enough.
+    experiment = {"steps": 60, "checkpoint_every": 7}
+    whole = run(tiny_run(**experiment), tmp_path / "whole")
+    out = tmp_path / "killed"
+    arguments = [sys.executable, "-m", "evdistill_core", "train", str(tiny_run(**experiment))]
+    process = subprocess.Popen([*arguments, "--out", str(out)], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(list(read_records(out / "metrics.jsonl"))) < 20 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 14 <= len(losses_of(out)) < 60, "the run ended before it was killed"
+    assert not list(out.glob(".*part*")) or (out / "last.pt").exists()
+    subprocess.run(
+        [*arguments, "--out", str(out), "--resume"], check=True, stdout=subprocess.DEVNULL
+    )
+    assert losses_of(out) == whole
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_checkpoint_and_130(tiny_run, tmp_path):
+    out = tmp_path / "run"
+    path = tiny_run(steps=100_000, checkpoint_every=100_000)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "evdistill_core", "train", str(path), "--out", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while len(list(read_records(out / "metrics.jsonl"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert load_checkpoint(out / "last.pt").provenance["steps"] >= 3
+
+
+def test_a_run_is_not_overwritten(tiny_run, tmp_path):
+    run(tiny_run(steps=2), tmp_path / "run")
+    with pytest.raises(TrainingError, match="--resume"):
+        Trainer(config_of(tiny_run(steps=2)), tmp_path / "run")
+
+
+def test_resume_refuses_another_experiment(tiny_run, tmp_path):
+    run(tiny_run(steps=2), tmp_path / "run")
+    with pytest.raises(ConfigError, match="optimiser"):
+        Trainer(config_of(tiny_run(steps=2, optimiser={"lr": 1.0})), tmp_path / "run", resume=True)
+    Trainer(config_of(tiny_run(steps=2, log_every=7)), tmp_path / "run", resume=True)
+
+
+def test_resume_without_a_run(tiny_run, tmp_path):
+    with pytest.raises(StudentError, match="no checkpoint"):
+        Trainer(config_of(tiny_run()), tmp_path / "nowhere", resume=True)
+
+
+def test_damaged_checkpoint(tiny_run, tmp_path):
+    out = tmp_path / "run"
+    run(tiny_run(steps=2), out)
+    content = (out / "last.pt").read_bytes()
+    (out / "last.pt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(StudentError):
+        Trainer(config_of(tiny_run(steps=2)), out, resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_batch(
+    tiny_run, tmp_path, monkeypatch
+):
+    trainer = Trainer(config_of(tiny_run()), tmp_path / "run")
+    with torch.no_grad():
+        trainer.state.network.head.weight.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="nonfinite_batch"):
+        trainer.run()
+    kept = torch.load(tmp_path / "run" / "nonfinite_batch.pt", weights_only=True)
+    assert kept["input"].shape == (2, 2, 32, 48)
+    assert kept["first_index"] == 0
+    assert trainer.state.step == 0
+
+
+def test_starting_from_other_weights(tiny_run, tmp_path):
+    run(tiny_run(steps=3), tmp_path / "first")
+    start = tmp_path / "first" / "last.pt"
+    network = {
+        "name": "onboard-seg", "options": {"width": 0.25}, "start_from": str(start)
+    }  # fmt: skip
+    trainer = Trainer(config_of(tiny_run(network=network)), tmp_path / "second")
+    expected = load_checkpoint(start).state_dict
+    own = trainer.state.network.state_dict()
+    assert all(torch.equal(own[k], expected[k]) for k in expected)
+    network["options"] = {"width": 0.5}
+    with pytest.raises(StudentError, match="do not fit"):
+        Trainer(config_of(tiny_run(network=network)), tmp_path / "third")
+
+
+def test_wrong_class_weights_and_missing_data(tiny_run, tmp_path):
+    with pytest.raises(ConfigError, match="class_weights"):
+        Trainer(config_of(tiny_run(loss={"class_weights": [1.0]})), tmp_path / "a")
+    path = tiny_run()
+    text = path.read_text(encoding="utf-8").replace("camvid", "nowhere")
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match="nowhere"):
+        Trainer(config_of(path), tmp_path / "b")
+
+
+def test_pixel_weights_near_and_far():
+    active = torch.zeros(1, 7, 9, dtype=torch.uint8)
+    active[0, 3, 4] = 1
+    weights = pixel_weights(active, LossConfig(activity_radius_px=1, inactive_weight=0.25))
+    expected = np.full((7, 9), 0.25)
+    expected[2:5, 3:6] = 1
+    np.testing.assert_array_equal(weights[0].numpy(), expected)
+    everywhere = pixel_weights(active, LossConfig(activity_radius_px=-1))
+    assert (everywhere == 1).all()
+
+
+def test_devices():
+    assert pick_device("cpu").type == "cpu"
+    with pytest.raises(ConfigError, match="no-such"):
+        pick_device("no-such")
+
+
+def test_metrics_are_json_lines(tiny_run, tmp_path):
+    run(tiny_run(steps=2), tmp_path / "run")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["kind"] for line in lines] == ["step", "step", "validation"]
