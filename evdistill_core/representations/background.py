@@ -9,7 +9,9 @@ from numba import njit
 from evdistill_core.events.array import Events
 from evdistill_core.representations.spec import BackgroundFilter
 
-NEVER = np.iinfo(np.int64).min // 4  # far from every time, and differences do not overflow
+# Times are kept in 32 bits, counted from the first event: half the memory, half the cache misses.
+FARTHEST_US = 1 << 30  # 18 minutes; beyond it all times are one
+NEVER = -(1 << 31)
 
 
 def supported_events(events: Events, spec: BackgroundFilter) -> npt.NDArray[np.bool_]:
@@ -28,7 +30,7 @@ def supported_events(events: Events, spec: BackgroundFilter) -> npt.NDArray[np.b
     if len(events) == 0:
         return np.zeros(0, np.bool_)
     radius = spec.radius_px
-    latest = np.full((events.height + 2 * radius, events.width + 2 * radius), NEVER, np.int64)
+    latest = np.full((events.height + 2 * radius, events.width + 2 * radius), NEVER, np.int32)
     if _rises(events.t_us):
         columns = (events.x, events.y, events.t_us)
         return _supported(latest, *columns, events.height, events.width, radius, spec.dt_us)
@@ -56,7 +58,7 @@ def _rises(t_us: npt.NDArray[np.int64]) -> bool:
 
 @njit(nogil=True, cache=True)
 def _supported(  # noqa: PLR0913, PLR0917 - a kernel takes bare arrays
-    latest: npt.NDArray[np.int64],
+    latest: npt.NDArray[np.int32],
     x: npt.NDArray[np.uint16],
     y: npt.NDArray[np.uint16],
     t_us: npt.NDArray[np.int64],
@@ -71,22 +73,32 @@ def _supported(  # noqa: PLR0913, PLR0917 - a kernel takes bare arrays
     for i in range(count):
         if x[i] < width and y[i] < height:
             row, column = int(y[i]) + radius, int(x[i]) + radius
-            kept[i] = _has_company(latest, row, column, t_us[i] - dt_us, radius)
-            latest[row, column] = t_us[i]
+            now_us = _since(t_us[i], t_us[0])
+            kept[i] = _has_company(latest, row, column, now_us - dt_us, radius)
+            latest[row, column] = now_us
     latest[:] = NEVER
     for k in range(count):
         i = count - 1 - k
         if x[i] < width and y[i] < height:
             row, column = int(y[i]) + radius, int(x[i]) + radius
+            now_us = -_since(t_us[i], t_us[0])
             if not kept[i]:
-                kept[i] = _has_company(latest, row, column, -t_us[i] - dt_us, radius)
-            latest[row, column] = -t_us[i]
+                kept[i] = _has_company(latest, row, column, now_us - dt_us, radius)
+            latest[row, column] = now_us
     return kept
 
 
 @njit(nogil=True, cache=True)
+def _since(t_us: int, first_us: int) -> int:
+    # Differences of hostile times overflow: halves do not.
+    if t_us // 2 - first_us // 2 > FARTHEST_US // 2:
+        return FARTHEST_US
+    return t_us - first_us
+
+
+@njit(nogil=True, cache=True)
 def _has_company(
-    latest: npt.NDArray[np.int64], row: int, column: int, since: int, radius: int
+    latest: npt.NDArray[np.int32], row: int, column: int, since: int, radius: int
 ) -> bool:
     for r in range(row - radius, row + radius + 1):
         for c in range(column - radius, column + radius + 1):

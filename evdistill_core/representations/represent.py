@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from evdistill_core.events.array import Events
 from evdistill_core.representations.background import filter_background
@@ -72,8 +73,7 @@ def fixed_factor(spec: InputSpec, grid: Grid) -> np.float32:
 
 def _normalise_inplace(out: npt.NDArray[np.float32], spec: InputSpec, grid: Grid) -> None:
     if spec.normalisation == "fixed":
-        np.multiply(out, fixed_factor(spec, grid), out=out)
-        np.clip(out, -np.float32(spec.clip), np.float32(spec.clip), out=out)
+        _scale_and_clip(out.reshape(-1), fixed_factor(spec, grid), np.float32(spec.clip))
     elif spec.normalisation == "nonzero":
         mask = out != 0
         values = out[mask].astype(np.float64)
@@ -84,12 +84,19 @@ def _normalise_inplace(out: npt.NDArray[np.float32], spec: InputSpec, grid: Grid
         for polarity in out[:2]:
             used = polarity[: grid.used_height, : grid.used_width]
             top = float(used.max()) if spec.normalisation == "maximum" else robust_maximum(used)
-            _quantise_inplace(polarity, top)
+            _quantise(polarity.reshape(-1), max(1.0, top))
 
 
-def _quantise_inplace(counts: npt.NDArray[np.float32], top: float) -> None:
+@njit(nogil=True, cache=True)
+def _scale_and_clip(flat: npt.NDArray[np.float32], factor: np.float32, limit: np.float32) -> None:
+    for i in range(len(flat)):
+        flat[i] = min(max(flat[i] * factor, -limit), limit)
+
+
+@njit(nogil=True, cache=True)
+def _quantise(flat: npt.NDArray[np.float32], top: float) -> None:
     # Whole numbers up to 255 * 2**24 are exact in float64: rounding half up is the same everywhere.
-    top = max(1.0, top)
-    levels = np.floor((np.minimum(counts, top) * np.float64(2 * LEVELS) + top) / (2 * top))
-    np.divide(levels, LEVELS, out=levels)
-    counts[:] = levels
+    for i in range(len(flat)):
+        if flat[i] > 0:
+            count = min(float(flat[i]), top)
+            flat[i] = np.floor((count * (2 * LEVELS) + top) / (2.0 * top)) / LEVELS

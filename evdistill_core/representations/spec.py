@@ -24,7 +24,7 @@ class BackgroundFilter:
 
     Attributes:
         radius_px: how far the other pixel may be, in rows and in columns; at least 1.
-        dt_us: how far apart in time, earlier or later, in microseconds; at least 1.
+        dt_us: how far apart in time, earlier or later, in microseconds; 1 .. 60 s.
     """
 
     radius_px: int = 1
@@ -34,8 +34,8 @@ class BackgroundFilter:
         """Refuse values under which the filter would drop everything."""
         if not 1 <= self.radius_px <= 16:
             raise ConfigError(f"radius_px must lie in 1..16, got {self.radius_px}")
-        if self.dt_us < 1:
-            raise ConfigError(f"dt_us must be at least 1, got {self.dt_us}")
+        if not 1 <= self.dt_us <= 60_000_000:
+            raise ConfigError(f"dt_us must lie in 1..60000000, got {self.dt_us}")
 
 
 @dataclass(frozen=True)

@@ -211,6 +211,19 @@ def test_neighbour_filter_equals_its_definition(seed):
     np.testing.assert_array_equal(supported_events(events[order], spec), expected[order])
 
 
+def test_neighbour_filter_survives_times_far_apart():
+    """Hours between events, and times whose difference does not fit in 64 bits."""
+    lowest, highest = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+    t_us = np.array([lowest, 0, 5, 10**12, 10**12 + 3, highest], np.int64)
+    x = np.array([5, 5, 6, 5, 6, 5], np.uint16)
+    events = Events(x, np.zeros(6, np.uint16), t_us, np.ones(6, np.uint8), 9, 9)
+    kept = supported_events(events[1:5], BackgroundFilter())
+    assert kept.tolist() == [True] * 4
+    assert len(supported_events(events, BackgroundFilter())) == 6
+    apart = Events.from_columns([5, 6], [0, 0], [0, 10**12], [1, 1], width=9, height=9)
+    assert not supported_events(apart, BackgroundFilter()).any()
+
+
 def test_neighbour_filter_drops_a_hot_pixel():
     events = Events.from_columns(
         [5] * 50, [5] * 50, T0 + np.arange(50), [1] * 50, width=10, height=10

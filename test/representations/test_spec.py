@@ -39,7 +39,7 @@ def test_defaults_follow_the_kind():
         ({"scale": 0.0}, "scale must be above 0"),
         ({"clip": float("nan")}, "clip must be above 0"),
         ({"background_filter": {"radius_px": 0}}, "radius_px must lie in"),
-        ({"background_filter": {"dt_us": 0}}, "dt_us must be at least 1"),
+        ({"background_filter": {"dt_us": 0}}, "dt_us must lie in 1"),
         ({"bin": 5}, "unknown key bin"),
     ],
 )
