@@ -70,7 +70,7 @@ class SceneRanges:
     vehicle_speed_px_s: Range = (10.0, 500.0)
     vehicle_length_px: Range = (14.0, 220.0)
     person_speed_px_s: Range = (5.0, 200.0)
-    person_height_px: Range = (24.0, 260.0)
+    person_height_px: Range = (24.0, 420.0)
     head_px: Range = (50.0, 190.0)
     distractor_px: Range = (8.0, 140.0)
     drawn_people: float = 0.5
@@ -233,7 +233,8 @@ class SceneFactory:
         assert self._human is not None
         height = log_uniform(rng, r.person_height_px)
         motion = random_thing_motion(rng, r.person_speed_px_s, level=0.4, size_px=height)
-        origin = self._somewhere(rng)
+        # Tall people near the camera may show their legs alone, at the upper border.
+        origin = (self._somewhere(rng)[0], rng.uniform(-0.2, 1.05) * self.height)
         if not self._people or rng.random() < r.drawn_people:
             layers = people.walker(rng, height, motion, origin, self._human)
             return origin[1] + height / 2, layers

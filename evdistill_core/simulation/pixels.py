@@ -133,23 +133,39 @@ class PixelArray:
             buffer.grow()
 
     def _add_noise(self) -> None:
-        model, rng = self.model, self._rng
-        duration_us = self._now_us - self._start_us
-        if duration_us <= 0:
+        start_us, now_us = self._start_us, self._now_us
+        if now_us <= start_us:
             return
+        model, rng = self.model, self._rng
+        # Pairs whose first event lies before the window still have their second one in it.
+        early_us = start_us - (round(5 * model.pair_us) if model.noise_pairs else 0)
+        seconds = (now_us - early_us) * 1e-6
         pixels = self.height * self.width
-        spread = rng.integers(0, pixels, rng.poisson(pixels * model.noise_hz * duration_us * 1e-6))
-        repeats = rng.poisson(model.hot_hz * duration_us * 1e-6, self._hot.size)
-        where = np.concatenate([spread, np.repeat(self._hot, repeats)])
-        p = np.concatenate(
-            [
-                rng.random(spread.size) < model.noise_on_fraction,
-                # A hot pixel sticks to one polarity; which one is a property of the pixel.
-                np.repeat(self._hot % 2 == 0, repeats),
-            ]
-        )
-        t_us = rng.integers(self._start_us, self._now_us, where.size)
-        self._buffer.add(where % self.width, where // self.width, t_us, p)
+        rate_hz = model.noise_hz / (1.0 + model.noise_pairs)
+        first = self._noisy_pixels(rng.poisson(pixels * rate_hz * seconds))
+        t_first = rng.integers(early_us, now_us, first.size)
+        p_first = rng.random(first.size) < model.noise_on_fraction
+        paired = rng.random(first.size) < model.noise_pairs
+        delay_us = rng.exponential(model.pair_us, int(paired.sum())).astype(np.int64)
+        repeats = rng.poisson(model.hot_hz * (now_us - start_us) * 1e-6, self._hot.size)
+        hot = np.repeat(self._hot, repeats)
+        where = np.concatenate([first, first[paired], hot])
+        t_hot = rng.integers(start_us, now_us, hot.size)
+        t_us = np.concatenate([t_first, t_first[paired] + delay_us, t_hot])
+        # A hot pixel sticks to one polarity; which one is a property of the pixel.
+        p = np.concatenate([p_first, ~p_first[paired], hot % 2 == 0])
+        seen = (t_us >= start_us) & (t_us < now_us)
+        where = where[seen]
+        self._buffer.add(where % self.width, where // self.width, t_us[seen], p[seen])
+
+    def _noisy_pixels(self, count: int) -> npt.NDArray[np.int64]:
+        pixels = self.height * self.width
+        if self.model.noise_darkness == 0 or count == 0:
+            return self._rng.integers(0, pixels, count)
+        # exp(-darkness * log intensity): shot noise is loudest where there is least light.
+        total = np.cumsum(np.exp(self._log * np.float32(-self.model.noise_darkness)), dtype=float)
+        drawn = np.searchsorted(total, self._rng.random(count) * total[-1], side="right")
+        return np.asarray(np.minimum(drawn, pixels - 1), np.int64)
 
 
 class _Buffer:

@@ -32,6 +32,10 @@ class SensorModel:
         refractory_us: how long a pixel is held in reset after an event; microseconds.
         noise_hz: background activity, events per pixel and second.
         noise_on_fraction: part of the background activity that is brighter, 0 .. 1.
+        noise_darkness: how much more the dark is noisy: the rate of a pixel goes with its
+            intensity to the power of minus this; the mean over the picture stays ``noise_hz``.
+        noise_pairs: part of the noise that is followed by an event of the other polarity.
+        pair_us: mean time between the two.
         hot_fraction: part of the pixels that fire all the time, 0 .. 1.
         hot_hz: mean rate of a hot pixel.
         leak_hz: brighter events per second of a pixel whose intensity stays the same.
@@ -48,6 +52,9 @@ class SensorModel:
     refractory_us: float = 500.0
     noise_hz: float = 0.1
     noise_on_fraction: float = 0.5
+    noise_darkness: float = 0.0
+    noise_pairs: float = 0.0
+    pair_us: float = 3500.0
     hot_fraction: float = 0.0
     hot_hz: float = 20.0
     leak_hz: float = 0.0
@@ -59,15 +66,30 @@ class SensorModel:
 
     def __post_init__(self) -> None:
         """Refuse values that no sensor has."""
-        for name in ("threshold_on", "threshold_off", "knee", "gamma", "exposure", "time_step_us"):
+        for name in (
+            "threshold_on",
+            "threshold_off",
+            "knee",
+            "gamma",
+            "exposure",
+            "time_step_us",
+            "pair_us",
+        ):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"{name} must be above 0, got {value}")
-        for name in ("mismatch", "refractory_us", "noise_hz", "hot_hz", "leak_hz"):
+        for name in (
+            "mismatch",
+            "refractory_us",
+            "noise_hz",
+            "noise_darkness",
+            "hot_hz",
+            "leak_hz",
+        ):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ConfigError(f"{name} must be at least 0, got {value}")
-        for name in ("noise_on_fraction", "hot_fraction"):
+        for name in ("noise_on_fraction", "noise_pairs", "hot_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must lie in 0..1, got {getattr(self, name)}")
         if self.cutoff_hz is not None and not self.cutoff_hz > 0:
@@ -110,6 +132,9 @@ class SensorModel:
             refractory_us=_log_uniform(rng, r.refractory_us),
             noise_hz=_log_uniform(rng, r.noise_hz),
             noise_on_fraction=rng.uniform(*r.noise_on_fraction),
+            noise_darkness=rng.uniform(*r.noise_darkness),
+            noise_pairs=rng.uniform(*r.noise_pairs),
+            pair_us=_log_uniform(rng, r.pair_us),
             hot_fraction=rng.uniform(*r.hot_fraction),
             hot_hz=_log_uniform(rng, r.hot_hz),
             leak_hz=_log_uniform(rng, r.leak_hz),
@@ -132,6 +157,9 @@ class SensorRanges:
         refractory_us: above 0.
         noise_hz: above 0.
         noise_on_fraction: 0 .. 1.
+        noise_darkness: at least 0.
+        noise_pairs: 0 .. 1.
+        pair_us: above 0.
         hot_fraction: 0 .. 1.
         hot_hz: above 0.
         leak_hz: above 0.
@@ -148,6 +176,9 @@ class SensorRanges:
     refractory_us: tuple[float, float] = (50.0, 3000.0)
     noise_hz: tuple[float, float] = (0.004, 1.0)
     noise_on_fraction: tuple[float, float] = (0.2, 0.8)
+    noise_darkness: tuple[float, float] = (0.0, 1.2)
+    noise_pairs: tuple[float, float] = (0.0, 0.9)
+    pair_us: tuple[float, float] = (1500.0, 8000.0)
     hot_fraction: tuple[float, float] = (0.0, 0.0005)
     hot_hz: tuple[float, float] = (5.0, 100.0)
     leak_hz: tuple[float, float] = (0.001, 0.2)
@@ -165,15 +196,22 @@ class SensorRanges:
                 raise ConfigError(f"{field.name} must be (low, high) with low <= high, got {value}")
         for name in (
             "threshold", "on_off_ratio", "refractory_us", "noise_hz", "hot_hz", "cutoff_hz",
-            "knee", "gamma", "exposure", "leak_hz",
+            "knee", "gamma", "exposure", "leak_hz", "pair_us",
         ):  # fmt: skip
             if not getattr(self, name)[0] > 0:
                 raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("mismatch", "noise_on_fraction", "hot_fraction"):
+        for name in (
+            "mismatch",
+            "noise_on_fraction",
+            "noise_darkness",
+            "noise_pairs",
+            "hot_fraction",
+        ):
             if not getattr(self, name)[0] >= 0:
                 raise ConfigError(f"{name} must be at least 0, got {getattr(self, name)}")
-        if self.noise_on_fraction[1] > 1 or self.hot_fraction[1] > 1:
-            raise ConfigError("noise_on_fraction and hot_fraction must lie in 0..1")
+        for name in ("noise_on_fraction", "noise_pairs", "hot_fraction"):
+            if getattr(self, name)[1] > 1:
+                raise ConfigError(f"{name} must lie in 0..1, got {getattr(self, name)}")
         if not 0 <= self.cutoff_probability <= 1:
             raise ConfigError(f"cutoff_probability must lie in 0..1, got {self.cutoff_probability}")
 

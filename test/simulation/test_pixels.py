@@ -119,6 +119,29 @@ def test_rates_of_noise_hot_pixels_and_leak():
     assert len(leak) == pytest.approx(5.0 * seconds * pixels, rel=0.06)
 
 
+def test_noise_is_loudest_in_the_dark():
+    image = np.zeros((100, 100), np.float32)
+    image[:, 50:] = -2.0
+    model = SensorModel(noise_hz=20.0, noise_darkness=0.5)
+    _, noise = run(model, [image, image], [0, 1_000_000])
+    assert len(noise) == pytest.approx(20.0 * 10_000, rel=0.02)
+    dark = int((noise.x >= 50).sum())
+    assert dark / (len(noise) - dark) == pytest.approx(np.exp(1.0), rel=0.03)
+
+
+def test_noise_comes_in_pairs_of_both_polarities():
+    still = np.zeros((200, 200), np.float32)
+    model = SensorModel(noise_hz=0.5, noise_pairs=0.8, pair_us=2000.0, noise_on_fraction=0.0)
+    _, noise = run(model, [still, still], [0, 500_000])
+    assert len(noise) == pytest.approx(0.5 * 0.5 * 40_000, rel=0.05)
+    assert noise.p.mean() == pytest.approx(0.8 / 1.8, abs=0.03)
+    where = noise.y.astype(int) * 200 + noise.x
+    order = np.argsort(where, kind="stable")
+    again = np.diff(where[order]) == 0
+    gaps_us = np.diff(noise.t_us[order])[again]
+    assert np.median(gaps_us) == pytest.approx(2000 * np.log(2), rel=0.25)
+
+
 def test_mismatch_has_the_asked_deviation():
     model = SensorModel(threshold_on=0.3, mismatch=0.1)
     array = PixelArray(model, height=200, width=200, rng=np.random.default_rng(0))
