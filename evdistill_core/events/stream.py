@@ -105,8 +105,16 @@ class StreamCounters:
 
 
 def is_event_type(type_name: str) -> bool:
-    """Tell whether messages of this type carry events that ``PacketDecoder`` reads."""
-    return type_name in EVENT_TYPES or type_name.endswith("/msg/EventArray")
+    """Tell whether messages of this type carry events that ``PacketDecoder`` reads.
+
+    Known are the types in ``EVENT_TYPES`` and, by the layout that they all share, ``EventArray`` of
+    any other package; with or without ``/msg/``.
+    """
+    try:
+        name = normal_type_name(type_name)
+    except MessageError:
+        return False
+    return name in EVENT_TYPES or name.endswith("/msg/EventArray")
 
 
 class PacketDecoder:
