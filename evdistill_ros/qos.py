@@ -26,7 +26,9 @@ class QosProfile:
             subscriber receives nothing from a best-effort publisher.
         durability: ``transient_local`` keeps the last ``depth`` messages for late joiners. A
             transient-local subscriber receives nothing from a volatile publisher.
-        depth: messages kept (keep last), 1 .. 2**31 - 1.
+        depth: messages kept (keep last), 1 .. 2**31 - 1; 0 keeps all. A reliable publisher that
+            keeps the last ones never waits: what a slow subscriber has not fetched in time is
+            overwritten. One that keeps all waits for it.
         lifespan_ms: age after which a message is worthless; ``None`` is never.
     """
 
@@ -45,8 +47,8 @@ class QosProfile:
             raise ConfigError(
                 f"durability must be volatile or transient_local, got {self.durability!r}"
             )
-        if not 1 <= self.depth <= MAX_DEPTH:
-            raise ConfigError(f"depth must be 1 .. {MAX_DEPTH}, got {self.depth}")
+        if not 0 <= self.depth <= MAX_DEPTH:
+            raise ConfigError(f"depth must be 0 (all) .. {MAX_DEPTH}, got {self.depth}")
         if self.lifespan_ms is not None and self.lifespan_ms <= 0:
             raise ConfigError(f"lifespan_ms must be above 0 or None, got {self.lifespan_ms}")
 
@@ -85,7 +87,7 @@ class QosProfile:
         if self.lifespan_ms is not None:
             options["lifespan"] = Duration(nanoseconds=self.lifespan_ms * 1_000_000)
         return QoSProfile(
-            history=HistoryPolicy.KEEP_LAST,
+            history=HistoryPolicy.KEEP_LAST if self.depth else HistoryPolicy.KEEP_ALL,
             depth=self.depth,
             reliability=ReliabilityPolicy[self.reliability.upper()],
             durability=DurabilityPolicy[self.durability.upper()],

@@ -98,7 +98,8 @@ class Publisher:
         type_name: ``pkg/msg/Type``.
         qos: the profile offered.
         sent: messages handed to DDS.
-        timeouts: messages given up because a reliable subscriber did not keep up.
+        timeouts: messages given up because a reliable subscriber did not keep up; only possible
+            with a profile that keeps all.
     """
 
     def __init__(
@@ -126,8 +127,8 @@ class Publisher:
                 bytes. Not modified and not kept. Padded to 4 bytes with zeros, as ROS does.
 
         Returns:
-            False when reliable subscribers were too slow for `MAX_BLOCKING_MS` and the message
-            was dropped (counted in ``timeouts``), else True.
+            False when the profile keeps all and reliable subscribers were too slow for
+            ``max_blocking_ms``: the message was dropped (counted in ``timeouts``). Else True.
 
         Raises:
             MessageError: ``data`` is no little-endian CDR message.
@@ -169,11 +170,12 @@ class Publisher:
         )
 
     def close(self) -> None:
-        """Leave the topic; a publish that blocks in another thread returns. Idempotent."""
+        """Leave the topic, after a publish that waits in another thread. Idempotent."""
         if not self._gate.shut():
             return
         self._node.unwatch(self._key, self._writer.handle)
-        library().dds_delete(self._writer.handle)  # wakes a blocked writer
+        # Cyclone lets a waiting write end first, which takes max_blocking_ms at most.
+        library().dds_delete(self._writer.handle)
         self._gate.wait_empty()
         library().dds_delete(self._writer.topic)
         self._node.forget(self)
@@ -373,11 +375,12 @@ def _dds_qos(profile: QosProfile, type_name: str, blocking_ms: int = 0) -> int:
     dds = library()
     qos = dds.dds_create_qos()
     dds.dds_qset_writer_data_lifecycle(qos, False)
-    dds.dds_qset_history(qos, 0, profile.depth)
+    history = (0, profile.depth) if profile.depth else (1, -1)  # keep last, keep all
+    dds.dds_qset_history(qos, *history)
     dds.dds_qset_reliability(qos, int(profile.reliability == "reliable"), blocking_ms * 1_000_000)
     if profile.durability == "transient_local":
         dds.dds_qset_durability(qos, 1)
-        dds.dds_qset_durability_service(qos, 0, 0, profile.depth, -1, -1, -1)
+        dds.dds_qset_durability_service(qos, 0, *history, -1, -1, -1)
     if profile.lifespan_ms is not None:
         dds.dds_qset_lifespan(qos, profile.lifespan_ms * 1_000_000)
     known = MESSAGE_TYPES.get(type_name)

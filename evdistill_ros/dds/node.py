@@ -154,7 +154,7 @@ class DdsNode:
             topic: absolute, relative or private (``~/mask``).
             type_name: ``pkg/msg/Type``.
             qos: what is offered.
-            max_blocking_ms: longest wait of a reliable publish.
+            max_blocking_ms: longest wait of a reliable publish that keeps all (``depth`` 0).
 
         Raises:
             ConfigError: a name is wrong.
