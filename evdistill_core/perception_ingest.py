@@ -165,7 +165,7 @@ class Ingest:
             self._arrivals.add(int(events.t_us[-1]), received_ns)
             windows = self._assembler.push(events)
         if decoded.t_end_us is not None:
-            windows += self._assembler.close(decoded.t_end_us)
+            windows += self._assembler.advance_to(decoded.t_end_us)
         self._emit(windows)
 
     def _break(self, reason: str) -> None:

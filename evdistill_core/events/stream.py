@@ -31,6 +31,8 @@ from evdistill_core.messages.types import normal_type_name
 BACKWARD_JUMP_US = 200_000
 # A longer step forward between messages that the header stamps do not confirm is a jump too.
 FORWARD_JUMP_US = 5_000_000
+# Drivers send at least ten messages a second; the time at the end of one moves by less than this.
+END_STEP_US = 200_000
 # EVT3 time wraps after 16.8 s; beyond a quarter of that the header stamps tell which turn it is.
 PAUSE_US = 4_000_000
 # More messages missing than this means that the count started anew.
@@ -49,7 +51,7 @@ class DecodedPacket:
         discontinuity: why whatever was collected before must not be joined with these events:
             ``"size"``, ``"encoding"``, ``"time"``, ``"seq"``, or empty when it may.
         t_end_us: sensor time at the end of the message, where the encoding tells it even without
-            events; None where not.
+            events; None where not, and where it is not plausible after what came before.
     """
 
     events: Events
@@ -134,6 +136,7 @@ class PacketDecoder:
         self._seq: int | None = None
         self._stamp_ns = 0
         self._newest_us: int | None = None
+        self._reached_us: int | None = None
 
     def push(self, packet: Packet) -> DecodedPacket | None:
         """Decode one message; None if it was damaged. Never raises on what a network sends."""
@@ -154,6 +157,7 @@ class PacketDecoder:
         jumped, events = self._cut_at_jump(decoded.events, stamp_ns)
         if jumped:
             breaks.add("time")
+        t_end_us = self._plausible_end(decoded.t_end_us, stamp_ns)
         self._stamp_ns = stamp_ns
         self.counters.events += len(events)
         self.counters.triggers += len(decoded.triggers)
@@ -163,7 +167,7 @@ class PacketDecoder:
             stamp_ns,
             message.header.frame_id,
             next((b for b in ("size", "encoding", "time", "seq") if b in breaks), ""),
-            decoded.t_end_us,
+            t_end_us,
         )
 
     def _decode_packet(
@@ -219,13 +223,28 @@ class PacketDecoder:
         if 0 < missing <= MAX_LOST:
             self.counters.lost_messages += missing
 
+    def _plausible_end(self, t_end_us: int | None, stamp_ns: int) -> int | None:
+        """Refuse a time that one damaged word put far ahead: windows would be closed unfilled."""
+        if t_end_us is None:
+            return None
+        confirmed_us = (stamp_ns - self._stamp_ns) // 1000 if self._stamp_ns > 0 else 0
+        step_us = t_end_us - self._latest_us(t_end_us)
+        if not 0 <= step_us <= max(END_STEP_US, 2 * confirmed_us):
+            return None
+        self._reached_us = t_end_us
+        return t_end_us
+
+    def _latest_us(self, otherwise_us: int) -> int:
+        """Return the latest sensor time that was told, by an event or without one."""
+        known = [t for t in (self._reached_us, self._newest_us) if t is not None]
+        return max(known, default=otherwise_us)
+
     def _cut_at_jump(self, events: Events, stamp_ns: int) -> tuple[bool, Events]:
         """Drop what lies before the last backward jump; tell whether there was any jump."""
         if not len(events):
             return False, events
-        newest_us = self._newest_us
         first_us = int(events.t_us[0])
-        start_us = first_us if newest_us is None else newest_us
+        start_us = self._latest_us(first_us)
         cut, newest = _last_jump(events.t_us, start_us, BACKWARD_JUMP_US)
         self._newest_us = int(newest)
         forward_us = first_us - start_us
@@ -233,6 +252,7 @@ class PacketDecoder:
         jumped = cut >= 0 or forward_us > max(FORWARD_JUMP_US, 2 * confirmed_us)
         if jumped:
             self.counters.time_jumps += 1
+            self._reached_us = None
         if cut > 0:
             self.counters.discarded_at_jump += cut
             events = events[cut:]

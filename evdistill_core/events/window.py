@@ -175,20 +175,27 @@ class WindowAssembler:
             return []
         return self._cut(self._newest_us)
 
-    def close(self, t_us: int) -> list[Window]:
-        """Sensor time has reached ``t_us`` and nothing earlier will come: a quiet camera.
+    def advance_to(self, t_us: int) -> list[Window]:
+        """Sensor time has reached ``t_us``, the sensor says; return the windows that end by then.
 
-        Gives out the windows that end at or before ``t_us``. Without a duration, gives out what is
-        collected if it all lies before ``t_us``.
+        Some encodings tell the time without events. Windows by count alone wait on.
         """
-        if self.spec.duration_us is None:
-            if not self._parts or self._newest_us is None or self._newest_us >= t_us:
-                return []
-            return self.flush()
         windows = self._cut(t_us) if self._ripe(t_us) else []
         if self._closed_us is not None and self._newest_us is not None:
             self._newest_us = max(self._newest_us, self._closed_us)
         return windows
+
+    def close(self, t_us: int) -> list[Window]:
+        """Give up waiting for events before ``t_us``: the camera is quiet, a deadline has passed.
+
+        As ``advance_to``; and without a duration, what is collected becomes a window, however few
+        events it has, if it all lies before ``t_us``.
+        """
+        if self.spec.duration_us is not None:
+            return self.advance_to(t_us)
+        if self._newest_us is None or self._newest_us >= t_us:
+            return []
+        return self.flush()
 
     def flush(self) -> list[Window]:
         """Give out what is collected as a last window, if any of it was in none yet."""

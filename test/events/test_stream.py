@@ -99,6 +99,22 @@ def test_a_gap_longer_than_the_wrap_is_bridged_by_the_stamps():
         assert decoder.counters.time_jumps == 0
 
 
+def test_the_end_of_a_message_is_told_only_where_it_is_plausible():
+    def time_word(t):
+        return np.array([0x8000 | t >> 12 & 0xFFF, 0x6000 | t & 0xFFF], "<u2").tobytes()
+
+    decoder = PacketDecoder()
+    assert decoder.push(packet(0, evt3(1000), stamp_ns=S)).t_end_us == 1000
+    assert decoder.push(packet(1, time_word(90_000), stamp_ns=S)).t_end_us == 90_000
+    # One damaged word puts the time 4 s ahead; the next message is right again.
+    assert decoder.push(packet(2, time_word(4_000_000), stamp_ns=S)).t_end_us is None
+    assert decoder.push(packet(3, time_word(95_000), stamp_ns=S)).t_end_us == 95_000
+    assert decoder.push(packet(4, time_word(3_000_000), stamp_ns=4 * S)).t_end_us == 3_000_000
+    # A jump back is a new beginning.
+    jumped = decoder.push(packet(5, evt3(500), stamp_ns=4 * S))
+    assert (jumped.discontinuity, jumped.t_end_us) == ("time", 500)
+
+
 def test_seq_that_goes_back_is_a_new_stream_not_a_loss():
     decoder = PacketDecoder()
     decoder.push(packet(100, evt3(5_000_000)))

@@ -222,6 +222,20 @@ def test_a_count_window_is_closed_by_the_clock_too():
     assert dataclasses.asdict(assembler.counters)["discarded"] == 0
 
 
+def test_sensor_time_without_events_ends_durations_but_not_counts():
+    assembler = WindowAssembler(WindowSpec(None, 4))
+    assembler.push(make([1, 2]))
+    assert assembler.advance_to(10**9) == []
+    assert len(assembler.push(make([3, 4]))[0].events) == 4
+    assembler = WindowAssembler(WindowSpec(1000, 4))
+    assembler.push(make([1, 2]))
+    assert assembler.advance_to(1000) == []
+    assert len(assembler.advance_to(1001)[0].events) == 2
+    # Unlike a deadline it promises nothing of later events but that they are not before it.
+    assert assembler.push(make([1500])) == []
+    assert assembler.counters.late == assembler.counters.reordered == 0
+
+
 def test_whichever_comes_first():
     assembler = WindowAssembler(WindowSpec(1000, 3))
     windows = assembler.push(make([0, 1, 2, 400, 1399, 1400, 1401, 5000]))
