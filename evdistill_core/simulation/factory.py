@@ -46,6 +46,10 @@ class SceneRanges:
         camera_speed_px_s: at the border of the picture; log-uniform, as all speeds and sizes.
         vehicle_speed_px_s: speed of vehicles.
         vehicle_length_px: longer side of a vehicle in the picture.
+        vehicle_stretch: width over height of a cut-out, times this; log-uniform. Road scenes show
+            most vehicles from behind; a camera beside or above the road sees them longer.
+        vehicle_tilt_rad: standard deviation of the slope of the road in the picture; a vehicle is
+            turned by it and moves along it.
         person_speed_px_s: speed of people.
         person_height_px: height of a walking person.
         head_px: height of the head of a near person.
@@ -69,6 +73,8 @@ class SceneRanges:
     camera_speed_px_s: Range = (8.0, 500.0)
     vehicle_speed_px_s: Range = (10.0, 500.0)
     vehicle_length_px: Range = (14.0, 220.0)
+    vehicle_stretch: Range = (1.0, 1.6)
+    vehicle_tilt_rad: float = 0.15
     person_speed_px_s: Range = (5.0, 200.0)
     person_height_px: Range = (24.0, 420.0)
     head_px: Range = (50.0, 190.0)
@@ -218,8 +224,15 @@ class SceneFactory:
         r = self.ranges
         thing = self._vehicles[rng.integers(len(self._vehicles))]
         length = log_uniform(rng, r.vehicle_length_px)
-        log, alpha = _cut(thing, length / max(thing.mask.shape), response, rng, r)
-        motion = random_thing_motion(rng, r.vehicle_speed_px_s, level=0.25, size_px=length)
+        stretch = log_uniform(rng, r.vehicle_stretch)
+        rows, columns = thing.mask.shape
+        scale = length / max(rows, columns * stretch)
+        log, alpha = _cut(thing, scale, response, rng, r, stretch=stretch)
+        slope = float(np.clip(rng.normal(0.0, r.vehicle_tilt_rad), -0.6, 0.6))
+        log, alpha = _turned(log, alpha, slope)
+        motion = random_thing_motion(
+            rng, r.vehicle_speed_px_s, level=0.1, size_px=length, slope=slope
+        )
         origin = self._somewhere(rng)
         layers = []
         feet = origin[1] + log.shape[0] / 2
@@ -375,16 +388,21 @@ def _shadow(
     return Layer(log, alpha, None, motion, origin, pivot=pivot)
 
 
-def _cut(
+def _cut(  # noqa: PLR0913
     thing: Thing,
     scale: float,
     response: FloatImage,
     rng: np.random.Generator,
     ranges: SceneRanges,
+    *,
+    stretch: float = 1.0,
 ) -> tuple[FloatImage, FloatImage]:
-    """Return log intensity and transparency of a thing at another size, perhaps mirrored."""
+    """Return log intensity and transparency of a thing at another size, perhaps mirrored.
+
+    ``scale`` counts for the rows, ``scale * stretch`` for the columns.
+    """
     rows, columns = thing.mask.shape
-    size = (max(3, round(columns * scale)), max(3, round(rows * scale)))
+    size = (max(3, round(columns * scale * stretch)), max(3, round(rows * scale)))
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     code = cv2.resize(thing.code, size, interpolation=way)
     mask = cv2.resize(thing.mask.astype(np.float32), size, interpolation=way)
@@ -404,6 +422,19 @@ def _cut(
     if rng.random() < 0.5:
         log, mask = log[:, ::-1], mask[:, ::-1]
     return np.ascontiguousarray(log, np.float32), np.ascontiguousarray(mask, np.float32)
+
+
+def _turned(log: FloatImage, alpha: FloatImage, angle: float) -> tuple[FloatImage, FloatImage]:
+    """Return a cut-out turned clockwise by ``angle`` radians, on a picture that holds all of it."""
+    rows, columns = alpha.shape
+    c, s = abs(math.cos(angle)), abs(math.sin(angle))
+    width, height = math.ceil(columns * c + rows * s), math.ceil(columns * s + rows * c)
+    matrix = cv2.getRotationMatrix2D(((columns - 1) / 2, (rows - 1) / 2), -math.degrees(angle), 1.0)
+    matrix[:, 2] += ((width - columns) / 2, (height - rows) / 2)
+    size = (width, height)
+    turned_log = cv2.warpAffine(log, matrix, size, borderMode=cv2.BORDER_REPLICATE)
+    turned_alpha = cv2.warpAffine(alpha, matrix, size, borderMode=cv2.BORDER_CONSTANT)
+    return np.asarray(turned_log, np.float32), np.asarray(turned_alpha, np.float32)
 
 
 def _random_outline(height: int, width: int, rng: np.random.Generator) -> FloatImage:

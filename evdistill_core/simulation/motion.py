@@ -157,18 +157,25 @@ def random_camera_motion(
 
 
 def random_thing_motion(
-    rng: np.random.Generator, speed_px_s: tuple[float, float], *, level: float, size_px: float
+    rng: np.random.Generator,
+    speed_px_s: tuple[float, float],
+    *,
+    level: float,
+    size_px: float,
+    slope: float = 0.0,
 ) -> Motion:
     """Draw the motion of a thing.
 
     Args:
         rng: generator.
         speed_px_s: range of its speed, log-uniform.
-        level: standard deviation of its direction from the horizontal, radians.
+        level: standard deviation of its direction from the slope, radians.
         size_px: its size; growth (coming nearer) and turning are relative to it.
+        slope: of the line along which it moves one way or the other, radians, clockwise from the
+            horizontal.
     """
     speed = log_uniform(rng, speed_px_s)
-    direction = rng.normal(0.0, level) + (math.pi if rng.random() < 0.5 else 0.0)
+    direction = slope + rng.normal(0.0, level) + (math.pi if rng.random() < 0.5 else 0.0)
     velocity = np.zeros(PARAMETERS)
     velocity[0], velocity[1] = speed * math.cos(direction), speed * math.sin(direction)
     velocity[2] = rng.normal(0.0, 0.1) * speed / size_px
