@@ -75,7 +75,10 @@ setup(
     },
     zip_safe=False,
     entry_points={
-        "console_scripts": ["evdistill = evdistill_core.cli.main:main"],
+        "console_scripts": [
+            "evdistill = evdistill_core.cli.main:main",
+            "segmentation_node = evdistill_ros.segmentation_node:main",
+        ],
         "evdistill.commands": ["ros = evdistill_ros.cli"],
     },
 )

@@ -156,15 +156,19 @@ class SegmentationFrontEnd:
         self.messages.overlay_alpha = parameters.overlay_alpha
         self.perception.reconfigure(parameters)
 
-    def diagnostics(self) -> tuple[bytes, Snapshot, Rates]:
-        """Return a serialized DiagnosticArray of the time since the last call, and its numbers."""
+    def diagnostics(self, stamp_ns: int | None = None) -> tuple[bytes, Snapshot, Rates]:
+        """Return a serialized DiagnosticArray of the time since the last call, and its numbers.
+
+        Args:
+            stamp_ns: of the message; None: the host's clock.
+        """
         after = self.perception.snapshot()
         before, self._before = self._before, after
         message = diagnostics(
             before,
             after,
             self.perception.parameters,
-            stamp_ns=time.time_ns(),
+            stamp_ns=time.time_ns() if stamp_ns is None else stamp_ns,
             node=self._node,
             student=self._hardware,
             extra={

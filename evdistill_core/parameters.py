@@ -24,6 +24,8 @@ from evdistill_core.inference.runner import Device, Precision, Runtime
 from evdistill_core.representations.spec import InputSpec
 
 NODE_NAME = "segmentation"
+ROS_ONLY = ("use_sim_time", "autostart", "qos_overrides")
+"""Parameters that only rclpy nodes have; a shared file may hold them."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ def load_parameters(
     """Read a ROS parameter file.
 
     Sections are taken as ROS takes them: those of ``/**`` first, then those named for the node,
-    with or without namespace; later ones win. ``use_sim_time`` is allowed and left out.
+    with or without namespace; later ones win. those of ``ROS_ONLY`` are left out.
 
     Args:
         path: the file; ``None`` gives the defaults.
@@ -197,7 +199,8 @@ def load_parameters(
     values: dict[str, object] = {}
     if path is not None:
         values = _parameters_of(load_yaml(path), node, path)
-        values.pop("use_sim_time", None)
+        for name in ROS_ONLY:
+            values.pop(name, None)
     values.update(overrides or {})
     unknown = sorted(set(values) - set(declarations()))
     if unknown:

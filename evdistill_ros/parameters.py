@@ -11,6 +11,17 @@ from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.parameters import Declaration, SegmentationParameters, declarations, defaults
 
 
+def autostart_descriptor() -> Any:
+    """Return the descriptor of ``autostart``, which only the rclpy node has."""
+    from rcl_interfaces.msg import ParameterDescriptor  # noqa: PLC0415 - ROS only
+
+    return ParameterDescriptor(
+        name="autostart",
+        description="Configure and activate at the start; false leaves it to a lifecycle manager.",
+        read_only=True,
+    )
+
+
 def declare(node: Any) -> None:
     """Declare every parameter on an rclpy node, with description, range and unit."""
     for name, declaration in declarations().items():

@@ -1,0 +1,282 @@
+"""The rclpy segmentation node: a managed (lifecycle) node, wiring only.
+
+configure reads the parameters and loads and warms the student, activate subscribes, deactivate and
+cleanup undo it. Subscriptions are raw and their callback only enqueues, so that a single-threaded
+executor keeps up; results are published as bytes from the inference thread.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+from evdistill_core.events.packet import Packet
+from evdistill_core.foundation.errors import ConfigError, EvdistillError
+from evdistill_core.front_end import SegmentationFrontEnd, open_student, warm_up
+from evdistill_core.messages.event_messages import EVENT_ARRAY_TYPES, EVENT_PACKET_TYPES
+from evdistill_core.messages.standard import DiagnosticArray, Image
+from evdistill_core.messages.vision import LabelInfo
+from evdistill_core.parameters import NODE_NAME
+from evdistill_core.perception_messages import LABEL_INFO, RESULT_TYPES
+from evdistill_ros import parameters as ros_parameters
+from evdistill_ros import qos
+
+EVENT_TYPES = (*EVENT_PACKET_TYPES, *EVENT_ARRAY_TYPES)
+LIKELY_SIZE = (260, 346)
+FIND_TOPIC_S = 0.2
+HINT_EVERY = 25  # looks for the event topic between two hints
+
+_SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class SegmentationNode(LifecycleNode):
+    """Events in, masks and detections out; see ``config/seg.yaml`` for its parameters."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(NODE_NAME, **options)
+        ros_parameters.declare(self)
+        self.declare_parameter("autostart", True, ros_parameters.autostart_descriptor())
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self._student: Any = None
+        self._runner: Any = None
+        self._front_end: SegmentationFrontEnd | None = None
+        self._results: dict[str, Any] = {}
+        self._label_info: Any = None
+        self._diagnostics: Any = None
+        self._search: Any = None
+        self._made: list[tuple[Any, Any]] = []
+        self._looks = 0
+
+    def autostart(self) -> None:
+        """Configure and activate, unless the parameter says that somebody else will."""
+        if self.get_parameter("autostart").value and self.trigger_configure() == _SUCCESS:
+            self.trigger_activate()
+
+    def on_configure(self, state: State) -> TransitionCallbackReturn:
+        """Load and warm the student, make the publishers; FAILURE keeps the node unconfigured."""
+        try:
+            given = ros_parameters.read(self)
+            student, runner = open_student(given)
+            warm_up(student, runner, given, size=LIKELY_SIZE)
+        except EvdistillError as error:
+            self.get_logger().error(f"not configured: {error}")
+            return _FAILURE
+        self._student, self._runner = student, runner
+        for name, type_name in RESULT_TYPES.items():
+            self._results[name] = self._publisher(f"~/{name}", type_name, qos.RESULTS)
+        self._label_info = self._publisher(f"~/{LABEL_INFO}", LabelInfo.TYPE, qos.LATCHED)
+        self._diagnostics = self._publisher("/diagnostics", DiagnosticArray.TYPE, qos.DIAGNOSTICS)
+        self.get_logger().info(f"student {student.path.name} on {runner.description}")
+        return _SUCCESS
+
+    def on_activate(self, state: State) -> TransitionCallbackReturn:
+        """Start the pipeline and look for the event topic."""
+        given = ros_parameters.read(self)
+        self._front_end = SegmentationFrontEnd(
+            self._student,
+            self._runner,
+            given,
+            publish=self._publish,
+            is_wanted=lambda name: self._results[name].get_subscription_count() > 0,
+            node=self.get_name(),
+        )
+        result = super().on_activate(state)
+        self._front_end.start()
+        self._label_info.publish(self._front_end.label_info())
+        self._subscribe_to("~/image", Image.TYPE, qos.SENSOR_DATA, self._front_end.push_image)
+        self._search = self._timer(FIND_TOPIC_S, self._find_events)
+        self._timer(given.diagnostics_period_ms / 1000, self._report)
+        self._looks = 0
+        return result
+
+    def on_deactivate(self, state: State) -> TransitionCallbackReturn:
+        """Unsubscribe and stop the pipeline; what it holds is thrown away, counted."""
+        self._stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: State) -> TransitionCallbackReturn:
+        """Give back the student and the publishers."""
+        self._release()
+        return _SUCCESS
+
+    def on_shutdown(self, state: State) -> TransitionCallbackReturn:
+        """Do both."""
+        self._stop()
+        self._release()
+        return _SUCCESS
+
+    def close(self) -> None:
+        """Stop whatever runs; idempotent, for the end of the process."""
+        self._stop()
+
+    def _stop(self) -> None:
+        for destroy, made in self._made:
+            destroy(made)
+        self._made.clear()
+        if self._front_end is not None:
+            self._front_end.stop()
+            self._front_end = None
+
+    def _release(self) -> None:
+        for publisher in (*self._results.values(), self._label_info, self._diagnostics):
+            if publisher is not None:
+                self.destroy_lifecycle_publisher(publisher)
+        self._results.clear()
+        self._label_info = self._diagnostics = None
+        self._student = self._runner = None
+
+    def _publisher(self, topic: str, type_name: str, profile: qos.QosProfile) -> Any:
+        return self.create_lifecycle_publisher(
+            message_class(type_name),
+            topic,
+            profile.to_rclpy(),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+
+    def _publish(self, name: str, data: bytes) -> None:
+        self._results[name].publish(data)
+
+    def _subscribe_to(
+        self, topic: str, type_name: str, profile: qos.QosProfile, callback: Any
+    ) -> None:
+        name = self.resolve_topic_name(topic)
+
+        def take(data: bytes) -> None:
+            callback(Packet(type_name, data, time.time_ns(), name))
+
+        subscription = self.create_subscription(
+            message_class(type_name),
+            topic,
+            take,
+            profile.to_rclpy(),
+            event_callbacks=_qos_events(lambda _: self._incompatible(name)),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            raw=True,
+        )
+        self._made.append((self.destroy_subscription, subscription))
+
+    def _timer(self, period_s: float, callback: Any) -> Any:
+        timer = self.create_timer(period_s, callback)
+        self._made.append((self.destroy_timer, timer))
+        return timer
+
+    def _find_events(self) -> None:
+        """Subscribe with the type that the event topic has, as soon as it has one."""
+        topic = self.resolve_topic_name("~/events")
+        types = {info.topic_type for info in self.get_publishers_info_by_topic(topic)}
+        known = sorted(types & set(EVENT_TYPES))
+        if not known or self._front_end is None:
+            self._looks += 1
+            if self._looks % HINT_EVERY == 1 and self._looks > 1:
+                self.get_logger().warning(self._missing(topic, sorted(types)))
+            return
+        self._search.cancel()
+        try:
+            self._subscribe_to("~/events", known[0], qos.EVENTS, self._front_end.push_events)
+        except ConfigError as error:
+            self.get_logger().error(str(error))
+            return
+        self.get_logger().info(f"events from {topic} ({known[0]})")
+
+    def _missing(self, topic: str, types: Sequence[str]) -> str:
+        if types:
+            return f"{topic} carries {', '.join(types)}, which are no events that we read"
+        others = [
+            f"{name} ({kind})"
+            for name, kinds in self.get_topic_names_and_types()
+            for kind in kinds
+            if kind in EVENT_TYPES
+        ]
+        there = f"topics with events: {', '.join(others)}" if others else "no topic has events"
+        return f"{topic} has no publisher; {there}. Remap it: --ros-args -r ~/events:=TOPIC"
+
+    def _incompatible(self, topic: str) -> None:
+        self.get_logger().warning(
+            f"a publisher of {topic} offers another QoS than we ask for and is not received: set "
+            f"qos_overrides.{topic}.subscription.reliability to what `ros2 topic info -v` shows"
+        )
+
+    def _report(self) -> None:
+        if self._front_end is None:
+            return
+        self._front_end.perception.check()
+        stamp_ns = self.get_clock().now().nanoseconds
+        message, _, _ = self._front_end.diagnostics(stamp_ns)
+        self._diagnostics.publish(message)
+
+    def _on_set_parameters(self, changes: list[Parameter]) -> Any:
+        from rcl_interfaces.msg import SetParametersResult  # noqa: PLC0415 - ROS only
+
+        try:
+            wanted = ros_parameters.changed(
+                ros_parameters.read(self), {p.name: p.value for p in changes}
+            )
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        if self._front_end is not None:
+            self._front_end.reconfigure(wanted)
+        return SetParametersResult(successful=True)
+
+
+def message_class(type_name: str) -> Any:
+    """Return the rclpy class of a message type.
+
+    Raises:
+        ConfigError: its package is not installed; the message says how to install it.
+    """
+    package, _, name = type_name.split("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"the ROS package {package} with {type_name} is not installed: "
+            f"sudo apt install ros-$ROS_DISTRO-{package.replace('_', '-')}"
+        ) from error
+
+
+def _qos_events(on_incompatible: Any) -> Any:
+    try:
+        from rclpy.event_handler import SubscriptionEventCallbacks  # noqa: PLC0415
+    except ImportError:  # Humble
+        from rclpy.qos_event import SubscriptionEventCallbacks  # noqa: PLC0415
+    return SubscriptionEventCallbacks(incompatible_qos=on_incompatible)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the node until it is told to stop; exit code 0 then, else that of the error."""
+    rclpy.init(args=args)
+    node: SegmentationNode | None = None
+    code = 0
+    try:
+        node = SegmentationNode()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        node.autostart()
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except EvdistillError as error:
+        print(f"segmentation_node: error: {error}", file=sys.stderr)  # noqa: T201
+        code = error.exit_code
+    finally:
+        # `ros2 launch` may deliver SIGINT twice: the second must not cut the cleaning up short.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if node is not None:
+            node.close()
+            node.destroy_node()
+        rclpy.try_shutdown()
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Tests on a real ROS 2: each runs in a process of its own with the installation sourced.
+
+An installation is taken from the environment when one is sourced, else the newest in /opt/ros.
+Without one the tests are skipped and say so.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+INSIDE = "EVDISTILL_ROS_TEST"
+PACKAGES = ("rclpy", "launch_ros", "event_camera_msgs", "vision_msgs")
+
+
+def find_setup() -> Path | None:
+    """Return setup.bash of the newest installation in /opt/ros."""
+    found = sorted(Path("/opt/ros").glob("*/setup.bash"))
+    return found[-1] if found else None
+
+
+def _sourced() -> bool:
+    return all(importlib.util.find_spec(p) is not None for p in PACKAGES)
+
+
+def pytest_runtest_protocol(item, nextitem):
+    if os.environ.get(INSIDE) or item.get_closest_marker("ros") is None:
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    item.ihook.pytest_runtest_logreport(report=_run_outside(item))
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+
+
+def _run_outside(item) -> pytest.TestReport:
+    began = time.monotonic()
+    setup = find_setup()
+    if setup is None and not _sourced():
+        reason = "no ROS 2 here: nothing sourced, and no /opt/ros/*/setup.bash"
+        text, outcome = (item.location[0], item.location[1], reason), "skipped"
+    else:
+        text, outcome = _run(item, setup)
+    return pytest.TestReport(
+        nodeid=item.nodeid,
+        location=item.location,
+        keywords={},
+        outcome=outcome,
+        longrepr=text,
+        when="call",
+        duration=time.monotonic() - began,
+    )
+
+
+def _run(item, setup):
+    source = "" if _sourced() or setup is None else f"source {setup} && "
+    node = f"{Path(item.path).relative_to(REPOSITORY)}::{item.nodeid.split('::', 1)[1]}"
+    command = f'{source}exec "$0" -m pytest -q -x -p no:cacheprovider --timeout 150 "$1"'
+    environment = {
+        **os.environ,
+        INSIDE: "1",
+        # A domain that nobody else uses, on this machine alone.
+        "ROS_DOMAIN_ID": str(20 + os.getpid() % 80),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "RMW_IMPLEMENTATION": os.environ.get("RMW_IMPLEMENTATION", "rmw_cyclonedds_cpp"),
+    }
+    done = subprocess.run(
+        ["bash", "-c", command, sys.executable, node],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    if done.returncode == 0 and " skipped" in done.stdout.splitlines()[-1]:
+        reason = next((s for s in done.stdout.splitlines() if s.startswith("SKIPPED")), "skipped")
+        return (item.location[0], item.location[1], reason), "skipped"
+    return (None, "passed") if done.returncode == 0 else (done.stdout + done.stderr, "failed")
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory):
+    """The package installed as colcon does it; the prefix is added to the ament path."""
+    import shutil
+
+    folder = tmp_path_factory.mktemp("install")
+    source, prefix = folder / "src", folder / "prefix"
+    skip = shutil.ignore_patterns(".*", "out", "build", "*.egg-info", "__pycache__", "test")
+    shutil.copytree(REPOSITORY, source, ignore=skip)
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", "install", "--prefix", str(prefix),
+         "--single-version-externally-managed", "--record", str(folder / "record.txt")],
+        cwd=source, check=True, capture_output=True,
+    )  # fmt: skip
+    os.environ["AMENT_PREFIX_PATH"] = f"{prefix}:{os.environ['AMENT_PREFIX_PATH']}"
+    site = next(prefix.glob("lib/python*/site-packages"))
+    os.environ["PYTHONPATH"] = f"{site}:{os.environ.get('PYTHONPATH', '')}"
+    return prefix
+
+
+@pytest.fixture(scope="session")
+def tiny_student(tmp_path_factory):
+    """A student file with random weights."""
+    torch = pytest.importorskip("torch")
+    from evdistill_core.export.onnx_model import to_onnx
+    from evdistill_core.foundation.labels import SIX_CLASSES
+    from evdistill_core.inference.student import NetworkInfo, StudentInfo, write_student
+    from evdistill_core.models.network import fold_batch_norm, parameter_count
+    from evdistill_core.models.registry import build_network
+    from evdistill_core.representations import InputSpec
+
+    torch.manual_seed(0)
+    options = {"width": 0.25}
+    network = build_network("onboard-seg", options, in_channels=5, num_classes=6).eval()
+    info = StudentInfo(
+        network=NetworkInfo(
+            name="onboard-seg",
+            options=options,
+            size_multiple=network.size_multiple,
+            output_stride=network.output_stride,
+            parameters=parameter_count(network),
+        ),
+        input=InputSpec(),
+        classes=SIX_CLASSES,
+    )
+    path = tmp_path_factory.mktemp("student") / "tiny.evstudent"
+    weights = {k: v.numpy() for k, v in network.state_dict().items()}
+    write_student(path, info, weights=weights, onnx=to_onnx(fold_batch_norm(network)))
+    return path
+
+
+@pytest.fixture
+def packets():
+    """The event packets of the demo recording's first second."""
+    from evdistill_core.recordings.opening import open_recording
+
+    path = REPOSITORY / "demo" / "davis346_street.mcap"
+    if not path.exists():
+        pytest.skip(f"no {path}")
+    with open_recording(path) as recording:
+        return [p for _, p in zip(range(100), recording.packets(), strict=False)]

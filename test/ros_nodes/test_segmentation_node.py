@@ -1,0 +1,283 @@
+"""The rclpy node, its launch file and the DDS front end on a real ROS 2."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
+
+S = 1_000_000_000
+
+
+class Graph:
+    """An rclpy node of the test: publishes packets, keeps what the node under test publishes."""
+
+    def __init__(self):
+        import rclpy
+        from diagnostic_msgs.msg import DiagnosticArray
+        from event_camera_msgs.msg import EventPacket
+        from rclpy.executors import SingleThreadedExecutor
+        from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+        from sensor_msgs.msg import Image
+        from vision_msgs.msg import Detection2DArray, LabelInfo
+
+        rclpy.init()
+        self.node = rclpy.create_node("tester")
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(self.node)
+        best_effort = QoSProfile(depth=1000, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+        latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+        self.events = self.node.create_publisher(EventPacket, "/event_camera/events", best_effort)
+        self.got = {}
+        deep = QoSProfile(depth=1000)
+        for topic, kind, qos in (
+            ("/segmentation/mask", Image, deep),
+            ("/segmentation/overlay", Image, deep),
+            ("/segmentation/detections", Detection2DArray, deep),
+            ("/segmentation/label_info", LabelInfo, latched),
+            ("/diagnostics", DiagnosticArray, deep),
+        ):
+            self.got[topic.rsplit("/", 1)[-1]] = kept = []
+            self.node.create_subscription(kind, topic, kept.append, qos)
+
+    def spin(self, seconds, until=lambda: False):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.executor.spin_once(timeout_sec=0.02)
+            if until():
+                return True
+        return until()
+
+    def send(self, packets, period_s=0.01):
+        assert self.spin(60, lambda: self.events.get_subscription_count() > 0), "nobody listens"
+        self.spin(0.5)
+        for packet in packets:
+            self.events.publish(bytes(packet.data))
+            self.spin(period_s)
+        self.spin(1.0)
+
+    def names(self):
+        return {
+            f"{ns.rstrip('/')}/{name}" for name, ns in self.node.get_node_names_and_namespaces()
+        }
+
+    def close(self):
+        import rclpy
+
+        self.node.destroy_node()
+        rclpy.try_shutdown()
+
+
+@pytest.fixture
+def graph():
+    graph = Graph()
+    yield graph
+    graph.close()
+
+
+class Process:
+    def __init__(self, *command):
+        self.process = subprocess.Popen(
+            list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.output = ""
+
+    def end(self, number=signal.SIGINT, times=1):
+        for _ in range(times):
+            if self.process.poll() is None:
+                self.process.send_signal(number)
+                time.sleep(0.05)
+        self.output, _ = self.process.communicate(timeout=30)
+        return self.process.returncode
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.output, _ = self.process.communicate()
+        print(self.output)
+
+
+def node_process(student, *arguments):
+    return Process(
+        sys.executable, "-m", "evdistill_ros.segmentation_node", "--ros-args",
+        "-r", "~/events:=/event_camera/events", "-p", f"student:={student}", *arguments,
+    )  # fmt: skip
+
+
+def stamps(messages):
+    return [m.header.stamp.sec * S + m.header.stamp.nanosec for m in messages]
+
+
+def check_results(graph, packets):
+    masks, detections = graph.got["mask"], graph.got["detections"]
+    assert len(masks) >= 15
+    first = masks[0]
+    assert (first.encoding, first.width, first.height, first.step) == ("mono8", 346, 260, 346)
+    assert len(first.data) == 346 * 260
+    assert {m.header.frame_id for m in masks} == {"event_camera"}
+    assert stamps(masks) == stamps(detections) == stamps(graph.got["overlay"])
+    assert (np.diff(stamps(masks)) > 0).all()
+    first_ns = packets[0].receive_time_ns
+    assert abs(stamps(masks)[0] - first_ns) < 0.2 * S
+    values = np.unique(np.frombuffer(bytes(first.data), np.uint8))
+    assert 255 in values
+    assert values[values != 255].max() < 6
+    labels = graph.got["label_info"][-1]
+    names = {c.class_id: c.class_name for c in labels.class_map}
+    assert names[5] == "vehicle"
+    assert names[255] == "UNLABELED"
+    status = {s.name: s for s in graph.got["diagnostics"][-1].status}
+    assert set(status) == {"segmentation: events", "segmentation: results"}
+
+
+def test_launch_file_packets_in_masks_out(installed, tiny_student, graph, packets):
+    with Process(
+        "ros2", "launch", "evdistill_ros", "seg.launch.py", f"student:={tiny_student}"
+    ) as launch:
+        graph.send(packets)
+        check_results(graph, packets)
+        assert "/segmentation" in graph.names()
+        assert launch.end(signal.SIGINT, times=2) == 0
+        assert "Traceback" not in launch.output
+    assert str(installed) in os.environ["AMENT_PREFIX_PATH"]
+
+
+def test_launch_arguments_are_described(installed):
+    shown = subprocess.run(
+        ["ros2", "launch", "evdistill_ros", "seg.launch.py", "--show-args"],
+        capture_output=True, text=True, check=True, timeout=60,
+    ).stdout  # fmt: skip
+    for name in ("events", "image", "student", "params_file", "namespace", "camera"):
+        assert f"'{name}':" in shown
+    assert "no description given" not in shown
+
+
+def test_dds_front_end_and_rclpy_see_each_other(tiny_student, graph, packets):
+    with Process(sys.executable, "-m", "evdistill_core", "live", "--student", tiny_student) as live:
+        graph.send(packets)
+        check_results(graph, packets)
+        listed = subprocess.run(
+            ["ros2", "node", "list", "--no-daemon", "--spin-time", "2"],
+            capture_output=True, text=True, check=True, timeout=60,
+        ).stdout  # fmt: skip
+        assert "/segmentation" in listed.split()
+        assert live.end(signal.SIGTERM) == 0
+    assert graph.spin(10, lambda: "/segmentation" not in graph.names()), "a stale entry is left"
+
+
+def test_node_and_run_give_the_same_masks(tiny_student, graph, packets, tmp_path):
+    from evdistill_core.messages.standard import Image
+    from evdistill_core.offline import run_recording
+    from evdistill_core.parameters import SegmentationParameters
+    from evdistill_core.recordings.mcap_writer import McapWriter
+    from evdistill_core.recordings.opening import open_recording
+
+    bag = tmp_path / "bag.mcap"
+    with McapWriter(bag) as writer:
+        for p in packets:
+            writer.write("/event_camera/events", p.type_name, bytes(p.data), p.receive_time_ns)
+    parameters = SegmentationParameters(student=str(tiny_student))
+    run_recording(bag, tmp_path / "out", parameters, show_progress=False)
+    with open_recording(tmp_path / "out" / "masks.mcap") as recording:
+        found = recording.packets(["/segmentation/mask"])
+        expected = {Image.parse(p.data).header.stamp.to_ns(): Image.parse(p.data) for p in found}
+    with node_process(tiny_student):
+        graph.send(packets, period_s=0.02)
+    masks = {t: m for t, m in zip(stamps(graph.got["mask"]), graph.got["mask"], strict=True)}
+    common = sorted(set(masks) & set(expected))
+    assert len(common) >= len(expected) - 1
+    for t in common:
+        assert bytes(masks[t].data) == bytes(expected[t].data)
+
+
+def parameter_client(graph, service, request):
+    client = graph.node.create_client(service, f"/segmentation/{request[0]}")
+    assert client.wait_for_service(30)
+    future = client.call_async(request[1])
+    assert graph.spin(30, future.done)
+    return future.result()
+
+
+def set_parameter(graph, name, value):
+    from rcl_interfaces.srv import SetParameters
+    from rclpy.parameter import Parameter
+
+    wanted = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+    return parameter_client(graph, SetParameters, ("set_parameters", wanted)).results[0]
+
+
+def change_state(graph, name):
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState
+
+    number = getattr(Transition, f"TRANSITION_{name}")
+    request = ChangeState.Request(transition=Transition(id=number))
+    return parameter_client(graph, ChangeState, ("change_state", request)).success
+
+
+def state(graph):
+    from lifecycle_msgs.srv import GetState
+
+    answer = parameter_client(graph, GetState, ("get_state", GetState.Request()))
+    return answer.current_state.label
+
+
+def test_parameters_are_checked_and_take_effect(tiny_student, graph, packets):
+    with node_process(tiny_student):
+        assert graph.spin(60, lambda: graph.events.get_subscription_count() > 0)
+        refused = set_parameter(graph, "threads", 2)
+        assert not refused.successful
+        assert "read-only" in refused.reason
+        assert not set_parameter(graph, "min_score", 7.0).successful
+        refused = set_parameter(graph, "stall_warn_ms", 3_000_000)
+        assert not refused.successful
+        assert "stall_error_ms must not be below" in refused.reason
+        assert set_parameter(graph, "unlabelled_radius_px", -1).successful
+        graph.send(packets[:30])
+    last = np.frombuffer(bytes(graph.got["mask"][-1].data), np.uint8)
+    assert last.max() < 6
+
+
+def test_lifecycle_there_and_back(tiny_student, graph, packets):
+    with node_process(tiny_student, "-p", "autostart:=false") as node:
+        assert state(graph) == "unconfigured"
+        for _ in range(2):
+            assert change_state(graph, "CONFIGURE")
+            assert state(graph) == "inactive"
+            assert change_state(graph, "ACTIVATE")
+            before = len(graph.got["mask"])
+            graph.send(packets[:30])
+            assert len(graph.got["mask"]) > before
+            assert change_state(graph, "DEACTIVATE")
+            assert graph.spin(5, lambda: graph.events.get_subscription_count() == 0)
+            assert change_state(graph, "CLEANUP")
+        assert state(graph) == "unconfigured"
+        assert node.end() == 0
+        assert "Traceback" not in node.output
+
+
+def test_a_student_that_cannot_be_loaded_leaves_the_node_unconfigured(graph, tmp_path):
+    with node_process(tmp_path / "none.evstudent") as node:
+        assert graph.spin(30, lambda: "/segmentation" in graph.names())
+        assert state(graph) == "unconfigured"
+        assert node.process.poll() is None
+        assert node.end() == 0
+        assert "no student file at" in node.output
+        assert "Traceback" not in node.output
+
+
+def test_a_topic_that_never_comes_is_named_with_what_is_there(tiny_student, graph):
+    with node_process(tiny_student, "-r", "~/events:=/nowhere/events") as node:
+        assert graph.spin(60, lambda: graph.got["diagnostics"])
+        graph.spin(6.0)
+        assert node.end() == 0
+    # The later rule loses: rules are taken in their order.
+    assert "events from" not in node.output
