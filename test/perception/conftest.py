@@ -10,7 +10,7 @@ import pytest
 
 from evdistill_core.events.array import Events
 from evdistill_core.events.packet import Packet
-from evdistill_core.foundation.labels import SIX_CLASSES, ClassInfo, ClassTable
+from evdistill_core.foundation.labels import ClassInfo, ClassTable
 from evdistill_core.messages.event_messages import EventArray, EventBlock, EventPacket
 from evdistill_core.messages.standard import Header, Time
 from evdistill_core.recordings.encoding import encode_libcaer_cmp
@@ -114,32 +114,3 @@ def stub_runner():
 def stub_student():
     info = SimpleNamespace(input=InputSpec(window_us=50_000, size_multiple=8), classes=STUB_CLASSES)
     return SimpleNamespace(info=info, path=Path("stub.evstudent"))
-
-
-@pytest.fixture(scope="session")
-def tiny_student(tmp_path_factory):
-    """A student file with random weights, small enough to export in seconds."""
-    torch = pytest.importorskip("torch")
-    from evdistill_core.export.onnx_model import to_onnx
-    from evdistill_core.inference.student import NetworkInfo, StudentInfo, write_student
-    from evdistill_core.models.network import fold_batch_norm, parameter_count
-    from evdistill_core.models.registry import build_network
-
-    torch.manual_seed(0)
-    options = {"width": 0.25}
-    network = build_network("onboard-seg", options, in_channels=5, num_classes=6).eval()
-    info = StudentInfo(
-        network=NetworkInfo(
-            name="onboard-seg",
-            options=options,
-            size_multiple=network.size_multiple,
-            output_stride=network.output_stride,
-            parameters=parameter_count(network),
-        ),
-        input=InputSpec(),
-        classes=SIX_CLASSES,
-    )
-    path = tmp_path_factory.mktemp("student") / "tiny.evstudent"
-    weights = {k: v.numpy() for k, v in network.state_dict().items()}
-    write_student(path, info, weights=weights, onnx=to_onnx(fold_batch_norm(network)))
-    return path

@@ -102,7 +102,7 @@ class Process:
         if self.process.poll() is None:
             self.process.kill()
             self.output, _ = self.process.communicate()
-        print(self.output)
+        sys.stdout.write(self.output)
 
 
 def node_process(student, *arguments):
@@ -275,9 +275,14 @@ def test_a_student_that_cannot_be_loaded_leaves_the_node_unconfigured(graph, tmp
 
 
 def test_a_topic_that_never_comes_is_named_with_what_is_there(tiny_student, graph):
-    with node_process(tiny_student, "-r", "~/events:=/nowhere/events") as node:
+    with Process(
+        sys.executable, "-m", "evdistill_ros.segmentation_node", "--ros-args",
+        "-r", "~/events:=/nowhere/events", "-p", f"student:={tiny_student}",
+    ) as node:  # fmt: skip
         assert graph.spin(60, lambda: graph.got["diagnostics"])
         graph.spin(6.0)
         assert node.end() == 0
-    # The later rule loses: rules are taken in their order.
-    assert "events from" not in node.output
+    assert "/nowhere/events has no publisher" in node.output
+    assert "/event_camera/events (event_camera_msgs/msg/EventPacket)" in node.output
+    (stream, _) = graph.got["diagnostics"][-1].status
+    assert (stream.level, stream.message) == (b"\x01", "no packet yet")
