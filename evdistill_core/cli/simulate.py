@@ -54,20 +54,24 @@ def command(
         raise DataError(f"{source} does not exist")
     if preview is not None and preview.suffix.lower() not in (".png", ".jpg"):
         raise DataError(f"--preview must end in .png or .jpg, got {preview.name!r}")
-    if source.is_dir():
-        images = find_images(source, settings, split)
-        total = count or 256
-        with _progress(total) as report:
-            simulate_images(
-                images, out, settings, seed=seed, count=total, workers=workers,
-                overwrite=overwrite, on_window=report,
-            )  # fmt: skip
-    else:
-        with _progress(count) as report:
-            simulate_film(
-                source, out, settings, seed=seed, count=count, overwrite=overwrite,
-                on_window=report,
-            )  # fmt: skip
+    try:
+        if source.is_dir():
+            images = find_images(source, settings, split)
+            total = count or 256
+            with _progress(total) as report:
+                simulate_images(
+                    images, out, settings, seed=seed, count=total, workers=workers,
+                    overwrite=overwrite, on_window=report,
+                )  # fmt: skip
+        else:
+            with _progress(count) as report:
+                simulate_film(
+                    source, out, settings, seed=seed, count=count, overwrite=overwrite,
+                    on_window=report,
+                )  # fmt: skip
+    except KeyboardInterrupt:
+        typer.echo(f"stopped: give the same command again to go on with {out}", err=True)
+        raise
     _finish(out, preview)
 
 

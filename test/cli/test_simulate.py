@@ -1,11 +1,15 @@
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from evdistill_core.cli.main import build_app
+from evdistill_core.data.simulated_sets import SimulateConfig
+from evdistill_core.foundation.config import from_mapping, to_mapping
 from evdistill_core.foundation.errors import DataError
 from evdistill_core.simulation.dataset import SimulatedSet
 
@@ -139,6 +143,14 @@ def test_a_film_becomes_windows_without_labels(config, tmp_path):
     assert len(made) == 5  # 280 ms
     assert all(len(made[k].events) > 100 for k in range(5))
     assert (made[0].labels == 255).all()
+
+
+def test_the_configuration_in_the_documentation_is_read():
+    page = Path(__file__).parents[2] / "docs" / "simulation.md"
+    block = page.read_text(encoding="utf-8").split("```yaml")[1].split("```")[0]
+    config = from_mapping(SimulateConfig, yaml.safe_load(block))
+    assert config == SimulateConfig()  # it shows the defaults
+    assert from_mapping(SimulateConfig, to_mapping(config)) == config
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from evdistill_core.events.array import Events
+from evdistill_core.foundation.labels import SIX_CLASSES
+from evdistill_core.simulation.dataset import SetWriter, SimulatedSet, write_windows
+from evdistill_core.simulation.window import SimulatedWindow
+
+
+def window(number, height=6, width=8):
+    rng = np.random.default_rng(number)
+    count = int(rng.integers(0, 20))
+    events = Events.from_columns(
+        rng.integers(0, width, count), rng.integers(0, height, count),
+        np.sort(rng.integers(number * 100, number * 100 + 100, count)), rng.random(count) > 0.5,
+        width=width, height=height,
+    )  # fmt: skip
+    labels = rng.integers(0, 6, (height, width)).astype(np.uint8)
+    image = rng.integers(0, 256, (height, width)).astype(np.uint8)
+    return SimulatedWindow(events, labels, image, number * 100, number * 100 + 100)
+
+
+def writer(root, **options):
+    return SetWriter(root, {"seed": 1}, SIX_CLASSES, height=6, width=8, **options)
+
+
+def test_what_is_written_is_read(tmp_path):
+    write_windows(
+        writer(tmp_path), lambda ks: (window(k) for k in ks), count=7, windows_per_shard=3
+    )
+    made = SimulatedSet(tmp_path)
+    assert (len(made), made.height, made.width, made.classes) == (7, 6, 8, SIX_CLASSES)
+    for k in (6, 0, 3, 2):
+        expected, found = window(k), made[k]
+        assert found.events.equals(expected.events)
+        np.testing.assert_array_equal(found.labels, expected.labels)
+        np.testing.assert_array_equal(found.image, expected.image)
+        assert (found.t_start_us, found.t_end_us) == (k * 100, k * 100 + 100)
+
+
+def test_an_interruption_leaves_whole_shards_and_nothing_else(tmp_path):
+    made = []
+
+    def until_interrupted(numbers):
+        for k in numbers:
+            if k == 5 and len(made) < 6:
+                raise KeyboardInterrupt
+            made.append(k)
+            yield window(k)
+
+    with pytest.raises(KeyboardInterrupt):
+        write_windows(writer(tmp_path), until_interrupted, count=7, windows_per_shard=2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "index.json", "shard_00000.npz", "shard_00001.npz",
+    ]  # fmt: skip
+    made.extend([0, 0])
+    write_windows(writer(tmp_path), until_interrupted, count=7, windows_per_shard=2)
+    assert made[7:] == [4, 5, 6]  # whole shards are not made again
+    assert len(SimulatedSet(tmp_path)) == 7
+    assert SimulatedSet(tmp_path)[5].events.equals(window(5).events)
+
+
+def test_a_missing_shard_is_made_again(tmp_path):
+    for _ in range(2):
+        write_windows(
+            writer(tmp_path), lambda ks: (window(k) for k in ks), count=4, windows_per_shard=2
+        )
+        before = (tmp_path / "shard_00001.npz").read_bytes()
+        (tmp_path / "shard_00001.npz").unlink()
+    write_windows(
+        writer(tmp_path), lambda ks: (window(k) for k in ks), count=4, windows_per_shard=2
+    )
+    assert (tmp_path / "shard_00001.npz").read_bytes() == before
