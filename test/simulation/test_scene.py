@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from evdistill_core.foundation.labels import SIX_CLASSES
+from evdistill_core.foundation.errors import ConfigError, DataError
+from evdistill_core.foundation.labels import SIX_CLASSES, ClassInfo, ClassTable
 from evdistill_core.simulation.factory import SceneFactory, SceneRanges
 from evdistill_core.simulation.images import LabelledImage, cut_things
 from evdistill_core.simulation.motion import STILL, Motion, shift
@@ -146,3 +147,62 @@ def test_random_scenes_are_reproducible_and_labelled(moving_camera):
 def test_too_short_a_window_is_refused():
     with pytest.raises(ValueError, match="at least 100"):
         simulate_window(square_scene(), CLEAN, 50, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("names", [("road", "car"), ("a", "b", "c"), ("ground", "person")])
+def test_class_tables_without_our_roles(names):
+    things = {"car", "person"}
+    classes = ClassTable(tuple(ClassInfo(n, (1, 2, 3), n in things) for n in names))
+    image = example_image()
+    labels = np.where(image.labels >= 4, np.uint8(1), np.uint8(0))
+    factory = SceneFactory(
+        [LabelledImage(image.code, labels)], classes, height=40, width=50,
+        ranges=SceneRanges(moving_camera=0, near_person=1, distractors=(2, 3), people=(1, 2)),
+    )  # fmt: skip
+    seen = set()
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        seen |= set(np.unique(factory.make(CLEAN, rng).labels(0.0)))
+    assert seen <= {0, 1, 255}
+    assert 255 in seen  # distractors have no class to be
+
+
+def test_pictures_of_any_size_and_extreme_ranges():
+    tiny = LabelledImage.from_arrays(np.full((3, 5), 90, np.uint8), np.full((3, 5), 5, np.uint8))
+    wide = example_image(height=40, width=800)
+    ranges = SceneRanges(
+        moving_camera=0.5, moving_things=1.0, vehicles=(0, 8), vehicle_length_px=(1.0, 3000.0),
+        person_height_px=(2.0, 900.0), head_px=(4.0, 500.0), distractor_px=(1.0, 900.0),
+        camera_speed_px_s=(1.0, 50_000.0), vehicle_speed_px_s=(1.0, 50_000.0),
+        near_person=0.5, light_probability=1.0, flicker_probability=1.0,
+    )  # fmt: skip
+    factory = SceneFactory([tiny, wide], SIX_CLASSES, height=48, width=64, ranges=ranges)
+    for seed in range(25):
+        rng = np.random.default_rng(seed)
+        sensor = SensorModel.random(rng)
+        window = simulate_window(factory.make(sensor, rng), sensor, 20_000, rng)
+        assert np.isfinite(window.image).all()
+        assert set(np.unique(window.labels)) <= {0, 1, 2, 3, 4, 5, 255}
+
+
+def test_no_image_is_refused():
+    with pytest.raises(DataError, match="at least one"):
+        SceneFactory([], SIX_CLASSES, height=10, width=10)
+    with pytest.raises(DataError, match="differ in size"):
+        LabelledImage.from_arrays(np.zeros((3, 4), np.uint8), np.zeros((4, 3), np.uint8))
+    with pytest.raises(DataError, match="expected uint8"):
+        LabelledImage.from_arrays(np.zeros((3, 4), np.uint16), np.zeros((3, 4), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"moving_camera": 1.5}, r"moving_camera must lie in 0\.\.1"),
+        ({"vehicles": (3, 1)}, "vehicles must be"),
+        ({"zoom": (0.5, 1.5)}, "zoom must lie in"),
+        ({"head_px": (0.0, 5.0)}, "head_px must be"),
+    ],
+)
+def test_wrong_ranges_are_refused(values, message):
+    with pytest.raises(ConfigError, match=message):
+        SceneRanges(**values)
