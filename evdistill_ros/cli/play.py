@@ -133,13 +133,15 @@ def _report(result: PlayResult, warnings: tuple[str, ...]) -> None:
 
 
 def _stop_on_signals(player: Player) -> list[int]:
-    """Let SIGINT and SIGTERM end the playing; the list then holds which one came."""
+    """Let SIGINT and SIGTERM end the playing; the list then holds which ones came.
+
+    Stopping is quick, so a second signal (`ros2 launch` may send one) changes nothing.
+    """
     received: list[int] = []
 
     def stop(number: int, frame: object) -> None:
         received.append(number)
         player.stop()
-        signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)

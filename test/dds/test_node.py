@@ -7,9 +7,11 @@ import time
 import numpy as np
 import pytest
 
-from evdistill_core.foundation.errors import MessageError
+from evdistill_core.foundation.errors import ConfigError, MessageError
 from evdistill_ros import qos
-from evdistill_ros.dds import DdsError, DdsNode
+from evdistill_ros.dds import DdsError, DdsNode, library
+from evdistill_ros.dds import domain as domains
+from evdistill_ros.dds.graph import participant_info
 
 IMAGE = "sensor_msgs/msg/Image"
 PACKET = "event_camera_msgs/msg/EventPacket"
@@ -239,6 +241,69 @@ def test_a_failing_callback_is_not_a_quiet_topic(domain, topic):
         pub.publish(message(4))
         assert wait_for(lambda: node.failure is not None)
         assert "broken callback" in str(node.failure)
+
+
+def test_memory_returns_to_dds_and_the_domain_waits_for_it(domain, topic):
+    held = []
+    with DdsNode("n") as node:
+        pub = node.create_publisher(topic, IMAGE, qos.EVENTS)
+        node.create_subscription(topic, IMAGE, qos.EVENTS, lambda p: held.append(p.data))
+        assert pub.wait_for_subscriber(10)
+        pub.publish(message(500))
+        assert wait_for(lambda: held)
+        views = node.domain_state.views
+        assert len(views) == 1
+    assert domain in domains._domains  # one message still lives in its memory
+    with DdsNode("n") as node:
+        assert node.domain_state.views is views
+        held.clear()
+        assert not views
+    assert domain not in domains._domains
+
+
+@pytest.mark.slow
+def test_memory_stays_flat(domain, topic):
+    psutil = pytest.importorskip("psutil")
+    data = message(200_000)
+    with DdsNode("n") as node:
+        sub = node.create_subscription(topic, IMAGE, qos.EVENTS, lambda p: len(p.data))
+        pub = node.create_publisher(topic, IMAGE, qos.EVENTS)
+        assert pub.wait_for_subscriber(10)
+        sizes = []
+        for _ in range(4):
+            for _ in range(1000):
+                pub.publish(data)
+            assert wait_for(lambda: sub.received == pub.sent)
+            sizes.append(psutil.Process().memory_info().rss)
+    assert sizes[-1] - sizes[0] < 20e6  # a leak would be 600 MB
+
+
+def test_a_missing_library_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("EVDISTILL_LIBDDSC", str(tmp_path / "libddsc.so"))
+    monkeypatch.setattr(library, "_library", None)
+    with pytest.raises(DdsError, match=r"libddsc\.so cannot be used"):
+        library.library()
+
+
+@pytest.mark.parametrize(("distro", "gid_bytes"), [("jazzy", 16), ("", 16), ("humble", 24)])
+def test_gids_have_the_size_of_the_distribution(monkeypatch, distro, gid_bytes):
+    monkeypatch.setenv("ROS_DISTRO", distro)
+    guids = [bytes([i]) * 16 for i in range(3)]
+    data = participant_info(guids[0], "/ns", "name", [guids[1]], [guids[2], guids[1]])
+    # Header, gid, count, "/ns" and "name" with their ends and padding, two counts, three gids.
+    assert len(data) == 4 + gid_bytes + 4 + 8 + 12 + 4 + 4 + 3 * gid_bytes
+    assert data[4 : 4 + gid_bytes] == guids[0].ljust(gid_bytes, b"\0")
+    assert data.endswith(guids[1].ljust(gid_bytes, b"\0"))
+
+
+def test_profiles_say_what_does_not_match():
+    assert qos.RESULTS.accepts(qos.RESULTS) == ""
+    assert qos.EVENTS.accepts(qos.RESULTS) == ""
+    assert "best_effort" in qos.RESULTS.accepts(qos.EVENTS)
+    assert "volatile" in qos.LATCHED.accepts(qos.RESULTS)
+    for bad in ({"reliability": "x"}, {"durability": "x"}, {"depth": -1}, {"lifespan_ms": 0}):
+        with pytest.raises(ConfigError):
+            qos.QosProfile(**bad)
 
 
 def test_the_child_of_a_fork_is_told(domain, topic):

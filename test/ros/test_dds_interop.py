@@ -167,6 +167,23 @@ def test_ros2_sees_our_node_and_forgets_it(ros):
     assert "front_end" not in nodes
 
 
+def test_ros2_topic_hz_measures_our_rate(ros):
+    with DdsNode("camera") as node:
+        events = node.create_publisher("/camera/events", EventPacket.TYPE, qos.EVENTS)
+        hz = ros.start("timeout -s INT 12 ros2 topic hz --window 100 /camera/events")
+        assert events.wait_for_subscriber(30)
+        packet = EventPacket(width=346, height=260, encoding="evt3", events=bytes(30_000))
+        data = packet.serialize()
+        begin = time.monotonic()
+        for i in range(400):
+            time.sleep(max(0.0, begin + i / 100 - time.monotonic()))
+            events.publish(data)
+        out, err = hz.communicate(timeout=30)
+    rates = [float(line.split()[-1]) for line in out.splitlines() if "average rate" in line]
+    assert rates, out + err
+    assert 95 < rates[-1] < 105
+
+
 def test_an_rclpy_reader_of_the_wrong_kind_is_told_of(ros):
     warnings = []
     listener = LISTENER.replace("ReliabilityPolicy.BEST_EFFORT", "ReliabilityPolicy.RELIABLE")
