@@ -15,7 +15,14 @@ from numba import njit
 
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.events.decoders import Decoded, Decoder, make_decoder
-from evdistill_core.events.decoders.base import BACKWARD, MAX_SIDE, MAX_TIME_BASE_NS, OUTSIDE
+from evdistill_core.events.decoders.base import (
+    BACKWARD,
+    MAX_SIDE,
+    MAX_TIME_BASE_NS,
+    OUTSIDE,
+    UNKNOWN,
+    UNSYNCED,
+)
 from evdistill_core.events.decoders.event_array import decode_event_array
 from evdistill_core.events.packet import EVENT_TYPES, Packet
 from evdistill_core.foundation.errors import EncodingError, MessageError
@@ -193,12 +200,9 @@ class PacketDecoder:
         elif known_us is not None and known_us > PAUSE_US:
             decoder.invalidate(known_us)
         self._seq = message.seq
-        before = decoder.counters
+        before = decoder.damage()
         decoded = decoder.decode(message.events, message.time_base)
-        after = decoder.counters
-        for name in ("unknown_words", "backward_time", "out_of_frame", "discarded_before_sync"):
-            more = getattr(after, name) - getattr(before, name)
-            setattr(self.counters, name, getattr(self.counters, name) + more)
+        self._note_damage(before, decoder.damage())
         return breaks, decoded
 
     def _decode_array(self, message: EventArray) -> tuple[set[str], Decoded]:
@@ -207,8 +211,7 @@ class PacketDecoder:
         events = decode_event_array(
             message.events, tally, width=message.width, height=message.height
         )
-        self.counters.backward_time += int(tally[BACKWARD])
-        self.counters.out_of_frame += int(tally[OUTSIDE])
+        self._note_damage([0] * len(tally), tally.tolist())
         return breaks, Decoded(events, Triggers.empty())
 
     def _note_size(self, width: int, height: int) -> set[str]:
@@ -217,6 +220,14 @@ class PacketDecoder:
             return set()
         self.counters.size_changes += 1
         return {"size"}
+
+    def _note_damage(self, before: list[int], after: list[int]) -> None:
+        if before != after:
+            counters = self.counters
+            counters.unknown_words += after[UNKNOWN] - before[UNKNOWN]
+            counters.backward_time += after[BACKWARD] - before[BACKWARD]
+            counters.out_of_frame += after[OUTSIDE] - before[OUTSIDE]
+            counters.discarded_before_sync += after[UNSYNCED] - before[UNSYNCED]
 
     def _note_gap(self, missing: int) -> None:
         self.counters.seq_gaps += 1

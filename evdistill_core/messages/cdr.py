@@ -62,8 +62,13 @@ class CdrReader:
             MessageError: the message ends before it.
         """
         layout = self._structs[code]
-        at = self._claim(layout.size, layout.size, field)
-        value: int | float | bool = layout.unpack_from(self._data, at)[0]
+        at = self._at
+        at += -(at - HEADER_BYTES) % layout.size
+        try:
+            value: int | float | bool = layout.unpack_from(self._data, at)[0]
+        except struct.error:
+            raise self._too_short(layout.size, at, field) from None
+        self._at = at + layout.size
         return value
 
     def scalars(self, code: str, count: int, field: str) -> tuple[int | float | bool, ...]:
@@ -122,12 +127,15 @@ class CdrReader:
         self.align(alignment)
         at = self._at
         if size > len(self._data) - at:
-            raise MessageError(
-                f"{self._type}.{field}: needs {size} bytes at offset {at}, "
-                f"the message has {len(self._data)}"
-            )
+            raise self._too_short(size, at, field)
         self._at = at + size
         return at
+
+    def _too_short(self, size: int, at: int, field: str) -> MessageError:
+        return MessageError(
+            f"{self._type}.{field}: needs {size} bytes at offset {at}, "
+            f"the message has {len(self._data)}"
+        )
 
 
 class CdrWriter:

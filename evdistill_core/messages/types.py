@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -60,6 +61,7 @@ def dds_type_name(name: str) -> str:
     return f"{package}::msg::dds_::{kind}_"
 
 
+@functools.lru_cache(maxsize=64)
 def normal_type_name(name: str) -> str:
     """Return ``package/msg/Type``, also for the short form ``package/Type``.
 

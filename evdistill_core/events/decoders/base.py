@@ -83,8 +83,12 @@ class Decoder(ABC):
     @property
     def counters(self) -> DecoderCounters:
         """Counts since the decoder was made; ``reset`` and ``invalidate`` keep them."""
-        unknown, backward, outside, unsynced = (int(n) for n in self._tally)
-        return DecoderCounters(self._events, self._triggers, unknown, backward, outside, unsynced)
+        return DecoderCounters(self._events, self._triggers, *self.damage())
+
+    def damage(self) -> list[int]:
+        """Return the counts of unknown words, backward times, events outside and unsynced."""
+        counts: list[int] = self._tally.tolist()
+        return counts
 
     def decode(self, payload: Buffer, time_base_ns: int) -> Decoded:
         """Decode one payload. Never raises on bytes from a sensor: damage is counted.
