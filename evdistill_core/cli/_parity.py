@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from evdistill_core.models.checkpoint import Checkpoint
 
 
-def write_and_report(checkpoint: Checkpoint, out: Path, *, onnx: bool | None) -> None:
+def write_and_report(
+    checkpoint: Checkpoint, out: Path, *, onnx: bool | None, card_text: str = ""
+) -> None:
     """Write the student file and print how far its forms are from the trained network."""
     from rich.console import Console
     from rich.table import Table
@@ -18,7 +20,7 @@ def write_and_report(checkpoint: Checkpoint, out: Path, *, onnx: bool | None) ->
 
     console = Console()
     with console.status("exporting and comparing ..."):
-        rows = export_student(checkpoint, out, onnx=onnx)
+        rows = export_student(checkpoint, out, onnx=onnx, card_text=card_text)
     table = Table("form", "input", "largest difference", "largest logit", "same class")
     for row in rows:
         table.add_row(

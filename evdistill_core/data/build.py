@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evdistill_core.data.augment import AugmentConfig
 from evdistill_core.data.samples import Mixture, Prefix, SampleSource
-from evdistill_core.data.simulated import SimulatedWindows, SimulationConfig
+from evdistill_core.data.simulated import SimulatedWindows, SimulationConfig, StoredWindows
 from evdistill_core.foundation.config import from_mapping, load_yaml
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassTable
@@ -20,7 +20,8 @@ class SourceConfig:
 
     Attributes:
         name: in reports; letters, digits, ``-`` and ``_``.
-        simulation: windows simulated on the fly.
+        simulation: windows simulated on the fly; this or ``folder``.
+        folder: windows on disk that ``evdistill simulate`` made.
         augment: changes to the events.
         share: how often it is drawn, beside the shares of the others (training).
         count: windows of an evaluation set.
@@ -28,7 +29,8 @@ class SourceConfig:
     """
 
     name: str
-    simulation: SimulationConfig
+    simulation: SimulationConfig | None = None
+    folder: Path | None = None
     augment: AugmentConfig | None = None
     share: float = 1.0
     count: int = 100
@@ -40,13 +42,17 @@ class SourceConfig:
             raise ConfigError(f"a source's name is made of letters, digits, - and _: {self.name!r}")
         if not self.share > 0 or self.count < 1:
             raise ConfigError(f"share must be above 0 and count at least 1 in {self.name!r}")
+        if (self.simulation is None) == (self.folder is None):
+            raise ConfigError(f"source {self.name!r} needs either simulation or folder")
 
     def describe(self) -> dict[str, object]:
         """Return plain data about where the windows come from."""
+        facts: dict[str, object] = {"name": self.name, "share": self.share}
+        if self.folder is not None:
+            return facts | {"folder": self.folder.name}
+        assert self.simulation is not None
         images = self.simulation.images
-        return {
-            "name": self.name,
-            "share": self.share,
+        return facts | {
             "images": f"{images.layout} {images.root.name} {images.split}",
             "size": [self.simulation.height, self.simulation.width],
         }
@@ -115,10 +121,10 @@ def build_validation_sources(
 def build_evaluation_sets(
     path: Path, spec: InputSpec, classes: ClassTable, *, limit: int = 0, seed: int | None = None
 ) -> dict[str, SampleSource]:
-    """Return the sets that a YAML file names.
+    """Return the sets that a YAML file names, or the set that a folder holds.
 
     Args:
-        path: of an ``EvaluationConfig``.
+        path: of an ``EvaluationConfig``, or a folder that ``evdistill simulate`` made.
         spec: what the student is fed.
         classes: what the student says.
         limit: score at most this many windows a set; 0: as configured.
@@ -128,6 +134,9 @@ def build_evaluation_sets(
         ConfigError: the file is wrong.
         DataError: images are missing.
     """
+    if path.is_dir():
+        stored = StoredWindows(path, spec, classes)
+        return {stored.name: Prefix(stored, min(limit or len(stored), len(stored)))}
     config = from_mapping(EvaluationConfig, load_yaml(path))
     return {
         s.name: Prefix(
@@ -138,9 +147,10 @@ def build_evaluation_sets(
     }
 
 
-def _build(
-    config: SourceConfig, spec: InputSpec, classes: ClassTable, seed: int
-) -> SimulatedWindows:
+def _build(config: SourceConfig, spec: InputSpec, classes: ClassTable, seed: int) -> SampleSource:
+    if config.folder is not None:
+        return StoredWindows(config.folder, spec, classes, seed=seed, augmentation=config.augment)
+    assert config.simulation is not None
     return SimulatedWindows(
         config.simulation, spec, classes, seed=seed, augmentation=config.augment
     )

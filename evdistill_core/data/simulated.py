@@ -17,10 +17,11 @@ from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
 from evdistill_core.data.samples import Sample, seed_of
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.config import to_mapping
-from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.errors import ConfigError, DataError
 from evdistill_core.foundation.files import atomic_path
 from evdistill_core.foundation.labels import IGNORE, ClassTable
 from evdistill_core.representations import InputSpec, represent
+from evdistill_core.simulation.dataset import SimulatedSet
 from evdistill_core.simulation.factory import SceneFactory, SceneRanges
 from evdistill_core.simulation.images import LabelledImage
 from evdistill_core.simulation.sensor import SensorModel, SensorRanges
@@ -109,21 +110,16 @@ class SimulatedWindows:
     def sample(self, index: int) -> Sample:
         """Return the window of this index."""
         window = self._window(index % self._config.unique if self._config.unique else index)
-        events, labels = window.events, window.labels
-        if self._augmentation is not None:
-            rng = np.random.default_rng(seed_of(self._seed, index, 3))
-            span_us = (window.t_start_us, window.t_end_us)
-            events, labels = augment(events, labels, self._augmentation, rng, span_us=span_us)
-        return make_sample(events, labels, self._spec, window.t_start_us, window.t_end_us)
+        return _augmented(window, self._spec, self._augmentation, (self._seed, index))
 
-    def _window(self, number: int) -> StoredWindow:
+    def _window(self, number: int) -> KeptWindow:
         path = self._cache / f"{number:06d}.npz" if self._cache else None
         if path is not None and path.exists():
             stored = read_window(path)
             if stored is not None:
                 return stored
         window = self._simulate(number)
-        stored = StoredWindow(window.events, window.labels, window.t_start_us, window.t_end_us)
+        stored = KeptWindow(window.events, window.labels, window.t_start_us, window.t_end_us)
         if path is not None:
             write_window(path, stored)
         return stored
@@ -161,6 +157,65 @@ class SimulatedWindows:
         )
 
 
+class StoredWindows:
+    """The labelled windows of a simulated set on disk, in order, again and again.
+
+    Args:
+        folder: made by ``evdistill simulate`` from labelled images.
+        spec: what the student is fed; its window length does not change the stored ones.
+        classes: what the labels must mean.
+        seed: of the augmentation, with the index.
+        augmentation: applied to the events.
+
+    Raises:
+        DataError: the folder holds no complete labelled set of these classes.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        spec: InputSpec,
+        classes: ClassTable,
+        *,
+        seed: int = 0,
+        augmentation: AugmentConfig | None = None,
+    ) -> None:
+        self.name = "".join(c if c.isalnum() or c in "-_" else "_" for c in folder.name) or "set"
+        self._set = SimulatedSet(folder)
+        self._spec = spec
+        self._seed = seed
+        self._augmentation = augmentation
+        if not self._set.is_labelled or not len(self._set):
+            raise DataError(f"{folder} holds no labelled windows (films have none)")
+        if self._set.classes.names != classes.names:
+            raise DataError(
+                f"{folder} has the classes {list(self._set.classes.names)}, "
+                f"needed are {list(classes.names)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self._set)
+
+    def sample(self, index: int) -> Sample:
+        """Return the window of this index; indices above the set's size begin again."""
+        window = self._set[index % len(self._set)]
+        return _augmented(window, self._spec, self._augmentation, (self._seed, index))
+
+
+def _augmented(
+    window: SimulatedWindow | KeptWindow,
+    spec: InputSpec,
+    augmentation: AugmentConfig | None,
+    seed: tuple[int, int],
+) -> Sample:
+    events, labels = window.events, window.labels
+    span_us = (window.t_start_us, window.t_end_us)
+    if augmentation is not None:
+        rng = np.random.default_rng(seed_of(*seed, 3))
+        events, labels = augment(events, labels, augmentation, rng, span_us=span_us)
+    return make_sample(events, labels, spec, *span_us)
+
+
 def _simulator_digest() -> str:
     # Another version of the simulation makes other windows of the same configuration.
     digest = hashlib.sha256()
@@ -170,7 +225,7 @@ def _simulator_digest() -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class StoredWindow:
+class KeptWindow:
     """What is kept of a simulated window.
 
     Attributes:
@@ -186,7 +241,7 @@ class StoredWindow:
     t_end_us: int
 
 
-def write_window(path: Path, window: StoredWindow) -> None:
+def write_window(path: Path, window: KeptWindow) -> None:
     """Write a window in one step."""
     events = window.events
     with atomic_path(path) as temporary:
@@ -201,7 +256,7 @@ def write_window(path: Path, window: StoredWindow) -> None:
         )
 
 
-def read_window(path: Path) -> StoredWindow | None:
+def read_window(path: Path) -> KeptWindow | None:
     """Read what ``write_window`` wrote; None when the file is damaged (it can be made again)."""
     try:
         with np.load(path, allow_pickle=False) as content:
@@ -211,7 +266,7 @@ def read_window(path: Path) -> StoredWindow | None:
             events = Events(content["x"], content["y"], t_us, content["p"], width, height)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    return StoredWindow(events, labels, int(times[0]), int(times[1]))
+    return KeptWindow(events, labels, int(times[0]), int(times[1]))
 
 
 def make_sample(

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+import yaml
 
 from evdistill_core.export.onnx_model import to_onnx
 from evdistill_core.export.parity import FloatArray, Logits, ParityRow, compare, require_parity
@@ -29,7 +30,7 @@ _PARITY_SIZES = ((96, 128), (200, 346), (264, 352))
 
 
 def export_student(
-    checkpoint: Checkpoint, out: Path, *, onnx: bool | None = None
+    checkpoint: Checkpoint, out: Path, *, onnx: bool | None = None, card_text: str = ""
 ) -> list[ParityRow]:
     """Write a student file, after checking that every form in it computes the same.
 
@@ -39,6 +40,7 @@ def export_student(
         checkpoint: trained network.
         out: the student file, by convention ``*.evstudent``.
         onnx: whether to include the ONNX model; None: for networks up to 20 M parameters.
+        card_text: Markdown by people (data, scores, limits, licence) that opens the model card.
 
     Returns:
         How far the folded network and ONNX Runtime are from the trained network, per size.
@@ -67,7 +69,7 @@ def export_student(
         )
     require_parity(rows)
     final = replace(info, parity={"rows": [asdict(row) for row in rows]})
-    write_student(out, final, weights=weights, onnx=model, card=model_card(final))
+    write_student(out, final, weights=weights, onnx=model, card=model_card(final, card_text))
     return rows
 
 
@@ -100,15 +102,20 @@ def _on_torch(network: SegmentationNetwork) -> Logits:
     return run
 
 
-def model_card(info: StudentInfo) -> str:
+def model_card(info: StudentInfo, text: str = "") -> str:
     """Return the Markdown text that travels in the student file.
+
+    Args:
+        info: the facts.
+        text: Markdown by people, put first.
 
     What only people can say (data, licence, limits) is taken from the provenance as it is; nothing
     is made up where it is silent.
     """
     network = info.network
     classes = ", ".join(f"{i} {name}" for i, name in enumerate(info.classes.names))
-    lines = [
+    lines = [text.rstrip() + "\n\n---\n"] if text.strip() else []
+    lines += [
         f"# {network.name}: {NETWORKS[network.name].summary}",
         "",
         f"- Task: semantic {info.task} of event-camera windows.",
@@ -120,7 +127,11 @@ def model_card(info: StudentInfo) -> str:
         "",
     ]
     if info.provenance:
-        lines += [f"- {key}: {_phrase(value)}" for key, value in info.provenance.items()]
+        lines += [
+            f"- {key}: {_phrase(value)}"
+            for key, value in info.provenance.items()
+            if key != "config"
+        ]
     else:
         lines.append("Not stated.")
     lines += [
@@ -136,8 +147,13 @@ def model_card(info: StudentInfo) -> str:
             f"| {row['form']} | {row['height']}x{row['width']} | {row['max_abs_difference']:.2g} | "
             f"{row['max_abs_logit']:.3g} | {row['argmax_agreement']:.3%} |"
         )
+    if "config" in info.provenance:
+        text = yaml.safe_dump(info.provenance["config"], sort_keys=False)
+        lines += ["", "## Configuration of the training", "", "```yaml", text.rstrip(), "```"]
     return "\n".join(lines) + "\n"
 
 
 def _phrase(value: object) -> str:
+    if isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return " ".join(value)
     return value if isinstance(value, str) else f"`{json.dumps(value)}`"

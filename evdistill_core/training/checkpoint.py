@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import torch
 
+from evdistill_core.data.build import SourceConfig
 from evdistill_core.foundation.config import from_mapping, to_mapping
 from evdistill_core.foundation.errors import StudentError
 from evdistill_core.foundation.labels import ClassTable
@@ -112,14 +113,28 @@ def provenance(snapshot: TrainingSnapshot) -> dict[str, object]:
     config = snapshot.config
     return {
         "name": config.name,
-        "command": "evdistill train",
+        "trained with": f"evdistill train, {snapshot.step} of {config.steps} steps of "
+        f"{config.batch_size} windows, seed {config.seed}",
         "steps": snapshot.step,
-        "windows_seen": snapshot.step * config.batch_size,
-        "training_data": [source.describe() for source in config.data.train],
-        "validation": snapshot.scores,
+        "training data": [f"{_described(source)}." for source in config.data.train],
+        "validation (mIoU near events)": _short_scores(snapshot.scores),
         "notes": list(config.notes),
         "config": to_mapping(config),
     }
+
+
+def _described(source: SourceConfig) -> str:
+    total = ", ".join(f"{key} {value}" for key, value in source.describe().items())
+    return total[0].upper() + total[1:]
+
+
+def _short_scores(scores: dict[str, object]) -> dict[str, object]:
+    short: dict[str, object] = {}
+    for name, regions in scores.items():
+        near = regions.get("near_events") if isinstance(regions, dict) else None
+        miou = near.get("miou") if isinstance(near, dict) else None
+        short[name] = round(miou, 4) if isinstance(miou, float) else None
+    return short
 
 
 def _typed(value: object, kind: type[T]) -> T:

@@ -143,3 +143,15 @@ def test_the_paper_network_exports_too(tmp_path):
             truth = network(x).numpy()
         logits = session.run(None, {"input": x.numpy()})[0]
         assert np.abs(logits - truth).max() < 1e-3 * np.abs(truth).max()
+
+
+def test_card_opens_with_what_people_say(tmp_path):
+    provenance = {"notes": ["Not for sale.", "Two limits."], "config": {"steps": 7}}
+    path = tmp_path / "a.evstudent"
+    export_student(
+        random_checkpoint(provenance=provenance), path, onnx=False, card_text="# Mine\n\nText."
+    )
+    card = StudentFile.open(path).card()
+    assert card.startswith("# Mine\n\nText.\n")
+    assert "- notes: Not for sale. Two limits." in card
+    assert "```yaml\nsteps: 7\n```" in card
