@@ -104,13 +104,20 @@ class SegmentationParameters:
         3, "Gaps up to twice this wide between labelled regions are filled.", unit="px", low=0,
         high=32, dynamic=True,
     )  # fmt: skip
+    join_px: int = _p(
+        4,
+        "Parts of things up to twice this far apart are one detection.",
+        unit="px",
+        low=0,
+        high=32,
+        dynamic=True,
+    )
     min_area_px: int = _p(
-        80, "Smaller components are no detections.", unit="px", low=1, high=1 << 24, dynamic=True
+        60, "Smaller components are no detections.", unit="px", low=1, high=1 << 24, dynamic=True
     )
     min_score: float = _p(
-        0.5, "Components with a lower mean probability are no detections.", low=0, high=1,
-        dynamic=True,
-    )  # fmt: skip
+        0.3, "Components with a lower score are no detections.", low=0, high=1, dynamic=True
+    )
     track_min_iou: float = _p(
         0.2, "Overlap from window to window that keeps a detection's id.", low=0, high=1,
         dynamic=True,

@@ -32,10 +32,11 @@ class PostprocessConfig:
             publishes what the network says everywhere.
         min_neighbours: an event supports labels only when at least this many other pixels of its
             3 x 3 neighbourhood fired too (sensor noise comes alone); 0 trusts every event.
-        closing_px: gaps of up to twice this many pixels between supported regions are filled,
-            and the parts of one thing joined (a car's inside is often silent).
+        closing_px: gaps of up to twice this many pixels between supported regions are filled (a
+            car's inside is often silent).
+        join_px: parts of things up to twice this far apart are one detection.
         min_area_px: smaller components are no detections.
-        min_score: components with a lower mean probability are no detections.
+        min_score: components with a lower score are no detections.
         track_min_iou: overlap from window to window that keeps an id.
         track_max_missed: windows that an id survives unseen.
     """
@@ -43,8 +44,9 @@ class PostprocessConfig:
     unlabelled_radius_px: int = 3
     min_neighbours: int = 1
     closing_px: int = 3
-    min_area_px: int = 80
-    min_score: float = 0.5
+    join_px: int = 4
+    min_area_px: int = 60
+    min_score: float = 0.3
     track_min_iou: float = 0.2
     track_max_missed: int = 4
 
@@ -54,6 +56,7 @@ class PostprocessConfig:
             ("unlabelled_radius_px", -1, 64),
             ("min_neighbours", 0, 8),
             ("closing_px", 0, 32),
+            ("join_px", 0, 32),
             ("min_area_px", 1, 1 << 24),
             ("min_score", 0, 1),
             ("track_min_iou", 0, 1),
@@ -71,7 +74,8 @@ class Postprocessor:
     """
 
     def __init__(self, config: PostprocessConfig, thing_ids: Sequence[int]) -> None:
-        self._thing_ids = tuple(thing_ids)
+        self._is_thing = np.zeros(256, np.uint8)
+        self._is_thing[list(thing_ids)] = 1
         self._tracker = Tracker()
         self.configure(config)
 
@@ -102,10 +106,8 @@ class Postprocessor:
         support = event_support(events, config)
         mask, confidence, counts = segment(logits, support, stride=stride)
         found: list[Detection] = []
-        for class_id in self._thing_ids:
-            if class_id < len(counts) and counts[class_id] >= config.min_area_px:
-                found.extend(find_components(mask, confidence, class_id, config))
-        found.sort(key=lambda d: (-d.area_px, d.box_xyxy))
+        if (counts * self._is_thing[: len(counts)]).sum() >= config.min_area_px:
+            found = find_components(mask, confidence, self._is_thing, config)
         return Prediction(mask, confidence, self._tracker.update(found))
 
 
@@ -169,28 +171,40 @@ def segment(
 def find_components(
     mask: npt.NDArray[np.uint8],
     confidence: npt.NDArray[np.float32],
-    class_id: int,
+    is_thing: npt.NDArray[np.uint8],
     config: PostprocessConfig,
 ) -> list[Detection]:
-    """Return the connected parts (8 neighbours) of one class that are large and sure enough.
+    """Return the connected parts (8 neighbours) of thing classes that are large and sure enough.
 
-    Parts closer than twice ``closing_px`` count as one; area, score and box are those of the
-    class's own pixels.
+    One thing has one class: a network wavers at the edges of what moves, so a component takes
+    pixels of all thing classes, and the class with the most probability in it wins.
+
+    Args:
+        mask: (H, W) uint8.
+        confidence: (H, W) float32, probability of the class in ``mask``.
+        is_thing: (256,) uint8, 1 for ids of thing classes; 0 for 255.
+        config: limits, and how far parts are joined.
+
+    Returns:
+        Largest first. Area and box are those of the thing pixels; the score is the sum of the
+        winning class's probability over its pixels, divided by the area.
     """
-    own = (mask == class_id).view(np.uint8)
-    joined = _morph(_morph(own, config.closing_px, cv2.dilate), config.closing_px, cv2.erode)
+    own = is_thing[mask]
+    joined = _morph(_morph(own, config.join_px, cv2.dilate), config.join_px, cv2.erode)
     joined |= own
     count, found_labels = cv2.connectedComponents(joined, connectivity=8, ltype=cv2.CV_32S)
     labels = np.asarray(found_labels, np.int32)
-    area, score, boxes = _component_sums(labels, own, confidence, count)
+    area, votes, boxes = _component_sums(labels, own, mask, confidence, count)
     found = []
     for i in range(1, count):
-        if area[i] < config.min_area_px or score[i] < config.min_score * area[i]:
+        if area[i] < config.min_area_px:
             continue
-        left, top, right, bottom = (int(v) for v in boxes[i])
-        mean = min(float(score[i] / area[i]), 1.0)
-        found.append(Detection(class_id, mean, (left, top, right, bottom), int(area[i])))
-    return found
+        class_id = int(votes[i].argmax())
+        score = min(float(votes[i, class_id] / area[i]), 1.0)
+        if score >= config.min_score:
+            left, top, right, bottom = (int(v) for v in boxes[i])
+            found.append(Detection(class_id, score, (left, top, right, bottom), int(area[i])))
+    return sorted(found, key=lambda d: (-d.area_px, d.box_xyxy))
 
 
 def _morph(image: npt.NDArray[np.uint8], radius_px: int, operation: Any) -> npt.NDArray[np.uint8]:
@@ -257,12 +271,13 @@ def _segment(  # noqa: PLR0913, PLR0917 - a kernel writes into what it is given
 def _component_sums(
     labels: npt.NDArray[np.int32],
     own: npt.NDArray[np.uint8],
+    mask: npt.NDArray[np.uint8],
     confidence: npt.NDArray[np.float32],
     count: int,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     height, width = labels.shape
     area = np.zeros(count, np.int64)
-    score = np.zeros(count, np.float64)
+    votes = np.zeros((count, 256), np.float64)
     boxes = np.zeros((count, 4), np.int64)
     boxes[:, 0] = width
     boxes[:, 1] = height
@@ -272,9 +287,9 @@ def _component_sums(
                 continue
             i = labels[y, x]
             area[i] += 1
-            score[i] += confidence[y, x]
+            votes[i, mask[y, x]] += confidence[y, x]
             boxes[i, 0] = min(boxes[i, 0], x)
             boxes[i, 1] = min(boxes[i, 1], y)
             boxes[i, 2] = max(boxes[i, 2], x + 1)
             boxes[i, 3] = max(boxes[i, 3], y + 1)
-    return area, score, boxes
+    return area, votes, boxes

@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Detection:
-    """One connected component of a countable class.
+    """One connected component of countable classes.
 
     Attributes:
-        class_id: id in the student's class table.
-        score: mean probability of the class over the component's pixels, 0..1.
+        class_id: id in the student's class table: the class that most of it speaks for.
+        score: probability of that class summed over its pixels, divided by the area, 0..1.
         box_xyxy: left, top, right, bottom in sensor pixels, half open (right and bottom outside).
-        area_px: pixels of the class inside the component, at least 1.
+        area_px: pixels of thing classes inside the component, at least 1.
         track_id: stays with a component from window to window, counted from 1.
     """
 

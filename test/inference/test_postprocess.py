@@ -15,6 +15,8 @@ from evdistill_core.inference.postprocess import (
 )
 
 DENSE = PostprocessConfig(unlabelled_radius_px=-1)
+CARS = (np.arange(256) == 5).astype(np.uint8)
+THINGS = np.isin(np.arange(256), (4, 5)).astype(np.uint8)
 
 
 def events_at(points, *, width, height):
@@ -161,8 +163,8 @@ def two_blobs():
 
 def test_components_have_the_box_area_and_score_of_their_own_pixels():
     mask, confidence = two_blobs()
-    config = PostprocessConfig(min_area_px=50, min_score=0.1, closing_px=2)
-    first, second = find_components(mask, confidence, 5, config)
+    config = PostprocessConfig(min_area_px=50, min_score=0.1, join_px=2)
+    first, second = find_components(mask, confidence, CARS, config)
     assert (first.box_xyxy, first.area_px) == ((10, 5, 30, 15), 200)
     assert first.score == pytest.approx(0.9)
     assert (second.box_xyxy, second.area_px) == ((40, 20, 50, 36), 160)
@@ -173,9 +175,10 @@ def test_small_and_unsure_components_are_no_detections():
     mask, confidence = two_blobs()
     big = PostprocessConfig(min_area_px=180, min_score=0)
     sure = PostprocessConfig(min_area_px=2, min_score=0.7)
-    assert [d.area_px for d in find_components(mask, confidence, 5, big)] == [200]
-    assert [d.area_px for d in find_components(mask, confidence, 5, sure)] == [200]
-    assert find_components(mask, confidence, 4, sure) == []
+    assert [d.area_px for d in find_components(mask, confidence, CARS, big)] == [200]
+    assert [d.area_px for d in find_components(mask, confidence, CARS, sure)] == [200]
+    people = np.arange(256) == 4
+    assert find_components(mask, confidence, people.astype(np.uint8), sure) == []
 
 
 def test_closing_joins_parts_of_one_thing():
@@ -184,10 +187,25 @@ def test_closing_joins_parts_of_one_thing():
     mask[5:15, 18:28] = 5
     confidence = np.ones(mask.shape, np.float32)
     config = PostprocessConfig(min_area_px=1)
-    apart = find_components(mask, confidence, 5, PostprocessConfig(min_area_px=1, closing_px=1))
-    joined = find_components(mask, confidence, 5, config)
+    apart = find_components(mask, confidence, CARS, PostprocessConfig(min_area_px=1, join_px=1))
+    joined = find_components(mask, confidence, CARS, config)
     assert len(apart) == 2
     assert [(d.box_xyxy, d.area_px) for d in joined] == [((5, 5, 28, 15), 200)]
+
+
+def test_one_thing_has_the_class_that_most_of_it_speaks_for():
+    mask = np.full((20, 40), 255, np.uint8)
+    mask[5:15, 5:25] = 5
+    mask[5:15, 25:30] = 4
+    confidence = np.where(mask == 255, 0, np.where(mask == 5, 0.6, 0.8)).astype(np.float32)
+    config = PostprocessConfig(min_area_px=1)
+    (found,) = find_components(mask, confidence, THINGS, config)
+    assert (found.class_id, found.box_xyxy, found.area_px) == (5, (5, 5, 30, 15), 250)
+    assert found.score == pytest.approx(0.6 * 200 / 250)
+    (person,) = find_components(
+        np.where(mask == 5, 4, mask).astype(np.uint8), confidence, THINGS, config
+    )
+    assert person.class_id == 4
 
 
 def test_postprocessor_finds_a_thing_where_events_are_and_keeps_its_id():
