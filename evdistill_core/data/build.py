@@ -103,7 +103,10 @@ def build_training_source(
     Raises:
         DataError: images are missing.
     """
-    sources = [_build(s, spec, classes, _mixed_seed(seed, k)) for k, s in enumerate(config.train)]
+    sources = [
+        build_source(s, spec, classes, seed=_mixed_seed(seed, k))
+        for k, s in enumerate(config.train)
+    ]
     return Mixture(sources, [s.share for s in config.train], seed=seed)
 
 
@@ -115,7 +118,10 @@ def build_validation_sources(
     Raises:
         DataError: images are missing.
     """
-    return {s.name: Prefix(_build(s, spec, classes, s.seed), s.count) for s in config.validation}
+    return {
+        s.name: Prefix(build_source(s, spec, classes, seed=s.seed), s.count)
+        for s in config.validation
+    }
 
 
 def build_evaluation_sets(
@@ -140,14 +146,21 @@ def build_evaluation_sets(
     config = from_mapping(EvaluationConfig, load_yaml(path))
     return {
         s.name: Prefix(
-            _build(s, spec, classes, s.seed if seed is None else seed),
+            build_source(s, spec, classes, seed=s.seed if seed is None else seed),
             min(limit, s.count) if limit else s.count,
         )
         for s in config.sets
     }
 
 
-def _build(config: SourceConfig, spec: InputSpec, classes: ClassTable, seed: int) -> SampleSource:
+def build_source(
+    config: SourceConfig, spec: InputSpec, classes: ClassTable, *, seed: int
+) -> SampleSource:
+    """Return the windows of one source.
+
+    Raises:
+        DataError: images or stored windows are missing.
+    """
     if config.folder is not None:
         return StoredWindows(config.folder, spec, classes, seed=seed, augmentation=config.augment)
     assert config.simulation is not None

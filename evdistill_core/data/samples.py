@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -18,6 +18,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from evdistill_core.foundation.errors import ConfigError
+
+S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,14 @@ class Sample:
     input: npt.NDArray[np.float32]
     label: npt.NDArray[np.uint8]
     active: npt.NDArray[np.uint8]
+
+
+class IndexedSource(Protocol[S_co]):
+    """Anything that makes samples of one kind by index."""
+
+    def sample(self, index: int) -> S_co:
+        """Return the sample of this index (>= 0), always the same one."""
+        ...
 
 
 class SampleSource(Protocol):
@@ -143,13 +154,35 @@ def load_batches(
     Yields:
         Batches in order. Their content does not depend on ``workers``.
     """
+    for first_index, samples in load_samples(
+        source,
+        batch_size=batch_size,
+        first_batch=first_batch,
+        last_batch=last_batch,
+        workers=workers,
+    ):
+        yield stack(first_index, samples)
+
+
+def load_samples(
+    source: IndexedSource[S],
+    *,
+    batch_size: int,
+    first_batch: int,
+    last_batch: int,
+    workers: int,
+) -> Iterator[tuple[int, list[S]]]:
+    """Yield (index of the first, samples) of each batch of any kind of sample.
+
+    See ``load_batches``, which does the same for labelled windows.
+    """
     indices = range(first_batch * batch_size, last_batch * batch_size)
-    loader: DataLoader[Sample] = DataLoader(
+    loader: DataLoader[S] = DataLoader(
         _ByIndex(source),
         batch_size=batch_size,
         sampler=indices,
         num_workers=workers,
-        collate_fn=_stack,
+        collate_fn=list,
         worker_init_fn=_prepare_worker if workers else None,
         multiprocessing_context="spawn" if workers else None,
         prefetch_factor=4 if workers else None,
@@ -157,20 +190,22 @@ def load_batches(
         # resumed run would differ from an uninterrupted one.
         generator=torch.Generator(),
     )
-    for number, (stacked, label, active) in enumerate(loader):
-        yield Batch((first_batch + number) * batch_size, stacked, label, active)
+    for number, samples in enumerate(loader):
+        yield (first_batch + number) * batch_size, samples
 
 
-class _ByIndex(Dataset[Sample]):
-    def __init__(self, source: SampleSource) -> None:
+class _ByIndex(Dataset[S]):
+    def __init__(self, source: IndexedSource[S]) -> None:
         self._source = source
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> S:
         return self._source.sample(index)
 
 
-def _stack(samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return (
+def stack(first_index: int, samples: Sequence[Sample]) -> Batch:
+    """Return samples of one size as a batch."""
+    return Batch(
+        first_index,
         torch.from_numpy(np.stack([s.input for s in samples])),
         torch.from_numpy(np.stack([s.label for s in samples])).long(),
         torch.from_numpy(np.stack([s.active for s in samples])),

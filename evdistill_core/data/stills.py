@@ -1,0 +1,187 @@
+"""Labelled images as training samples: scaled, cropped, mirrored, in other light.
+
+A teacher learns from them; the distillation translates them into events.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.data.labelled_images import ImagesConfig, LabelledImage, LabelledImages
+from evdistill_core.data.samples import Sample, seed_of
+from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.labels import IGNORE, ClassTable
+
+Grey = npt.NDArray[np.float32]
+RARE_MIN_PIXELS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class StillsConfig:
+    """Which images, and what is changed.
+
+    Attributes:
+        images: where they lie.
+        crop: (height, width) of a random crop; (0, 0): the whole, padded to ``multiple``.
+        multiple: of padded height and width, where nothing is cropped.
+        scale: (low, high) of a random scale before the crop, log-uniform.
+        flip: probability of a left-right mirror.
+        jitter: strength of brightness, contrast and gamma changes, 0..1.
+        noise: largest deviation of added noise, in grey values of 0..255.
+        blur: probability of a slight blur.
+        rare_temperature: images are drawn by the classes in them, rare ones more often, with
+            probability ~ exp((1 - share of the class) / temperature); 0: in turn, all alike.
+    """
+
+    images: ImagesConfig
+    crop: tuple[int, int] = (0, 0)
+    multiple: int = 32
+    scale: tuple[float, float] = (1.0, 1.0)
+    flip: float = 0.0
+    jitter: float = 0.0
+    noise: float = 0.0
+    blur: float = 0.0
+    rare_temperature: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range."""
+        if min(self.crop) < 0 or (min(self.crop) == 0) != (max(self.crop) == 0):
+            raise ConfigError(f"crop must be (height, width) above 0, or (0, 0), got {self.crop}")
+        if not 0.05 <= self.scale[0] <= self.scale[1] <= 20:
+            raise ConfigError(f"scale must be (low, high) within 0.05..20, got {self.scale}")
+        if not 1 <= self.multiple <= 1024:
+            raise ConfigError(f"multiple must lie in 1..1024, got {self.multiple}")
+        for name, high in (
+            ("flip", 1.0),
+            ("jitter", 1.0),
+            ("noise", 100.0),
+            ("blur", 1.0),
+            ("rare_temperature", 100.0),
+        ):
+            if not 0 <= getattr(self, name) <= high:
+                raise ConfigError(f"{name} must lie in 0..{high:g}, got {getattr(self, name)}")
+
+
+class Stills:
+    """Labelled images by index; every index is the same change of the same image.
+
+    Args:
+        config: images and changes.
+        classes: what the labels mean.
+        seed: of all draws, with the index.
+
+    Raises:
+        DataError: images are missing.
+    """
+
+    def __init__(self, config: StillsConfig, classes: ClassTable, *, seed: int) -> None:
+        self.config = config
+        self._classes = classes
+        self._seed = seed
+        self._images = LabelledImages(config.images, classes)
+        self._by_class, self._chance = self._rarity() if config.rare_temperature > 0 else ([], [])
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def sample(self, index: int) -> Sample:
+        """Return the image of this index as a sample.
+
+        Returns:
+            Input (1, H, W) in -1..1, labels, and as ``active`` where there is image (1) and
+            padding (0).
+        """
+        rng = np.random.default_rng(seed_of(self._seed, index, 21))
+        still = self._images[self._choose(index, rng)]
+        # Grey: what the frames of an event camera are, and what its events can hold.
+        grey = cv2.cvtColor(still.image, cv2.COLOR_BGR2GRAY)
+        image, label = np.asarray(grey, np.float32), still.label
+        image, label = _scaled(image, label, self.config.scale, rng)
+        if rng.random() < self.config.flip:
+            image, label = image[:, ::-1], label[:, ::-1]
+        image, label, inside = self._fitted(image, label, rng)
+        image = np.clip(self._lit(image, rng), 0, 255)
+        network_input = np.where(inside, image / np.float32(127.5) - 1, np.float32(0))
+        return Sample(network_input[None].astype(np.float32), label, inside.astype(np.uint8))
+
+    def _choose(self, index: int, rng: np.random.Generator) -> int:
+        if not self._by_class:
+            return index % len(self._images)
+        k = int(rng.choice(len(self._by_class), p=self._chance))
+        return int(rng.choice(self._by_class[k]))
+
+    def _rarity(self) -> tuple[list[npt.NDArray[np.int64]], list[float]]:
+        counts = np.array([_class_counts(s, self._classes) for s in self._all()])
+        share = counts.sum(0) / max(1, counts.sum())
+        present = [k for k in range(len(self._classes)) if (counts[:, k] >= RARE_MIN_PIXELS).any()]
+        if not present:
+            return [], []
+        score = np.exp((1 - share[present]) / self.config.rare_temperature)
+        chance = (score / score.sum()).tolist()
+        return [np.flatnonzero(counts[:, k] >= RARE_MIN_PIXELS) for k in present], chance
+
+    def _all(self) -> list[LabelledImage]:
+        return [self._images[i] for i in range(len(self._images))]
+
+    def _fitted(
+        self, image: Grey, label: npt.NDArray[np.uint8], rng: np.random.Generator
+    ) -> tuple[Grey, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        height, width = label.shape
+        multiple = self.config.multiple
+        rows, columns = self.config.crop
+        if not rows:
+            rows, columns = -(-height // multiple) * multiple, -(-width // multiple) * multiple
+        top = int(rng.integers(max(0, height - rows) + 1))
+        left = int(rng.integers(max(0, width - columns) + 1))
+        part = (slice(top, top + rows), slice(left, left + columns))
+        image, label = image[part], label[part]
+        missing = ((0, rows - label.shape[0]), (0, columns - label.shape[1]))
+        inside = np.pad(np.ones(label.shape, np.bool_), missing)
+        return (
+            np.pad(image, missing),
+            np.pad(label, missing, constant_values=IGNORE),
+            inside,
+        )
+
+    def _lit(self, image: Grey, rng: np.random.Generator) -> Grey:
+        config = self.config
+        if config.jitter > 0:
+            low, high = 1 - config.jitter, 1 + config.jitter
+            contrast, brightness = rng.uniform(low, high, 2)
+            gamma = math.exp(rng.uniform(-1, 1) * config.jitter)
+            level = np.clip(image * brightness / 255, 0, 1) ** gamma * 255
+            mean = level.mean()
+            image = np.asarray((level - mean) * contrast + mean, np.float32)
+        if config.blur > 0 and rng.random() < config.blur:
+            blurred = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.3, 1.5)))
+            image = np.asarray(blurred, np.float32)
+        if config.noise > 0:
+            added = rng.normal(0, rng.uniform(0, config.noise), image.shape)
+            image = image + added.astype(np.float32)
+        return image
+
+
+def _scaled(
+    image: Grey,
+    label: npt.NDArray[np.uint8],
+    limits: tuple[float, float],
+    rng: np.random.Generator,
+) -> tuple[Grey, npt.NDArray[np.uint8]]:
+    factor = math.exp(rng.uniform(math.log(limits[0]), math.log(limits[1])))
+    if abs(factor - 1) < 1e-6:
+        return image, label
+    size = (max(1, round(label.shape[1] * factor)), max(1, round(label.shape[0] * factor)))
+    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    return (
+        np.asarray(cv2.resize(image, size, interpolation=method), np.float32),
+        np.asarray(cv2.resize(label, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8),
+    )
+
+
+def _class_counts(still: LabelledImage, classes: ClassTable) -> npt.NDArray[np.int64]:
+    return np.bincount(still.label.ravel(), minlength=256)[: len(classes)].astype(np.int64)

@@ -1,0 +1,226 @@
+"""Both sides of the distillation: labelled images here, unlabelled windows there, never in pairs.
+
+Where the target camera also gives frames, they come along: the paired terms use them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from evdistill_core.data.build import DataConfig, SourceConfig, build_source
+from evdistill_core.data.samples import (
+    Batch,
+    IndexedSource,
+    Mixture,
+    Prefix,
+    Sample,
+    SampleSource,
+    load_samples,
+    stack,
+)
+from evdistill_core.data.stills import Stills, StillsConfig
+from evdistill_core.data.unlabelled import RecordingsConfig, UnlabelledSample, UnlabelledWindows
+from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.labels import IGNORE, ClassTable
+from evdistill_core.representations import InputSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherDataConfig(DataConfig):
+    """What a teacher learns from and is validated on.
+
+    Attributes:
+        train: not used, stays empty.
+        stills: labelled images.
+        validation_stills: labelled images that are scored, by name.
+    """
+
+    train: tuple[SourceConfig, ...] = ()
+    stills: StillsConfig
+    validation_stills: dict[str, StillsConfig]
+
+    def __post_init__(self) -> None:
+        """Refuse event windows: a teacher looks at images."""
+        if self.train or self.validation:
+            raise ConfigError(
+                "a teacher learns from data.stills and is scored on data.validation_stills; "
+                "data.train and data.validation hold events"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillDataConfig(DataConfig):
+    """What a distillation learns from and is validated on.
+
+    Attributes:
+        train: labelled event windows beside the generator (simulated, or real labels where they
+            are allowed); may be empty.
+        validation: labelled event windows that are scored. They choose the best checkpoint, so
+            they must be neither the target's labels nor the test set.
+        stills: labelled images, the source.
+        recordings: unlabelled recordings, the target.
+        target: simulated windows as the target instead; their labels are never read.
+    """
+
+    train: tuple[SourceConfig, ...] = ()
+    stills: StillsConfig
+    recordings: RecordingsConfig | None = None
+    target: tuple[SourceConfig, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a run without a target or with two."""
+        if (self.recordings is None) == (not self.target):
+            raise ConfigError("a distillation needs either data.recordings or data.target")
+        names = [s.name for s in self.validation]
+        if len(set(names)) != len(names):
+            raise ConfigError(f"sets must have distinct names, got {names}")
+
+
+@dataclass(frozen=True, eq=False)
+class UnpairedSample:
+    """One image, one window, and perhaps one labelled window.
+
+    Attributes:
+        still: image (1, H, W) in -1..1 with labels; ``active`` is 0 on padding.
+        window: of the target camera.
+        labelled: labelled events, or None.
+    """
+
+    still: Sample
+    window: UnlabelledSample
+    labelled: Sample | None
+
+
+@dataclass(frozen=True)
+class UnpairedBatch(Batch):
+    """A batch of ``UnpairedSample``: the fields of ``Batch`` are the target's, without labels.
+
+    Attributes:
+        valid: (B, H, W) uint8, 1 on the sensor, 0 on padding.
+        frame: (B, 1, H, W) float32 in -1..1.
+        has_frame: (B,) float32, 1 where there is one.
+        image: (B, 1, h, w) float32 in -1..1.
+        image_label: (B, h, w) int64, ids or 255.
+        image_valid: (B, h, w) uint8, 1 on the image, 0 on padding.
+        labelled: labelled events, or None.
+    """
+
+    valid: torch.Tensor
+    frame: torch.Tensor
+    has_frame: torch.Tensor
+    image: torch.Tensor
+    image_label: torch.Tensor
+    image_valid: torch.Tensor
+    labelled: Batch | None
+
+
+class UnpairedSource:
+    """Joins the sides; each has its own seed, so neither depends on the other.
+
+    Args:
+        config: images and events.
+        spec: what the student is fed.
+        classes: what labels mean.
+        seed: of the run.
+
+    Raises:
+        DataError: images or recordings are missing.
+        RecordingError: a recording cannot be read.
+    """
+
+    def __init__(
+        self, config: DistillDataConfig, spec: InputSpec, classes: ClassTable, *, seed: int
+    ) -> None:
+        self._stills = Stills(config.stills, classes, seed=seed * 7919 + 1)
+        self._windows: IndexedSource[UnlabelledSample]
+        if config.recordings is not None:
+            self._windows = UnlabelledWindows(config.recordings, spec, seed=seed * 7919 + 2)
+        else:
+            self._windows = _WithoutLabels(
+                _mixture(config.target, spec, classes, seed * 7919 + 3), spec
+            )
+        self._labelled = (
+            _mixture(config.train, spec, classes, seed * 7919 + 4) if config.train else None
+        )
+
+    def sample(self, index: int) -> UnpairedSample:
+        """Return image, window and labelled window of this index."""
+        return UnpairedSample(
+            self._stills.sample(index),
+            self._windows.sample(index),
+            self._labelled.sample(index) if self._labelled else None,
+        )
+
+
+class _WithoutLabels:
+    """A simulated target camera: its labels are dropped here and reach nobody."""
+
+    def __init__(self, source: SampleSource, spec: InputSpec) -> None:
+        self._source = source
+        self._spec = spec
+
+    def sample(self, index: int) -> UnlabelledSample:
+        known = self._source.sample(index)
+        return UnlabelledSample(
+            known.input,
+            known.active,
+            np.ones(known.active.shape, np.uint8),
+            np.zeros((1, *known.active.shape), np.float32),
+            has_frame=False,
+        )
+
+
+def build_stills_sets(config: TeacherDataConfig, classes: ClassTable) -> dict[str, SampleSource]:
+    """Return the validation images of a teacher by name.
+
+    Raises:
+        DataError: images are missing.
+    """
+    sets = {n: Stills(c, classes, seed=0) for n, c in config.validation_stills.items()}
+    return {name: Prefix(stills, len(stills)) for name, stills in sets.items()}
+
+
+def load_unpaired(
+    source: UnpairedSource, *, batch_size: int, first_batch: int, last_batch: int, workers: int
+) -> Iterator[UnpairedBatch]:
+    """Yield batches as ``load_batches`` does: their content depends on their number alone."""
+    for first_index, samples in load_samples(
+        source,
+        batch_size=batch_size,
+        first_batch=first_batch,
+        last_batch=last_batch,
+        workers=workers,
+    ):
+        yield stack_unpaired(first_index, samples)
+
+
+def stack_unpaired(first_index: int, samples: list[UnpairedSample]) -> UnpairedBatch:
+    """Return samples of one size as a batch."""
+    windows = [s.window for s in samples]
+    stills = stack(first_index, [s.still for s in samples])
+    labelled = [s.labelled for s in samples if s.labelled is not None]
+    active = torch.from_numpy(np.stack([w.active for w in windows]))
+    return UnpairedBatch(
+        first_index=first_index,
+        input=torch.from_numpy(np.stack([w.input for w in windows])),
+        label=torch.full(active.shape, IGNORE, dtype=torch.int64),
+        active=active,
+        valid=torch.from_numpy(np.stack([w.valid for w in windows])),
+        frame=torch.from_numpy(np.stack([w.frame for w in windows])),
+        has_frame=torch.tensor([float(w.has_frame) for w in windows]),
+        image=stills.input,
+        image_label=stills.label,
+        image_valid=stills.active,
+        labelled=stack(first_index, labelled) if labelled else None,
+    )
+
+
+def _mixture(
+    sources: tuple[SourceConfig, ...], spec: InputSpec, classes: ClassTable, seed: int
+) -> SampleSource:
+    built = [build_source(s, spec, classes, seed=seed + 101 * k) for k, s in enumerate(sources)]
+    return Mixture(built, [s.share for s in sources], seed=seed)

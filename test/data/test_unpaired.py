@@ -1,0 +1,184 @@
+"""Stills as samples, and both sides of the distillation in one batch."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from evdistill_core.data.build import SourceConfig
+from evdistill_core.data.labelled_images import ImagesConfig
+from evdistill_core.data.simulated import SimulationConfig
+from evdistill_core.data.stills import Stills, StillsConfig
+from evdistill_core.data.unlabelled import RecordingsConfig
+from evdistill_core.data.unpaired import (
+    DistillDataConfig,
+    TeacherDataConfig,
+    UnpairedSource,
+    load_unpaired,
+)
+from evdistill_core.events.array import Events, Triggers
+from evdistill_core.foundation.config import from_mapping, to_mapping
+from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.labels import SIX_CLASSES
+from evdistill_core.recordings.columns import NpzWriter
+from evdistill_core.representations import InputSpec
+
+SPEC = InputSpec(bins=2, window_us=10_000, size_multiple=8)
+
+
+@pytest.fixture
+def root(tmp_path, make_camvid):
+    make_camvid(tmp_path / "camvid")
+    return tmp_path
+
+
+def stills(root, seed=0, **changes):
+    return Stills(
+        StillsConfig(images=ImagesConfig(root=root / "camvid"), **changes), SIX_CLASSES, seed=seed
+    )
+
+
+def recording(path, seed=0):
+    rng = np.random.default_rng(seed)
+    t = np.sort(rng.integers(0, 200_000, 20_000))
+    events = Events.from_columns(
+        rng.integers(0, 48, len(t)),
+        rng.integers(0, 40, len(t)),
+        t,
+        rng.integers(0, 2, len(t)),
+        width=48,
+        height=40,
+    )
+    with NpzWriter(path, width=48, height=40) as writer:
+        writer.write(events, Triggers.empty())
+
+
+def test_an_unchanged_still_is_the_image_itself(root):
+    source = stills(root, multiple=8)
+    path = root / "camvid" / "images" / "train" / "0001TP_006690.jpg"
+    grey = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2GRAY)
+    sample = source.sample(0)
+    assert sample.input.shape == (1, 40, 48)
+    np.testing.assert_allclose(sample.input[0, :36], grey / 127.5 - 1, atol=1e-5)
+    assert (sample.label[36:] == 255).all()
+    assert sample.active.sum() == 36 * 48
+    assert not sample.input[0, 36:].any()
+    assert np.array_equal(source.sample(2).input, sample.input)  # in turn
+    assert len(source) == 2
+
+
+def test_changed_stills_depend_on_seed_and_index_alone(root):
+    changes = {"crop": (32, 32), "scale": (0.5, 2.0), "flip": 0.5, "jitter": 0.5, "noise": 5.0}
+    one, two = stills(root, **changes), stills(root, **changes)
+    for i in (9, 0, 4):
+        a, b = one.sample(i), two.sample(i)
+        assert np.array_equal(a.input, b.input)
+        assert np.array_equal(a.label, b.label)
+        assert a.input.shape == (1, 32, 32)
+        assert a.label.shape == (32, 32)
+        assert a.input.min() >= -1
+        assert a.input.max() <= 1
+    assert not np.array_equal(one.sample(0).input, one.sample(2).input)
+    assert not np.array_equal(one.sample(0).input, stills(root, seed=1, **changes).sample(0).input)
+
+
+def test_labels_move_with_the_image(root):
+    # Grey values tell the classes apart, so a mirrored, scaled label must still fit its image.
+    for i in range(6):
+        sample = stills(root, crop=(24, 40), scale=(0.7, 1.5), flip=0.5).sample(i)
+        grey = (sample.input[0] + 1) * 127.5
+        car, flat = grey[sample.label == 5], grey[sample.label == 0]
+        if len(car) > 20 and len(flat) > 20:
+            assert np.median(car) > np.median(flat) + 60
+    assert (sample.label[sample.active == 0] == 255).all()
+
+
+def test_rare_classes_are_drawn_more_often(tmp_path):
+    for kind in ("images", "labels"):
+        (tmp_path / kind / "train").mkdir(parents=True)
+    for k in range(10):
+        label = np.full((40, 40), 3, np.uint8)
+        if k == 7:
+            label[:20, :20] = 9  # the only pedestrian
+        cv2.imwrite(str(tmp_path / f"labels/train/{k}.png"), label)
+        cv2.imwrite(str(tmp_path / f"images/train/{k}.png"), np.full((40, 40), k * 20, np.uint8))
+    config = StillsConfig(images=ImagesConfig(root=tmp_path), rare_temperature=0.1, multiple=8)
+    source = Stills(config, SIX_CLASSES, seed=0)
+    drawn = [bool((source.sample(i).label == 4).any()) for i in range(60)]
+    assert np.mean(drawn) > 0.8
+    plain = Stills(
+        StillsConfig(images=ImagesConfig(root=tmp_path), multiple=8), SIX_CLASSES, seed=0
+    )
+    assert np.mean([bool((plain.sample(i).label == 4).any()) for i in range(60)]) == 0.1
+
+
+def config_of(root, **changes):
+    recording(root / "a.npz")
+    return DistillDataConfig(
+        stills=StillsConfig(images=ImagesConfig(root=root / "camvid"), crop=(32, 48)),
+        **{
+            "recordings": RecordingsConfig(
+                paths=(root / "a.npz",), cache=root / "cache", crop=(32, 48)
+            ),
+            **changes,
+        },
+    )
+
+
+def test_batches_hold_both_sides_and_go_on_where_they_stopped(root):
+    source = UnpairedSource(config_of(root), SPEC, SIX_CLASSES, seed=3)
+    size = {"batch_size": 2, "workers": 0}
+    whole = list(load_unpaired(source, first_batch=0, last_batch=3, **size))
+    rest = list(load_unpaired(source, first_batch=2, last_batch=3, **size))
+    batch = whole[2]
+    assert batch.first_index == rest[0].first_index == 4
+    assert batch.input.shape == (2, 2, 32, 48)
+    assert batch.image.shape == (2, 1, 32, 48)
+    assert batch.image_label.shape == (2, 32, 48)
+    assert (batch.label == 255).all()
+    assert batch.has_frame.tolist() == [0.0, 0.0]
+    assert batch.labelled is None
+    for name in ("input", "image", "image_label", "valid", "frame"):
+        assert getattr(batch, name).equal(getattr(rest[0], name))
+
+
+def test_simulated_targets_come_without_their_labels(root):
+    simulation = SimulationConfig(images=ImagesConfig(root=root / "camvid"), height=32, width=48)
+    labelled = SourceConfig(name="sim", simulation=simulation)
+    config = config_of(root, recordings=None, target=(labelled,), train=(labelled,))
+    source = UnpairedSource(config, SPEC, SIX_CLASSES, seed=0)
+    (batch,) = load_unpaired(source, batch_size=2, first_batch=0, last_batch=1, workers=0)
+    assert (batch.label == 255).all()
+    assert batch.labelled is not None
+    assert (batch.labelled.label != 255).any()
+    assert not batch.labelled.input.equal(batch.input)  # other seeds, other scenes
+
+
+def test_a_target_is_needed_and_only_one(root):
+    with pytest.raises(ConfigError, match="either"):
+        config_of(root, recordings=None)
+    with pytest.raises(ConfigError, match=r"learns from data\.stills"):
+        TeacherDataConfig(
+            stills=StillsConfig(images=ImagesConfig(root=Path("a"))),
+            validation_stills={},
+            train=(
+                SourceConfig(
+                    name="x", simulation=SimulationConfig(images=ImagesConfig(root=Path("a")))
+                ),
+            ),
+        )
+
+
+def test_configuration_round_trips(root):
+    config = config_of(root)
+    assert from_mapping(DistillDataConfig, json.loads(json.dumps(to_mapping(config)))) == config
+
+
+@pytest.mark.parametrize(
+    "changes", [{"crop": (0, 4)}, {"scale": (2.0, 1.0)}, {"jitter": 2.0}, {"multiple": 0}]
+)
+def test_bad_stills_are_refused(changes):
+    with pytest.raises(ConfigError):
+        StillsConfig(images=ImagesConfig(root=Path("a")), **changes)
