@@ -1,0 +1,89 @@
+"""Pseudo-labels for target windows, and samples mixed with labelled ones. Not in the paper.
+
+Shape letters: B batch, C channels, K classes, H and W the labels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.labels import IGNORE
+
+
+def hybrid_pseudo_labels(
+    teacher_log_BKX: Tensor, averaged_log_BKX: Tensor, *, threshold: float
+) -> tuple[Tensor, Tensor]:
+    """Return labels on which two judges agree or are sure, and what they count.
+
+    The class is that of the mean posterior q = (p_T + p_E) / 2, with p_T the teacher on the
+    reconstructed image and p_E the averaged student on the events. It stays where both judges
+    name it, or where max q reaches the threshold; elsewhere it is 255. Its weight is max q.
+
+    Args:
+        teacher_log_BKX: log posterior over the student's classes.
+        averaged_log_BKX: same shape.
+        threshold: 0..1; above 1 only agreement counts.
+
+    Returns:
+        Labels (B, X) int64 and weights (B, X) float32, 0 where ignored; both without gradient.
+
+    Raises:
+        ConfigError: the shapes differ.
+
+    Source:
+        Ours. The threshold .968 and the averaged network are those of DAFormer (Hoyer et al., CVPR
+        2022), which weighs whole images by their share of sure pixels instead.
+    """
+    if teacher_log_BKX.shape != averaged_log_BKX.shape:
+        raise ConfigError(
+            f"two posteriors must have one shape, got {tuple(teacher_log_BKX.shape)} and "
+            f"{tuple(averaged_log_BKX.shape)}"
+        )
+    teacher, averaged = teacher_log_BKX.detach(), averaged_log_BKX.detach()
+    sure, label = (0.5 * (teacher.exp() + averaged.exp())).max(1)
+    agree = (teacher.argmax(1) == label) & (averaged.argmax(1) == label)
+    kept = agree | (sure >= threshold)
+    return label.masked_fill(~kept, IGNORE), sure * kept
+
+
+def class_mix(
+    source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor, Tensor], draw_BK: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return target windows with about half of the classes of a source window pasted in.
+
+    Args:
+        source: input (B, C, H, W) and labels (B, H, W), ids or 255.
+        target: input, pseudo-labels and weights (B, H, W) of the same size.
+        draw_BK: uniform in 0..1; a class is pasted where its draw is below one half, and the
+            class with the lowest draw among those present always is.
+
+    Returns:
+        Input, labels, weights; pasted pixels weigh 1.
+
+    Raises:
+        ConfigError: sizes differ.
+
+    Source:
+        ClassMix (Olsson et al., WACV 2021), on event inputs: they add up over time, not over
+        surfaces, but a pasted region is still one that a sensor could have seen.
+    """
+    source_input, source_label = source
+    target_input, target_label, target_weight = target
+    if source_input.shape != target_input.shape or source_label.shape != target_label.shape:
+        raise ConfigError(
+            f"windows that are mixed need one size, got {tuple(source_input.shape)} and "
+            f"{tuple(target_input.shape)}: give both the same crop"
+        )
+    classes = torch.arange(draw_BK.shape[1], device=source_label.device)
+    is_class_BKHW = source_label[:, None] == classes[:, None, None]
+    present_BK = is_class_BKHW.flatten(2).any(2)
+    draw_BK = draw_BK.to(source_label.device).masked_fill(~present_BK, 2.0)
+    chosen_BK = present_BK & ((draw_BK < 0.5) | (draw_BK == draw_BK.amin(1, keepdim=True)))
+    paste_BHW = (is_class_BKHW & chosen_BK[:, :, None, None]).any(1)
+    return (
+        torch.where(paste_BHW[:, None], source_input, target_input),
+        torch.where(paste_BHW, source_label, target_label),
+        torch.where(paste_BHW, torch.ones_like(target_weight), target_weight),
+    )
