@@ -20,20 +20,18 @@ def command(
         int | None, typer.Option(help="Stop the schedule at this many steps instead.", min=1)
     ] = None,
 ) -> None:
-    """Train a student.
+    """Train a student, a teacher, or a student from a teacher (stage: distill).
 
     Leaves last.pt, best.pt, metrics.jsonl and report.html in the folder of the run. Ctrl-C ends it
     after the step at hand with a checkpoint; --resume goes on as if nothing had happened.
     """
     import dataclasses
 
-    from evdistill_core.foundation.config import from_mapping, load_yaml
-    from evdistill_core.training.config import TrainConfig
     from evdistill_core.training.console import run_with_progress
-    from evdistill_core.training.loop import Trainer
+    from evdistill_core.training.stages import load_experiment, make_trainer
 
-    experiment = from_mapping(TrainConfig, load_yaml(config))
+    experiment = load_experiment(config)
     if steps is not None:
         experiment = dataclasses.replace(experiment, steps=steps)
     folder = out or Path("runs") / experiment.name
-    run_with_progress(Trainer(experiment, folder, resume=resume))
+    run_with_progress(make_trainer(experiment, folder, resume=resume))

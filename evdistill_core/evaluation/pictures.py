@@ -28,11 +28,14 @@ def input_picture(
     Args:
         network_input: (C, H, W) float32; voxel: signed bins, summed here; counts2: channel 0
             minus channel 1.
-        kind: ``voxel`` or ``counts2``.
+        kind: ``voxel``, ``counts2``, or ``image``: grey in -1..1.
 
     Returns:
         (H, W, 3) uint8 RGB; full colour is reached at 1.0.
     """
+    if kind == "image":
+        grey = np.clip((network_input[0] + 1) * 127.5, 0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
     if kind == "counts2":
         signed, strength = network_input[0] - network_input[1], network_input[:2].sum(0)
     else:

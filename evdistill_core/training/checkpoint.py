@@ -7,7 +7,7 @@ evaluation read; its ``training`` part is everything that a run needs to go on.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,6 +38,7 @@ class TrainingSnapshot:
         torch_rng: state of torch's CPU generator (drop-out).
         best_score: highest validation score so far, or -1.
         scores: last validation, by set and region.
+        extra: what a stage beyond the student needs: tensors and plain data.
     """
 
     config: TrainConfig
@@ -50,6 +51,7 @@ class TrainingSnapshot:
     torch_rng: torch.Tensor
     best_score: float
     scores: dict[str, object]
+    extra: dict[str, object] = field(default_factory=dict)
 
 
 def save_snapshot(path: Path, snapshot: TrainingSnapshot) -> None:
@@ -64,11 +66,12 @@ def save_snapshot(path: Path, snapshot: TrainingSnapshot) -> None:
         "torch_rng": snapshot.torch_rng,
         "best_score": snapshot.best_score,
         "scores": json.dumps(snapshot.scores),
+        "extra": snapshot.extra,
     }
     save_checkpoint(
         path,
         Checkpoint(
-            network=config.network.name,
+            network=config.checkpoint_network,
             options=config.network.options,
             state_dict=snapshot.average,
             input=config.input,
@@ -79,8 +82,12 @@ def save_snapshot(path: Path, snapshot: TrainingSnapshot) -> None:
     )
 
 
-def load_snapshot(path: Path) -> TrainingSnapshot:
+def load_snapshot(path: Path, config_type: type[TrainConfig] = TrainConfig) -> TrainingSnapshot:
     """Read a snapshot (tensors and plain data only; nothing in it is executed).
+
+    Args:
+        path: of a checkpoint.
+        config_type: configuration of the stage that wrote it.
 
     Raises:
         StudentError: the file is missing, damaged, no checkpoint, or one without training state.
@@ -90,7 +97,7 @@ def load_snapshot(path: Path) -> TrainingSnapshot:
     training = dict(checkpoint.training)
     try:
         return TrainingSnapshot(
-            config=from_mapping(TrainConfig, json.loads(_typed(training["config"], str))),
+            config=from_mapping(config_type, json.loads(_typed(training["config"], str))),
             classes=checkpoint.classes,
             step=_typed(training["step"], int),
             network=_typed(training["network"], dict),
@@ -100,6 +107,7 @@ def load_snapshot(path: Path) -> TrainingSnapshot:
             torch_rng=_typed(training["torch_rng"], torch.Tensor),
             best_score=_typed(training["best_score"], float),
             scores=json.loads(_typed(training["scores"], str)),
+            extra=_typed(training.get("extra", {}), dict),
         )
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise StudentError(

@@ -162,3 +162,8 @@ class TrainConfig:
                 raise ConfigError(f"{name} must be at least {low}, got {getattr(self, name)}")
         if not self.name or any(c in self.name for c in "/\\\0"):
             raise ConfigError(f"name must be usable as a file name, got {self.name!r}")
+
+    @property
+    def checkpoint_network(self) -> str:
+        """What a checkpoint calls its network; not that of a student where it is none."""
+        return self.network.name

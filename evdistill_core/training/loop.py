@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -80,6 +81,10 @@ class TrainingState:
 class Trainer:
     """One run.
 
+    Other stages (teacher, distillation) are subclasses: they replace where batches come from and
+    what their loss is, and add state of their own; steps, checkpoints, resume, validation and the
+    log stay these.
+
     Args:
         config: the experiment.
         out: folder of the run.
@@ -110,10 +115,7 @@ class Trainer:
             raise TrainingError(
                 f"{out} already holds a run; go on with --resume or choose another --out"
             )
-        self.training: SampleSource = build_training_source(
-            config.data, config.input, classes, seed=config.seed
-        )
-        self.validation = build_validation_sources(config.data, config.input, classes)
+        self._build_data()
         self.class_weight_K = self._class_weights()
         self.state = self._fresh_state()
         if resume:
@@ -149,15 +151,19 @@ class Trainer:
                 )
                 if board is not None:
                     board.add_scalar("loss", report.loss, report.step)
+                    for name, value in report.terms.items():
+                        board.add_scalar(f"loss/{name}", value, report.step)
                 if on_step is not None:
                     on_step(report)
                 if self._due(self.config.validate_every):
                     self._validate(log, on_validation)
+                    self._show_panels(board)
                 if self._due(self.config.checkpoint_every) or self._out_of_time:
                     self.save()
                 if self._out_of_time:
                     return False
             self._validate(log, on_validation)
+            self._show_panels(board)
             self.save()
         finally:
             log.close()
@@ -172,6 +178,15 @@ class Trainer:
     def save(self) -> None:
         """Write ``last.pt``."""
         save_snapshot(self.out / LAST, self._snapshot())
+
+    @property
+    def picture_kind(self) -> str:
+        """How panels show an input (see ``input_picture``)."""
+        return self.config.input.kind
+
+    def panels(self) -> dict[str, list[list[npt.NDArray[np.uint8]]]]:
+        """Return rows of RGB pictures of one size, by caption, beside those of validation."""
+        return {}
 
     def predict(self, network_input: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return the logits (K, h, w) of one input with the weights at hand."""
@@ -205,23 +220,36 @@ class Trainer:
                 for name, source in self.validation.items()
             }
 
-    def _steps(self) -> Iterator[StepReport]:
+    def _build_data(self) -> None:
+        """Open what is learnt from and what is scored."""
         config = self.config
-        batches = load_batches(
+        self.training: SampleSource = build_training_source(
+            config.data, config.input, self.classes, seed=config.seed
+        )
+        self.validation: dict[str, SampleSource] = build_validation_sources(
+            config.data, config.input, self.classes
+        )
+
+    def _batches(self) -> Iterator[Batch]:
+        """Yield the batches from the step at hand to the last."""
+        config = self.config
+        return load_batches(
             self.training,
             batch_size=config.batch_size,
             first_batch=self.state.step,
             last_batch=config.steps,
             workers=config.workers,
         )
+
+    def _steps(self) -> Iterator[StepReport]:
         self.state.network.train()
         ended = time.perf_counter()
-        for batch in batches:
+        for batch in self._batches():
             arrived = time.perf_counter()
             loss, terms = self._step(batch)
             now = time.perf_counter()
             yield StepReport(
-                self.state.step, config.steps, loss, terms, now - ended, arrived - ended
+                self.state.step, self.config.steps, loss, terms, now - ended, arrived - ended
             )
             ended = time.perf_counter()
 
@@ -234,16 +262,22 @@ class Trainer:
         value = float(total.detach())
         if not math.isfinite(value):
             self._keep_bad_batch(batch, value)
+        self._optimise(total)
+        state.average.update(state.network)
+        state.step += 1
+        return value, {name: float(term.detach()) for name, term in terms.items()}
+
+    def _optimise(self, total: torch.Tensor) -> None:
+        """Move the weights down the gradient of the loss."""
+        state, config = self.state, self.config
         state.optimiser.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         if config.optimiser.clip_norm > 0:
             nn.utils.clip_grad_norm_(state.network.parameters(), config.optimiser.clip_norm)
         state.optimiser.step()
-        state.average.update(state.network)
-        state.step += 1
-        return value, {name: float(term.detach()) for name, term in terms.items()}
 
     def _loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return the weighted sum of a batch and what of it is logged by name."""
         inputs = batch.input.to(self.device)
         target_BHW = batch.label.to(self.device)
         with self._mixed():
@@ -278,6 +312,13 @@ class Trainer:
         if score > state.best_score:
             state.best_score = score
             save_snapshot(self.out / BEST, self._snapshot())
+
+    def _show_panels(self, board: SummaryWriter | None) -> None:
+        if board is None:
+            return
+        for name, rows in self.panels().items():
+            grid = np.vstack([np.hstack(row) for row in rows])
+            board.add_image(name, grid, self.state.step, dataformats="HWC")
 
     def _due(self, every: int) -> bool:
         # The last step is validated and saved by run itself.
@@ -323,10 +364,18 @@ class Trainer:
             torch_rng=torch.get_rng_state(),
             best_score=state.best_score,
             scores=state.scores,
+            extra=self._extra_state(),
         )
 
+    def _extra_state(self) -> dict[str, object]:
+        """Return what else a subclass needs to go on: tensors and plain data."""
+        return {}
+
+    def _load_extra_state(self, extra: dict[str, object]) -> None:
+        """Take what ``_extra_state`` returned."""
+
     def _load(self, path: Path) -> None:
-        saved = load_snapshot(path)
+        saved = load_snapshot(path, type(self.config))
         changed = _changed_keys(to_mapping(saved.config), to_mapping(self.config))
         if changed:
             raise ConfigError(
@@ -338,13 +387,13 @@ class Trainer:
         state.average.load(saved.average, saved.average_updates)
         state.optimiser.load_state_dict(saved.optimiser)
         state.step, state.best_score, state.scores = saved.step, saved.best_score, saved.scores
+        self._load_extra_state(saved.extra)
         torch.set_rng_state(saved.torch_rng)
 
     def _keep_bad_batch(self, batch: Batch, value: float) -> None:
         path = self.out / "nonfinite_batch.pt"
-        content = {"input": batch.input, "label": batch.label, "active": batch.active}
         with atomic_path(path) as temporary:
-            torch.save(content | {"first_index": batch.first_index}, temporary)
+            torch.save(dataclasses.asdict(batch), temporary)
         raise TrainingError(
             f"the loss of step {self.state.step} is {value}; its batch is kept in {path}. "
             "Lower optimiser.lr, or look into the batch for values that are not finite"

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from evdistill_core.data.samples import SampleSource
 from evdistill_core.evaluation.page import add_result, panel_row
-from evdistill_core.evaluation.pictures import write_curves
+from evdistill_core.evaluation.pictures import write_curves, write_panels
 from evdistill_core.evaluation.report import ReportPage
 from evdistill_core.evaluation.segmentation import SegmentationResult, predict_mask
 from evdistill_core.foundation.config import dump_yaml
@@ -38,6 +38,10 @@ def write_training_report(trainer: Trainer, results: dict[str, SegmentationResul
         with trainer.evaluation_weights():
             panels = _panels(trainer, trainer.validation[name])
         add_result(page, out, name, result, panels, classes=trainer.classes)
+    for number, (caption, rows) in enumerate(trainer.panels().items()):
+        page.heading(caption)
+        write_panels(out / f"panels_extra{number}.png", rows)
+        page.picture(f"panels_extra{number}.png", caption)
     page.heading("Configuration")
     page.code(dump_yaml(trainer.config))
     page.write(out / "report.html")
@@ -56,7 +60,7 @@ def _panels(trainer: Trainer, source: SampleSource) -> list[list[npt.NDArray[np.
                     sample,
                     mask,
                     trainer.classes,
-                    kind=trainer.config.input.kind,
+                    kind=trainer.picture_kind,
                     activity_radius_px=trainer.config.loss.activity_radius_px,
                 )
             )
@@ -67,7 +71,8 @@ def _add_curves(page: ReportPage, out: Path) -> None:
     records = list(read_records(out / METRICS))
     steps = [r for r in records if r.get("kind") == "step"]
     curves: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
-    for key in [k for k in (steps[-1] if steps else {}) if k.startswith("loss")]:
+    names = [k for k in (steps[-1] if steps else {}) if k.startswith("loss")]
+    for key in [k for k in names if not k.endswith("_scaled")]:  # same curve, other axis
         x, y = smoothed([_number(r["step"]) for r in steps], [_number(r[key]) for r in steps])
         curves[key] = (x, y)
     scores = [r for r in records if r.get("kind") == "validation"]

@@ -1,0 +1,189 @@
+"""Configuration of the two stages of EvDistill: the teacher, and the distillation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from evdistill_core.data.unpaired import DistillDataConfig, TeacherDataConfig
+from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.losses.terms import check_weights
+from evdistill_core.models.discriminators import DiscriminatorOptions
+from evdistill_core.models.generators import GeneratorOptions
+from evdistill_core.representations.spec import InputSpec
+from evdistill_core.training.config import NetworkConfig, TrainConfig
+
+# Every term of the objective; docs of each stand with its function in ``losses``.
+TERMS: dict[str, str] = {
+    "task_generated": "supervised losses of S(G_ie(x_i)) against the image's labels",
+    "task_events": "the same on labelled event windows (simulated; real where labels are allowed)",
+    "gan_image": "LSGAN: G_ei(x_e) looks like an image",
+    "gan_event": "LSGAN: G_ie(x_i) looks like a window of the target camera",
+    "cycle_image": "L1 of G_ei(G_ie(x_i)) and x_i",
+    "cycle_event": "L1 of G_ie(G_ei(x_e)) and x_e",
+    "paired": "L1 of G_ei(x_e) and the frame of the same moment",
+    "consistency_image": "KL(T(x_i) || S(G_ie(x_i))), to G_ie alone",
+    "consistency_event": "KL(S(x_e) || T(G_ei(x_e))), to G_ei alone",
+    "kd_generated": "pixel KD of T(x_i) onto S(G_ie(x_i))",
+    "kd_event": "pixel KD of T(G_ei(x_e)) onto S(x_e)",
+    "kd_paired": "pixel KD of T(frame) onto S(x_e): the paper's baseline with events and frames",
+    "matching_generated": "pooled class posteriors of T(x_i) and S(G_ie(x_i))",
+    "matching_event": "pooled class posteriors of T(G_ei(x_e)) and S(x_e)",
+    "affinity_generated": "affinity graphs of T(x_i) and S(G_ie(x_i))",
+    "affinity_event": "affinity graphs of T(G_ei(x_e)) and S(x_e)",
+    "mutual": "S(x_e) and a student of frames pull each other, where there are frames",
+    "mutual_task": "supervised losses of the student of frames on labelled images",
+    "output": "WGAN: S(x_e) looks like a posterior of the teacher",
+    "pseudo_label": "cross entropy of S(x_e) and labels on which teacher and averaged S agree",
+    "class_mix": "the same on windows with pasted classes of labelled ones",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherConfig(TrainConfig):
+    """Train a network on labelled images.
+
+    Attributes:
+        data: labelled images.
+        input: only its single channel counts; a teacher sees grey images in -1..1.
+    """
+
+    data: TeacherDataConfig
+    input: InputSpec = field(default_factory=lambda: InputSpec(kind="voxel", bins=1))
+
+    def __post_init__(self) -> None:
+        """Refuse an input of several channels."""
+        super().__post_init__()
+        if self.input.channels != 1:
+            raise ConfigError("a teacher sees grey images: leave input away")
+
+    @property
+    def checkpoint_network(self) -> str:
+        """A name that no student has: weights for images must not be fed events."""
+        return TEACHER_PREFIX + self.network.name
+
+
+TEACHER_PREFIX = "image:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferConfig:
+    """How the teacher's knowledge is passed on.
+
+    Attributes:
+        temperature: of the pixel KD.
+        confidence: how a pixel's weight follows from the teacher's certainty.
+        confidence_floor: pixels below this certainty do not count.
+        activity_weighted: on real windows, pixels far from events count ``loss.inactive_weight``.
+        matching_cells: regions per axis of the distribution matching; 1: the whole image.
+        affinity_graph: ``scaled``: windows of ``pool_scale`` (the authors'); ``grid``: dense.
+        pool_scale: of the scaled graph; .8 gives 2x2 nodes.
+        affinity_nodes: nodes per axis of the dense graph.
+        affinity_norm: of differences between similarities.
+        pseudo_threshold: certainty from which a pseudo-label stands without agreement.
+    """
+
+    temperature: float = 1.0
+    confidence: Literal["none", "max", "entropy"] = "none"
+    confidence_floor: float = 0.0
+    activity_weighted: bool = False
+    matching_cells: int = 1
+    affinity_graph: Literal["scaled", "grid"] = "scaled"
+    pool_scale: float = 0.8
+    affinity_nodes: int = 16
+    affinity_norm: Literal["l1", "l2"] = "l2"
+    pseudo_threshold: float = 0.968
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range."""
+        for name, low, high in (
+            ("temperature", 1e-3, 1e3),
+            ("confidence_floor", 0.0, 1.0),
+            ("matching_cells", 1, 256),
+            ("pool_scale", 1e-3, 1.0),
+            ("affinity_nodes", 1, 64),
+            ("pseudo_threshold", 0.0, 2.0),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(f"{name} must lie in {low}..{high}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversaryConfig:
+    """Generators, discriminators and how they are trained (Adam, as in CycleGAN: a [choice]).
+
+    Attributes:
+        generator: size of both generators.
+        discriminator: size of all discriminators.
+        lr: highest learning rate; it follows the schedule of the student's.
+        beta1: of Adam.
+        critic_lr: of the discriminators.
+        gradient_penalty: weight beside the critic's own loss (WGAN-GP, output discriminator).
+        start_from: a checkpoint of a distillation whose generators and discriminators are the
+            start; empty: random.
+    """
+
+    generator: GeneratorOptions = field(default_factory=GeneratorOptions)
+    discriminator: DiscriminatorOptions = field(default_factory=DiscriminatorOptions)
+    lr: float = 2e-4
+    beta1: float = 0.5
+    critic_lr: float = 2e-4
+    gradient_penalty: float = 10.0
+    start_from: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range."""
+        for name, low, high in (
+            ("lr", 1e-12, 1.0),
+            ("critic_lr", 1e-12, 1.0),
+            ("beta1", 0.0, 0.9999),
+            ("gradient_penalty", 0.0, 1e6),
+        ):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and low <= value <= high):
+                raise ConfigError(f"{name} must lie in {low}..{high}, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig(TrainConfig):
+    """Train a student of events from labelled images and unlabelled, unpaired events.
+
+    ``network``, ``input``, ``loss``, ``optimiser`` are the student's; ``loss.weights`` are the
+    supervised losses within ``task_generated``, ``task_events`` and ``mutual_task``.
+
+    Attributes:
+        data: both sides.
+        teacher: checkpoint of the teacher stage.
+        terms: a weight for every name in ``TERMS``; 0 switches a term off.
+        transfer: how knowledge is passed on.
+        adversary: generators and discriminators.
+        frame_network: student of frames for the mutual terms.
+    """
+
+    data: DistillDataConfig
+    teacher: Path
+    terms: dict[str, float]
+    transfer: TransferConfig = field(default_factory=TransferConfig)
+    adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
+    frame_network: NetworkConfig = field(default_factory=NetworkConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse weights that do not name exactly the terms, and terms without their data."""
+        super().__post_init__()
+        check_weights(self.terms, TERMS, "term")
+        if not any(self.terms.values()):
+            raise ConfigError("one term needs a weight above 0")
+        if self.terms["task_events"] > 0 and not self.data.train:
+            raise ConfigError(
+                "the term task_events needs labelled windows in data.train; "
+                "give it the weight 0 to go without"
+            )
+        frames = self.data.recordings is not None and self.data.recordings.frame_within_us > 0
+        for name in ("paired", "kd_paired", "mutual"):
+            if self.terms[name] > 0 and not frames:
+                raise ConfigError(
+                    f"the term {name} needs recordings with frames: set "
+                    "data.recordings.frame_within_us, or give the term the weight 0"
+                )

@@ -1,0 +1,406 @@
+"""The objective of EvDistill on one batch: what the networks see, and every term of it.
+
+Shape letters: B batch, C channels, K classes, H and W the input. Notation of the paper: x_i, y an
+image with labels, x_e a window of the target camera, T teacher, S student, G_ei and G_ie the
+generators. Nothing is computed that no term with a weight asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from evdistill_core.data.samples import Batch
+from evdistill_core.data.unpaired import UnpairedBatch
+from evdistill_core.losses.adversarial import (
+    gradient_penalty,
+    lsgan_discriminator,
+    lsgan_generator,
+    wgan_critic,
+    wgan_generator,
+)
+from evdistill_core.losses.affinity import affinity_kd, grid_nodes, scaled_nodes
+from evdistill_core.losses.consistency import as_judge, semantic_consistency
+from evdistill_core.losses.distillation import (
+    distribution_matching,
+    mutual_distillation,
+    posterior_kd,
+)
+from evdistill_core.losses.divergence import confidence_weight, log_posterior
+from evdistill_core.losses.pseudo_labels import class_mix, hybrid_pseudo_labels
+from evdistill_core.losses.reconstruction import reconstruction_l1
+from evdistill_core.losses.segmentation import SegmentationBatch, cross_entropy, weighted_sum
+from evdistill_core.models.discriminators import OutputDiscriminator, PatchDiscriminator
+from evdistill_core.models.generators import (
+    IMAGE_CHANNELS,
+    event_to_image,
+    image_to_event,
+)
+from evdistill_core.models.network import SegmentationNetwork
+from evdistill_core.models.registry import build_network
+from evdistill_core.representations.spec import InputSpec
+from evdistill_core.training.distill_config import AdversaryConfig, DistillConfig
+from evdistill_core.training.loop import pixel_weights
+from evdistill_core.training.teacher import Teacher
+
+Seen = tuple[Tensor, Tensor]
+
+
+class Translation(nn.Module):
+    """Everything that is trained beside the student and thrown away after it."""
+
+    def __init__(self, config: AdversaryConfig, spec: InputSpec, num_classes: int) -> None:
+        super().__init__()
+        self.to_image = event_to_image(spec, config.generator)
+        self.to_event = image_to_event(spec, config.generator)
+        self.image_critic = PatchDiscriminator(IMAGE_CHANNELS, config.discriminator)
+        self.event_critic = PatchDiscriminator(spec.channels, config.discriminator)
+        self.output_critic = OutputDiscriminator(num_classes, config.discriminator)
+
+    def generator_parameters(self) -> list[nn.Parameter]:
+        """Return what the generators learn."""
+        return [*self.to_image.parameters(), *self.to_event.parameters()]
+
+    def critic_parameters(self) -> list[nn.Parameter]:
+        """Return what the discriminators learn."""
+        return [p for name, p in self.named_parameters() if "_critic." in name]
+
+
+def build_frame_student(config: DistillConfig, num_classes: int) -> SegmentationNetwork | None:
+    """Return the student of frames that the mutual terms need, or None where they are off."""
+    if not (config.terms["mutual"] > 0 or config.terms["mutual_task"] > 0):
+        return None
+    frame = config.frame_network
+    return build_network(
+        frame.name, frame.options, in_channels=IMAGE_CHANNELS, num_classes=num_classes
+    )
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Who takes part in a step.
+
+    Attributes:
+        student: S.
+        averaged: S with its averaged weights, in evaluation mode, without gradient.
+        translation: generators and discriminators.
+        teacher: T.
+        frame_student: S_a, or None.
+        mixed: gives the context that networks run in (mixed precision or not).
+    """
+
+    student: SegmentationNetwork
+    averaged: Callable[[Tensor], Tensor]
+    translation: Translation
+    teacher: Teacher
+    frame_student: SegmentationNetwork | None
+    mixed: Callable[[], AbstractContextManager[object]]
+
+
+class DistillStep:
+    """The views of one batch, each made at most once, and the terms on them.
+
+    Args:
+        batch: on the device of the networks.
+        networks: who takes part.
+        config: of the run.
+        class_weight_K: of the supervised losses.
+    """
+
+    def __init__(
+        self,
+        batch: UnpairedBatch,
+        networks: Networks,
+        config: DistillConfig,
+        class_weight_K: Tensor,
+    ) -> None:
+        self.batch, self.networks, self.config = batch, networks, config
+        self._class_weight_K = class_weight_K
+        self._transfer = config.transfer
+
+    def terms(self) -> dict[str, Callable[[], Tensor]]:
+        """Return every term of ``TERMS`` as a function."""
+        translation = self.networks.translation
+        return {
+            "task_generated": self._task_generated,
+            "task_events": self._task_events,
+            "gan_image": lambda: self._fool(translation.image_critic, self.fake_image),
+            "gan_event": lambda: self._fool(translation.event_critic, self.fake_event),
+            "cycle_image": self._cycle_image,
+            "cycle_event": self._cycle_event,
+            "paired": lambda: reconstruction_l1(
+                self.fake_image, self.batch.frame, self._frame_weight()
+            ),
+            "consistency_image": self._consistency_image,
+            "consistency_event": self._consistency_event,
+            "kd_generated": lambda: self._kd(self.s_generated, self.t_image, self._image_valid()),
+            "kd_event": lambda: self._kd(self.s_event, self.t_fake, self._event_weight()),
+            "kd_paired": lambda: self._kd(
+                self.s_event, self.t_frame, self._frame_weight() * self._event_weight()
+            ),
+            "matching_generated": lambda: self._matching(
+                self.s_generated, self.t_image, self._image_valid()
+            ),
+            "matching_event": lambda: self._matching(
+                self.s_event, self.t_fake, self._event_weight()
+            ),
+            "affinity_generated": lambda: self._affinity(self.s_generated, self.t_image),
+            "affinity_event": lambda: self._affinity(self.s_event, self.t_fake),
+            "mutual": lambda: mutual_distillation(
+                self.s_event[0], self.a_frame[0], self._frame_weight()
+            ),
+            "mutual_task": lambda: self._supervised(
+                self._see_frame(self.batch.image)[0], self.batch.image_label
+            ),
+            "output": self._output,
+            "pseudo_label": self._pseudo_label,
+            "class_mix": self._class_mix,
+        }
+
+    def critic_terms(self) -> dict[str, Callable[[], Tensor]]:
+        """Return what the discriminators learn from; generated samples are detached."""
+        translation, batch = self.networks.translation, self.batch
+        terms: dict[str, Callable[[], Tensor]] = {}
+        if self.config.terms["gan_image"] > 0:
+            terms["critic_image"] = lambda: self._tell_apart(
+                translation.image_critic, batch.image, self.fake_image
+            )
+        if self.config.terms["gan_event"] > 0:
+            terms["critic_event"] = lambda: self._tell_apart(
+                translation.event_critic, batch.input, self.fake_event
+            )
+        if self.config.terms["output"] > 0:
+            terms["critic_output"] = self._judge_outputs
+            terms["critic_output_penalty"] = self._slope_of_output_critic
+        return terms
+
+    # What the networks see. Logits come at the size of the labels, with a feature map beside.
+
+    @cached_property
+    def fake_event(self) -> Tensor:
+        """G_ie(x_i), (B, C, h, w)."""
+        with self.networks.mixed():
+            return self.networks.translation.to_event(self.batch.image).float()  # type: ignore[no-any-return]
+
+    @cached_property
+    def fake_image(self) -> Tensor:
+        """G_ei(x_e), (B, 1, H, W)."""
+        with self.networks.mixed():
+            return self.networks.translation.to_image(self.batch.input).float()  # type: ignore[no-any-return]
+
+    @cached_property
+    def s_generated(self) -> Seen:
+        """S(G_ie(x_i))."""
+        return self._see(self.networks.student, self.fake_event)
+
+    @cached_property
+    def s_event(self) -> Seen:
+        """S(x_e)."""
+        return self._see(self.networks.student, self.batch.input)
+
+    @cached_property
+    def t_image(self) -> Seen:
+        """T(x_i)."""
+        with torch.no_grad():
+            return self._see(self.networks.teacher.network, self.batch.image)
+
+    @cached_property
+    def t_fake(self) -> Seen:
+        """T(G_ei(x_e)); the gradient reaches G_ei."""
+        wanted = torch.is_grad_enabled() and self.config.terms["consistency_event"] > 0
+        with torch.set_grad_enabled(wanted):
+            return self._see(self.networks.teacher.network, self.fake_image)
+
+    @cached_property
+    def t_frame(self) -> Seen:
+        """T(frame)."""
+        with torch.no_grad():
+            return self._see(self.networks.teacher.network, self.batch.frame)
+
+    @cached_property
+    def a_frame(self) -> Seen:
+        """S_a(frame)."""
+        return self._see_frame(self.batch.frame)
+
+    @cached_property
+    def pseudo_labels(self) -> tuple[Tensor, Tensor]:
+        """Labels and weights that teacher and averaged student agree on."""
+        with torch.no_grad(), self.networks.mixed():
+            averaged = self.networks.averaged(self.batch.input)
+        label, weight = hybrid_pseudo_labels(
+            self.networks.teacher.log_posterior(self.t_fake[0].detach()),
+            log_posterior(_resized(averaged, self.batch.input)),
+            threshold=self._transfer.pseudo_threshold,
+        )
+        return label, weight * self._event_weight()
+
+    # The terms.
+
+    def _task_generated(self) -> Tensor:
+        return self._supervised(self.s_generated[0], self.batch.image_label)
+
+    def _task_events(self) -> Tensor:
+        labelled = self._labelled()
+        logits = self._see(self.networks.student, labelled.input)[0]
+        active = pixel_weights(labelled.active.cpu(), self.config.loss).to(logits.device)
+        return self._supervised(logits, labelled.label, active)
+
+    def _cycle_image(self) -> Tensor:
+        with self.networks.mixed():
+            back = self.networks.translation.to_image(self.fake_event)
+        return reconstruction_l1(back, self.batch.image, self._image_valid())
+
+    def _cycle_event(self) -> Tensor:
+        with self.networks.mixed():
+            back = self.networks.translation.to_event(self.fake_image)
+        return reconstruction_l1(back, self.batch.input, self.batch.valid.float())
+
+    def _consistency_image(self) -> Tensor:
+        with as_judge(self.networks.student):
+            after, _ = self._see(self.networks.student, self.fake_event)
+        before = self.networks.teacher.log_posterior(self.t_image[0])
+        return semantic_consistency(before, log_posterior(after), self._image_valid())
+
+    def _consistency_event(self) -> Tensor:
+        after = self.networks.teacher.log_posterior(self.t_fake[0])
+        before = log_posterior(self.s_event[0])
+        return semantic_consistency(before, after, self.batch.valid.float())
+
+    def _kd(self, student: Seen, teacher: Seen, weight_BHW: Tensor) -> Tensor:
+        transfer = self._transfer
+        sure = confidence_weight(
+            self.networks.teacher.log_posterior(teacher[0]),
+            kind=transfer.confidence,
+            floor=transfer.confidence_floor,
+        )
+        return posterior_kd(
+            student[0],
+            teacher[0],
+            weight_BHW * sure,
+            temperature=transfer.temperature,
+            class_map=self.networks.teacher.class_map,
+        )
+
+    def _matching(self, student: Seen, teacher: Seen, weight_BHW: Tensor) -> Tensor:
+        return distribution_matching(
+            student[0],
+            teacher[0],
+            weight_BHW,
+            cells=self._transfer.matching_cells,
+            class_map=self.networks.teacher.class_map,
+        )
+
+    def _affinity(self, student: Seen, teacher: Seen) -> Tensor:
+        transfer = self._transfer
+
+        def nodes(seen: Seen) -> Tensor:
+            if transfer.affinity_graph == "scaled":
+                return scaled_nodes(seen[1], transfer.pool_scale)
+            return grid_nodes(seen[1], transfer.affinity_nodes)
+
+        return affinity_kd(nodes(student), nodes(teacher), norm=transfer.affinity_norm)
+
+    def _output(self) -> Tensor:
+        posterior = log_posterior(self.s_event[0]).exp()
+        critic = self.networks.translation.output_critic
+        with as_judge(critic):
+            return wgan_generator(critic(posterior))
+
+    def _pseudo_label(self) -> Tensor:
+        label, weight = self.pseudo_labels
+        return self._cross_entropy(self.s_event[0], label, weight)
+
+    def _class_mix(self) -> Tensor:
+        if self.batch.labelled is not None:
+            source = (self.batch.labelled.input, self.batch.labelled.label)
+        else:
+            source = (self.fake_event.detach(), self.batch.image_label)
+        draw_BK = torch.rand(len(self.batch.input), len(self._class_weight_K))
+        mixed, label, weight = class_mix(source, (self.batch.input, *self.pseudo_labels), draw_BK)
+        logits, _ = self._see(self.networks.student, mixed)
+        return self._cross_entropy(logits, label, weight)
+
+    # The discriminators.
+
+    def _fool(self, critic: nn.Module, fake_BCHW: Tensor) -> Tensor:
+        with as_judge(critic), self.networks.mixed():
+            return lsgan_generator(critic(fake_BCHW))
+
+    def _tell_apart(self, critic: nn.Module, real_BCHW: Tensor, fake_BCHW: Tensor) -> Tensor:
+        with self.networks.mixed():
+            return lsgan_discriminator(critic(real_BCHW), critic(fake_BCHW.detach()))
+
+    def _posteriors(self) -> tuple[Tensor, Tensor]:
+        real = self.networks.teacher.log_posterior(self.t_image[0]).exp()
+        fake = log_posterior(self.s_event[0].detach()).exp()
+        return real, fake
+
+    def _judge_outputs(self) -> Tensor:
+        critic = self.networks.translation.output_critic
+        real, fake = self._posteriors()
+        return wgan_critic(critic(real), critic(fake))
+
+    def _slope_of_output_critic(self) -> Tensor:
+        real, fake = (_square(p) for p in self._posteriors())
+        mix_B = torch.rand(len(real)).to(real.device)
+        return gradient_penalty(self.networks.translation.output_critic, real, fake, mix_B)
+
+    # What counts, and how much.
+
+    def _image_valid(self) -> Tensor:
+        return self.batch.image_valid.float()
+
+    def _event_weight(self) -> Tensor:
+        valid = self.batch.valid.float()
+        if not self._transfer.activity_weighted:
+            return valid
+        return valid * pixel_weights(self.batch.active.cpu(), self.config.loss).to(valid.device)
+
+    def _frame_weight(self) -> Tensor:
+        return self.batch.valid.float() * self.batch.has_frame[:, None, None]
+
+    def _labelled(self) -> Batch:
+        assert self.batch.labelled is not None  # the configuration refuses the term without
+        return self.batch.labelled
+
+    def _see(self, network: SegmentationNetwork, x_BCHW: Tensor) -> Seen:
+        with self.networks.mixed():
+            logits, features = network.forward_with_features(x_BCHW)
+        return _resized(logits, x_BCHW), features.float()
+
+    def _see_frame(self, x_BCHW: Tensor) -> Seen:
+        assert self.networks.frame_student is not None  # built where a term needs it
+        return self._see(self.networks.frame_student, x_BCHW)
+
+    def _supervised(
+        self, logits_BKHW: Tensor, label_BHW: Tensor, weight_BHW: Tensor | None = None
+    ) -> Tensor:
+        weight = torch.ones_like(logits_BKHW[:, 0]) if weight_BHW is None else weight_BHW
+        return weighted_sum(
+            SegmentationBatch(logits_BKHW, label_BHW, weight, self._class_weight_K),
+            self.config.loss.weights,
+        )[0]
+
+    def _cross_entropy(self, logits_BKHW: Tensor, label_BHW: Tensor, weight_BHW: Tensor) -> Tensor:
+        # Pseudo-labels are as rare as the classes are; class weights would multiply their errors.
+        ones_K = torch.ones_like(self._class_weight_K)
+        return cross_entropy(SegmentationBatch(logits_BKHW, label_BHW, weight_BHW, ones_K))
+
+
+def _resized(logits_BKhw: Tensor, like_BCHW: Tensor) -> Tensor:
+    if logits_BKhw.shape[2:] == like_BCHW.shape[2:]:
+        return logits_BKhw.float()
+    return F.interpolate(
+        logits_BKhw.float(), size=like_BCHW.shape[2:], mode="bilinear", align_corners=False
+    )
+
+
+def _square(posterior_BKHW: Tensor) -> Tensor:
+    # Images and windows may differ in size; the mixtures of the penalty need one.
+    return F.adaptive_avg_pool2d(posterior_BKHW, 65)

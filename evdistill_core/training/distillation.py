@@ -1,0 +1,255 @@
+"""The distillation stage: student, generators and discriminators trained end to end.
+
+One step: the student and both generators go down the gradient of the whole objective; then the
+discriminators go down theirs, on the same generated samples. The file that comes out is a
+student's like any other: what else was trained lies in the checkpoint's training part, which
+export leaves behind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from evdistill_core.data.build import build_validation_sources
+from evdistill_core.data.samples import Batch
+from evdistill_core.data.unpaired import UnpairedBatch, UnpairedSource, load_unpaired
+from evdistill_core.evaluation.pictures import input_picture, label_picture
+from evdistill_core.evaluation.segmentation import predict_mask
+from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.losses.consistency import as_judge
+from evdistill_core.losses.terms import sum_terms
+from evdistill_core.models.checkpoint import load_weights
+from evdistill_core.models.network import SegmentationNetwork
+from evdistill_core.training.checkpoint import load_snapshot
+from evdistill_core.training.distill_config import DistillConfig
+from evdistill_core.training.distill_terms import (
+    DistillStep,
+    Networks,
+    Translation,
+    build_frame_student,
+)
+from evdistill_core.training.loop import Trainer, TrainingState
+from evdistill_core.training.optimisation import learning_rate, make_optimiser
+from evdistill_core.training.teacher import load_teacher
+
+Picture = npt.NDArray[np.uint8]
+PANEL_ROWS = 4
+
+
+class DistillTrainer(Trainer):
+    """A run of the distillation stage; see ``Trainer`` for what it shares with the others.
+
+    Source:
+        EvDistill. End-to-end training of the generators with the task and KD losses is [abstract];
+        the order within a step, Adam for generators and discriminators, and the absence of a pool
+        of old samples are a [choice].
+    """
+
+    config: DistillConfig
+
+    def panels(self) -> dict[str, list[list[Picture]]]:
+        """Return rows (event, reconstruction, teacher, student) and (image, generated, ...)."""
+        batch = next(iter(self._unpaired(0, 1)))
+        with self.evaluation_weights(), torch.no_grad():
+            step = self._step_of(batch)
+            events = [self._event_row(step, i) for i in range(min(PANEL_ROWS, len(batch.input)))]
+            images = [self._image_row(step, i) for i in range(min(PANEL_ROWS, len(batch.image)))]
+        return {
+            "Target: events, their reconstruction, the teacher on it, the student": events,
+            "Source: image, generated events, the teacher, the student, labels": images,
+        }
+
+    def _build_data(self) -> None:
+        config = self.config
+        self.unpaired = UnpairedSource(config.data, config.input, self.classes, seed=config.seed)
+        self.validation = build_validation_sources(config.data, config.input, self.classes)
+
+    def _batches(self) -> Iterator[Batch]:
+        yield from self._unpaired(self.state.step, self.config.steps)
+
+    def _unpaired(self, first: int, last: int) -> Iterator[UnpairedBatch]:
+        return load_unpaired(
+            self.unpaired,
+            batch_size=self.config.batch_size,
+            first_batch=first,
+            last_batch=last,
+            workers=self.config.workers if last - first > 1 else 0,
+        )
+
+    def _fresh_state(self) -> TrainingState:
+        config, classes = self.config, len(self.classes)
+        state = super()._fresh_state()
+        self.teacher = load_teacher(config.teacher, self.classes, self.device)
+        self.translation = Translation(config.adversary, config.input, classes).to(self.device)
+        if config.adversary.start_from:
+            self._start_translation(Path(config.adversary.start_from))
+        frame = build_frame_student(config, classes)
+        self.frame_student = frame.to(self.device) if frame is not None else None
+        self.optimisers = self._other_optimisers()
+        return state
+
+    def _other_optimisers(self) -> dict[str, torch.optim.Optimizer]:
+        adversary, betas = self.config.adversary, (self.config.adversary.beta1, 0.999)
+        optimisers: dict[str, torch.optim.Optimizer] = {
+            "generators": torch.optim.Adam(
+                self.translation.generator_parameters(), adversary.lr, betas
+            ),
+            "critics": torch.optim.Adam(
+                self.translation.critic_parameters(), adversary.critic_lr, betas
+            ),
+        }
+        if self.frame_student is not None:
+            optimisers["frame_student"] = make_optimiser(self.frame_student, self.config.optimiser)
+        return optimisers
+
+    def _start_translation(self, path: Path) -> None:
+        saved = load_snapshot(path, DistillConfig)
+        weights = cast("dict[str, Tensor]", saved.extra["translation"])
+        load_weights(self.translation, weights, f"translation of {path}")
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        assert isinstance(batch, UnpairedBatch)  # what _batches yields
+        self._current = self._step_of(batch)
+        result = sum_terms(self._current.terms(), self.config.terms)
+        self._terms = result.unscaled | {f"{n}_scaled": v for n, v in result.scaled.items()}
+        return result.total, self._terms
+
+    def _optimise(self, total: Tensor) -> None:
+        self._follow_schedule()
+        moved = [o for name, o in self.optimisers.items() if name != "critics"]
+        for optimiser in moved:
+            optimiser.zero_grad(set_to_none=True)
+        super()._optimise(total)
+        clip = self.config.optimiser.clip_norm
+        for optimiser in moved:
+            if clip > 0:
+                nn.utils.clip_grad_norm_(
+                    [p for group in optimiser.param_groups for p in group["params"]], clip
+                )
+            optimiser.step()
+        self._optimise_critics()
+
+    def _optimise_critics(self) -> None:
+        terms = self._current.critic_terms()
+        if not terms:
+            return
+        penalty = self.config.adversary.gradient_penalty
+        weights = {n: penalty if n.endswith("_penalty") else 1.0 for n in terms}
+        result = sum_terms(terms, weights)
+        if not math.isfinite(float(result.total.detach())):
+            self._keep_bad_batch(self._current.batch, float(result.total.detach()))
+        optimiser = self.optimisers["critics"]
+        optimiser.zero_grad(set_to_none=True)
+        result.total.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        # The loop logs this table after the step: discriminators are part of it.
+        self._terms.update(result.unscaled)
+
+    def _follow_schedule(self) -> None:
+        config = self.config
+        share = learning_rate(config.optimiser, self.state.step, config.steps) / config.optimiser.lr
+        rates = {
+            "generators": config.adversary.lr,
+            "critics": config.adversary.critic_lr,
+            "frame_student": config.optimiser.lr,
+        }
+        for name, optimiser in self.optimisers.items():
+            for group in optimiser.param_groups:
+                group["lr"] = rates[name] * share
+
+    def _step_of(self, batch: UnpairedBatch) -> DistillStep:
+        student = cast("SegmentationNetwork", self.state.network)
+        networks = Networks(
+            student=student,
+            averaged=self._averaged,
+            translation=self.translation,
+            teacher=self.teacher,
+            frame_student=self.frame_student,
+            mixed=self._mixed,
+        )
+        return DistillStep(_on(batch, self.device), networks, self.config, self.class_weight_K)
+
+    def _averaged(self, x_BCHW: Tensor) -> Tensor:
+        student = self.state.network
+        with as_judge(student):
+            logits: Tensor = functional_call(student, self.state.average.weights(), (x_BCHW,))
+        return logits
+
+    def _extra_state(self) -> dict[str, object]:
+        content: dict[str, object] = {
+            "teacher_sha256": _digest(self.config.teacher),
+            "translation": self.translation.state_dict(),
+            "optimisers": {n: o.state_dict() for n, o in self.optimisers.items()},
+        }
+        if self.frame_student is not None:
+            content["frame_student"] = self.frame_student.state_dict()
+        return content
+
+    def _load_extra_state(self, extra: dict[str, object]) -> None:
+        if extra["teacher_sha256"] != _digest(self.config.teacher):
+            raise ConfigError(
+                f"{self.config.teacher} is not the teacher that this run was started with"
+            )
+        self.translation.load_state_dict(cast("dict[str, Tensor]", extra["translation"]))
+        optimisers = cast("dict[str, dict[str, object]]", extra["optimisers"])
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(optimisers[name])
+        if self.frame_student is not None:
+            self.frame_student.load_state_dict(cast("dict[str, Tensor]", extra["frame_student"]))
+
+    def _event_row(self, step: DistillStep, i: int) -> list[Picture]:
+        batch, kind = step.batch, self.config.input.kind
+        return [
+            input_picture(batch.input[i].cpu().numpy(), kind),
+            input_picture(step.fake_image[i].cpu().numpy(), "image"),
+            self._mask_picture(self.teacher.log_posterior(step.t_fake[0])[i]),
+            self._mask_picture(step.s_event[0][i]),
+        ]
+
+    def _image_row(self, step: DistillStep, i: int) -> list[Picture]:
+        batch, kind = step.batch, self.config.input.kind
+        return [
+            input_picture(batch.image[i].cpu().numpy(), "image"),
+            input_picture(step.fake_event[i].cpu().numpy(), kind),
+            self._mask_picture(self.teacher.log_posterior(step.t_image[0])[i]),
+            self._mask_picture(step.s_generated[0][i]),
+            label_picture(batch.image_label[i].cpu().numpy().astype(np.uint8), self.classes),
+        ]
+
+    def _mask_picture(self, logits_KHW: Tensor) -> Picture:
+        height, width = logits_KHW.shape[1:]
+        mask = predict_mask(logits_KHW.cpu().numpy(), height=height, width=width)
+        return label_picture(mask, self.classes)
+
+
+def _on(batch: UnpairedBatch, device: torch.device) -> UnpairedBatch:
+    """Return the batch with its tensors on a device."""
+    moved: dict[str, Any] = {
+        f.name: value.to(device)
+        for f in dataclasses.fields(batch)
+        if isinstance(value := getattr(batch, f.name), Tensor)
+    }
+    labelled = batch.labelled
+    if labelled is not None:
+        labelled = Batch(
+            labelled.first_index,
+            labelled.input.to(device),
+            labelled.label.to(device),
+            labelled.active.to(device),
+        )
+    return dataclasses.replace(batch, **moved, labelled=labelled)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,438 @@
+"""Teacher and distillation: whole runs on tiny networks, and what each promises."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from evdistill_core.data.build import SourceConfig
+from evdistill_core.data.labelled_images import ImagesConfig
+from evdistill_core.data.simulated import SimulationConfig
+from evdistill_core.data.stills import StillsConfig
+from evdistill_core.data.unlabelled import RecordingsConfig
+from evdistill_core.data.unpaired import DistillDataConfig, TeacherDataConfig
+from evdistill_core.events.array import Events, Triggers
+from evdistill_core.foundation.config import dump_yaml, from_mapping, to_mapping
+from evdistill_core.foundation.errors import ConfigError, StudentError, TrainingError
+from evdistill_core.foundation.labels import SIX_CLASSES
+from evdistill_core.models.checkpoint import load_checkpoint
+from evdistill_core.models.discriminators import DiscriminatorOptions
+from evdistill_core.models.generators import GeneratorOptions
+from evdistill_core.models.network import parameter_count
+from evdistill_core.recordings.columns import NpzWriter
+from evdistill_core.representations import InputSpec
+from evdistill_core.training.config import LossConfig, NetworkConfig, OptimiserConfig, TrainConfig
+from evdistill_core.training.distill_config import (
+    TERMS,
+    AdversaryConfig,
+    DistillConfig,
+    TeacherConfig,
+    TransferConfig,
+)
+from evdistill_core.training.distillation import DistillTrainer
+from evdistill_core.training.report import write_training_report
+from evdistill_core.training.run_log import read_records
+from evdistill_core.training.stages import load_experiment, make_trainer
+from evdistill_core.training.teacher import TeacherTrainer, load_teacher
+
+SPEC = InputSpec(bins=2, window_us=10_000, size_multiple=8, scale=1.0)
+TINY = NetworkConfig(name="onboard-seg", options={"width": 0.25, "dropout": 0.2})
+FAST = OptimiserConfig(lr=5e-3, warmup_steps=0, ema_decay=0.9)
+PAIRED = {"paired", "kd_paired", "mutual"}
+
+
+def write_recording(path):
+    """A bright bar that moves right over noise: something that generators can learn."""
+    rng = np.random.default_rng(0)
+    t = np.sort(rng.integers(0, 300_000, 40_000))
+    bar = rng.random(len(t)) < 0.7
+    x = np.where(bar, (t // 5000 + rng.integers(0, 3, len(t))) % 48, rng.integers(0, 48, len(t)))
+    p = np.where(bar, 1, rng.integers(0, 2, len(t)))
+    events = Events.from_columns(x, rng.integers(0, 40, len(t)), t, p, width=48, height=40)
+    with NpzWriter(path, width=48, height=40) as writer:
+        writer.write(events, Triggers.empty())
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory, make_camvid):
+    folder = tmp_path_factory.mktemp("distillation")
+    make_camvid(folder / "camvid")
+    make_camvid(folder / "camvid", split="val")
+    write_recording(folder / "a.npz")
+    return folder
+
+
+def images(root, split="train", **changes):
+    return StillsConfig(images=ImagesConfig(root=root / "camvid", split=split), **changes)
+
+
+def teacher_config(root, **changes):
+    defaults = {
+        "name": "teacher",
+        "steps": 30,
+        "batch_size": 2,
+        "network": TINY,
+        "optimiser": FAST,
+        "workers": 0,
+        "device": "cpu",
+        "threads": 1,
+        "data": TeacherDataConfig(
+            stills=images(root, crop=(32, 48), flip=0.5, jitter=0.2),
+            validation_stills={"val": images(root, "val", multiple=8)},
+        ),
+    }
+    return TeacherConfig(**{**defaults, **changes})
+
+
+@pytest.fixture(scope="module")
+def teacher(root):
+    trainer = TeacherTrainer(teacher_config(root), root / "teacher")
+    assert trainer.run()
+    return root / "teacher" / "last.pt"
+
+
+def simulated(root, split="train"):
+    return SourceConfig(
+        name="sim",
+        count=2,
+        simulation=SimulationConfig(
+            images=ImagesConfig(root=root / "camvid", split=split),
+            height=32,
+            width=48,
+            unique=2,
+            cache=root / "windows",
+        ),
+    )
+
+
+def config(root, teacher, *, without=PAIRED, **changes):
+    defaults = {
+        "name": "student",
+        "steps": 4,
+        "batch_size": 2,
+        "network": TINY,
+        "input": SPEC,
+        "loss": LossConfig(weights={"cross_entropy": 1.0, "dice": 0.5}),
+        "optimiser": FAST,
+        "workers": 0,
+        "device": "cpu",
+        "threads": 1,
+        "validate_every": 0,
+        "data": DistillDataConfig(
+            stills=images(root, crop=(32, 48), flip=0.5),
+            recordings=RecordingsConfig(
+                paths=(root / "a.npz",), cache=root / "cache", crop=(32, 48)
+            ),
+            train=(simulated(root),),
+            validation=(simulated(root, "val"),),
+        ),
+        "teacher": teacher,
+        "terms": {name: 0.0 if name in without else 1.0 for name in TERMS},
+        "transfer": TransferConfig(affinity_graph="grid", affinity_nodes=4, confidence="max"),
+        "adversary": AdversaryConfig(
+            generator=GeneratorOptions(base_channels=4, halvings=1, blocks=1),
+            discriminator=DiscriminatorOptions(base_channels=4, layers=1),
+        ),
+        "frame_network": TINY,
+    }
+    return DistillConfig(**{**defaults, **changes})
+
+
+def losses(out):
+    return [r for r in read_records(out / "metrics.jsonl") if r["kind"] == "step"]
+
+
+def test_the_teacher_learns_and_is_no_student(root, teacher):
+    log = losses(root / "teacher")
+    assert np.mean([r["loss"] for r in log[-5:]]) < 0.7 * log[0]["loss"]
+    saved = load_checkpoint(teacher)
+    assert saved.network == "image:onboard-seg"
+    with pytest.raises(ConfigError, match="unknown network"):
+        saved.build()
+    loaded = load_teacher(teacher, SIX_CLASSES, torch.device("cpu"))
+    assert loaded.class_map is None
+    assert not any(p.requires_grad for p in loaded.network.parameters())
+    assert not loaded.network.training
+
+
+def test_a_student_is_no_teacher(root, teacher, tmp_path):
+    trainer = DistillTrainer(config(root, teacher), tmp_path)
+    trainer.save()
+    with pytest.raises(StudentError, match="stage: teacher"):
+        load_teacher(tmp_path / "last.pt", SIX_CLASSES, torch.device("cpu"))
+
+
+def test_every_term_is_finite_logged_twice_and_adds_up(root, teacher, tmp_path):
+    trainer = DistillTrainer(config(root, teacher), tmp_path)
+    assert trainer.run()
+    log = losses(tmp_path)
+    expected = set(TERMS) - PAIRED
+    for record in log:
+        terms = {k.removeprefix("loss_"): v for k, v in record.items() if k.startswith("loss_")}
+        critics = {"critic_image", "critic_event", "critic_output", "critic_output_penalty"}
+        assert set(terms) == expected | {f"{n}_scaled" for n in expected} | critics
+        assert all(np.isfinite(v) for v in terms.values())
+        total = sum(v for n, v in terms.items() if n.endswith("_scaled"))
+        assert record["loss"] == pytest.approx(total, rel=1e-5)
+    assert len(log) == 4
+
+
+@pytest.mark.slow
+def test_the_objective_falls(root, teacher, tmp_path):
+    quiet = PAIRED | {"output", "gan_image", "gan_event"}  # a game has no value that must fall
+    trainer = DistillTrainer(config(root, teacher, without=quiet, steps=60), tmp_path)
+    trainer.run()
+    values = [r["loss"] for r in losses(tmp_path)]
+    assert np.mean(values[-10:]) < 0.8 * np.mean(values[:5])
+    # Not kd_event: before G_ei has learnt to draw, its teacher knows nothing to disagree about.
+    for name in ("kd_generated", "task_generated", "cycle_image", "cycle_event"):
+        series = [r[f"loss_{name}"] for r in losses(tmp_path)]
+        assert np.mean(series[-10:]) < np.mean(series[:5]), name
+
+
+def test_same_seed_same_losses_and_resume_goes_on_identically(root, teacher, tmp_path):
+    whole = DistillTrainer(config(root, teacher), tmp_path / "whole")
+    whole.run()
+    part = DistillTrainer(config(root, teacher), tmp_path / "part")
+
+    def stop_after_two(report):
+        if report.step == 2:
+            part.stop()
+
+    assert not part.run(stop_after_two)
+    rest = DistillTrainer(config(root, teacher), tmp_path / "part", resume=True)
+    assert rest.state.step == 2
+    rest.run()
+    one, two = losses(tmp_path / "whole"), losses(tmp_path / "part")
+    assert [r["loss"] for r in one] == [r["loss"] for r in two]
+    assert one == two
+    for mine, other in (
+        (whole.state.network, rest.state.network),
+        (whole.translation, rest.translation),
+        (whole.frame_student, rest.frame_student),
+    ):
+        for (key, a), b in zip(mine.state_dict().items(), other.state_dict().values(), strict=True):
+            assert torch.equal(a, b), key
+
+
+def test_the_student_holds_nothing_of_what_was_trained_beside_it(root, teacher, tmp_path):
+    only_student = {n: float(n == "task_events") for n in TERMS}
+    full = DistillTrainer(config(root, teacher), tmp_path / "full")
+    bare = DistillTrainer(config(root, teacher, terms=only_student), tmp_path / "bare")
+    built = []
+    for trainer, folder in ((full, "full"), (bare, "bare")):
+        trainer.save()
+        built.append(load_checkpoint(tmp_path / folder / "last.pt"))
+    assert [sorted(c.state_dict) for c in built] == [sorted(built[0].state_dict)] * 2
+    counts = [parameter_count(c.build()) for c in built]
+    assert counts[0] == counts[1] == parameter_count(full.state.network)
+    assert parameter_count(full.translation) > 0
+    assert built[0].network == "onboard-seg"
+
+
+def one_step(trainer):
+    batch = next(iter(trainer._batches()))
+    return batch, trainer._step_of(batch)
+
+
+# Which networks a term moves: student, G_ei, G_ie, student of frames.
+MOVES = {
+    "task_generated": "S ie",
+    "task_events": "S",
+    "gan_image": "ei",
+    "gan_event": "ie",
+    "cycle_image": "ei ie",
+    "cycle_event": "ei ie",
+    "paired": "ei",
+    "consistency_image": "ie",
+    "consistency_event": "ei",
+    "kd_generated": "S ie",
+    "kd_event": "S",
+    "kd_paired": "S",
+    "matching_generated": "S ie",
+    "matching_event": "S",
+    "affinity_generated": "S ie",
+    "affinity_event": "S",
+    "mutual": "S A",
+    "mutual_task": "A",
+    "output": "S",
+    "pseudo_label": "S",
+    "class_mix": "S",
+}
+
+
+@pytest.fixture(scope="module")
+def all_on(root, teacher):
+    recordings = RecordingsConfig(
+        paths=(root / "a.npz",), cache=root / "cache", crop=(32, 48), frame_within_us=1
+    )
+    base = config(root, teacher)
+    full = config(root, teacher, without=set(), data=replace(base.data, recordings=recordings))
+    trainer = DistillTrainer(full, root / "all_on")
+    batch, _ = one_step(trainer)
+    generator = torch.Generator().manual_seed(0)
+    frame = torch.rand(batch.frame.shape, generator=generator) * 2 - 1
+    return trainer, replace(batch, frame=frame, has_frame=torch.ones(2))
+
+
+@pytest.mark.parametrize("name", sorted(TERMS))
+def test_each_term_moves_exactly_whom_it_should(all_on, name):
+    trainer, batch = all_on
+    assert set(MOVES) == set(TERMS)
+    parts = {
+        "S": trainer.state.network,
+        "ei": trainer.translation.to_image,
+        "ie": trainer.translation.to_event,
+        "A": trainer.frame_student,
+        "critics": torch.nn.ModuleList(
+            [
+                trainer.translation.image_critic,
+                trainer.translation.event_critic,
+                trainer.translation.output_critic,
+            ]
+        ),
+        "T": trainer.teacher.network,
+    }
+    for part in parts.values():
+        part.zero_grad(set_to_none=True)
+    value = trainer._step_of(batch).terms()[name]()
+    value.backward()
+    moved = {
+        key
+        for key, part in parts.items()
+        if any(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in part.parameters())
+    }
+    assert moved == set(MOVES[name].split())
+    assert torch.isfinite(value)
+
+
+def test_discriminators_learn_and_move_nobody_else(all_on):
+    trainer, batch = all_on
+    for part in (trainer.state.network, trainer.translation, trainer.frame_student):
+        part.zero_grad(set_to_none=True)
+    terms = trainer._step_of(batch).critic_terms()
+    assert set(terms) == {"critic_image", "critic_event", "critic_output", "critic_output_penalty"}
+    torch.stack([term() for term in terms.values()]).sum().backward()
+    assert all(p.grad is not None for p in trainer.translation.critic_parameters())
+    assert all(p.grad is None for p in trainer.translation.generator_parameters())
+    assert all(p.grad is None for p in trainer.state.network.parameters())
+
+
+def test_terms_of_weight_zero_cost_nothing(root, teacher, tmp_path):
+    terms = {n: float(n == "task_events") for n in TERMS}
+    trainer = DistillTrainer(config(root, teacher, terms=terms), tmp_path)
+    _, step = one_step(trainer)
+    trainer._current = step
+    made = step.terms()["task_events"]()
+    assert torch.isfinite(made)
+    assert not {"fake_image", "fake_event", "t_fake", "s_event"} & set(vars(step))
+    assert step.critic_terms() == {}
+
+
+def test_a_window_without_a_valid_pixel_does_no_harm(all_on):
+    trainer, batch = all_on
+    nothing = replace(
+        batch,
+        valid=torch.zeros_like(batch.valid),
+        image_valid=torch.zeros_like(batch.image_valid),
+        image_label=torch.full_like(batch.image_label, 255),
+        has_frame=torch.zeros(2),
+        labelled=replace(batch.labelled, label=torch.full_like(batch.labelled.label, 255)),
+    )
+    step = trainer._step_of(nothing)
+    for name, term in step.terms().items():
+        value = term()
+        assert torch.isfinite(value), name
+        if name not in ("gan_image", "gan_event", "output") and "affinity" not in name:
+            assert float(value.detach()) == 0.0, name
+
+
+def test_a_run_that_leaves_the_numbers_keeps_its_batch(root, teacher, tmp_path):
+    trainer = DistillTrainer(config(root, teacher), tmp_path)
+    with torch.no_grad():
+        next(trainer.translation.to_event.parameters()).fill_(float("nan"))
+    with pytest.raises(TrainingError, match=r"nonfinite_batch\.pt"):
+        trainer.run()
+    kept = torch.load(tmp_path / "nonfinite_batch.pt", weights_only=True)
+    assert kept["image"].shape == (2, 1, 32, 48)
+
+
+def test_another_teacher_is_not_taken_for_the_first(root, teacher, tmp_path):
+    mine = tmp_path / "teacher.pt"
+    mine.write_bytes(teacher.read_bytes())
+    trainer = DistillTrainer(config(root, mine), tmp_path / "run")
+    trainer.save()
+    other = TeacherTrainer(teacher_config(root, seed=1), tmp_path / "other")
+    other.save()
+    mine.write_bytes((tmp_path / "other" / "last.pt").read_bytes())
+    with pytest.raises(ConfigError, match="not the teacher"):
+        DistillTrainer(config(root, mine), tmp_path / "run", resume=True)
+
+
+def test_generators_can_start_from_an_earlier_run(root, teacher, tmp_path):
+    first = DistillTrainer(config(root, teacher, seed=5), tmp_path / "first")
+    first.save()
+    adversary = replace(
+        config(root, teacher).adversary, start_from=str(tmp_path / "first" / "last.pt")
+    )
+    second = DistillTrainer(config(root, teacher, adversary=adversary), tmp_path / "second")
+    for a, b in zip(first.translation.parameters(), second.translation.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_report_shows_both_sides(root, teacher, tmp_path):
+    trainer = DistillTrainer(config(root, teacher, steps=1, tensorboard=True), tmp_path)
+    found = {}
+    trainer.run(on_validation=found.update)
+    page = write_training_report(trainer, found).read_text()
+    assert "reconstruction" in page
+    assert "kd_event" in page
+    assert (tmp_path / "panels_extra0.png").stat().st_size > 1000
+    assert (tmp_path / "panels_extra1.png").stat().st_size > 1000
+    assert list((tmp_path / "tensorboard").iterdir())
+    rows = trainer.panels()
+    assert [len(r[0]) for r in rows.values()] == [4, 5]
+    assert all(p.shape == (32, 48, 3) for r in rows.values() for row in r for p in row)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("kd_event"), "has no weight"),
+        (lambda t: t.update(kd=1.0), "unknown term 'kd'"),
+        (lambda t: t.update(kd_event=-1.0), "must be a number"),
+        (lambda t: t.update(paired=1.0), "frame_within_us"),
+        (lambda t: t.update(dict.fromkeys(t, 0.0)), "above 0"),
+    ],
+)
+def test_bad_terms_are_refused(root, change, message):
+    terms = {n: float(n not in PAIRED) for n in TERMS}
+    change(terms)
+    with pytest.raises(ConfigError, match=message):
+        config(root, root / "t.pt", terms=terms)
+
+
+def test_labelled_windows_are_needed_by_their_term(root):
+    data = replace(config(root, root / "t.pt").data, train=())
+    with pytest.raises(ConfigError, match="task_events needs"):
+        config(root, root / "t.pt", data=data)
+
+
+def test_configurations_round_trip_and_stages_choose_their_trainer(root, teacher, tmp_path):
+    for stage, experiment in (
+        ("distill", config(root, teacher)),
+        ("teacher", teacher_config(root)),
+    ):
+        plain = json.loads(json.dumps(to_mapping(experiment)))
+        assert from_mapping(type(experiment), plain) == experiment
+        path = tmp_path / f"{stage}.yaml"
+        path.write_text(f"stage: {stage}\n" + dump_yaml(experiment))
+        assert load_experiment(path) == experiment
+        trainer = make_trainer(load_experiment(path), tmp_path / stage)
+        assert type(trainer).__name__.lower().startswith(stage)
+    path.write_text("stage: sleep\n")
+    with pytest.raises(ConfigError, match="stage must be one of student, teacher, distill"):
+        load_experiment(path)
+    assert issubclass(DistillConfig, TrainConfig)
