@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.events.array import Events
+from evdistill_core.events.clock import SensorClock
 from evdistill_core.foundation.errors import DataError, RecordingError
 from evdistill_core.foundation.files import write_text_atomic
 from evdistill_core.recordings.base import Frame, Recording
@@ -158,6 +159,7 @@ def index_recording(path: Path, cache: Path) -> IndexedRecording:
 
 def _write_columns(recording: Recording, path: Path, part: Path) -> None:
     segments: list[Segment] = []
+    clock = SensorClock()
     rows = 0
     with ExitStack() as stack:
         files = {n: stack.enter_context((part / f"{n}.bin").open("wb")) for n in COLUMNS}
@@ -167,6 +169,9 @@ def _write_columns(recording: Recording, path: Path, part: Path) -> None:
                 continue
             for name, dtype in COLUMNS.items():
                 files[name].write(np.ascontiguousarray(getattr(events, name), dtype).tobytes())
+            if batch.discontinuity:
+                clock.reset()
+            clock.observe(int(events.t_us[0]), batch.stamp_ns)
             start, end = int(events.t_us.min()), int(events.t_us.max()) + 1
             size = (events.width, events.height)
             last = segments[-1] if segments else None
@@ -185,7 +190,10 @@ def _write_columns(recording: Recording, path: Path, part: Path) -> None:
         raise DataError(f"{path} holds no events")
     for segment in segments:
         _sort_segment(part, segment)
-    times, shape = _write_frames(recording.frames(), part)
+    # A bag stamps its frames with host time, other files with sensor time.
+    in_host_time = recording.info.format.startswith("rosbag2")
+    offset_us = (clock.offset_ns or 0) // 1000 if in_host_time else 0
+    times, shape = _write_frames(recording.frames(), part, offset_us)
     content = {
         "format_version": FORMAT_VERSION,
         "source": path.name,
@@ -211,16 +219,19 @@ def _sort_segment(part: Path, segment: Segment) -> None:
         column.flush()
 
 
-def _write_frames(frames: Iterator[Frame], part: Path) -> tuple[list[int], tuple[int, int]]:
+def _write_frames(
+    frames: Iterator[Frame], part: Path, offset_us: int
+) -> tuple[list[int], tuple[int, int]]:
     times: list[int] = []
     shape = (0, 0)
     with (part / "frames.bin").open("wb") as file:
         for frame in frames:
             grey = _grey(frame.image)
-            if times and (grey.shape != shape or frame.t_us < times[-1]):
+            t_us = int(frame.t_us) - offset_us
+            if times and (grey.shape != shape or t_us < times[-1]):
                 continue  # one size, rising times: what cannot be looked up is of no use here
             shape = (int(grey.shape[0]), int(grey.shape[1]))
-            times.append(int(frame.t_us))
+            times.append(t_us)
             file.write(np.ascontiguousarray(grey).tobytes())
     return times, shape
 
