@@ -85,6 +85,7 @@ def overlay(
         left, top, right, bottom = d.box_xyxy
         cv2.rectangle(picture, (left, top), (right - 1, bottom - 1), color, 1)
         text = f"{classes.names[d.class_id]} {d.track_id} {d.score:.2f}"
+        left = max(0, min(left, width - 6 * len(text)))  # 6 px a letter: keep it in the picture
         _put_text(picture, text, (left, top - 3 if top > 12 else bottom + 10), color)
     return picture
 

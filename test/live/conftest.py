@@ -1,0 +1,108 @@
+"""A camera on a domain of its own, and `evdistill` commands beside it."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("cyclonedds", reason="needs cyclonedds: pip install .[dds]")
+
+from evdistill_core.events.packet import Packet
+from evdistill_core.recordings.opening import open_recording
+from evdistill_ros import qos
+from evdistill_ros.dds import DdsNode
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+STREET = REPOSITORY / "demo" / "davis346_street.mcap"
+
+
+class Command:
+    """One running `evdistill ...`; killed at the end of the test if it still runs."""
+
+    def __init__(self, *arguments: object) -> None:
+        words = [sys.executable, "-m", "evdistill_core", *map(str, arguments)]
+        self.process = subprocess.Popen(
+            words, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.output = ""
+
+    def send(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, timeout_s: float = 60) -> int:
+        self.output, _ = self.process.communicate(timeout=timeout_s)
+        return self.process.returncode
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
+
+@pytest.fixture
+def domain(monkeypatch):
+    for name in ("CYCLONEDDS_URI", "ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS", "RMW_IMPLEMENTATION"):
+        monkeypatch.delenv(name, raising=False)
+    number = random.SystemRandom().randint(20, 101)
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(number))
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    return number
+
+
+@pytest.fixture
+def evdistill(domain):
+    started = []
+
+    def start(*arguments: object) -> Command:
+        started.append(Command(*arguments))
+        return started[-1]
+
+    yield start
+    for command in started:
+        command.kill()
+
+
+class Camera:
+    """A node of the test that publishes events and keeps what comes back."""
+
+    def __init__(self, node: DdsNode) -> None:
+        self.node = node
+        self.got: dict[str, list[Packet]] = {}
+        self._publisher = None
+
+    def advertise(self, topic="/event_camera/events", kind="event_camera_msgs/msg/EventPacket"):
+        self._publisher = self.node.create_publisher(topic, kind, qos.EVENTS)
+        return self._publisher
+
+    def listen(self, topic: str, kind: str, profile: qos.QosProfile | None = None) -> list[Packet]:
+        kept = self.got.setdefault(topic, [])
+        self.node.create_subscription(
+            topic, kind, profile or qos.QosProfile(depth=500), kept.append
+        )
+        return kept
+
+    def send(self, packets, period_s=0.01):
+        assert self._publisher.wait_for_subscriber(60), "nobody subscribes"
+        time.sleep(0.3)
+        for packet in packets:
+            self._publisher.publish(bytes(packet.data))
+            time.sleep(period_s)
+
+
+@pytest.fixture
+def camera(domain):
+    with DdsNode("camera") as node:
+        yield Camera(node)
+
+
+@pytest.fixture(scope="session")
+def street_packets():
+    if not STREET.exists():
+        pytest.skip(f"no {STREET}")
+    with open_recording(STREET) as recording:
+        return list(recording.packets())
