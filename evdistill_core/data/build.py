@@ -77,6 +77,10 @@ class DataConfig:
             raise ConfigError("data.train needs at least one source")
         _check_names(self.validation)
 
+    def describe(self) -> list[dict[str, object]]:
+        """Return plain data about what a run learns from, for the model card."""
+        return [source.describe() for source in self.train]
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:

@@ -51,6 +51,10 @@ class TeacherDataConfig(DataConfig):
                 "data.train and data.validation hold events"
             )
 
+    def describe(self) -> list[dict[str, object]]:
+        """Return plain data about the images."""
+        return [_describe_stills(self.stills)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class DistillDataConfig(DataConfig):
@@ -78,6 +82,17 @@ class DistillDataConfig(DataConfig):
         names = [s.name for s in self.validation]
         if len(set(names)) != len(names):
             raise ConfigError(f"sets must have distinct names, got {names}")
+
+    def describe(self) -> list[dict[str, object]]:
+        """Return plain data about both sides, and about labelled windows beside them."""
+        target: list[dict[str, object]] = [
+            {**source.describe(), "labels": "not read"} for source in self.target
+        ]
+        if self.recordings is not None:
+            names = ", ".join(path.name for path in self.recordings.paths)
+            target = [{"name": "unlabelled events", "recordings": names}]
+        labelled = [source.describe() for source in self.train]
+        return [_describe_stills(self.stills), *target, *labelled]
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +187,11 @@ class _WithoutLabels:
             np.zeros((1, *known.active.shape), np.float32),
             has_frame=False,
         )
+
+
+def _describe_stills(stills: StillsConfig) -> dict[str, object]:
+    images = stills.images
+    return {"name": "stills", "images": f"{images.layout} {images.root.name} {images.split}"}
 
 
 def build_stills_sets(config: TeacherDataConfig, classes: ClassTable) -> dict[str, SampleSource]:

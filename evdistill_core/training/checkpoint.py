@@ -7,13 +7,13 @@ evaluation read; its ``training`` part is everything that a run needs to go on.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
-from evdistill_core.data.build import SourceConfig
 from evdistill_core.foundation.config import from_mapping, to_mapping
 from evdistill_core.foundation.errors import StudentError
 from evdistill_core.foundation.labels import ClassTable
@@ -124,15 +124,15 @@ def provenance(snapshot: TrainingSnapshot) -> dict[str, object]:
         "trained with": f"evdistill train, {snapshot.step} of {config.steps} steps of "
         f"{config.batch_size} windows, seed {config.seed}",
         "steps": snapshot.step,
-        "training data": [f"{_described(source)}." for source in config.data.train],
+        "training data": [f"{_described(source)}." for source in config.data.describe()],
         "validation (mIoU near events)": _short_scores(snapshot.scores),
         "notes": list(config.notes),
         "config": to_mapping(config),
     }
 
 
-def _described(source: SourceConfig) -> str:
-    total = ", ".join(f"{key} {value}" for key, value in source.describe().items())
+def _described(source: Mapping[str, object]) -> str:
+    total = ", ".join(f"{key} {value}" for key, value in source.items())
     return total[0].upper() + total[1:]
 
 

@@ -56,6 +56,7 @@ class DistillTrainer(Trainer):
         of old samples are a [choice].
     """
 
+    stage = "distill"
     config: DistillConfig
 
     def panels(self) -> dict[str, list[list[Picture]]]:

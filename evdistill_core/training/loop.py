@@ -97,6 +97,8 @@ class Trainer:
         TrainingError: ``out`` holds a run already and ``resume`` is off.
     """
 
+    stage = "student"
+
     def __init__(
         self,
         config: TrainConfig,
@@ -141,7 +143,8 @@ class Trainer:
             TrainingError: the loss is not finite; the batch lies in ``nonfinite_batch.pt``.
         """
         self.out.mkdir(parents=True, exist_ok=True)
-        write_text_atomic(self.out / "config.yaml", dump_yaml(self.config))
+        text = f"stage: {self.stage}\n{dump_yaml(self.config)}"
+        write_text_atomic(self.out / "config.yaml", text)
         log = RunLog(self.out / METRICS, keep_below=self.state.step)
         board = _board(self.out) if self.config.tensorboard else None
         try:

@@ -15,9 +15,12 @@ from evdistill_core.training.teacher import TeacherTrainer
 
 # student: labelled event windows; teacher: labelled images; distill: both sides, unpaired.
 STAGES: Mapping[str, tuple[type[TrainConfig], type[Trainer]]] = {
-    "student": (TrainConfig, Trainer),
-    "teacher": (TeacherConfig, TeacherTrainer),
-    "distill": (DistillConfig, DistillTrainer),
+    trainer.stage: (config, trainer)
+    for config, trainer in (
+        (TrainConfig, Trainer),
+        (TeacherConfig, TeacherTrainer),
+        (DistillConfig, DistillTrainer),
+    )
 }
 
 

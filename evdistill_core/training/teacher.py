@@ -33,6 +33,7 @@ class TeacherTrainer(Trainer):
         grey, and the augmentation decides how well it reads them.
     """
 
+    stage = "teacher"
     config: TeacherConfig
 
     def _build_data(self) -> None:

@@ -10,15 +10,16 @@ from evdistill_core.foundation.config import dump_yaml, from_mapping, load_yaml,
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.losses.segmentation import LOSSES
 from evdistill_core.training.config import LossConfig, TrainConfig
+from evdistill_core.training.stages import load_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config" / "train").glob("*.yaml")), ids=str)
 def test_experiments_round_trip(path):
-    config = from_mapping(TrainConfig, load_yaml(path))
-    assert from_mapping(TrainConfig, to_mapping(config)) == config
-    assert from_mapping(TrainConfig, yaml.safe_load(dump_yaml(config))) == config
+    config = load_experiment(path)
+    assert from_mapping(type(config), to_mapping(config)) == config
+    assert from_mapping(type(config), yaml.safe_load(dump_yaml(config))) == config
     assert config.name == path.stem
 
 
@@ -35,9 +36,12 @@ def test_there_are_experiments():
 
 def test_no_experiment_is_validated_on_the_test_split():
     for path in (ROOT / "config" / "train").glob("*.yaml"):
-        config = from_mapping(TrainConfig, load_yaml(path))
-        for source in (*config.data.train, *config.data.validation):
-            assert "test" not in source.simulation.images.split
+        data = load_experiment(path).data
+        splits = [s.simulation.images.split for s in (*data.train, *data.validation)]
+        stills = [getattr(data, "stills", None), *getattr(data, "validation_stills", {}).values()]
+        splits += [s.images.split for s in stills if s is not None]
+        assert splits
+        assert not any("test" in split for split in splits)
 
 
 def test_every_loss_can_be_asked_for():

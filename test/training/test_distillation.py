@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ from evdistill_core.data.stills import StillsConfig
 from evdistill_core.data.unlabelled import RecordingsConfig
 from evdistill_core.data.unpaired import DistillDataConfig, TeacherDataConfig
 from evdistill_core.events.array import Events, Triggers
+from evdistill_core.export.student import export_student
 from evdistill_core.foundation.config import dump_yaml, from_mapping, to_mapping
 from evdistill_core.foundation.errors import ConfigError, StudentError, TrainingError
 from evdistill_core.foundation.labels import SIX_CLASSES
+from evdistill_core.inference.student import StudentFile
 from evdistill_core.models.checkpoint import load_checkpoint
 from evdistill_core.models.discriminators import DiscriminatorOptions
 from evdistill_core.models.generators import GeneratorOptions
@@ -37,6 +40,7 @@ from evdistill_core.training.run_log import read_records
 from evdistill_core.training.stages import load_experiment, make_trainer
 from evdistill_core.training.teacher import TeacherTrainer, load_teacher
 
+ROOT = Path(__file__).resolve().parents[2]
 SPEC = InputSpec(bins=2, window_us=10_000, size_multiple=8, scale=1.0)
 TINY = NetworkConfig(name="onboard-seg", options={"width": 0.25, "dropout": 0.2})
 FAST = OptimiserConfig(lr=5e-3, warmup_steps=0, ema_decay=0.9)
@@ -221,15 +225,20 @@ def test_the_student_holds_nothing_of_what_was_trained_beside_it(root, teacher, 
     only_student = {n: float(n == "task_events") for n in TERMS}
     full = DistillTrainer(config(root, teacher), tmp_path / "full")
     bare = DistillTrainer(config(root, teacher, terms=only_student), tmp_path / "bare")
-    built = []
-    for trainer, folder in ((full, "full"), (bare, "bare")):
+    built, stored = [], []
+    for trainer, name in ((full, "full"), (bare, "bare")):
         trainer.save()
-        built.append(load_checkpoint(tmp_path / folder / "last.pt"))
-    assert [sorted(c.state_dict) for c in built] == [sorted(built[0].state_dict)] * 2
-    counts = [parameter_count(c.build()) for c in built]
+        checkpoint = load_checkpoint(tmp_path / name / "last.pt")
+        built.append(checkpoint.build())
+        export_student(checkpoint, tmp_path / f"{name}.evstudent", onnx=False)
+        weights = StudentFile.open(tmp_path / f"{name}.evstudent").weights()
+        stored.append({key: value.shape for key, value in weights.items()})
+    counts = [parameter_count(network) for network in built]
     assert counts[0] == counts[1] == parameter_count(full.state.network)
     assert parameter_count(full.translation) > 0
-    assert built[0].network == "onboard-seg"
+    assert stored[0] == stored[1]
+    # Same layers, same sizes: the same multiply-adds, so the same latency.
+    assert str(built[0]) == str(built[1])
 
 
 def one_step(trainer):
@@ -436,3 +445,38 @@ def test_configurations_round_trip_and_stages_choose_their_trainer(root, teacher
     with pytest.raises(ConfigError, match="stage must be one of student, teacher, distill"):
         load_experiment(path)
     assert issubclass(DistillConfig, TrainConfig)
+
+
+def test_the_tiny_profiles_run_with_every_term_on(tmp_path, make_camvid):
+    for split in ("train", "val"):
+        make_camvid(tmp_path / "camvid", split=split, height=240, width=320)
+    first = _moved(load_experiment(ROOT / "config/train/teacher-tiny.yaml"), tmp_path)
+    teacher_run = make_trainer(replace(first, steps=20), tmp_path / "teacher")
+    assert teacher_run.run()
+    second = _moved(load_experiment(ROOT / "config/train/distill-tiny.yaml"), tmp_path)
+    assert all(weight > 0 for weight in second.terms.values())
+    second = replace(second, steps=3, teacher=tmp_path / "teacher" / "last.pt")
+    trainer = make_trainer(second, tmp_path / "student")
+    assert trainer.run()
+    log = losses(tmp_path / "student")
+    assert len(log) == 3
+    assert all(np.isfinite(v) for r in log for k, v in r.items() if k.startswith("loss"))
+    assert log[-1]["loss"] < log[0]["loss"]
+    # The configuration beside the run starts it again.
+    assert load_experiment(tmp_path / "student" / "config.yaml") == second
+
+
+def _moved(experiment, root):
+    """Return the experiment with its images and caches below a folder of the test."""
+    plain = to_mapping(experiment)
+
+    def move(value):
+        if isinstance(value, dict):
+            return {k: str(root / "cache") if k == "cache" else move(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [move(v) for v in value]
+        if value == "data/camvid":
+            return str(root / "camvid")
+        return str(ROOT / value) if str(value).startswith("demo/") else value
+
+    return from_mapping(type(experiment), move(plain))

@@ -18,6 +18,7 @@ from evdistill_core.training.config import LossConfig, TrainConfig
 from evdistill_core.training.console import run_with_progress
 from evdistill_core.training.loop import Trainer, pick_device, pixel_weights
 from evdistill_core.training.run_log import read_records
+from evdistill_core.training.stages import load_experiment
 
 
 def config_of(path):
@@ -44,7 +45,7 @@ def test_a_run_learns_and_leaves_its_files(tiny_run, tmp_path):
     for name in ("last.pt", "best.pt", "report.html", "curves.png", "panels_stills.png"):
         assert (out / name).stat().st_size > 0, name
     assert "curves.png" in (out / "report.html").read_text(encoding="utf-8")
-    assert config_of(out / "config.yaml") == config_of(path)
+    assert load_experiment(out / "config.yaml") == config_of(path)
     checkpoint = load_checkpoint(out / "best.pt")
     assert checkpoint.input == config_of(path).input
     assert checkpoint.provenance["steps"] == 60
