@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,12 @@ import psutil
 
 from evdistill_core.diagnostics import Rates, diagnostics, rates
 from evdistill_core.events.array import Events
-from evdistill_core.events.decoders import KNOWN_ENCODINGS, make_decoder
 from evdistill_core.events.packet import Packet
-from evdistill_core.events.stream import PacketDecoder
-from evdistill_core.events.window import WindowAssembler, WindowSpec
+from evdistill_core.events.warm_up import warm_up as warm_up_events
 from evdistill_core.foundation.errors import StudentError
 from evdistill_core.inference.postprocess import Postprocessor
 from evdistill_core.inference.runner import Runner, make_runner
 from evdistill_core.inference.student import StudentFile
-from evdistill_core.messages.event_messages import EventArray, EventBlock
 from evdistill_core.parameters import SegmentationParameters
 from evdistill_core.perception import Perception, Snapshot, WindowResult
 from evdistill_core.perception_messages import RESULT_TYPES, ResultMessages
@@ -84,24 +82,29 @@ def warm_up(
 
     # One core for pictures: the network's threads and the decoder have work for the others.
     cv2.setNumThreads(1)
+    warm_up_events()
     height, width = size
-    count = 64
-    i = np.arange(count)
+    i = np.arange(64)
     events = Events.from_columns(i % width, i % height, i, i % 2, width=width, height=height)
     spec = student.info.input
     runner.warm_up(*spec.shape(height=height, width=width)[1:])
-    stride = spec.grid(height=height, width=width)
-    logits = runner.run(represent(events, spec, 0, count))
-    postprocess = Postprocessor(parameters.postprocess(), range(len(student.info.classes)))
-    postprocess(logits, events, stride=stride.factor * stride.height / logits.shape[1])
-    block = EventBlock.pack(events.x, events.y, events.t_us * 1000, events.p)
-    array = EventArray(height=height, width=width, events=block)
-    PacketDecoder().push(Packet(EventArray.TYPE, array.serialize(), 1))
-    assembler = WindowAssembler(WindowSpec(duration_us=16))
-    assembler.push(events[:32])
-    assembler.push(events[16:])
-    for encoding in KNOWN_ENCODINGS:
-        make_decoder(encoding, width=width, height=height).decode(b"", 0)
+    logits = runner.run(represent(events, spec, 0, 64))
+    grid = spec.grid(height=height, width=width)
+    is_thing = range(len(student.info.classes))
+    # Dense and with every class a thing, so that each step has something to do.
+    config = replace(parameters.postprocess(), unlabelled_radius_px=-1, min_area_px=1, min_score=0)
+    prediction = Postprocessor(config, is_thing)(
+        logits, events, stride=grid.factor * grid.height / logits.shape[1]
+    )
+    Postprocessor(parameters.postprocess(), is_thing)(
+        logits, events, stride=grid.factor * grid.height / logits.shape[1]
+    )
+    messages = ResultMessages(student.info.classes)
+    result = WindowResult(0, 0, 64, 64_000, "", events, prediction, 0, {})
+    for _ in range(2):
+        for _ in messages.make(result, RESULT_TYPES):
+            pass
+        messages.push_picture(np.zeros((height, width), np.uint8), 64_000)
 
 
 class SegmentationFrontEnd:

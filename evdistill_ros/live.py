@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,11 @@ from evdistill_core.perception_messages import LABEL_INFO, RESULT_TYPES
 from evdistill_ros import qos
 from evdistill_ros.dds import DdsNode, Publisher, Subscription
 from evdistill_ros.dds.names import parse_remap
+from evdistill_ros.dds.rosout import RosoutHandler
+
+_log = logging.getLogger("evdistill.live")
+_log.setLevel(logging.INFO)
+_log.propagate = False  # the terminal is told by `log`; this one goes to /rosout
 
 EVENT_TYPES = (*EVENT_PACKET_TYPES, *EVENT_ARRAY_TYPES)
 DEFAULT_EVENTS = "/event_camera/events"
@@ -107,9 +113,11 @@ class LiveSegmentation:
             options.namespace,
             domain=options.domain,
             remaps=remaps,
-            on_warning=self._log,
+            on_warning=self._warn,
         )
         try:
+            self._rosout = RosoutHandler(self.node)
+            _log.addHandler(self._rosout)
             for name, type_name in RESULT_TYPES.items():
                 self._publishers[name] = self.node.create_publisher(
                     f"~/{name}", type_name, qos.RESULTS
@@ -134,6 +142,7 @@ class LiveSegmentation:
         try:
             self.front_end.stop()
         finally:
+            _log.removeHandler(self._rosout)
             self.node.close()
 
     def stop(self) -> None:
@@ -162,8 +171,20 @@ class LiveSegmentation:
                 publisher.wait_for_acks(ACK_TIMEOUT_S)
         self._check()
 
+    def _say(self, text: str) -> None:
+        self._log(text)
+        _log.info(text)
+
+    def _warn(self, text: str) -> None:
+        self._log(f"warning: {text}")
+        _log.warning(text)
+
     def _check(self) -> None:
-        self.front_end.perception.check()
+        try:
+            self.front_end.perception.check()
+        except (EvdistillError, RuntimeError) as error:
+            _log.critical("%s", error)
+            raise
         if self.node.failure is not None:
             raise RuntimeError(f"DDS has stopped: {self.node.failure}") from self.node.failure
 
@@ -200,7 +221,7 @@ class LiveSegmentation:
         type_name = self._wait_for_type(topic)
         if type_name is None:
             return None
-        self._log(f"events from {topic} ({type_name})")
+        self._say(f"events from {topic} ({type_name})")
         image = self._image_topic(topic)
         if image:
             self.node.create_subscription(image, Image.TYPE, _IMAGES, self.front_end.push_image)
@@ -227,7 +248,7 @@ class LiveSegmentation:
                 raise TopicError(f"{self._missing(topic)} Gave up after {timeout_s:g} s.")
             if now >= hint_at:
                 hint_at = float("inf")
-                self._log(f"{self._missing(topic)} Waiting.")
+                self._warn(f"{self._missing(topic)} Waiting.")
         return None
 
     def _event_type(self, topic: str, types: list[str]) -> str:

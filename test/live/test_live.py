@@ -10,7 +10,7 @@ import pytest
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.worker import wait_until
 from evdistill_core.messages.event_messages import EventPacket
-from evdistill_core.messages.standard import DiagnosticArray, Header, Image, Time
+from evdistill_core.messages.standard import DiagnosticArray, Header, Image, Log, Time
 from evdistill_core.messages.vision import Detection2DArray, LabelInfo
 from evdistill_core.offline import run_recording
 from evdistill_core.parameters import SegmentationParameters
@@ -147,6 +147,16 @@ def test_a_topic_that_carries_something_else(evdistill, camera, tiny_student):
     assert live.wait() == 2
     assert "carries sensor_msgs/msg/Image, which are no events" in live.output
     assert "Traceback" not in live.output
+
+
+def test_what_it_says_is_on_rosout(evdistill, camera, tiny_student):
+    said = camera.listen("/rosout", Log.TYPE, qos.ROSOUT)
+    camera.advertise()
+    live = evdistill("live", "--student", tiny_student)
+    words = "events from /event_camera/events"
+    assert wait_until(lambda: any(words in Log.parse(p.data).msg for p in list(said)), timeout_s=40)
+    live.send(signal.SIGTERM)
+    assert live.wait() == 0
 
 
 def test_remaps_and_namespaces_as_ros_writes_them(evdistill, camera, tiny_student):

@@ -116,3 +116,8 @@ def test_postprocessing_takes_its_parameters():
 def test_the_table_lists_every_parameter():
     table = markdown_table()
     assert all(f"| `{name}` |" in table for name in declarations())
+
+
+def test_the_documentation_holds_the_table_of_today():
+    page = Path(__file__).resolve().parents[2] / "docs" / "segmentation-node.md"
+    assert markdown_table() in page.read_text(), "write markdown_table() into the page again"
