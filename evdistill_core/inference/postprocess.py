@@ -36,7 +36,8 @@ class PostprocessConfig:
             car's inside is often silent).
         join_px: parts of things up to twice this far apart are one detection.
         min_area_px: smaller components are no detections.
-        min_score: components with a lower score are no detections.
+        min_score: components with a lower score are no detections ...
+        keep_score: ... unless they go on with an id and score at least this.
         track_min_iou: overlap from window to window that keeps an id.
         track_max_missed: windows that an id survives unseen.
     """
@@ -47,6 +48,7 @@ class PostprocessConfig:
     join_px: int = 4
     min_area_px: int = 60
     min_score: float = 0.3
+    keep_score: float = 0.2
     track_min_iou: float = 0.2
     track_max_missed: int = 4
 
@@ -59,6 +61,7 @@ class PostprocessConfig:
             ("join_px", 0, 32),
             ("min_area_px", 1, 1 << 24),
             ("min_score", 0, 1),
+            ("keep_score", 0, 1),
             ("track_min_iou", 0, 1),
             ("track_max_missed", 0, 1000),
         ):
@@ -108,7 +111,8 @@ class Postprocessor:
         found: list[Detection] = []
         if (counts * self._is_thing[: len(counts)]).sum() >= config.min_area_px:
             found = find_components(mask, confidence, self._is_thing, config)
-        return Prediction(mask, confidence, self._tracker.update(found))
+        tracked = self._tracker.update(found, min_score=config.min_score)
+        return Prediction(mask, confidence, tracked)
 
 
 def event_support(events: Events, config: PostprocessConfig) -> npt.NDArray[np.uint8]:
@@ -201,7 +205,7 @@ def find_components(
             continue
         class_id = int(votes[i].argmax())
         score = min(float(votes[i, class_id] / area[i]), 1.0)
-        if score >= config.min_score:
+        if score >= min(config.min_score, config.keep_score):
             left, top, right, bottom = (int(v) for v in boxes[i])
             found.append(Detection(class_id, score, (left, top, right, bottom), int(area[i])))
     return sorted(found, key=lambda d: (-d.area_px, d.box_xyxy))

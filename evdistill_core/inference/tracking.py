@@ -41,8 +41,16 @@ class Tracker:
         self._tracks = []
         self._next_id = 1
 
-    def update(self, detections: Sequence[Detection]) -> tuple[Detection, ...]:
-        """Return the detections of the next window with their ids, in the order given."""
+    def update(
+        self, detections: Sequence[Detection], *, min_score: float = 0.0
+    ) -> tuple[Detection, ...]:
+        """Return the detections of the next window with their ids, in the order given.
+
+        Args:
+            detections: of one window.
+            min_score: a detection below it is dropped unless it goes on with a track: what was
+                sure once may waver.
+        """
         pairs = sorted(
             (
                 (-box_iou(track.box_xyxy, d.box_xyxy), track.track_id, i, track)
@@ -61,7 +69,11 @@ class Tracker:
         for track in self._tracks:
             track.missed = 0 if track.track_id in taken else track.missed + 1
         self._tracks = [t for t in self._tracks if t.missed <= self.max_missed]
-        return tuple(self._named(d, partner.get(i)) for i, d in enumerate(detections))
+        return tuple(
+            self._named(d, partner.get(i))
+            for i, d in enumerate(detections)
+            if i in partner or d.score >= min_score
+        )
 
     def _named(self, detection: Detection, track: _Track | None) -> Detection:
         if track is None:

@@ -174,7 +174,7 @@ def test_components_have_the_box_area_and_score_of_their_own_pixels():
 def test_small_and_unsure_components_are_no_detections():
     mask, confidence = two_blobs()
     big = PostprocessConfig(min_area_px=180, min_score=0)
-    sure = PostprocessConfig(min_area_px=2, min_score=0.7)
+    sure = PostprocessConfig(min_area_px=2, min_score=0.7, keep_score=0.7)
     assert [d.area_px for d in find_components(mask, confidence, CARS, big)] == [200]
     assert [d.area_px for d in find_components(mask, confidence, CARS, sure)] == [200]
     people = np.arange(256) == 4

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from evdistill_core.inference.prediction import Detection
@@ -52,3 +54,12 @@ def test_box_iou():
     assert box_iou((0, 0, 10, 10), (0, 0, 10, 10)) == 1
     assert box_iou((0, 0, 10, 10), (10, 0, 20, 10)) == 0
     assert box_iou((0, 0, 10, 10), (5, 0, 15, 10)) == pytest.approx(1 / 3)
+
+
+def test_an_unsure_detection_goes_on_with_a_track_but_begins_none():
+
+    tracker = Tracker()
+    unsure = replace(car(2), score=0.25)
+    assert tracker.update([unsure], min_score=0.3) == ()
+    assert [d.track_id for d in tracker.update([car(0)], min_score=0.3)] == [1]
+    assert [d.track_id for d in tracker.update([unsure], min_score=0.3)] == [1]
