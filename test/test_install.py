@@ -1,0 +1,87 @@
+"""What `pip install .` and `colcon build` put where."""
+
+import configparser
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """The committed and uncommitted files of the project, away from its build folders."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
+        cwd=ROOT, capture_output=True, check=False,
+    )  # fmt: skip
+    if listed.returncode != 0:
+        pytest.skip("needs a git checkout to know which files belong to the project")
+    folder = tmp_path_factory.mktemp("source")
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def expected_files():
+    launch = [f"share/evdistill_ros/launch/{p.name}" for p in ROOT.glob("launch/*.launch.py")]
+    config = [f"share/evdistill_ros/config/{p.name}" for p in ROOT.glob("config/*.yaml")]
+    train = [f"share/evdistill_ros/config/train/{p.name}" for p in ROOT.glob("config/train/*.yaml")]
+    assert launch
+    assert config
+    return [
+        *launch, *config, *train,
+        "share/evdistill_ros/package.xml",
+        "share/ament_index/resource_index/packages/evdistill_ros",
+    ]  # fmt: skip
+
+
+def test_pip_installs_both_packages_launch_config_and_the_command(source, tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation",
+         "--no-index", "-w", tmp_path, source],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        entries = configparser.ConfigParser()
+        (entry_file,) = [n for n in names if n.endswith("entry_points.txt")]
+        entries.read_string(archive.read(entry_file).decode())
+    for package in ("evdistill_core", "evdistill_ros"):
+        tracked = [p.relative_to(source).as_posix() for p in source.glob(f"{package}/**/*.py")]
+        assert set(tracked) <= set(names)
+    assets = [p.relative_to(source).as_posix() for p in source.glob("evdistill_core/assets/*")]
+    assert set(assets) <= set(names)
+    for name in expected_files():
+        assert any(n.endswith(f".data/data/{name}") for n in names), name
+    assert entries["console_scripts"]["evdistill"] == "evdistill_core.cli.main:main"
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+def test_colcon_builds_the_same(source, tmp_path):
+    colcon = shutil.which("colcon")
+    if colcon is None:
+        pytest.skip("colcon is not installed")
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(
+        [colcon, "--log-base", tmp_path / "log", "build", "--base-paths", source,
+         "--build-base", tmp_path / "build", "--install-base", tmp_path / "install"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    prefix = tmp_path / "install" / "evdistill_ros"
+    for name in expected_files():
+        assert (prefix / name).is_file(), name
+    for script in ("evdistill", "segmentation_node"):
+        assert os.access(prefix / "lib" / "evdistill_ros" / script, os.X_OK), script
+    for package in ("evdistill_core", "evdistill_ros"):
+        assert list(prefix.glob(f"lib/python3*/site-packages/{package}/__init__.py")), package
