@@ -12,11 +12,11 @@ A checkpoint is what ``torch.save`` makes of this plain dictionary; it is read w
 
 from __future__ import annotations
 
-import pickle
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor
@@ -235,7 +235,7 @@ def load_tensors(path: Path) -> object:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise StudentError(f"no checkpoint at {path}") from error
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         raise StudentError(
             f"{path} is no checkpoint of plain tensors: it is damaged, or it holds Python objects, "
             "which are not loaded because they can run code; save the state_dict alone "
