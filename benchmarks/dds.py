@@ -148,7 +148,7 @@ def run_case(arguments: argparse.Namespace, receiver: str, case: tuple[int, int]
     """Run one row: a receiver process and a sender process."""
     size, rate_hz = case
     common = ["--size", size, "--rate", rate_hz, "--reliability", rel]
-    common += ["--seconds", arguments.seconds]
+    common += ["--seconds", arguments.seconds, "--range", arguments.range]
     processes = [
         subprocess.Popen(
             [sys.executable, __file__, "--role", role, *map(str, common)],
@@ -199,13 +199,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rclpy", action="store_true", help="add rows with an rclpy receiver")
+    parser.add_argument("--range", default="LOCALHOST", help="ROS_AUTOMATIC_DISCOVERY_RANGE")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--role", choices=["send", "dds", "rclpy"], help=argparse.SUPPRESS)
     parser.add_argument("--size", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--rate", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--reliability", choices=RELIABILITIES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = arguments.range
     os.environ.setdefault("ROS_DOMAIN_ID", "99")
     rel = arguments.reliability
     if arguments.role == "send":
@@ -229,6 +230,7 @@ def main() -> None:
                 "machine": platform.machine(),
                 "cpus": os.cpu_count(),
                 "seconds": arguments.seconds,
+                "discovery_range": arguments.range,
                 "load_average": os.getloadavg(),
                 "rows": rows,
             }
