@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from evdistill_core.events.decoders.base import Decoded, Decoder, DecoderCounters
+from evdistill_core.events.decoders.evt2 import Evt2Decoder
 from evdistill_core.events.decoders.evt3 import Evt3Decoder
+from evdistill_core.events.decoders.evt21 import Evt21Decoder
 from evdistill_core.events.decoders.libcaer import LibcaerDecoder
 from evdistill_core.events.decoders.libcaer_cmp import LibcaerCmpDecoder
 from evdistill_core.events.decoders.mono import MonoDecoder, TriggerDecoder
@@ -13,7 +15,15 @@ __all__ = ["KNOWN_ENCODINGS", "Decoded", "Decoder", "DecoderCounters", "make_dec
 
 _DECODERS: dict[str, type[Decoder]] = {
     d.encoding: d
-    for d in (Evt3Decoder, LibcaerDecoder, LibcaerCmpDecoder, MonoDecoder, TriggerDecoder)
+    for d in (
+        Evt3Decoder,
+        Evt2Decoder,
+        Evt21Decoder,
+        LibcaerDecoder,
+        LibcaerCmpDecoder,
+        MonoDecoder,
+        TriggerDecoder,
+    )
 }
 KNOWN_ENCODINGS = tuple(_DECODERS)
 

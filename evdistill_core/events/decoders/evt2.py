@@ -1,0 +1,172 @@
+"""EVT2: 32 bit words of Prophesee sensors, one event a word.
+
+A word is an event (polarity in its code, the low 6 bits of the time, column, row), the upper 28
+bits of the time, or an edge on the trigger input. The 34 bits of microseconds wrap after 4 h 46 min
+and are unwrapped by the nearest value to the last one (half-range rule), as in EVT3.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from evdistill_core.events.array import Triggers
+from evdistill_core.events.decoders.base import (
+    BACKWARD,
+    NO_TIME_YET,
+    OUTSIDE,
+    UNKNOWN,
+    UNSYNCED,
+    Columns,
+    Decoded,
+    Decoder,
+    KernelArray,
+)
+from evdistill_core.messages.cdr import Buffer
+
+CD_OFF, CD_ON, TIME_HIGH, EXT_TRIGGER, OTHERS, CONTINUED = 0, 1, 8, 10, 14, 15
+# Places in the state array.
+HIGH, HIGH_KNOWN, LOW, LAST_T, FRESH = range(5)
+STATE_SIZE = 5
+MAX_GAP_US = 86_400_000_000  # a longer gap is a clock set anew, not a pause
+
+
+class TimeHighDecoder(Decoder):
+    """What EVT2 and EVT2.1 share: a time of 28 + 6 bits whose upper part has words of its own."""
+
+    def __init__(self, *, width: int, height: int) -> None:
+        super().__init__(width=width, height=height)
+        self._state = np.zeros(STATE_SIZE, np.int64)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the stream, including how often its time wrapped."""
+        self._state[:] = 0
+        self._state[FRESH] = 1
+        self._state[LAST_T] = NO_TIME_YET
+
+    def invalidate(self, elapsed_us: int | None = None) -> None:
+        """Wait for the upper half of the time again; keep the count of wraps."""
+        self._state[HIGH_KNOWN] = 0
+        if elapsed_us is not None and 0 < elapsed_us < MAX_GAP_US:
+            self._state[HIGH] += elapsed_us >> 6
+
+    def _reached_us(self) -> int | None:
+        """Return the latest time that the payload told."""
+        if not self._state[HIGH_KNOWN]:
+            return None
+        return int(self._state[HIGH] << 6 | self._state[LOW])
+
+
+class Evt2Decoder(TimeHighDecoder):
+    """Decoder of ``evt2``; ignores ``time_base``."""
+
+    encoding = "evt2"
+
+    def _decode(self, payload: Buffer, time_base_ns: int) -> Decoded:
+        words = self._words(payload, np.uint32)
+        columns = Columns.room(len(words))
+        bound = _count_triggers(words)
+        trigger_t = np.empty(bound, np.int64)
+        trigger_id = np.empty(bound, np.uint8)
+        trigger_edge = np.empty(bound, np.uint8)
+        count, edges = _decode(
+            words, self._state, self._tally, self.width, self.height,
+            columns.x, columns.y, columns.t_us, columns.p, trigger_t, trigger_id, trigger_edge,
+        )  # fmt: skip
+        return Decoded(
+            columns.events(count, self.width, self.height),
+            Triggers(trigger_t[:edges], trigger_id[:edges], trigger_edge[:edges]),
+            self._reached_us(),
+        )
+
+
+@njit(nogil=True, cache=True)
+def _count_triggers(words: KernelArray) -> int:
+    count = 0
+    for i in range(words.size):
+        count += (words[i] >> np.uint32(28)) == EXT_TRIGGER
+    return count
+
+
+@njit(nogil=True, cache=True, inline="always")
+def unwrapped(high: int, word: int, fresh: int) -> int:
+    """Return the 28 bit ``word`` with as many wraps as bring it nearest to ``high``."""
+    if fresh:
+        return word
+    half = 1 << 27
+    return high + ((word - high + half) & ((1 << 28) - 1)) - half
+
+
+@njit(nogil=True, cache=True)
+def _decode(
+    words: KernelArray,
+    state: KernelArray,
+    tally: KernelArray,
+    width: int,
+    height: int,
+    x: KernelArray,
+    y: KernelArray,
+    t_us: KernelArray,
+    p: KernelArray,
+    trigger_t: KernelArray,
+    trigger_id: KernelArray,
+    trigger_edge: KernelArray,
+) -> tuple[int, int]:
+    high, known, low = state[HIGH], state[HIGH_KNOWN], state[LOW]
+    last_t, fresh = state[LAST_T], state[FRESH]
+    unknown: Any = 0
+    backward: Any = 0
+    outside: Any = 0
+    unsynced: Any = 0
+    count: Any = 0
+    edges = 0
+    for i in range(words.size):
+        word: Any = np.int64(words[i])
+        code = word >> 28
+        if code <= CD_ON:
+            column = (word >> 11) & 0x7FF
+            row = word & 0x7FF
+            if not known:
+                unsynced += 1
+                continue
+            low = (word >> 22) & 0x3F
+            if column >= width or row >= height:
+                outside += 1
+                continue
+            t = (high << 6) | low
+            backward += t < last_t
+            last_t = t
+            at = np.uintp(count)
+            x[at] = column
+            y[at] = row
+            t_us[at] = t
+            p[at] = code
+            count += 1
+        elif code == TIME_HIGH:
+            new = unwrapped(high, word & 0xFFFFFFF, fresh)
+            if new != high:
+                high = new
+                low = 0
+            fresh = 0
+            known = 1
+        elif code == EXT_TRIGGER:
+            if known:
+                low = (word >> 22) & 0x3F
+                trigger_t[edges] = (high << 6) | low
+                trigger_id[edges] = (word >> 8) & 0x1F
+                trigger_edge[edges] = word & 1
+                edges += 1
+            else:
+                unsynced += 1
+        elif code not in (OTHERS, CONTINUED):
+            unknown += 1
+    state[HIGH], state[HIGH_KNOWN], state[LOW] = high, known, low
+    state[LAST_T], state[FRESH] = last_t, fresh
+    tally[UNKNOWN] += unknown
+    tally[BACKWARD] += backward
+    tally[OUTSIDE] += outside
+    tally[UNSYNCED] += unsynced
+    return int(count), edges

@@ -1,0 +1,257 @@
+"""EVT2.1: 64 bit words of Prophesee sensors, up to 32 pixels of a row in one.
+
+The upper half is a word of EVT2 (code, time, column, row), the lower half says which of the 32
+pixels from that column on changed. Some sensors (IMX636) send the two halves exchanged, others
+(GenX320) do not, and messages do not tell. Words without pixels (time, triggers) have a lower half
+of zero, so the stream itself shows the order: until it has, its words are held back, not lost.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numba import njit
+
+from evdistill_core.events.array import Triggers
+from evdistill_core.events.decoders.base import (
+    BACKWARD,
+    OUTSIDE,
+    UNKNOWN,
+    UNSYNCED,
+    Columns,
+    Decoded,
+    KernelArray,
+)
+from evdistill_core.events.decoders.evt2 import (
+    CONTINUED,
+    EXT_TRIGGER,
+    FRESH,
+    HIGH,
+    HIGH_KNOWN,
+    LAST_T,
+    LOW,
+    OTHERS,
+    TIME_HIGH,
+    TimeHighDecoder,
+    unwrapped,
+)
+from evdistill_core.messages.cdr import Buffer
+
+NEGATIVE, POSITIVE = 0, 1
+_PIXELS = 32
+_BYTE_LANES = 8
+#: ``upper``: the upper half of the 64 bits holds the address; ``lower``: exchanged ("legacy").
+HalfOrder = Literal["detect", "upper", "lower"]
+# Two time words, or some ten words of pixels, settle the order: no single damaged word can.
+_DECIDED = 16
+_TIME_VOTE = 8
+# More undecided words than a millisecond of a sensor at full speed: noise, the better guess wins.
+_MAX_HELD = 65_536
+
+
+class Evt21Decoder(TimeHighDecoder):
+    """Decoder of ``evt21``; ignores ``time_base``.
+
+    Args:
+        width: columns of the sensor, 1..4096.
+        height: rows of the sensor, 1..4096.
+        half_order: where the address lies; ``detect`` finds out from the stream.
+    """
+
+    encoding = "evt21"
+
+    def __init__(self, *, width: int, height: int, half_order: HalfOrder = "detect") -> None:
+        self._told = half_order
+        self._order: HalfOrder = half_order
+        self._held = np.empty(0, np.uint64)
+        self._votes = 0
+        super().__init__(width=width, height=height)
+
+    @property
+    def half_order(self) -> HalfOrder:
+        """What was told or found; ``detect`` while the stream has not shown it."""
+        return self._order
+
+    def reset(self) -> None:
+        """Forget the stream, its wraps and its order of halves (unless that was told)."""
+        super().reset()
+        self._order = self._told
+        self._held = np.empty(0, np.uint64)
+        self._votes = 0
+
+    def invalidate(self, elapsed_us: int | None = None) -> None:
+        """Wait for the upper half of the time again; what was held back is given up."""
+        super().invalidate(elapsed_us)
+        self._tally[UNSYNCED] += len(self._held)
+        self._held = self._held[:0]
+
+    def _decode(self, payload: Buffer, time_base_ns: int) -> Decoded:
+        words = self._words(payload, np.uint64)
+        if self._order == "detect":
+            self._votes = _vote(words, self._votes, self.width, self.height)
+            words = np.concatenate([self._held, words])
+            if abs(self._votes) < _DECIDED and len(words) < _MAX_HELD:
+                self._held = words
+                words = words[:0]
+            else:
+                self._order = "upper" if self._votes >= 0 else "lower"
+                self._held = words[:0]
+        swapped = self._order == "lower"
+        event_bound, trigger_bound = _bounds(words, swapped)
+        columns = Columns.room(event_bound + _BYTE_LANES)
+        trigger_t = np.empty(trigger_bound, np.int64)
+        trigger_id = np.empty(trigger_bound, np.uint8)
+        trigger_edge = np.empty(trigger_bound, np.uint8)
+        count, edges = _decode(
+            words, swapped, self._state, self._tally, self.width, self.height,
+            columns.x, columns.y, columns.t_us, columns.p, trigger_t, trigger_id, trigger_edge,
+        )  # fmt: skip
+        return Decoded(
+            columns.events(count, self.width, self.height),
+            Triggers(trigger_t[:edges], trigger_id[:edges], trigger_edge[:edges]),
+            self._reached_us(),
+        )
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _popcount(bits: int) -> int:
+    """Count the ones in 32 bits."""
+    bits = bits - ((bits >> 1) & 0x55555555)
+    bits = (bits & 0x33333333) + ((bits >> 2) & 0x33333333)
+    bits = (bits + (bits >> 4)) & 0x0F0F0F0F
+    return ((bits * 0x01010101) >> 24) & 0xFF
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _plausible(address: int, pixels: int, width: int, height: int) -> int:
+    """Return how well a word reads in one order, below zero when it cannot be."""
+    code = address >> 28
+    if code <= POSITIVE:
+        column = (address >> 11) & 0x7FF
+        if column >= width or (address & 0x7FF) >= height or pixels == 0:
+            return -2
+        return 2 if column % _PIXELS == 0 else 1
+    if code in (TIME_HIGH, EXT_TRIGGER):
+        return 1
+    return 0 if code in (OTHERS, CONTINUED) else -2
+
+
+@njit(nogil=True, cache=True)
+def _vote(words: KernelArray, votes: int, width: int, height: int) -> int:
+    """Add up the evidence word by word until it decides; above zero speaks for ``upper``."""
+    for i in range(words.size):
+        word: Any = words[i]
+        upper = np.int64(word >> np.uint64(32))
+        lower = np.int64(word & np.uint64(0xFFFFFFFF))
+        if lower == 0 and upper >> 28 in (TIME_HIGH, EXT_TRIGGER):
+            votes += _TIME_VOTE
+        elif upper == 0 and lower >> 28 in (TIME_HIGH, EXT_TRIGGER):
+            votes -= _TIME_VOTE
+        else:
+            votes += _plausible(upper, lower, width, height)
+            votes -= _plausible(lower, upper, width, height)
+        if abs(votes) >= _DECIDED:
+            return votes
+    return votes
+
+
+@njit(nogil=True, cache=True)
+def _bounds(words: KernelArray, swapped: bool) -> tuple[int, int]:
+    """Count events and triggers as if none were dropped."""
+    events = 0
+    triggers = 0
+    for i in range(words.size):
+        word: Any = words[i]
+        upper = np.int64(word >> np.uint64(32))
+        lower = np.int64(word & np.uint64(0xFFFFFFFF))
+        address = lower if swapped else upper
+        code = address >> 28
+        events += (code <= POSITIVE) * _popcount(upper if swapped else lower)
+        triggers += code == EXT_TRIGGER
+    return events, triggers
+
+
+@njit(nogil=True, cache=True)
+def _decode(
+    words: KernelArray,
+    swapped: bool,
+    state: KernelArray,
+    tally: KernelArray,
+    width: int,
+    height: int,
+    x: KernelArray,
+    y: KernelArray,
+    t_us: KernelArray,
+    p: KernelArray,
+    trigger_t: KernelArray,
+    trigger_id: KernelArray,
+    trigger_edge: KernelArray,
+) -> tuple[int, int]:
+    high, known, low = state[HIGH], state[HIGH_KNOWN], state[LOW]
+    last_t, fresh = state[LAST_T], state[FRESH]
+    unknown: Any = 0
+    backward: Any = 0
+    outside: Any = 0
+    unsynced: Any = 0
+    count: Any = 0
+    edges = 0
+    for i in range(words.size):
+        word: Any = words[i]
+        upper = np.int64(word >> np.uint64(32))
+        lower = np.int64(word & np.uint64(0xFFFFFFFF))
+        address = lower if swapped else upper
+        code = address >> 28
+        if code <= POSITIVE:
+            pixels = upper if swapped else lower
+            if not known:
+                unsynced += _popcount(pixels)
+                continue
+            low = (address >> 22) & 0x3F
+            base = (address >> 11) & 0x7FF
+            row = address & 0x7FF
+            inside = min(max(width - base, 0), _PIXELS) if row < height else 0
+            kept = pixels & ((1 << inside) - 1)
+            outside += _popcount(pixels ^ kept)
+            if kept == 0:
+                continue
+            t = (high << 6) | low
+            backward += t < last_t
+            last_t = t
+            while kept:
+                # Eight lanes are written and those that are set are kept: no branches inside.
+                if kept & 0xFF:
+                    for lane in range(_BYTE_LANES):
+                        at = np.uintp(count)
+                        x[at] = base + lane
+                        y[at] = row
+                        t_us[at] = t
+                        p[at] = code
+                        count += (kept >> lane) & 1
+                kept >>= _BYTE_LANES
+                base += _BYTE_LANES
+        elif code == TIME_HIGH:
+            new = unwrapped(high, address & 0xFFFFFFF, fresh)
+            if new != high:
+                high = new
+                low = 0
+            fresh = 0
+            known = 1
+        elif code == EXT_TRIGGER:
+            if known:
+                low = (address >> 22) & 0x3F
+                trigger_t[edges] = (high << 6) | low
+                trigger_id[edges] = (address >> 8) & 0x1F
+                trigger_edge[edges] = address & 1
+                edges += 1
+            else:
+                unsynced += 1
+        elif code not in (OTHERS, CONTINUED):
+            unknown += 1
+    state[HIGH], state[HIGH_KNOWN], state[LOW] = high, known, low
+    state[LAST_T], state[FRESH] = last_t, fresh
+    tally[UNKNOWN] += unknown
+    tally[BACKWARD] += backward
+    tally[OUTSIDE] += outside
+    tally[UNSYNCED] += unsynced
+    return int(count), edges
