@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.events.array import Events, Triggers
+from evdistill_core.events.decoders.base import MAX_SIDE
 from evdistill_core.events.packet import Packet
 from evdistill_core.foundation.errors import RecordingError
 
@@ -42,7 +43,7 @@ class RecordingInfo:
 
     Attributes:
         path: the file or the bag directory.
-        format: ``aedat4``, ``rosbag2-sqlite3``, ``rosbag2-mcap``, ``npz`` or ``text``.
+        format: its short name, see ``docs/recordings.md``.
         topic: topic or stream that the events come from, ``""`` when there is none.
         encoding: encoding of the event bytes (``evt3``, ``libcaer_cmp``, ...), the message's name
             for messages without one, or the format for plain columns.
@@ -143,9 +144,9 @@ class Recording(ABC):
             end_us: leave out events and triggers at or after it; ``None`` reads to the end.
 
         Yields:
-            Batches; without a span every one, with a span those that hold something. Messages
-            before the span are decoded too: EVT3 keeps state, and counts its clock's wraps, from
-            the first message on.
+            Batches; without a span every one, with a span those that hold something. Bags and EVT3
+            files are decoded from their beginning nevertheless: EVT3 keeps state, and counts its
+            clock's wraps, from the first word on. Files of other formats are entered in the middle.
 
         Raises:
             RecordingError: ``end_us`` is below ``start_us``, there are no events, the file is
@@ -157,8 +158,15 @@ class Recording(ABC):
             raise RecordingError(
                 f"the end of a span must not lie before its start: got {start_us} .. {end_us} us"
             )
-        batches = self._all_batches()
+        batches = self._all_batches() if start_us is None else self._batches_from(start_us)
         return batches if start_us is None and end_us is None else cut(batches, start_us, end_us)
+
+    def _batches_from(self, start_us: int) -> Iterator[EventBatch]:
+        """Yield at least every batch that may hold something at or after ``start_us``.
+
+        Formats that can be entered in the middle begin there; all others at the beginning.
+        """
+        return self._all_batches()
 
     def packets(self, topics: Sequence[str] | None = None) -> Iterator[Packet]:
         """Yield the serialized messages of a bag in the order of their receive times.
@@ -193,6 +201,20 @@ class Recording(ABC):
     def _warn(self, text: str) -> None:
         if text not in self._warnings:
             self._warnings.append(text)
+
+
+def checked_size(path: Path, width: int, height: int) -> tuple[int, int]:
+    """Return a sensor size that a file told.
+
+    Raises:
+        RecordingError: a side is 0 or larger than any event sensor.
+    """
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+        raise RecordingError(
+            f"{path} says that its sensor has {width}x{height} pixels; expected 1 .. {MAX_SIDE} "
+            "each: its header is damaged"
+        )
+    return width, height
 
 
 def cut(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from evdistill_core.foundation.errors import RecordingError
@@ -9,21 +10,28 @@ from evdistill_core.recordings.aedat4 import AEDAT4_MAGIC, Aedat4Recording
 from evdistill_core.recordings.bag import BagRecording
 from evdistill_core.recordings.base import Recording
 from evdistill_core.recordings.columns import ZIP_MAGIC, NpzRecording, TextRecording
+from evdistill_core.recordings.event_stream import ES_MAGIC, EventStreamRecording
+from evdistill_core.recordings.raw import RawRecording
+from evdistill_core.recordings.records import (
+    AEDAT2_MAGIC,
+    Aedat2Recording,
+    DatRecording,
+    FiveByteRecording,
+    text_header,
+)
 from evdistill_core.recordings.storage import MCAP_MAGIC, SQLITE_MAGIC, ZSTD_MAGIC
 
 READABLE = (
-    "AEDAT4 files (.aedat4), rosbag2 bags (a directory, .mcap or .db3), NumPy archives of the "
+    "AEDAT4 and AEDAT 2 files, rosbag2 bags (a directory, .mcap or .db3), Prophesee RAW (EVT2, "
+    "EVT2.1, EVT3) and DAT, event streams (.es), N-MNIST's .bin and .bs2, NumPy archives of the "
     "columns t, x, y, p (.npz), and text of 't x y p' lines"
 )
 HEAD_BYTES = 4096
 #: Kinds that we recognise but do not read, with the way out.
 KNOWN_ELSEWHERE = (
-    (b"#!AER-DAT2", "an AEDAT 2 file; convert it with iniVation's DV"),
     (b"#!AER-DAT3", "an AEDAT 3 file; convert it with iniVation's DV"),
     (b"#ROSBAG V", "a ROS 1 bag; convert it with `rosbags-convert`"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
-    (b"Event Stream", "an event stream (.es) file"),
-    (b"% ", "a Prophesee RAW or DAT file; replay it with metavision_driver and record a bag"),
     (ZSTD_MAGIC, "compressed with zstd as a whole; unpack it with `zstd -d` first"),
     (b"\x1f\x8b", "compressed with gzip; unpack it with `gunzip` first"),
 )
@@ -51,12 +59,12 @@ def open_recording(path: str | Path, *, topic: str | None = None) -> Recording:
         return Aedat4Recording(path, topic)
     if head.startswith((SQLITE_MAGIC, MCAP_MAGIC)):
         return BagRecording(path, topic)
-    columns = _columns_type(head)
-    if columns is None:
+    kind = _stream_type(path, head)
+    if kind is None:
         raise RecordingError(f"{path} is {_guess(head)}. What we read: {READABLE}")
     if topic not in (None, "events"):
         raise RecordingError(f"{path} has no topics: it holds one stream of events; got '{topic}'")
-    return columns(path)
+    return kind(path)
 
 
 def _head(path: Path) -> bytes:
@@ -72,10 +80,29 @@ def _head(path: Path) -> bytes:
     return head
 
 
-def _columns_type(head: bytes) -> type[NpzRecording] | type[TextRecording] | None:
-    if head.startswith(ZIP_MAGIC):
-        return NpzRecording
-    return TextRecording if TextRecording.matches(head) else None
+def _stream_type(path: Path, head: bytes) -> Callable[[Path], Recording] | None:
+    """Return the reader of a file that holds one stream of events; ``None`` if none fits."""
+    readers: tuple[tuple[bytes, Callable[[Path], Recording]], ...] = (
+        (AEDAT2_MAGIC, Aedat2Recording),
+        (ES_MAGIC, EventStreamRecording),
+        (b"%", _prophesee),
+        (ZIP_MAGIC, NpzRecording),
+    )
+    for magic, reader in readers:
+        if head.startswith(magic):
+            return reader
+    if any(head.startswith(magic) for magic, _ in KNOWN_ELSEWHERE):
+        return None
+    if TextRecording.matches(head):
+        return TextRecording
+    # The only kind without any mark comes last.
+    return FiveByteRecording if FiveByteRecording.matches(path, head) else None
+
+
+def _prophesee(path: Path) -> Recording:
+    """RAW files name an encoding in their header, DAT files do not."""
+    fields, _ = text_header(path)
+    return RawRecording(path) if {"evt", "format"} & fields.keys() else DatRecording(path)
 
 
 def _guess(head: bytes) -> str:

@@ -20,10 +20,9 @@ def test_an_empty_file_says_so(tmp_path):
     [
         (b"\x00\x01\x02\x03", "of a kind that we do not know"),
         (b"hello world\n", "of a kind that we do not know"),
-        (b"#!AER-DAT2.0\r\n", "AEDAT 2"),
+        (b"#!AER-DAT3.1\r\n", "AEDAT 3"),
         (b"#ROSBAG V2.0\n", "ROS 1 bag"),
         (b"\x28\xb5\x2f\xfd1234", "zstd -d"),
-        (b"% camera_integrator_name Prophesee\n% end\n", "Prophesee"),
         (b"\x89HDF\r\n\x1a\n", "HDF5"),
     ],
 )

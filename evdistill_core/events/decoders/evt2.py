@@ -53,6 +53,16 @@ class TimeHighDecoder(Decoder):
         if elapsed_us is not None and 0 < elapsed_us < MAX_GAP_US:
             self._state[HIGH] += elapsed_us >> 6
 
+    def start_at(self, t_us: int) -> None:
+        """Begin in the middle of a stream: the next time word is the one nearest to ``t_us``."""
+        self.reset()
+        self._state[HIGH] = t_us >> 6
+        self._state[FRESH] = 0
+
+    def high_us(self) -> int:
+        """Return the time of the latest time word, unwrapped."""
+        return int(self._state[HIGH] << 6)
+
     def _reached_us(self) -> int | None:
         """Return the latest time that the payload told."""
         if not self._state[HIGH_KNOWN]:

@@ -142,8 +142,8 @@ def _vote(words: KernelArray, votes: int, width: int, height: int) -> int:
     """Add up the evidence word by word until it decides; above zero speaks for ``upper``."""
     for i in range(words.size):
         word: Any = words[i]
-        upper = np.int64(word >> np.uint64(32))
-        lower = np.int64(word & np.uint64(0xFFFFFFFF))
+        upper: Any = np.int64(word >> np.uint64(32))
+        lower: Any = np.int64(word & np.uint64(0xFFFFFFFF))
         if lower == 0 and upper >> 28 in (TIME_HIGH, EXT_TRIGGER):
             votes += _TIME_VOTE
         elif upper == 0 and lower >> 28 in (TIME_HIGH, EXT_TRIGGER):
@@ -163,8 +163,8 @@ def _bounds(words: KernelArray, swapped: bool) -> tuple[int, int]:
     triggers = 0
     for i in range(words.size):
         word: Any = words[i]
-        upper = np.int64(word >> np.uint64(32))
-        lower = np.int64(word & np.uint64(0xFFFFFFFF))
+        upper: Any = np.int64(word >> np.uint64(32))
+        lower: Any = np.int64(word & np.uint64(0xFFFFFFFF))
         address = lower if swapped else upper
         code = address >> 28
         events += (code <= POSITIVE) * _popcount(upper if swapped else lower)
@@ -198,8 +198,8 @@ def _decode(
     edges = 0
     for i in range(words.size):
         word: Any = words[i]
-        upper = np.int64(word >> np.uint64(32))
-        lower = np.int64(word & np.uint64(0xFFFFFFFF))
+        upper: Any = np.int64(word >> np.uint64(32))
+        lower: Any = np.int64(word & np.uint64(0xFFFFFFFF))
         address = lower if swapped else upper
         code = address >> 28
         if code <= POSITIVE:
@@ -210,7 +210,7 @@ def _decode(
             low = (address >> 22) & 0x3F
             base = (address >> 11) & 0x7FF
             row = address & 0x7FF
-            inside = min(max(width - base, 0), _PIXELS) if row < height else 0
+            inside: Any = min(max(width - base, 0), _PIXELS) if row < height else 0
             kept = pixels & ((1 << inside) - 1)
             outside += _popcount(pixels ^ kept)
             if kept == 0:

@@ -1,0 +1,445 @@
+"""Files of fixed-size event records: Prophesee DAT, AEDAT 2 and the five bytes of N-MNIST.
+
+All three are read in pieces through one loop; a format says where its records begin and what their
+bits mean. Their clocks have 31 or 32 bits and are unwrapped by the half-range rule; a few hundred
+times sampled over the file tell how often the clock has wrapped at any place, so a span is read
+without what lies before it.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.events.array import Events, Triggers
+from evdistill_core.events.decoders.base import MAX_SIDE
+from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.recordings.base import (
+    REORDER_US,
+    EventBatch,
+    Recording,
+    RecordingInfo,
+    TopicInfo,
+    checked_size,
+)
+
+AEDAT2_MAGIC = b"#!AER-DAT2"
+BATCH_RECORDS = 65_536
+SEEK_SAMPLES = 1024
+#: Longer than any header that a camera writes; what is no text by then is no header.
+HEADER_LIMIT_BYTES = 1 << 20
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Columns of some records: ``t_us`` unwrapped int64, ``x``, ``y`` and ``p`` of any integers."""
+
+    t_us: Array
+    x: Array
+    y: Array
+    p: Array
+
+
+@dataclass(frozen=True)
+class SeekTable:
+    """Places in a file and the unwrapped time there.
+
+    Attributes:
+        places: (N,) int64, rising; number of a record, or an offset in bytes.
+        t_us: (N,) int64, time of what lies there.
+    """
+
+    places: npt.NDArray[np.int64]
+    t_us: npt.NDArray[np.int64]
+
+    def before(self, t_us: int) -> tuple[int, int]:
+        """Return the last place, and its time, before which nothing from ``t_us`` on lies."""
+        newest = np.maximum.accumulate(self.t_us)
+        at = int(np.searchsorted(newest, t_us - REORDER_US, side="right")) - 1
+        at = max(at, 0)
+        return int(self.places[at]), int(self.t_us[at])
+
+
+class StreamRecording(Recording):
+    """What all single-stream files have in common.
+
+    Args:
+        path: the file.
+        kind: format, as ``info`` names it.
+    """
+
+    def __init__(self, path: Path, kind: str, encoding: str = "") -> None:
+        super().__init__()
+        self._path = path
+        self._kind = kind
+        self._encoding = encoding or kind
+        self._size = (0, 0)
+
+    @property
+    def info(self) -> RecordingInfo:
+        """What the header says."""
+        return RecordingInfo(
+            path=self._path,
+            format=self._kind,
+            topic="events",
+            encoding=self._encoding,
+            width=self._size[0],
+            height=self._size[1],
+            frame_topic="",
+            topics=(TopicInfo("events", "events"),),
+            warnings=tuple(self._warnings),
+        )
+
+    def _in_frame(self, fields: Fields) -> Events:
+        """Return the events inside the frame; the others are counted."""
+        width, height = self._size
+        x, y = fields.x, fields.y
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        t_us, p = fields.t_us, fields.p
+        if not inside.all():
+            self._counts["out_of_frame"] += int(len(x) - np.count_nonzero(inside))
+            t_us, x, y, p = t_us[inside], x[inside], y[inside], p[inside]
+        return Events.from_columns(x, y, t_us, p, width=width, height=height)
+
+    def _batch(self, events: Events, triggers: Triggers | None = None) -> EventBatch:
+        """Count a batch; its stamp is the sensor time of the last thing in it."""
+        triggers = Triggers.empty() if triggers is None else triggers
+        self._counts["messages"] += 1
+        self._counts["events"] += len(events)
+        self._counts["triggers"] += len(triggers)
+        last = [int(c[-1]) for c in (events.t_us, triggers.t_us) if len(c)]
+        return EventBatch(events, triggers, max(last, default=0) * 1000)
+
+    def _warn_guessed(self) -> None:
+        self._warn(
+            "the file does not tell the sensor's size; the largest coordinates give "
+            f"{self._size[0]}x{self._size[1]}, the sensor may be larger"
+        )
+
+
+class RecordsRecording(StreamRecording):
+    """A header, then records of one size."""
+
+    _dtype: np.dtype[Any]
+
+    def __init__(self, path: Path, kind: str, data_at: int) -> None:
+        super().__init__(path, kind)
+        self._data_at = data_at
+        left = path.stat().st_size - data_at
+        self._records, rest = divmod(max(left, 0), self._dtype.itemsize)
+        if rest:
+            self._warn(f"cut off: the last {rest} bytes are no whole event and left out")
+        self._table: SeekTable | None = None
+        self._size = self._stored_size() or self._guessed_size()
+
+    @abstractmethod
+    def _stored_size(self) -> tuple[int, int] | None:
+        """Return width and height where the file tells them."""
+
+    @abstractmethod
+    def _fields(self, records: Array, t_us: Array) -> Fields:
+        """Take the bits of records apart; may leave out records that are no events."""
+
+    def _raw_times(self, records: Array) -> npt.NDArray[np.uint32]:
+        """Return the 32 bit clock of every record."""
+        return np.asarray(records["t"], np.uint32)
+
+    def _guessed_size(self) -> tuple[int, int]:
+        """Take the largest coordinates; costs one pass over the file."""
+        width = height = 1
+        for records, t_us, _ in self._pieces(0, None):
+            fields = self._fields(records, t_us)
+            if len(fields.x):
+                width = max(width, min(MAX_SIDE, int(fields.x.max()) + 1))
+                height = max(height, min(MAX_SIDE, int(fields.y.max()) + 1))
+        self._size = (width, height)
+        self._warn_guessed()
+        return self._size
+
+    def _pieces(self, start: int, t_us: int | None) -> Iterator[tuple[Array, Array, float]]:
+        """Yield records, their unwrapped times and the fraction read, from record ``start`` on."""
+        with self._path.open("rb") as file:
+            file.seek(self._data_at + start * self._dtype.itemsize)
+            last_us = t_us
+            while start < self._records:
+                records = _read(file, self._dtype, min(BATCH_RECORDS, self._records - start))
+                if not len(records):
+                    raise RecordingError(f"{self._path} became shorter while it was read")
+                start += len(records)
+                times = unwrap(self._raw_times(records), last_us)
+                last_us = int(times[-1])
+                yield records, times, start / self._records
+
+    def _all_batches(self) -> Iterator[EventBatch]:
+        return self._batches_at(0, None)
+
+    def _batches_from(self, start_us: int) -> Iterator[EventBatch]:
+        if not self._records:
+            return iter(())
+        self._table = self._table or self._sampled()
+        return self._batches_at(*self._table.before(start_us))
+
+    def _batches_at(self, place: int, t_us: int | None) -> Iterator[EventBatch]:
+        self._counts = Counter()
+        for records, times, fraction in self._pieces(place, t_us):
+            self._fraction = fraction
+            events = self._in_frame(self._fields(records, times))
+            self._counts["backward_time"] += int(np.count_nonzero(np.diff(events.t_us) < 0))
+            if len(events):
+                yield self._batch(events)
+
+    def _sampled(self) -> SeekTable:
+        """Read the times of evenly spread records."""
+        places = np.unique(np.linspace(0, self._records - 1, SEEK_SAMPLES).astype(np.int64))
+        raw = np.empty(len(places), np.uint32)
+        with self._path.open("rb") as file:
+            for i, place in enumerate(places):
+                file.seek(self._data_at + int(place) * self._dtype.itemsize)
+                raw[i] = self._raw_times(_read(file, self._dtype, 1))[0]
+        return SeekTable(places, unwrap(raw, None))
+
+
+class DatRecording(RecordsRecording):
+    """Prophesee DAT: text header, event type and size, then 64 bits an event.
+
+    Version 1 has 9 bits of column and 8 of row, version 2 has 14 of both.
+    """
+
+    _dtype = np.dtype([("t", "<u4"), ("bits", "<u4")])
+    #: event types of the header that hold polarity events
+    EVENT_TYPES = (0x00, 0x0C)
+
+    def __init__(self, path: Path) -> None:
+        fields, data_at = text_header(path)
+        self._header = fields
+        with path.open("rb") as file:
+            file.seek(data_at)
+            kind = file.read(2)
+        if len(kind) < 2 or kind[1] != self._dtype.itemsize or kind[0] not in self.EVENT_TYPES:
+            raise RecordingError(
+                f"{path}: a DAT file of polarity events has event type 0 or 12 and 8 bytes an "
+                f"event after its header, got {list(kind)}. Was it written completely?"
+            )
+        version = fields.get("version", "1").strip()
+        if version not in {"1", "2"}:
+            raise RecordingError(f"{path}: DAT version must be 1 or 2, got {version[:20]!r}")
+        self._bits = (9, 8) if version == "1" else (14, 14)
+        super().__init__(path, "dat", data_at + 2)
+
+    def _stored_size(self) -> tuple[int, int] | None:
+        try:
+            width, height = int(self._header["width"]), int(self._header["height"])
+        except (KeyError, ValueError):
+            return None
+        return checked_size(self._path, width, height)
+
+    def _fields(self, records: Array, t_us: Array) -> Fields:
+        bits = records["bits"]
+        x_bits, y_bits = self._bits
+        x = bits & np.uint32((1 << x_bits) - 1)
+        y = (bits >> np.uint32(x_bits)) & np.uint32((1 << y_bits) - 1)
+        p = (bits >> np.uint32(x_bits + y_bits)) & np.uint32(1)
+        return Fields(t_us, x, y, p)
+
+
+class Aedat2Recording(RecordsRecording):
+    """AEDAT 2 of jAER: ``#`` lines, then big-endian address and microseconds.
+
+    Addresses of the DVS128 (and of CIFAR10-DVS) and of DAVIS cameras are known; the header's
+    ``AEChip`` line tells which, and a file without one is taken for a DVS128 if no address needs
+    more bits. Rows count from the bottom and are turned over. DVS128 columns and rows are exchanged
+    as everybody does who reads CIFAR10-DVS. Pictures, IMU and external events are left out.
+    """
+
+    _dtype = np.dtype([("address", ">u4"), ("t", ">u4")])
+    DAVIS_SIZES = (("240", (240, 180)), ("346", (346, 260)), ("640", (640, 480)))
+
+    def __init__(self, path: Path) -> None:
+        lines, data_at = _hash_header(path)
+        chip = next((line for line in lines if "aechip" in line.lower()), "").lower()
+        self._davis = "davis" in chip
+        found = [size for mark, size in self.DAVIS_SIZES if mark in chip]
+        if chip and not self._davis and "dvs128" not in chip and "tmpdiff128" not in chip:
+            raise RecordingError(
+                f"{path}: AEDAT 2 of DVS128 and DAVIS cameras is read, got {chip.strip()[:80]!r}; "
+                "convert it with jAER or iniVation's DV"
+            )
+        self._sensor = (found[0] if found else (346, 260)) if self._davis else (128, 128)
+        super().__init__(path, "aedat2", data_at)
+        if not chip:
+            self._require_dvs128()
+
+    def _require_dvs128(self) -> None:
+        with self._path.open("rb") as file:
+            file.seek(self._data_at)
+            head = _read(file, self._dtype, min(self._records, BATCH_RECORDS))
+        if len(head) and int((head["address"] & 0x7FFF0000).max()):
+            raise RecordingError(
+                f"{self._path}: its addresses are not those of a DVS128 and no '#AEChip' line "
+                "tells the camera; convert it with jAER or iniVation's DV"
+            )
+
+    def _stored_size(self) -> tuple[int, int] | None:
+        return self._sensor
+
+    def _fields(self, records: Array, t_us: Array) -> Fields:
+        address = records["address"].astype(np.uint32)
+        special = np.uint32(1 << 31) | np.uint32(1 << 10 if self._davis else 1 << 15)
+        keep = (address & special) == 0
+        self._counts["not_events"] += int(len(address) - np.count_nonzero(keep))
+        address, t_us = address[keep].astype(np.int64), t_us[keep]
+        width, height = self._sensor
+        if not self._davis:
+            x, y = (address & 0xFE) >> 1, (address & 0x7F00) >> 8
+            return Fields(t_us, 127 - y, 127 - x, 1 - (address & 1))
+        x, y = (address >> 12) & 0x3FF, (address >> 22) & 0x1FF
+        return Fields(t_us, width - 1 - x, height - 1 - y, (address >> 11) & 1)
+
+
+class FiveByteRecording(RecordsRecording):
+    """N-MNIST and N-Caltech101 (``.bin``, ``.bs2``): column, row, polarity and 23 bits of time.
+
+    Row 240 marks an overflow of the clock: 2^13 microseconds are added from there on. The files
+    have no header; ``matches`` says by which signs they are recognised.
+    """
+
+    _dtype = np.dtype([("x", "u1"), ("y", "u1"), ("t", "u1", 3)])
+    OVERFLOW_ROW = 240
+    OVERFLOW_US = 1 << 13
+    SIZES = ((34, 34), (240, 180))
+    SUFFIXES = (".bin", ".bs2")
+    LEAST_EVENTS = 50
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "five-byte", 0)
+
+    @classmethod
+    def matches(cls, path: Path, head: bytes) -> bool:
+        """Tell whether a file is made of such events.
+
+        Its length is a multiple of five, and in the part given times never fall, lie in the first
+        ten seconds at its start, and coordinates lie in the largest frame. Without one of the two
+        suffixes at least 50 events must show it.
+        """
+        size = path.stat().st_size
+        records = np.frombuffer(head[: len(head) // 5 * 5], cls._dtype)
+        least = 1 if path.suffix.lower() in cls.SUFFIXES else cls.LEAST_EVENTS
+        if size % 5 or len(records) < least:
+            return False
+        events = records[records["y"] != cls.OVERFLOW_ROW]
+        time = cls._packed(events) & 0x7FFFFF
+        inside = (events["x"] < 240) & (events["y"] < 180)
+        return bool(inside.all() and (np.diff(time) >= 0).all() and len(time) and time.max() > 0)
+
+    @staticmethod
+    def _packed(records: Array) -> npt.NDArray[np.int64]:
+        t = records["t"].astype(np.int64)
+        packed: npt.NDArray[np.int64] = t[:, 0] << 16 | t[:, 1] << 8 | t[:, 2]
+        return packed
+
+    def _raw_times(self, records: Array) -> npt.NDArray[np.uint32]:
+        time = self._packed(records) & 0x7FFFFF
+        markers = np.cumsum(records["y"] == self.OVERFLOW_ROW)
+        return np.asarray(time + markers * self.OVERFLOW_US, np.uint32)
+
+    def _pieces(self, start: int, t_us: int | None) -> Iterator[tuple[Array, Array, float]]:
+        offset_us = 0
+        for records, times, fraction in super()._pieces(start, t_us):
+            yield records, times + offset_us, fraction
+            markers = int(np.count_nonzero(records["y"] == self.OVERFLOW_ROW))
+            offset_us += markers * self.OVERFLOW_US
+
+    def _batches_from(self, start_us: int) -> Iterator[EventBatch]:
+        return self._all_batches()  # overflow marks count from the beginning; files are small
+
+    def _stored_size(self) -> tuple[int, int] | None:
+        return None
+
+    def _guessed_size(self) -> tuple[int, int]:
+        """Take the smallest frame of the two data sets that holds all events."""
+        width = height = 0
+        for records, t_us, _ in self._pieces(0, None):
+            fields = self._fields(records, t_us)
+            if len(fields.x):
+                width, height = max(width, int(fields.x.max())), max(height, int(fields.y.max()))
+        return next((s for s in self.SIZES if width < s[0] and height < s[1]), self.SIZES[-1])
+
+    def _fields(self, records: Array, t_us: Array) -> Fields:
+        keep = records["y"] != self.OVERFLOW_ROW
+        records, t_us = records[keep], t_us[keep]
+        return Fields(t_us, records["x"], records["y"], records["t"][:, 0] >> 7)
+
+
+def unwrap(raw: npt.NDArray[np.uint32], last_us: int | None) -> npt.NDArray[np.int64]:
+    """Unwrap a clock of 32 bits by the half-range rule.
+
+    Args:
+        raw: (N,) the clock.
+        last_us: unwrapped time before the first of them; ``None`` starts at the first as it is.
+    """
+    if not len(raw):
+        return np.empty(0, np.int64)
+    first_us = int(raw[0]) if last_us is None else last_us
+    steps = np.diff(raw, prepend=np.uint32(first_us & 0xFFFFFFFF)).view(np.int32)
+    return first_us + np.cumsum(steps, dtype=np.int64)
+
+
+def text_header(path: Path) -> tuple[dict[str, str], int]:
+    """Read the ``% key value`` lines of a Prophesee file.
+
+    Returns:
+        Values by lower-case key, and where the data begin. A line ``% end`` ends the header;
+        without one it ends before the first line that is none.
+
+    Raises:
+        RecordingError: there is no such header, or it has no end.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEADER_LIMIT_BYTES)
+    fields: dict[str, str] = {}
+    at = 0
+    while head[at : at + 1] == b"%":
+        end = head.find(b"\n", at)
+        line = head[at : end if end >= 0 else None]
+        if end < 0 or not re.fullmatch(rb"%[\t\x20-\x7e\x80-\xff]*\r?", line):
+            break
+        at = end + 1
+        words = line[1:].decode("utf-8", "replace").split(maxsplit=1)
+        if words and words[0].lower() == "end":
+            break
+        if words:
+            fields[words[0].lower()] = words[1].strip() if len(words) > 1 else ""
+    if not at:
+        raise RecordingError(f"{path} has no '% key value' header: it is no Prophesee file")
+    return fields, at
+
+
+def _hash_header(path: Path) -> tuple[list[str], int]:
+    """Read the ``#`` lines of an AEDAT file; return them and where the data begin."""
+    with path.open("rb") as file:
+        head = file.read(HEADER_LIMIT_BYTES)
+    lines = []
+    at = 0
+    while head[at : at + 1] == b"#":
+        end = head.find(b"\n", at)
+        if end < 0:
+            raise RecordingError(f"{path} is cut off inside its header: nothing can be read")
+        lines.append(head[at:end].decode("utf-8", "replace"))
+        at = end + 1
+        if "end of header" in lines[-1].lower():
+            break
+    return lines, at
+
+
+def _read(file: IO[bytes], dtype: np.dtype[Any], count: int) -> Array:
+    data = file.read(count * dtype.itemsize)
+    return np.frombuffer(data, dtype, len(data) // dtype.itemsize)
