@@ -134,13 +134,15 @@ class ClusterMethod:
         self.classes = classes
         self._config = config
         self._vehicle = classes.names.index("vehicle")
+        self._is_thing = np.zeros(256, np.uint8)
+        self._is_thing[self._vehicle] = 1
 
     def __call__(self, window: Window) -> Prediction:
         """Return the prediction of a window."""
         support = event_support(window.events, self._config)
         mask = np.where(support > 0, np.uint8(self._vehicle), np.uint8(IGNORE))
         confidence = support.astype(np.float32)
-        boxes = find_components(mask, confidence, self._vehicle, self._config)
+        boxes = find_components(mask, confidence, self._is_thing, self._config)
         return Prediction(mask, confidence, tuple(boxes))
 
 
