@@ -1,0 +1,94 @@
+"""The README's commands, run as they stand in a folder of their own."""
+
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = dict(re.findall(r"<!-- run: (.+?) -->\n```sh\n(.*?)```", TEXT, re.DOTALL))
+
+
+@pytest.fixture
+def workplace(tmp_path):
+    for name in ("demo", "evdistill_core"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    return tmp_path
+
+
+def run(block, folder, timeout_s=150):
+    """Run the lines of a block; every line must succeed, as for somebody who types them."""
+    commands = Path(sys.executable).parent
+    environment = os.environ | {
+        "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "ROS_DOMAIN_ID": str(random.SystemRandom().randint(10, 100)),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+    }
+    done = subprocess.run(
+        ["bash", "-euc", f"set -o pipefail\n{BLOCKS[block]}\nwait"],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+        timeout=timeout_s,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def test_every_block_of_commands_is_tested():
+    fences = len(re.findall(r"^```sh$", TEXT, re.MULTILINE))
+    named = re.findall(r"<!-- tested by (.+?) -->\n```sh", TEXT)
+    assert len(named) + len(BLOCKS) == fences
+    assert set(BLOCKS) == {"live", "as it is", "with tiny images"}
+    for path in re.findall(r"test/[\w./]*\w", " ".join(named)):
+        assert (ROOT / path).exists(), path
+
+
+def test_what_the_readme_points_to_is_there():
+    links = re.findall(r"\]\(([^)#]+)\)", TEXT)
+    assert links
+    assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
+
+
+@pytest.mark.slow
+def test_recordings(workplace):
+    out = run("as it is", workplace)
+    assert "78,830" in out
+    for name in ("overlay.mp4", "overlay.png", "masks.mcap", "report.json"):
+        assert (workplace / "out" / "street" / name).is_file()
+
+
+@pytest.mark.slow
+def test_live(workplace):
+    run("live", workplace)
+
+
+@pytest.mark.slow
+def test_training(workplace, make_camvid):
+    for split in ("train", "val", "test"):
+        make_camvid(workplace / "data" / "camvid", split)
+    for path in (workplace / "config").glob("*/street6.yaml"):
+        config = yaml.safe_load(path.read_text())
+        path.write_text(yaml.safe_dump(shrunk(config)))
+    run("with tiny images", workplace)
+    assert (workplace / "runs" / "street6" / "report.html").is_file()
+    assert (workplace / "out" / "evaluation" / "report.html").is_file()
+    assert (workplace / "out" / "mine" / "report.json").is_file()
+
+
+def shrunk(config):
+    """The experiment with a few small windows and two steps."""
+    small = {
+        "steps": 2, "batch_size": 2, "count": 2, "unique": 4, "height": 64, "width": 96,
+        "warmup_steps": 1, "validate_every": 2, "checkpoint_every": 1, "workers": 0,
+    }  # fmt: skip
+    if isinstance(config, dict):
+        return {k: small.get(k, shrunk(v)) for k, v in config.items()}
+    return [shrunk(v) for v in config] if isinstance(config, list) else config
