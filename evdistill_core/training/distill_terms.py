@@ -45,8 +45,8 @@ from evdistill_core.models.generators import (
 from evdistill_core.models.network import SegmentationNetwork
 from evdistill_core.models.registry import build_network
 from evdistill_core.representations.spec import InputSpec
+from evdistill_core.training.config import LossConfig
 from evdistill_core.training.distill_config import AdversaryConfig, DistillConfig
-from evdistill_core.training.loop import pixel_weights
 from evdistill_core.training.teacher import Teacher
 
 Seen = tuple[Tensor, Tensor]
@@ -180,6 +180,28 @@ class DistillStep:
             terms["critic_output_penalty"] = self._slope_of_output_critic
         return terms
 
+    def watched(self) -> dict[str, Tensor]:
+        """Return figures that tell events from textures: a generator must match its target.
+
+        The share of valid cells that are lit, and the share of their sum that is ON, in target
+        windows and in generated ones; the pitfall of an image-to-event generator is texture that
+        it paints everywhere.
+        """
+        if "fake_event" not in vars(self):
+            return {}
+        kind, made = self.config.input.kind, self.fake_event.detach()
+        sides = {
+            "target": (self.batch.input, self.batch.valid),
+            "generated": (made, self.batch.image_valid),
+        }
+        figures: dict[str, Tensor] = {}
+        for name, (events_BCHW, valid_BHW) in sides.items():
+            on, off = _polarities(events_BCHW, kind)
+            lit = ((on + off) > 0) & (valid_BHW > 0)
+            figures[f"watch_lit_{name}"] = lit.sum() / valid_BHW.sum().clamp_min(1)
+            figures[f"watch_on_{name}"] = on.sum() / (on.sum() + off.sum()).clamp_min(1e-6)
+        return figures
+
     # What the networks see. Logits come at the size of the labels, with a feature map beside.
 
     @cached_property
@@ -248,8 +270,9 @@ class DistillStep:
     def _task_events(self) -> Tensor:
         labelled = self._labelled()
         logits = self._see(self.networks.student, labelled.input)[0]
-        active = pixel_weights(labelled.active.cpu(), self.config.loss).to(logits.device)
-        return self._supervised(logits, labelled.label, active)
+        return self._supervised(
+            logits, labelled.label, activity_weights(labelled.active, self.config.loss)
+        )
 
     def _cycle_image(self) -> Tensor:
         with self.networks.mixed():
@@ -360,7 +383,7 @@ class DistillStep:
         valid = self.batch.valid.float()
         if not self._transfer.activity_weighted:
             return valid
-        return valid * pixel_weights(self.batch.active.cpu(), self.config.loss).to(valid.device)
+        return valid * activity_weights(self.batch.active, self.config.loss)
 
     def _frame_weight(self) -> Tensor:
         return self.batch.valid.float() * self.batch.has_frame[:, None, None]
@@ -393,12 +416,27 @@ class DistillStep:
         return cross_entropy(SegmentationBatch(logits_BKHW, label_BHW, weight_BHW, ones_K))
 
 
+def activity_weights(active_BHW: Tensor, config: LossConfig) -> Tensor:
+    """Return what ``loop.pixel_weights`` returns, on the device of ``active``."""
+    radius = config.activity_radius_px
+    if radius < 0:
+        return torch.ones_like(active_BHW, dtype=torch.float32)
+    near = F.max_pool2d(active_BHW[:, None].float(), 2 * radius + 1, 1, radius)[:, 0]
+    return near + (1 - near) * config.inactive_weight
+
+
 def _resized(logits_BKhw: Tensor, like_BCHW: Tensor) -> Tensor:
     if logits_BKhw.shape[2:] == like_BCHW.shape[2:]:
         return logits_BKhw.float()
     return F.interpolate(
         logits_BKhw.float(), size=like_BCHW.shape[2:], mode="bilinear", align_corners=False
     )
+
+
+def _polarities(events_BCHW: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+    if kind == "counts2":
+        return events_BCHW[:, 0], events_BCHW[:, 1]
+    return events_BCHW.clamp_min(0).sum(1), (-events_BCHW).clamp_min(0).sum(1)
 
 
 def _square(posterior_BKHW: Tensor) -> Tensor:

@@ -124,6 +124,7 @@ class DistillTrainer(Trainer):
         self._current = self._step_of(batch)
         result = sum_terms(self._current.terms(), self.config.terms)
         self._terms = result.unscaled | {f"{n}_scaled": v for n, v in result.scaled.items()}
+        self._terms |= self._current.watched()
         return result.total, self._terms
 
     def _optimise(self, total: Tensor) -> None:

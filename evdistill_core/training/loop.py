@@ -454,7 +454,8 @@ def _changed_keys(old: object, new: object, where: str = "") -> list[str]:
 
 
 def _prefixed(terms: dict[str, float]) -> dict[str, float]:
-    return {f"loss_{name}": value for name, value in terms.items()}
+    # What is only watched is no loss and keeps its name.
+    return {n if n.startswith("watch_") else f"loss_{n}": v for n, v in terms.items()}
 
 
 def _board(out: Path) -> SummaryWriter:

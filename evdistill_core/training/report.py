@@ -71,7 +71,7 @@ def _add_curves(page: ReportPage, out: Path) -> None:
     records = list(read_records(out / METRICS))
     steps = [r for r in records if r.get("kind") == "step"]
     curves: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
-    names = [k for k in (steps[-1] if steps else {}) if k.startswith("loss")]
+    names = [k for k in (steps[-1] if steps else {}) if k.startswith(("loss", "watch"))]
     for key in [k for k in names if not k.endswith("_scaled")]:  # same curve, other axis
         x, y = smoothed([_number(r["step"]) for r in steps], [_number(r[key]) for r in steps])
         curves[key] = (x, y)

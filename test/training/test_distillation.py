@@ -34,7 +34,9 @@ from evdistill_core.training.distill_config import (
     TeacherConfig,
     TransferConfig,
 )
+from evdistill_core.training.distill_terms import activity_weights
 from evdistill_core.training.distillation import DistillTrainer
+from evdistill_core.training.loop import pixel_weights
 from evdistill_core.training.report import write_training_report
 from evdistill_core.training.run_log import read_records
 from evdistill_core.training.stages import load_experiment, make_trainer
@@ -180,6 +182,9 @@ def test_every_term_is_finite_logged_twice_and_adds_up(root, teacher, tmp_path):
         assert all(np.isfinite(v) for v in terms.values())
         total = sum(v for n, v in terms.items() if n.endswith("_scaled"))
         assert record["loss"] == pytest.approx(total, rel=1e-5)
+        # Cells that are lit, and how much of it is ON: real and generated windows side by side.
+        for name in ("lit_target", "lit_generated", "on_target", "on_generated"):
+            assert 0 < record[f"watch_{name}"] < 1
     assert len(log) == 4
 
 
@@ -315,6 +320,28 @@ def test_each_term_moves_exactly_whom_it_should(all_on, name):
     }
     assert moved == set(MOVES[name].split())
     assert torch.isfinite(value)
+
+
+def test_activity_weights_are_those_of_the_loop():
+    active = (torch.rand(2, 20, 30, generator=torch.Generator().manual_seed(0)) < 0.02).byte()
+    for radius in (-1, 0, 3):
+        loss = LossConfig(activity_radius_px=radius, inactive_weight=0.2)
+        torch.testing.assert_close(activity_weights(active, loss), pixel_weights(active, loss))
+
+
+def test_what_is_watched_is_the_share_of_lit_cells_and_of_on(all_on):
+    trainer, batch = all_on
+    events = torch.zeros_like(batch.input)
+    events[:, 0, :4] = 3.0
+    events[:, 1, 4:8] = -1.0
+    step = trainer._step_of(replace(batch, input=events))
+    assert step.watched() == {}
+    step.fake_event  # noqa: B018 - made on demand
+    watched = step.watched()
+    valid = float(batch.valid.sum())
+    lit = float((batch.valid[:, :8] > 0).sum()) / valid
+    assert float(watched["watch_lit_target"]) == pytest.approx(lit)
+    assert float(watched["watch_on_target"]) == pytest.approx(0.75)
 
 
 def test_discriminators_learn_and_move_nobody_else(all_on):
