@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from evdistill_core.events.filters import FilterConfig
+from evdistill_core.events.filters.chain import load_hot_pixels
 from evdistill_core.events.window import WindowSpec
 from evdistill_core.foundation.config import from_mapping, load_yaml
 from evdistill_core.foundation.errors import ConfigError
@@ -90,6 +92,34 @@ class SegmentationParameters:
     deadline_ms: float = _p(
         25.0, "A window of a camera that went quiet is closed this long after its end; 0: never.",
         unit="ms", low=0, high=10_000, dynamic=True,
+    )  # fmt: skip
+
+    hot_pixels_file: str = _p(
+        "", "List of hot pixels to drop (see evdistill hot-pixels); empty: none is given."
+    )
+    hot_pixels_learn_ms: int = _p(
+        0, "Hot pixels are learned from this much sensor time at the start; 0: not learned.",
+        unit="ms", low=0, high=600_000, dynamic=True,
+    )  # fmt: skip
+    hot_pixels_min_hz: float = _p(
+        50.0, "Slower pixels are never learned to be hot.", unit="Hz", low=0, high=1e6,
+        dynamic=True,
+    )  # fmt: skip
+    hot_pixels_ratio: float = _p(
+        10.0, "Hot pixels fire more than so many times as often as those around them.", low=1,
+        high=1e6, dynamic=True,
+    )  # fmt: skip
+    refractory_us: int = _p(
+        0, "Events closer than this to the last one kept at their pixel are dropped; 0: none.",
+        unit="us", low=0, high=10_000_000, dynamic=True,
+    )  # fmt: skip
+    background_us: int = _p(
+        0, "Events are dropped if none of the 8 pixels around fired in this time before; 0: none.",
+        unit="us", low=0, high=10_000_000, dynamic=True,
+    )  # fmt: skip
+    max_events_per_s: int = _p(
+        0, "More events are thinned evenly to this rate, in slices of 10 ms; 0: no limit.",
+        unit="1/s", low=0, high=1_000_000_000, dynamic=True,
     )  # fmt: skip
 
     unlabelled_radius_px: int = _p(
@@ -168,6 +198,22 @@ class SegmentationParameters:
         """Return the part that makes masks from logits."""
         names = [f.name for f in dataclasses.fields(PostprocessConfig)]
         return PostprocessConfig(**{name: getattr(self, name) for name in names})
+
+    def filter_config(self) -> FilterConfig:
+        """Return which events are dropped before windows are cut.
+
+        Raises:
+            ConfigError: the list of hot pixels cannot be read.
+        """
+        return FilterConfig(
+            hot_pixels=load_hot_pixels(self.hot_pixels_file),
+            hot_learn_ms=self.hot_pixels_learn_ms,
+            hot_min_hz=self.hot_pixels_min_hz,
+            hot_ratio=self.hot_pixels_ratio,
+            refractory_us=self.refractory_us,
+            background_us=self.background_us,
+            max_events_per_s=self.max_events_per_s,
+        )
 
     def window_spec(self, spec: InputSpec) -> WindowSpec:
         """Return how events are cut into windows; what is 0 here comes from the student."""

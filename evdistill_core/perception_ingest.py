@@ -1,8 +1,8 @@
 """The ingest side of the live pipeline: packets -> events -> windows with a host time.
 
 Everything that must happen in the order of arrival happens here, in one thread: decoder state, the
-sensor's clock, and the cutting of windows. A window never spans a gap, a jump in time, or a change
-of size or encoding: what was collected before is thrown away, counted.
+sensor's clock, filters, and the cutting of windows. A window never spans a gap, a jump in time, or
+a change of size or encoding: what was collected before is thrown away, counted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from evdistill_core.events.clock import SensorClock
+from evdistill_core.events.filters import EventFilters
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import DecodedPacket, PacketDecoder
 from evdistill_core.events.window import Window, WindowAssembler, WindowSpec
@@ -91,6 +92,8 @@ class Ingest:
         self._lossless = lossless
         self._decoder = PacketDecoder()
         self._clock = SensorClock()
+        self._filters = EventFilters(parameters.filter_config())
+        self._filtered_by = parameters
         self._window_spec = self._wanted_spec()
         self._assembler = WindowAssembler(self._window_spec)
         self._replaced: Counter[str] = Counter()
@@ -114,8 +117,9 @@ class Ingest:
         self._emit(self._assembler.flush())
 
     def stream_counters(self) -> dict[str, int]:
-        """Return the decoder's and the assembler's counters under the prefixes stream, window."""
+        """Return all counters of the stages, under the prefixes stream, filter and window."""
         found = {f"stream_{k}": v for k, v in self._decoder.counters.as_dict().items()}
+        found |= {f"filter_{k}": v for k, v in self._filters.counters.as_dict().items()}
         windows = self._replaced + Counter(self._assembler.counters.as_dict())
         return found | {f"window_{k}": v for k, v in windows.items()}
 
@@ -163,7 +167,11 @@ class Ingest:
             self._count("events", len(events))
             self._clock.observe(int(events.t_us[0]), decoded.stamp_ns)
             self._arrivals.add(int(events.t_us[-1]), received_ns)
-            windows = self._assembler.push(events)
+            passed = self._filters(events)
+            windows = self._assembler.push(passed)
+            if len(passed) < len(events):
+                # What was dropped has told the time all the same.
+                windows += self._assembler.advance_to(int(events.t_us[-1]))
         if decoded.t_end_us is not None:
             windows += self._assembler.advance_to(decoded.t_end_us)
         self._emit(windows)
@@ -172,11 +180,18 @@ class Ingest:
         self._count(f"breaks_{reason}", 1)
         self._assembler.reset()
         self._arrivals.reset()
+        self._filters.reset()
         if reason in {"time", "size", "encoding"}:
             self._clock.reset()
             self._epoch += 1
 
     def _follow_parameters(self) -> None:
+        if self.parameters is not self._filtered_by:
+            self._filtered_by = parameters = self.parameters
+            # The file is fixed, so its mask is not read again.
+            mask = self._filters.config.hot_pixels
+            config = replace(parameters, hot_pixels_file="").filter_config()
+            self._filters.configure(replace(config, hot_pixels=mask))
         spec = self._wanted_spec()
         if spec != self._window_spec:
             self._window_spec = spec

@@ -6,6 +6,7 @@ import numpy as np
 
 from evdistill_core.events.array import Events
 from evdistill_core.events.decoders import KNOWN_ENCODINGS
+from evdistill_core.events.filters import chain
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import PacketDecoder
 from evdistill_core.events.window import WindowAssembler, WindowSpec
@@ -28,3 +29,4 @@ def warm_up() -> None:
     assembler = WindowAssembler(WindowSpec(1))
     for t_us in ([0, 2], [1, 3]):
         assembler.push(Events(zero, zero, np.array(t_us, np.int64), one, 1, 1))
+    chain.warm_up()

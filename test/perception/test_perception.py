@@ -6,12 +6,13 @@ import pytest
 
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import DecodedPacket, PacketDecoder
-from evdistill_core.foundation.errors import StudentError
+from evdistill_core.foundation.errors import ConfigError, StudentError
 from evdistill_core.foundation.worker import wait_until
 from evdistill_core.parameters import SegmentationParameters
 from evdistill_core.perception import STAGES, Perception
 
 T0_NS = 1_700_000_000_000_000_000
+FILTERS = ("hot_pixel", "refractory", "background", "rate_limit")
 
 
 class Bench:
@@ -55,6 +56,7 @@ class Bench:
             + get("window_late")
             + get("window_discarded")
             + get("window_pending")
+            + sum(get(f"filter_{n}") for n in FILTERS)
         )
 
 
@@ -392,3 +394,60 @@ def test_overlapping_windows(bench, scene):
     starts = np.diff([r.t_start_us for r in bench.results])
     assert (starts == 25_000).all()
     assert len(bench.results) >= 6
+
+
+def test_filters_work_between_decoding_and_windows_and_count(bench, scene):
+    bench.start(
+        lossless=True,
+        hot_pixels_learn_ms=100,
+        hot_pixels_min_hz=0.0,
+        refractory_us=500,
+        background_us=5_000,
+        max_events_per_s=10_000,
+    )
+    for i in range(40):
+        bench.pipeline.push(scene.packet(i))
+    bench.pipeline.stop()
+    bench.check_balance()
+    counts = bench.counts()
+    assert counts["filter_pushed"] == counts["events"] == 8000
+    for name in ("refractory", "background", "rate_limit"):
+        assert counts[f"filter_{name}"] > 0, name
+    left = sum(len(r.events) for r in bench.results)
+    assert left == 8000 - sum(counts[f"filter_{n}"] for n in FILTERS)
+    assert all(len(r.events) <= 500 for r in bench.results)  # 10 kev/s for 50 ms
+
+
+def test_windows_go_on_when_a_filter_drops_everything(bench, scene, tmp_path):
+    path = tmp_path / "hot.txt"
+    pixels = [f"{x} {y}" for x in range(64) for y in range(48)]
+    path.write_text("\n".join(["64 48", *pixels]))
+    bench.start(lossless=True, hot_pixels_file=str(path))
+    for i in range(20):
+        bench.pipeline.push(scene.packet(i))
+    bench.pipeline.stop()
+    bench.check_balance()
+    assert bench.counts()["filter_hot_pixel"] == 4000
+    assert not bench.results, "no event, no grid"
+
+
+def test_a_quiet_filtered_stream_closes_its_windows_by_the_time_of_what_was_dropped(bench, scene):
+    bench.start(lossless=True)
+    for i in range(6):
+        bench.pipeline.push(scene.packet(i))
+    wait_until(lambda: bench.counts().get("messages_used", 0) == 6, timeout_s=10)
+    before = len(bench.results)
+    # From now on nothing has a neighbour within no time at all.
+    bench.pipeline.reconfigure(SegmentationParameters(refractory_us=10_000_000))
+    for i in range(6, 20):
+        bench.pipeline.push(scene.packet(i))
+    bench.pipeline.stop()
+    bench.check_balance()
+    assert len(bench.results) > before
+    assert bench.counts()["filter_refractory"] > 0
+
+
+def test_a_list_of_hot_pixels_that_cannot_be_read_is_refused_at_the_start(bench):
+    with pytest.raises(ConfigError, match="nowhere"):
+        bench.start(hot_pixels_file="nowhere.txt")
+    bench.start()
