@@ -31,7 +31,7 @@ format: $(STAMP)
 $(STAMP): constraints.txt setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt pip setuptools wheel
-	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e ".[dds,aedat4,train,test]"
+	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e ".[dds,train,test]"
 	touch $@
 
 # The demo recording is committed; this makes it anew from its source (see demo/README.md).

@@ -52,7 +52,6 @@ setup(
     ],
     extras_require={
         "dds": ["cyclonedds>=11.0.1; python_version < '3.14'"],
-        "aedat4": ["dv-processing>=2.0"],
         "train": [
             "torch>=2.4",
             "lightning-fabric>=2.4",
@@ -67,6 +66,7 @@ setup(
             "pytest-cov",
             "hypothesis",
             "rosbags",
+            "dv-processing>=2.0",
             "ruff",
             "mypy",
             "import-linter",

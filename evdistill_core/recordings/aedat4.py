@@ -1,18 +1,18 @@
-"""AEDAT4 files of iniVation cameras, read batch by batch by the vendor's library."""
+"""AEDAT4 files of iniVation cameras: events, frames and edges on the trigger input."""
 
 from __future__ import annotations
 
-import contextlib
+import struct
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.recordings.aedat4_file import Aedat4File, Stream, Table
 from evdistill_core.recordings.base import (
     EventBatch,
     Frame,
@@ -22,14 +22,20 @@ from evdistill_core.recordings.base import (
 )
 
 AEDAT4_MAGIC = b"#!AER-DAT4"
-# dv::TriggerType; the other values mark resets and the exposure of frames, not the input pin.
-RISING, FALLING, PULSE = 1, 2, 3
-KINDS = (
-    ("isStreamOfEventType", "events"),
-    ("isStreamOfFrameType", "frames"),
-    ("isStreamOfTriggerType", "triggers"),
-    ("isStreamOfImuType", "imu"),
+EVENT = np.dtype(
+    {
+        "names": ["t_us", "x", "y", "p"],
+        "formats": ["<i8", "<i2", "<i2", "u1"],
+        "offsets": [0, 8, 10, 12],
+        "itemsize": 16,
+    }
 )
+KINDS = {"EVTS": "events", "FRME": "frames", "TRIG": "triggers", "IMUS": "imu"}
+# Of the trigger types only these are the input pin; the others are resets and exposures of frames.
+RISING, FALLING, PULSE = 1, 2, 3
+# Format of a frame (OpenCV's numbers for 8 bit pixels) to its channels; colour is blue first.
+CHANNELS = {0: 1, 16: 3, 24: 4}
+END = None
 
 
 class Aedat4Recording(Recording):
@@ -40,147 +46,145 @@ class Aedat4Recording(Recording):
         topic: name of the event stream; ``None`` takes the only one.
 
     Raises:
-        RecordingError: the file is damaged, or holds no or several event streams.
+        RecordingError: the header is damaged, or there are several event streams.
     """
 
     def __init__(self, path: Path, topic: str | None = None) -> None:
         super().__init__()
         self._path = path
-        with self._reading():
-            reader = self._open()
-            names = list(reader.getStreamNames())
-            self._topics = tuple(TopicInfo(name, _kind(reader, name)) for name in names)
-        events = [t.name for t in self._topics if t.type_name == "events"]
-        self._events = _choose(path, events, topic)
-        frames = [t.name for t in self._topics if t.type_name == "frames"]
-        self._frames = frames[0] if frames else ""
-        triggers = [t.name for t in self._topics if t.type_name == "triggers"]
-        self._triggers = triggers[0] if triggers else ""
-        self._size = self._frame_size(reader)
-        start_us, end_us = reader.getTimeRange()
-        self._span_us = (int(start_us), int(end_us))  # zeros in files without an index
+        self._file = Aedat4File(path, self._warn)
+        self._events = self._choose(topic)
+        self._frames = self._first("FRME")
+        self._triggers = self._first("TRIG")
+        if self._events is not None and not (self._events.width and self._events.height):
+            raise RecordingError(f"{path} does not tell the size of its sensor")
 
-    def _open(self) -> Any:
-        try:
-            import dv_processing as dv  # noqa: PLC0415
-        except ImportError as error:
+    def _choose(self, wanted: str | None) -> Stream | None:
+        streams = {s.name: s for s in self._file.streams if s.kind == "EVTS"}
+        if wanted is not None and wanted not in streams:
             raise RecordingError(
-                f"{self._path} is an AEDAT4 file; reading it needs dv-processing: "
-                "pip install 'evdistill_ros[aedat4]'"
-            ) from error
-        return dv.io.MonoCameraRecording(str(self._path))
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Turn what dv-processing throws into one line without its stack trace."""
-        try:
-            yield
-        except RuntimeError as error:
-            lines = [line for line in str(error).splitlines() if line.strip()]
-            reason = next((line for line in lines if "Error" in line), lines[0] if lines else "")
+                f"{self._path} has no event stream '{wanted}'; "
+                f"it has: {', '.join(streams) or 'none'}"
+            )
+        if wanted is None and len(streams) > 1:
             raise RecordingError(
-                f"{self._path} is cut off or damaged (dv-processing: {reason.strip()}). "
-                "Was it copied completely?"
-            ) from error
+                f"{self._path} has several event streams, choose one with --topic: "
+                + ", ".join(streams)
+            )
+        return streams[wanted] if wanted is not None else next(iter(streams.values()), None)
 
-    def _frame_size(self, reader: Any) -> tuple[int, int]:
-        if not self._events:
-            return (0, 0)
-        size = reader.getEventResolution(self._events)
-        return (int(size[0]), int(size[1])) if size is not None else (0, 0)
+    def _first(self, kind: str) -> Stream | None:
+        return next((s for s in self._file.streams if s.kind == kind), None)
 
     @property
     def info(self) -> RecordingInfo:
         """What the file's header says."""
+        events, frames = self._events, self._frames
         return RecordingInfo(
             path=self._path,
             format="aedat4",
-            topic=self._events,
+            topic=events.name if events else "",
             encoding="aedat4",
-            width=self._size[0],
-            height=self._size[1],
-            frame_topic=self._frames,
-            topics=self._topics,
+            width=events.width if events else 0,
+            height=events.height if events else 0,
+            frame_topic=frames.name if frames else "",
+            topics=tuple(TopicInfo(s.name, KINDS.get(s.kind, s.kind)) for s in self._file.streams),
             warnings=tuple(self._warnings),
         )
 
+    def _count_damage(self) -> None:
+        self._counts["damaged_messages"] += 1
+
     def _all_batches(self) -> Iterator[EventBatch]:
-        if not self._events:
-            raise RecordingError(f"{self._path} holds no events, only {_names(self._topics)}")
+        stream = self._events
+        if stream is None:
+            names = ", ".join(f"{t.name} ({t.type_name})" for t in self.info.topics) or "nothing"
+            raise RecordingError(f"{self._path} holds no events, only {names}")
         self._counts = Counter()
-        with self._reading():
-            reader = self._open()
-            pending = _TriggerQueue(reader, self._triggers)
-            last_us = 0
-            while (store := reader.getNextEventBatch(self._events)) is not None:
-                events = self._events_of(store.numpy())
-                if not len(events):
-                    continue
-                if int(events.t_us[0]) < last_us:
-                    self._counts["backward_time"] += 1
-                last_us = int(events.t_us[-1])
-                self._fraction = self._progress(last_us)
-                self._counts["messages"] += 1
-                self._counts["events"] += len(events)
-                yield EventBatch(events, pending.until(last_us + 1), last_us * 1000)
-            rest = pending.until(None)
-            if len(rest):
-                stamp_ns = int(rest.t_us[-1]) * 1000
-                yield EventBatch(Events.empty(*self._size), rest, stamp_ns)
+        pending = _TriggerQueue(self._edges())
+        last_us = 0
+        for packet in self._file.packets(stream, self._count_damage):
+            self._fraction = packet.fraction
+            self._counts["messages"] += 1
+            events = self._unpack(packet.table, stream)
+            if not len(events):
+                continue
+            self._counts["backward_time"] += bool(events.t_us[0] < last_us)
+            self._counts["events"] += len(events)
+            last_us = int(events.t_us[-1])
+            yield EventBatch(events, pending.until(last_us + 1), last_us * 1000)
+        rest = pending.until(END)
+        if len(rest):
+            empty = Events.empty(stream.width, stream.height)
+            yield EventBatch(empty, rest, int(rest.t_us[-1]) * 1000)
 
-    def _progress(self, t_us: int) -> float | None:
-        start_us, end_us = self._span_us
-        return min(1.0, (t_us - start_us) / (end_us - start_us)) if end_us > start_us else None
-
-    def _events_of(self, stored: npt.NDArray[np.void]) -> Events:
-        """Copy the columns out of the vendor's records; count what lies outside the frame."""
-        width, height = self._size
-        x, y = stored["x"], stored["y"]
+    def _unpack(self, table: Table, stream: Stream) -> Events:
+        """Copy the columns out of the records; count what lies outside the frame."""
+        width, height = stream.width, stream.height
+        try:
+            records = np.frombuffer(table.vector(0, EVENT.itemsize), EVENT)
+        except struct.error:
+            self._warn(f"a packet of {stream.name} claims more events than it has: left out")
+            self._count_damage()
+            return Events.empty(width, height)
+        x, y = records["x"], records["y"]
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        if not inside.all():
-            self._counts["out_of_frame"] += int(len(stored) - np.count_nonzero(inside))
-            stored = stored[inside]
+        outside = len(records) - int(np.count_nonzero(inside))
+        if outside:
+            self._counts["out_of_frame"] += outside
+            records = records[inside]
         return Events(
-            stored["x"].astype(np.uint16),
-            stored["y"].astype(np.uint16),
-            stored["timestamp"].astype(np.int64),
-            (stored["polarity"] > 0).astype(np.uint8),
+            records["x"].astype(np.uint16),
+            records["y"].astype(np.uint16),
+            records["t_us"].astype(np.int64),
+            (records["p"] != 0).astype(np.uint8),
             width,
             height,
         )
 
-    def frames(self) -> Iterator[Frame]:
-        """Yield the APS frames; ``t_us`` is the time that the camera gave them."""
-        if not self._frames:
+    def _edges(self) -> Iterator[tuple[int, int]]:
+        """Yield time and edge (1 rising or pulse, 0 falling) of the trigger input."""
+        if self._triggers is None:
             return
-        with self._reading():
-            reader = self._open()
-            while (frame := reader.getNextFrame(self._frames)) is not None:
-                t_us = int(frame.timestamp)
-                yield Frame(_picture(frame.image), t_us, t_us * 1000)
+        for packet in self._file.packets(self._triggers, self._count_damage):
+            try:
+                edges = [(t.number(0, "q"), t.number(1, "b")) for t in packet.table.tables(0)]
+            except struct.error:
+                self._warn(f"a packet of {self._triggers.name} is damaged: left out")
+                self._count_damage()
+                continue
+            for t_us, kind in edges:
+                if kind in {RISING, FALLING, PULSE}:
+                    yield t_us, int(kind != FALLING)
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the APS frames; ``t_us`` is when their exposure began."""
+        if self._frames is None:
+            return
+        for packet in self._file.packets(self._frames):
+            try:
+                image = _picture(packet.table)
+                # Start of exposure, as dv-processing gives it; old files have one time alone.
+                t_us = packet.table.number(3, "q") or packet.table.number(0, "q")
+            except (struct.error, ValueError) as error:
+                self._warn(f"a picture of {self._frames.name} is left out: {error}")
+                continue
+            yield Frame(image, t_us, t_us * 1000)
 
 
 class _TriggerQueue:
-    """The trigger stream, handed out beside the events."""
+    """The edges, handed out beside the events."""
 
-    def __init__(self, reader: Any, name: str) -> None:
-        self._reader = reader
-        self._name = name
-        self._edges: list[tuple[int, int]] = []
-        self._ended = not name
+    def __init__(self, edges: Iterator[tuple[int, int]]) -> None:
+        self._edges = edges
+        self._next = next(edges, None)
 
     def until(self, t_us: int | None) -> Triggers:
-        """Return the edges before ``t_us``; ``None`` returns all that are left."""
-        while not self._ended and (t_us is None or not self._edges or self._edges[-1][0] < t_us):
-            batch = self._reader.getNextTriggerBatch(self._name)
-            self._ended = batch is None
-            self._edges += [
-                (int(t.timestamp), int(t.type.value != FALLING))
-                for t in batch or ()
-                if t.type.value in (RISING, FALLING, PULSE)
-            ]
-        ready = [e for e in self._edges if t_us is None or e[0] < t_us]
-        self._edges = [e for e in self._edges if t_us is not None and e[0] >= t_us]
+        """Return the edges before ``t_us``; ``END`` returns all that are left."""
+        ready = []
+        while self._next is not None and (t_us is END or self._next[0] < t_us):
+            ready.append(self._next)
+            self._next = next(self._edges, None)
         if not ready:
             return Triggers.empty()
         return Triggers(
@@ -190,31 +194,21 @@ class _TriggerQueue:
         )
 
 
-def _kind(reader: Any, name: str) -> str:
-    return next((kind for method, kind in KINDS if getattr(reader, method)(name)), "other")
+def _picture(table: Table) -> npt.NDArray[np.uint8]:
+    """Return a frame's pixels as grey or RGB, read-only.
 
-
-def _choose(path: Path, streams: list[str], wanted: str | None) -> str:
-    if wanted is not None and wanted not in streams:
-        raise RecordingError(
-            f"{path} has no event stream '{wanted}'; it has: {', '.join(streams) or 'none'}"
-        )
-    if wanted is None and len(streams) > 1:
-        raise RecordingError(
-            f"{path} has several event streams, choose one with --topic: {', '.join(streams)}"
-        )
-    return wanted or (streams[0] if streams else "")
-
-
-def _names(topics: tuple[TopicInfo, ...]) -> str:
-    return ", ".join(f"{t.name} ({t.type_name})" for t in topics) or "nothing"
-
-
-def _picture(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return a read-only copy; dv-processing stores colour as BGR."""
-    grey_or_rgb = image[:, :, ::-1] if image.ndim == 3 and image.shape[2] == 3 else image
-    copy = np.ascontiguousarray(grey_or_rgb).copy()
-    if copy.ndim == 3 and copy.shape[2] == 1:
-        copy = copy[:, :, 0]
-    copy.flags.writeable = False
-    return copy
+    Raises:
+        ValueError: pixels of another kind, or fewer or more than the size says.
+    """
+    kind = table.number(5, "b")
+    if kind not in CHANNELS:
+        raise ValueError(f"pixel format {kind} is none of {sorted(CHANNELS)}")
+    width, height, channels = table.number(6, "h"), table.number(7, "h"), CHANNELS[kind]
+    pixels = np.frombuffer(table.vector(10, 1), np.uint8)
+    if width < 1 or height < 1 or len(pixels) != width * height * channels:
+        raise ValueError(f"{len(pixels)} bytes for {width}x{height} pixels of {channels} bytes")
+    if channels == 1:
+        return pixels.reshape(height, width)
+    image = np.ascontiguousarray(pixels.reshape(height, width, channels)[:, :, 2::-1])
+    image.flags.writeable = False
+    return image

@@ -7,6 +7,7 @@ import shutil
 import struct
 import tempfile
 import zipfile
+import zlib
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,20 @@ TRIGGER_COLUMNS: Mapping[str, Any] = {
     "trigger_channel": np.uint8,
     "trigger_edge": np.uint8,
 }
+# What zipfile raises on damaged bytes; a damaged directory may claim encryption (RuntimeError), an
+# unknown compression (NotImplementedError) or a negative place (OSError).
+_ZIP_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+    UnicodeDecodeError,
+)
 Quad = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
 
 
@@ -161,7 +176,7 @@ class NpzRecording(ColumnsRecording):
         try:
             with zipfile.ZipFile(path) as archive:
                 yield archive
-        except (zipfile.BadZipFile, EOFError, zipfile.zlib.error, struct.error) as error:  # type: ignore[attr-defined]
+        except _ZIP_DAMAGE as error:
             raise RecordingError(f"{path} is cut off or damaged: {error}") from error
 
     def _stored_size(self) -> tuple[int, int] | None:

@@ -77,7 +77,7 @@ class Sqlite3Storage(Storage):
         try:
             with contextlib.closing(self._connect()) as connection:
                 yield connection
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:
             raise RecordingError(
                 f"{self.path} is damaged or no rosbag2: sqlite says '{error}'. A recorder that was "
                 "killed leaves such a file; try `sqlite3 FILE .recover | sqlite3 NEW.db3`"

@@ -96,7 +96,6 @@ def test_two_runs_give_the_same_masks(tmp_path, bag, tiny_student):
 
 
 def test_a_real_recording_without_packets(tmp_path, shared_data, tiny_student):
-    pytest.importorskip("dv_processing")
     path = shared_data / "recordings" / "davis346_street_short.aedat4"
     report = run(path, tmp_path, tiny_student)
     assert report["events"] == 6_676

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import zipfile
 
@@ -153,6 +154,22 @@ def test_cut_off_archives_are_refused(make_events, tmp_path):
     damaged[100:140] = bytes(40)
     path.write_bytes(damaged)
     with pytest.raises(RecordingError, match=r"cut off|damaged|no plain NumPy array"):
+        read(path)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_flipped_bytes_are_refused_or_harmless(make_events, tmp_path, seed):
+    path = tmp_path / "a.npz"
+    with NpzWriter(path, **SIZE) as writer:
+        writer.write(make_events(np.random.default_rng(0), 100), Triggers.empty())
+    damaged = bytearray(path.read_bytes())
+    rng = np.random.default_rng(seed)
+    at = int(rng.integers(4, len(damaged) - 4))
+    damaged[at : at + 4] = rng.bytes(4)
+    if seed % 3 == 0:
+        del damaged[at : at + 2]
+    path.write_bytes(damaged)
+    with contextlib.suppress(RecordingError):
         read(path)
 
 

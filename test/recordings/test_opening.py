@@ -1,7 +1,14 @@
+import contextlib
+import random
+from pathlib import Path
+
 import pytest
 
-from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.foundation.errors import EvdistillError, RecordingError
 from evdistill_core.recordings.opening import open_recording
+from evdistill_core.recordings.summary import summarise
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "bags"
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -50,3 +57,22 @@ def test_the_name_does_not_matter(tmp_path):
         assert recording.info.format == "text"
     with pytest.raises(RecordingError, match="has no topics"):
         open_recording(path, topic="/events")
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize(
+    "name",
+    ["evt3_vga_person/test_events_1.db3", "libcaer_cmp_davis346_tags/test_events_2_0.mcap"],
+)
+def test_flipped_bytes_give_events_or_an_error_of_ours(tmp_path, name, seed):
+    damaged = bytearray((GOLDEN / name).read_bytes())
+    rng = random.Random(seed)
+    reach = len(damaged) if seed % 2 else 9000  # the head holds tables and headers
+    for _ in range(rng.choice([1, 3, 20])):
+        at = rng.randrange(reach)
+        damaged[at : at + 4] = rng.randbytes(4)
+    path = tmp_path / "a"
+    path.write_bytes(damaged)
+    with contextlib.suppress(EvdistillError), open_recording(path) as recording:
+        summarise(recording)
+        list(recording.frames())
