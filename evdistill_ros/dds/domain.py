@@ -111,14 +111,11 @@ def _loopback_xml(peers: list[str]) -> str:
     """Return the interfaces of a graph on this machine.
 
     rmw_cyclonedds of Jazzy (Cyclone 0.10) announces itself to 127.0.0.1 alone, and Cyclone 11
-    ignores what arrives on an interface that it does not use: loopback must be one of ours. Where
-    nothing leaves the machine, datagrams may be as long as UDP has them: a third less CPU for the
-    receiver of large messages.
+    ignores what arrives on an interface that it does not use: loopback must be one of ours.
     """
     loopback = '<NetworkInterface address="127.0.0.1"/>'
-    if not peers:
-        return f"<Interfaces>{loopback}</Interfaces><MaxMessageSize>65500B</MaxMessageSize>"
-    return f'<Interfaces><NetworkInterface autodetermine="true"/>{loopback}</Interfaces>'
+    others = '<NetworkInterface autodetermine="true"/>' if peers else ""
+    return f"<Interfaces>{others}{loopback}</Interfaces>"
 
 
 def _localhost_only(env: Mapping[str, str]) -> bool:

@@ -29,7 +29,6 @@ def test_localhost_with_peers_keeps_the_network():
     env = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_STATIC_PEERS": "10.0.0.1"}
     xml = domain.domain_xml(env)
     assert "autodetermine" in xml
-    assert "MaxMessageSize" not in xml  # long datagrams are for loopback alone
     assert '<Peer address="10.0.0.1"/>' in xml
 
 
