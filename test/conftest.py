@@ -61,6 +61,11 @@ def _make_camvid(
 @pytest.fixture(scope="session")
 def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A student file with random weights, small enough to export in seconds."""
+    folder = tmp_path_factory.mktemp("student")
+    # Tests that run in processes of their own (test/ros_nodes) share one.
+    path = Path(os.environ.get("EVDISTILL_TINY_STUDENT", folder / "tiny.evstudent"))
+    if path.exists():
+        return path
     torch = pytest.importorskip("torch")
     from evdistill_core.export.onnx_model import to_onnx
     from evdistill_core.foundation.labels import SIX_CLASSES
@@ -83,7 +88,6 @@ def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
         input=InputSpec(),
         classes=SIX_CLASSES,
     )
-    path = tmp_path_factory.mktemp("student") / "tiny.evstudent"
     weights = {k: v.numpy() for k, v in network.state_dict().items()}
     write_student(path, info, weights=weights, onnx=to_onnx(fold_batch_norm(network)))
     return path

@@ -10,6 +10,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,6 +19,9 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 INSIDE = "EVDISTILL_ROS_TEST"
 PACKAGES = ("rclpy", "launch_ros", "event_camera_msgs", "vision_msgs")
+
+
+_scratch = tempfile.TemporaryDirectory(prefix="evdistill-ros-")
 
 
 def find_setup() -> Path | None:
@@ -65,6 +69,7 @@ def _run(item, setup):
     environment = {
         **os.environ,
         INSIDE: "1",
+        "EVDISTILL_TINY_STUDENT": str(Path(_scratch.name) / "tiny.evstudent"),
         # A domain that nobody else uses, on this machine alone.
         "ROS_DOMAIN_ID": str(20 + os.getpid() % 80),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
