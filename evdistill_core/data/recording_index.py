@@ -66,16 +66,19 @@ class IndexedRecording:
 
     def __init__(self, folder: Path, source: Path) -> None:
         self.folder, self.source = folder, source
-        content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        self.segments = tuple(Segment(*row) for row in content["segments"])
-        self.frame_t_us = np.array(content["frame_t_us"], np.int64)
-        self._frame_shape = tuple(int(n) for n in content["frame_shape"])
-        self.counters: dict[str, int] = content["counters"]
-        rows = int(content["rows"])
-        for name, dtype in COLUMNS.items():
-            size = (folder / f"{name}.bin").stat().st_size
-            if size != rows * np.dtype(dtype).itemsize:
-                raise DataError(f"{folder} is damaged: remove it, it is made anew")
+        try:
+            content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+            self.segments = tuple(Segment(*row) for row in content["segments"])
+            self.frame_t_us = np.array(content["frame_t_us"], np.int64)
+            self._frame_shape = tuple(int(n) for n in content["frame_shape"])
+            self.counters: dict[str, int] = content["counters"]
+            sizes = {n: int(content["rows"]) * np.dtype(d).itemsize for n, d in COLUMNS.items()}
+            sizes["frames"] = len(self.frame_t_us) * int(np.prod(self._frame_shape))
+            found = {n: (folder / f"{n}.bin").stat().st_size for n in sizes}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{folder} is damaged ({error}): remove it, it is made anew") from error
+        if found != sizes:
+            raise DataError(f"{folder} is damaged: remove it, it is made anew")
 
     def events(self, segment: Segment, t_start_us: int, t_end_us: int) -> Events:
         """Return the events of a segment within [t_start_us, t_end_us)."""
@@ -135,7 +138,7 @@ def index_recording(path: Path, cache: Path) -> IndexedRecording:
 
     Args:
         path: anything that ``open_recording`` opens.
-        cache: folder for the columns of all recordings (16 bytes an event).
+        cache: folder for the columns of all recordings (13 bytes an event, and the frames).
 
     Raises:
         RecordingError: the recording is missing or of a kind that we do not read.
@@ -148,13 +151,21 @@ def index_recording(path: Path, cache: Path) -> IndexedRecording:
         try:
             with open_recording(path) as recording:
                 _write_columns(recording, path, part)
-            # Two processes may index the same file; the first to finish wins.
-            if folder.exists():
-                shutil.rmtree(folder)
-            part.rename(folder)
+            _publish(part, folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return IndexedRecording(folder, path)
+
+
+def _publish(part: Path, folder: Path) -> None:
+    # Two processes may index the same file; the first to finish wins, and the other uses its.
+    if not (folder / INDEX).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        part.rename(folder)
+    except OSError:
+        if not (folder / INDEX).exists():
+            raise
 
 
 def _write_columns(recording: Recording, path: Path, part: Path) -> None:

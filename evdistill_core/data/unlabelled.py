@@ -36,7 +36,7 @@ class RecordingsConfig:
 
     Attributes:
         paths: recordings, or folders of recordings.
-        cache: folder of the index (16 bytes an event).
+        cache: folder of the index (13 bytes an event, and the frames).
         start_s: leave out what lies before this time in every recording.
         end_s: leave out what lies after it; 0: to the end. Held-out spans are made by these two.
         min_events: windows with fewer events are drawn again, at most 8 times; a silent window

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from evdistill_core.models.network import ClassificationNetwork, SegmentationNetwork
 
 
+# What checkpoints put before the name of a network that looks at images: no student's name.
+IMAGE_PREFIX = "image:"
+
+
 @dataclass(frozen=True)
 class NetworkEntry:
     """Where a network lives.
@@ -53,6 +57,11 @@ def network_entry(name: str) -> NetworkEntry:
         ConfigError: no network has this name.
     """
     entry = NETWORKS.get(name)
+    if entry is None and name.startswith(IMAGE_PREFIX):
+        raise ConfigError(
+            f"{name!r} is a teacher: it looks at images, not at events; train a student from it "
+            "(stage: distill)"
+        )
     if entry is None:
         raise ConfigError(f"unknown network {name!r}; known: {', '.join(sorted(NETWORKS))}")
     return entry

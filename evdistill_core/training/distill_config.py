@@ -12,6 +12,7 @@ from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.losses.terms import check_weights
 from evdistill_core.models.discriminators import DiscriminatorOptions
 from evdistill_core.models.generators import GeneratorOptions
+from evdistill_core.models.registry import IMAGE_PREFIX
 from evdistill_core.representations.spec import InputSpec
 from evdistill_core.training.config import NetworkConfig, TrainConfig
 
@@ -62,10 +63,7 @@ class TeacherConfig(TrainConfig):
     @property
     def checkpoint_network(self) -> str:
         """A name that no student has: weights for images must not be fed events."""
-        return TEACHER_PREFIX + self.network.name
-
-
-TEACHER_PREFIX = "image:"
+        return IMAGE_PREFIX + self.network.name
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,8 @@ from evdistill_core.losses.divergence import log_posterior, merge_log_posterior
 from evdistill_core.models.checkpoint import load_checkpoint, load_weights
 from evdistill_core.models.generators import IMAGE_CHANNELS
 from evdistill_core.models.network import SegmentationNetwork
-from evdistill_core.models.registry import build_network
-from evdistill_core.training.distill_config import TEACHER_PREFIX, TeacherConfig
+from evdistill_core.models.registry import IMAGE_PREFIX, build_network
+from evdistill_core.training.distill_config import TeacherConfig
 from evdistill_core.training.loop import Trainer
 
 
@@ -92,13 +92,13 @@ def load_teacher(path: Path, classes: ClassTable, device: torch.device) -> Teach
         ConfigError: its classes do not map to the student's.
     """
     checkpoint = load_checkpoint(path)
-    if not checkpoint.network.startswith(TEACHER_PREFIX):
+    if not checkpoint.network.startswith(IMAGE_PREFIX):
         raise StudentError(
             f"{path} holds {checkpoint.network!r}, which looks at events; a teacher is made by "
             "`evdistill train` with stage: teacher"
         )
     network = build_network(
-        checkpoint.network.removeprefix(TEACHER_PREFIX),
+        checkpoint.network.removeprefix(IMAGE_PREFIX),
         checkpoint.options,
         in_channels=IMAGE_CHANNELS,
         num_classes=len(checkpoint.classes),

@@ -98,9 +98,33 @@ def test_an_interrupted_index_leaves_nothing_behind(tmp_path, monkeypatch):
 def test_a_damaged_index_is_refused(tmp_path):
     write(tmp_path / "a.npz")
     folder = index_recording(tmp_path / "a.npz", tmp_path / "cache").folder
+    good = (folder / "x.bin").read_bytes()
     (folder / "x.bin").write_bytes(b"\0")
     with pytest.raises(DataError, match="damaged"):
         index_recording(tmp_path / "a.npz", tmp_path / "cache")
+    (folder / "x.bin").write_bytes(good)
+    for text in ("{", "[]", '{"segments": [[1]]}'):
+        (folder / "index.json").write_text(text)
+        with pytest.raises(DataError, match="damaged"):
+            index_recording(tmp_path / "a.npz", tmp_path / "cache")
+
+
+def test_two_processes_that_index_one_file_do_not_disturb_each_other(tmp_path, monkeypatch):
+    from evdistill_core.data import recording_index
+
+    events = write(tmp_path / "a.npz")
+    publish = recording_index._publish
+
+    def late(part, folder):
+        monkeypatch.setattr(recording_index, "_publish", publish)
+        other = index_recording(tmp_path / "a.npz", tmp_path / "cache")  # finishes first
+        publish(part, folder)
+        assert other.events(other.segments[0], 0, 1 << 60).equals(events)
+
+    monkeypatch.setattr(recording_index, "_publish", late)
+    mine = index_recording(tmp_path / "a.npz", tmp_path / "cache")
+    assert mine.events(mine.segments[0], 0, 1 << 60).equals(events)
+    assert [p.name for p in (tmp_path / "cache").iterdir()] == [mine.folder.name]
 
 
 def test_folders_of_recordings_skip_what_is_none(tmp_path):

@@ -182,3 +182,15 @@ def test_configuration_round_trips(root):
 def test_bad_stills_are_refused(changes):
     with pytest.raises(ConfigError):
         StillsConfig(images=ImagesConfig(root=Path("a")), **changes)
+
+
+@pytest.mark.slow
+def test_batches_do_not_depend_on_workers(root):
+    source = UnpairedSource(config_of(root), SPEC, SIX_CLASSES, seed=3)
+    size = {"batch_size": 2, "first_batch": 0, "last_batch": 3}
+    here = list(load_unpaired(source, workers=0, **size))
+    there = list(load_unpaired(source, workers=2, **size))
+    for a, b in zip(here, there, strict=True):
+        assert a.input.equal(b.input)
+        assert a.image.equal(b.image)
+        assert a.image_label.equal(b.image_label)
