@@ -10,7 +10,9 @@ import typer
 
 def command(
     source: Annotated[Path, typer.Argument(help="Recording of any kind that `info` reads.")],
-    target: Annotated[Path, typer.Argument(help="File to make: .mcap (a rosbag2) or .npz.")],
+    target: Annotated[
+        Path, typer.Argument(help="File to make: .mcap (a rosbag2), .aedat4, .h5 or .npz.")
+    ],
     topic: Annotated[str | None, typer.Option(help="Event topic, if there are several.")] = None,
     encoding: Annotated[
         str, typer.Option(help="Of the events: libcaer_cmp or evt3.")
@@ -23,7 +25,7 @@ def command(
     frames_topic: Annotated[str, typer.Option()] = "/event_camera/image_raw",
     frame_id: Annotated[str, typer.Option()] = "event_camera",
 ) -> None:
-    """Convert a recording to a ROS 2 bag (EventPacket and Image messages) or to plain columns.
+    """Convert a recording to a ROS 2 bag (EventPacket and Image messages), AEDAT4, HDF5 or npz.
 
     Event times, coordinates and order are kept exactly (evt3: times modulo 2^24 us). The file
     appears only when it is complete; Ctrl-C leaves nothing behind.
@@ -55,6 +57,7 @@ def command(
         f"{result.frames:,} pictures, {target.stat().st_size / 1e6:.2f} MB"
         if result.packets
         else f"{target}: {result.events:,} events, {result.triggers:,} triggers, "
+        f"{result.frames:,} pictures, "
         f"{target.stat().st_size / 1e6:.2f} MB"
     )
     for count, what in (

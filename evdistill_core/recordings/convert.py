@@ -1,4 +1,4 @@
-"""One recording into another: events (and pictures) into a rosbag2 or an npz."""
+"""One recording into another: rosbag2, AEDAT4, HDF5 as DSEC has it, or npz."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.messages.event_messages import EventPacket
 from evdistill_core.messages.standard import Header, Image, Time
@@ -14,8 +17,9 @@ from evdistill_core.recordings.base import EventBatch, Frame, Recording
 from evdistill_core.recordings.columns import NpzWriter
 from evdistill_core.recordings.encoding import PACKET_US, EncodedPacket, Packetizer
 from evdistill_core.recordings.mcap_writer import McapWriter
+from evdistill_core.recordings.stream_writers import Aedat4Writer, DsecWriter
 
-SUFFIXES = (".mcap", ".npz")
+SUFFIXES = (".mcap", ".aedat4", ".h5", ".hdf5", ".npz")
 Progress = Callable[[int], None]
 #: stamp in nanoseconds, topic, type name, serialized message
 StampedMessage = tuple[int, str, str, bytes]
@@ -64,7 +68,7 @@ class ConvertResult:
 
     Attributes:
         events: number of events.
-        packets: event messages (0 for an npz).
+        packets: event messages (0 where the format has none).
         frames: pictures.
         triggers: trigger edges written.
         dropped_triggers: trigger edges that the format cannot hold.
@@ -87,6 +91,9 @@ def convert(
 ) -> ConvertResult:
     """Write a recording as ``target``; its suffix chooses the format.
 
+    AEDAT4, HDF5 (the layout of DSEC) and npz keep the events as they are; AEDAT4 alone of these
+    holds pictures too.
+
     In a bag, the events become EventPackets of ``packet_us`` each. With ``libcaer_cmp``,
     ``time_base`` is the sensor time of the packet's start, so event times are exact; ``evt3`` keeps
     them modulo 2^24 us. The header stamp is the host time of the
@@ -96,7 +103,8 @@ def convert(
 
     Args:
         recording: open, with events.
-        target: ``.mcap`` or ``.npz``; it appears only when everything is written.
+        target: ``.mcap``, ``.aedat4``, ``.h5``, ``.hdf5`` or ``.npz``; it appears only when
+            everything is written.
         config: what to take over; ``None`` takes all.
         progress: called with the number of events so far.
 
@@ -114,7 +122,9 @@ def convert(
         raise RecordingError(f"{target} is the source itself: choose another name")
     span = _Span.of(recording, config)
     job = _Job(recording, target, config, span, progress or (lambda events: None))
-    return job.to_bag() if target.suffix == ".mcap" else job.to_npz()
+    if target.suffix == ".mcap":
+        return job.to_bag()
+    return job.to_aedat4() if target.suffix == ".aedat4" else job.to_columns()
 
 
 def bag_messages(
@@ -176,22 +186,56 @@ class _Job:
         self._progress = progress
         self.result = ConvertResult()
 
-    def to_npz(self) -> ConvertResult:
+    def to_columns(self) -> ConvertResult:
         """Write columns; pictures have no place in them."""
         info = self._recording.info
-        with NpzWriter(self._target, width=info.width, height=info.height) as writer:
+        kind = NpzWriter if self._target.suffix == ".npz" else DsecWriter
+        with kind(self._target, width=info.width, height=info.height) as writer:
             for batch in self._batches():
-                size = (batch.events.width, batch.events.height)
-                if size != (info.width, info.height):
-                    raise RecordingError(
-                        f"the frame size changes from {info.width}x{info.height} to "
-                        f"{size[0]}x{size[1]}; an npz holds one size: cut with --start and --end"
-                    )
+                self._require_size(batch.events)
                 writer.write(batch.events, batch.triggers)
                 self.result.triggers += len(batch.triggers)
             self._require_events()
         self.result.dropped_frames = sum(1 for _ in self._recording.frames())
         return self.result
+
+    def to_aedat4(self) -> ConvertResult:
+        """Write events and pictures in the order of sensor time, and edges of trigger 0."""
+        info = self._recording.info
+        first = next(self._recording.frames(), None) if self._config.frame_step else None
+        size = None if first is None else (first.image.shape[1], first.image.shape[0])
+        frames = self._taken_frames()
+        waiting = next(frames, None)
+        with Aedat4Writer(
+            self._target, width=info.width, height=info.height, frame_size=size
+        ) as writer:
+            for batch in self._batches():
+                self._require_size(batch.events)
+                last_us = int(batch.events.t_us[-1]) if len(batch.events) else None
+                while waiting is not None and last_us is not None and waiting[0] <= last_us:
+                    writer.write_frame(waiting[1], waiting[0])
+                    waiting = next(frames, None)
+                writer.write(batch.events, self._first_channel(batch.triggers))
+            while waiting is not None:
+                writer.write_frame(waiting[1], waiting[0])
+                waiting = next(frames, None)
+            self._require_events()
+        return self.result
+
+    def _first_channel(self, triggers: Triggers) -> Triggers:
+        keep = triggers.channel == 0
+        self.result.triggers += int(np.count_nonzero(keep))
+        self.result.dropped_triggers += int(np.count_nonzero(~keep))
+        return Triggers(triggers.t_us[keep], triggers.channel[keep], triggers.edge[keep])
+
+    def _require_size(self, events: Events) -> None:
+        info = self._recording.info
+        size = (events.width, events.height)
+        if size != (info.width, info.height):
+            raise RecordingError(
+                f"the frame size changes from {info.width}x{info.height} to {size[0]}x{size[1]}; "
+                f"a {self._target.suffix} file holds one size: cut with --start and --end"
+            )
 
     def messages(self) -> Iterator[StampedMessage]:
         """Yield event packets and pictures in the order of their stamps."""
@@ -250,6 +294,11 @@ class _Job:
         return (stamp_ns, self._config.events_topic, EventPacket.TYPE, message.serialize())
 
     def _frame_messages(self) -> Iterator[StampedMessage]:
+        for _, frame in self._taken_frames():
+            yield self._frame_message(frame)
+
+    def _taken_frames(self) -> Iterator[tuple[int, Frame]]:
+        """Yield the pictures of the span with their sensor times, thinned out."""
         step = self._config.frame_step
         taken = (
             frame
@@ -261,7 +310,7 @@ class _Job:
                 self.result.dropped_frames += 1
                 continue
             self.result.frames += 1
-            yield self._frame_message(frame)
+            yield (frame.stamp_ns - self._span.host_minus_sensor_ns) // 1000, frame
 
     def _frame_message(self, frame: Frame) -> StampedMessage:
         encoding = "mono8" if frame.image.ndim == 2 else "rgb8"

@@ -11,6 +11,7 @@ from evdistill_core.recordings.bag import BagRecording
 from evdistill_core.recordings.base import Recording
 from evdistill_core.recordings.columns import ZIP_MAGIC, NpzRecording, TextRecording
 from evdistill_core.recordings.event_stream import ES_MAGIC, EventStreamRecording
+from evdistill_core.recordings.hdf5 import HDF5_MAGIC, open_hdf5
 from evdistill_core.recordings.raw import RawRecording
 from evdistill_core.recordings.records import (
     AEDAT2_MAGIC,
@@ -23,7 +24,8 @@ from evdistill_core.recordings.storage import MCAP_MAGIC, SQLITE_MAGIC, ZSTD_MAG
 
 READABLE = (
     "AEDAT4 and AEDAT 2 files, rosbag2 bags (a directory, .mcap or .db3), Prophesee RAW (EVT2, "
-    "EVT2.1, EVT3) and DAT, event streams (.es), N-MNIST's .bin and .bs2, NumPy archives of the "
+    "EVT2.1, EVT3) and DAT, event streams (.es), N-MNIST's .bin and .bs2, HDF5 "
+    "(DSEC, MVSEC, DDD17), NumPy archives of the "
     "columns t, x, y, p (.npz), and text of 't x y p' lines"
 )
 HEAD_BYTES = 4096
@@ -31,7 +33,6 @@ HEAD_BYTES = 4096
 KNOWN_ELSEWHERE = (
     (b"#!AER-DAT3", "an AEDAT 3 file; convert it with iniVation's DV"),
     (b"#ROSBAG V", "a ROS 1 bag; convert it with `rosbags-convert`"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
     (ZSTD_MAGIC, "compressed with zstd as a whole; unpack it with `zstd -d` first"),
     (b"\x1f\x8b", "compressed with gzip; unpack it with `gunzip` first"),
 )
@@ -59,6 +60,8 @@ def open_recording(path: str | Path, *, topic: str | None = None) -> Recording:
         return Aedat4Recording(path, topic)
     if head.startswith((SQLITE_MAGIC, MCAP_MAGIC)):
         return BagRecording(path, topic)
+    if head.startswith(HDF5_MAGIC):
+        return open_hdf5(path, topic)
     kind = _stream_type(path, head)
     if kind is None:
         raise RecordingError(f"{path} is {_guess(head)}. What we read: {READABLE}")

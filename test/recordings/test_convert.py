@@ -38,7 +38,7 @@ def npz(tmp_path, make_events):
 
 
 @pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("suffix", [".mcap", ".npz"])
+@pytest.mark.parametrize("suffix", [".mcap", ".npz", ".h5", ".aedat4"])
 def test_real_recordings_keep_every_event(shared_data, tmp_path, source, suffix):
     target = tmp_path / f"out{suffix}"
     result = run(shared_data / source, target)
@@ -46,6 +46,73 @@ def test_real_recordings_keep_every_event(shared_data, tmp_path, source, suffix)
     assert after.equals(before)
     assert result.events == len(before)
     assert [p.name for p in tmp_path.iterdir()] == [target.name]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5", ".aedat4"])
+def test_a_file_made_from_a_file_is_the_same_again(npz, tmp_path, suffix):
+    """Read, write, read, write: events, triggers and frame size stay."""
+    events = read(npz)
+    edges = Triggers(
+        np.array([1_000_500, 1_200_000, 1_900_000]),
+        np.zeros(3, np.uint8),
+        np.array([1, 0, 1], np.uint8),
+    )
+    with NpzWriter(npz, width=346, height=260) as writer:
+        writer.write(events, edges)
+    source = npz
+    for generation in range(2):
+        target = tmp_path / f"{generation}{suffix}"
+        result = run(source, target)
+        assert (result.events, result.triggers, result.dropped_triggers) == (len(events), 3, 0)
+        with open_recording(target) as recording:
+            batches = list(recording.batches())
+            assert not recording.info.warnings
+        assert Events.concatenate([b.events for b in batches]).equals(events)
+        found = Triggers.concatenate([b.triggers for b in batches])
+        for name in ("t_us", "channel", "edge"):
+            assert np.array_equal(getattr(found, name), getattr(edges, name))
+        source = target
+
+
+def test_hdf5_is_as_dsec_has_it(npz, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    run(npz, tmp_path / "a.h5")
+    events = read(npz)
+    with h5py.File(tmp_path / "a.h5") as file:
+        t = file["events/t"][:].astype(np.int64)
+        index = file["ms_to_idx"][:].astype(np.int64)
+        offset = int(file["t_offset"][()])
+        assert [file[f"events/{n}"].dtype.str for n in "xytp"] == ["<u2", "<u2", "<u4", "|u1"]
+        assert 32001 in [file["events/x"].id.get_create_plist().get_filter(0)[0]]  # Blosc
+    assert np.array_equal(t + offset, events.t_us)
+    assert len(index) == t.max() // 1000 + 1
+    for millisecond, row in enumerate(index):
+        assert t[row] >= millisecond * 1000
+        assert row == 0 or t[row - 1] < millisecond * 1000
+
+
+def test_hdf5_refuses_what_32_bits_cannot_hold(tmp_path):
+    (tmp_path / "a.txt").write_text("8 4\n0 1 1 1\n5000000000 1 1 1\n")
+    with pytest.raises(RecordingError, match="71 minutes"):
+        run(tmp_path / "a.txt", tmp_path / "a.h5")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_aedat4_keeps_pictures(shared_data, tmp_path):
+    result = run(shared_data / STREET, tmp_path / "a.aedat4")
+    with open_recording(shared_data / STREET) as a, open_recording(tmp_path / "a.aedat4") as b:
+        before, after = list(a.frames()), list(b.frames())
+    assert result.frames == len(before) == len(after) == 4
+    for one, two in zip(before, after, strict=True):
+        assert one.t_us == two.t_us
+        assert np.array_equal(one.image, two.image)
+    run(shared_data / STREET, tmp_path / "b.mcap")
+    run(tmp_path / "b.mcap", tmp_path / "c.aedat4", frame_step=2)
+    with open_recording(tmp_path / "c.aedat4") as recording:
+        found = [f.t_us for f in recording.frames()]
+    # A bag knows host time; its distance to sensor time is known to the length of a packet.
+    assert len(found) == 2
+    assert all(abs(t - before[i].t_us) < 10_000 for t, i in zip(found, (0, 2), strict=True))
 
 
 def test_packets_are_what_a_driver_sends(npz, tmp_path):
@@ -145,7 +212,7 @@ def test_an_interrupt_leaves_nothing(npz, tmp_path):
         if events > 0:
             raise KeyboardInterrupt
 
-    for suffix in (".mcap", ".npz"):
+    for suffix in (".mcap", ".npz", ".h5", ".aedat4"):
         with pytest.raises(KeyboardInterrupt):
             run(npz, tmp_path / f"out{suffix}", interrupt)
     assert [p.name for p in tmp_path.iterdir()] == ["in.npz"]

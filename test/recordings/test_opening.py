@@ -30,7 +30,6 @@ def test_an_empty_file_says_so(tmp_path):
         (b"#!AER-DAT3.1\r\n", "AEDAT 3"),
         (b"#ROSBAG V2.0\n", "ROS 1 bag"),
         (b"\x28\xb5\x2f\xfd1234", "zstd -d"),
-        (b"\x89HDF\r\n\x1a\n", "HDF5"),
     ],
 )
 def test_other_formats_are_named_and_what_we_read_is_listed(tmp_path, head, says):
