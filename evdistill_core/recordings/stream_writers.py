@@ -152,7 +152,7 @@ class Aedat4Writer:
             import dv_processing as dv  # noqa: PLC0415
         except ImportError as error:
             raise RecordingError(
-                "writing AEDAT4 needs dv-processing: pip install 'evdistill_ros[aedat4]'"
+                "writing AEDAT4 needs dv-processing: pip install dv-processing"
             ) from error
         self._dv = dv
         config = dv.io.MonoCameraWriter.Config(self.CAMERA)
