@@ -1,4 +1,4 @@
-"""rosbag2: one container file, or a directory of them with or without ``metadata.yaml``."""
+"""Bags: one file of a rosbag2 or of ROS 1, or the directory of a rosbag2."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from evdistill_core.recordings.base import (
     RecordingInfo,
     TopicInfo,
 )
+from evdistill_core.recordings.rosbag1 import ROSBAG1_MAGIC, Rosbag1Storage
 from evdistill_core.recordings.storage import (
     MCAP_MAGIC,
     SQLITE_MAGIC,
@@ -32,16 +33,24 @@ from evdistill_core.recordings.storage import (
     Sqlite3Storage,
     Storage,
 )
+from evdistill_core.recordings.unpacking import Unpacked
 
 #: How many messages of the event topic may be damaged before the sensor's size is given up on.
 PEEK_MESSAGES = 100
 
 
+FORMATS: dict[type[Storage], str] = {
+    McapStorage: "rosbag2-mcap",
+    Sqlite3Storage: "rosbag2-sqlite3",
+    Rosbag1Storage: "rosbag1",
+}
+
+
 class BagRecording(Recording):
-    """Events, pictures and raw packets of a rosbag2.
+    """Events, pictures and raw packets of a rosbag2 or a ROS 1 bag.
 
     Args:
-        path: a ``.db3`` or ``.mcap`` file, or the directory of a bag.
+        path: a ``.db3``, ``.mcap`` or ``.bag`` file, or the directory of a rosbag2.
         topic: the event topic; ``None`` takes the only one.
 
     Raises:
@@ -54,7 +63,7 @@ class BagRecording(Recording):
         self._decoder = PacketDecoder()
         files = _bag_files(path, self._warn) if path.is_dir() else [path]
         storages = [_open_storage(file, self._warn) for file in files]
-        self._format = f"rosbag2-{'mcap' if isinstance(storages[0], McapStorage) else 'sqlite3'}"
+        self._format = FORMATS[type(storages[0])]
         # Recorders number their files, but only the receive times tell the order for sure.
         self._storages = sorted(storages, key=lambda storage: storage.start_ns())
         self._topics = _merged([t for storage in self._storages for t in storage.topics()])
@@ -232,9 +241,7 @@ def _bag_files(folder: Path, warn: Callable[[str], None]) -> list[Path]:
         candidates = (p for p in folder.iterdir() if p.is_file() and p.stat().st_size)
         files = sorted((p for p in candidates if _is_container(p)), key=lambda p: _natural(p.name))
     if not files:
-        packed = [p.name for p in folder.iterdir() if p.suffix == ".zstd"]
-        cure = f"; unpack {', '.join(packed)} with `zstd -d` first" if packed else ""
-        raise RecordingError(f"{folder} holds no rosbag2 file (.mcap or .db3){cure}")
+        raise RecordingError(f"{folder} holds no rosbag2 file (.mcap or .db3, or those as .zstd)")
     return files
 
 
@@ -268,15 +275,29 @@ def _open_storage(path: Path, warn: Callable[[str], None]) -> Storage:
         return McapStorage(path, warn)
     if head.startswith(SQLITE_MAGIC):
         return Sqlite3Storage(path, warn)
+    if head.startswith(ROSBAG1_MAGIC):
+        return Rosbag1Storage(path, warn)
     if head.startswith(ZSTD_MAGIC):
-        raise RecordingError(f"{path} is compressed as a whole: unpack it with `zstd -d` first")
+        return _open_unpacked(path, warn)
     what = f"it starts with {head!r}" if head else "it is empty"
     raise RecordingError(f"{path} is no rosbag2 file (sqlite3 or MCAP): {what}")
 
 
+def _open_unpacked(path: Path, warn: Callable[[str], None]) -> Storage:
+    """Open a file of rosbag2's compression mode FILE; the unpacked copy goes with the storage."""
+    unpacked = Unpacked(path)
+    with unpacked.path.open("rb") as file:
+        if file.read(len(ZSTD_MAGIC)) == ZSTD_MAGIC:
+            raise RecordingError(f"{path} is compressed twice: unpack it with `zstd -d` first")
+    storage = _open_storage(unpacked.path, warn)
+    storage.unpacked = unpacked
+    return storage
+
+
 def _is_container(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(16).startswith((MCAP_MAGIC, SQLITE_MAGIC))
+        head = file.read(16)
+    return head.startswith((MCAP_MAGIC, SQLITE_MAGIC, ZSTD_MAGIC))
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -208,11 +208,11 @@ class NpzRecording(ColumnsRecording):
                         raise RecordingError(
                             f"{self._path}: array 'events' must be (N, 4), got {table.shape}"
                         )
-                    yield (_microseconds(table[:, 0]), table[:, 1], table[:, 2], table[:, 3])
+                    yield (microseconds(table[:, 0]), table[:, 1], table[:, 2], table[:, 3])
                 return
             for fraction, (t, x, y, p) in _together(archive, list(COLUMNS), self._path):
                 self._fraction = fraction
-                yield _microseconds(t), x, y, p
+                yield microseconds(t), x, y, p
 
 
 class TextRecording(ColumnsRecording):
@@ -263,7 +263,7 @@ class TextRecording(ColumnsRecording):
             table = np.array([row[1:] for row in rows], np.float64).reshape(-1, 3)
             seconds = any("." in row[0] or "e" in row[0] for row in rows[:1])
             t_us = (
-                _microseconds(np.array([row[0] for row in rows], np.float64))
+                microseconds(np.array([row[0] for row in rows], np.float64))
                 if seconds
                 else np.array([int(row[0]) for row in rows], np.int64)
             )
@@ -408,7 +408,12 @@ def _together(
             yield 1 - left / total, rows
 
 
-def _microseconds(t: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+def microseconds(t: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Return times as microseconds: floating-point numbers are seconds, integers are not.
+
+    Raises:
+        RecordingError: a time is no number, or beyond 2^62 us.
+    """
     if t.dtype.kind == "f":
         t_us = np.rint(t.astype(np.float64) * 1e6)
         if not (np.abs(t_us) < TIME_LIMIT_US).all():  # False for NaN too

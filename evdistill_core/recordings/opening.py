@@ -10,8 +10,10 @@ from evdistill_core.recordings.aedat4 import AEDAT4_MAGIC, Aedat4Recording
 from evdistill_core.recordings.bag import BagRecording
 from evdistill_core.recordings.base import Recording
 from evdistill_core.recordings.columns import ZIP_MAGIC, NpzRecording, TextRecording
+from evdistill_core.recordings.ess_folder import EssFolder
 from evdistill_core.recordings.event_stream import ES_MAGIC, EventStreamRecording
 from evdistill_core.recordings.hdf5 import HDF5_MAGIC, open_hdf5
+from evdistill_core.recordings.matlab import MATLAB_MAGIC, MatlabRecording
 from evdistill_core.recordings.raw import RawRecording
 from evdistill_core.recordings.records import (
     AEDAT2_MAGIC,
@@ -20,20 +22,25 @@ from evdistill_core.recordings.records import (
     FiveByteRecording,
     text_header,
 )
+from evdistill_core.recordings.rosbag1 import ROSBAG1_MAGIC
 from evdistill_core.recordings.storage import MCAP_MAGIC, SQLITE_MAGIC, ZSTD_MAGIC
 
 READABLE = (
-    "AEDAT4 and AEDAT 2 files, rosbag2 bags (a directory, .mcap or .db3), Prophesee RAW (EVT2, "
-    "EVT2.1, EVT3) and DAT, event streams (.es), N-MNIST's .bin and .bs2, HDF5 "
-    "(DSEC, MVSEC, DDD17), NumPy archives of the "
+    "AEDAT4 and AEDAT 2 files, rosbag2 bags (a directory, .mcap or .db3, zstd too), ROS 1 bags, "
+    "Prophesee RAW (EVT2, EVT2.1, EVT3) and DAT, event streams (.es), N-MNIST's .bin and .bs2, "
+    "HDF5 (DSEC, MVSEC, DDD17), Matlab files, ESS's folders of DDD17, NumPy archives of the "
     "columns t, x, y, p (.npz), and text of 't x y p' lines"
 )
 HEAD_BYTES = 4096
 #: Kinds that we recognise but do not read, with the way out.
 KNOWN_ELSEWHERE = (
     (b"#!AER-DAT3", "an AEDAT 3 file; convert it with iniVation's DV"),
-    (b"#ROSBAG V", "a ROS 1 bag; convert it with `rosbags-convert`"),
-    (ZSTD_MAGIC, "compressed with zstd as a whole; unpack it with `zstd -d` first"),
+    (b"#ROSBAG V", "a ROS 1 bag older than version 2.0; convert it with `rosbag fix`"),
+    (
+        b"\x93NUMPY",
+        "a single NumPy array, as Ev-SegNet's release has: counts and times of a window, no "
+        "events. evdistill_core.data.ev_segnet reads that data set",
+    ),
     (b"\x1f\x8b", "compressed with gzip; unpack it with `gunzip` first"),
 )
 
@@ -54,17 +61,25 @@ def open_recording(path: str | Path, *, topic: str | None = None) -> Recording:
     """
     path = Path(path).expanduser()
     if path.is_dir():
-        return BagRecording(path, topic)
+        return (
+            _one_stream(EssFolder, path, topic)
+            if EssFolder.matches(path)
+            else BagRecording(path, topic)
+        )
     head = _head(path)
     if head.startswith(AEDAT4_MAGIC):
         return Aedat4Recording(path, topic)
-    if head.startswith((SQLITE_MAGIC, MCAP_MAGIC)):
+    if head.startswith((SQLITE_MAGIC, MCAP_MAGIC, ROSBAG1_MAGIC, ZSTD_MAGIC)):
         return BagRecording(path, topic)
     if head.startswith(HDF5_MAGIC):
         return open_hdf5(path, topic)
     kind = _stream_type(path, head)
     if kind is None:
         raise RecordingError(f"{path} is {_guess(head)}. What we read: {READABLE}")
+    return _one_stream(kind, path, topic)
+
+
+def _one_stream(kind: Callable[[Path], Recording], path: Path, topic: str | None) -> Recording:
     if topic not in (None, "events"):
         raise RecordingError(f"{path} has no topics: it holds one stream of events; got '{topic}'")
     return kind(path)
@@ -90,6 +105,7 @@ def _stream_type(path: Path, head: bytes) -> Callable[[Path], Recording] | None:
         (ES_MAGIC, EventStreamRecording),
         (b"%", _prophesee),
         (ZIP_MAGIC, NpzRecording),
+        (MATLAB_MAGIC, MatlabRecording),
     )
     for magic, reader in readers:
         if head.startswith(magic):

@@ -30,6 +30,7 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 MCAP_FOOTER = struct.Struct("<BQQQI")
 #: Larger than any message of an event camera; a damaged length field asks for more.
 RECORD_LIMIT_BYTES = 1 << 30
+PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,13 @@ class StoredMessage:
 
 
 class Storage(ABC):
-    """One file of a bag."""
+    """One file of a bag.
+
+    Attributes:
+        unpacked: what must live as long as the file is read, if that is a temporary one.
+    """
+
+    unpacked: object = None
 
     def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
         self.path = path
@@ -304,7 +311,18 @@ def _decompressed(data: bytes) -> bytes:
     """Undo rosbag2's message compression; CDR never starts with the zstd magic."""
     if not data.startswith(ZSTD_MAGIC):
         return data
+    pieces = []
+    left = RECORD_LIMIT_BYTES
     try:
-        return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+        with zstandard.ZstdDecompressor().stream_reader(data) as reader:
+            while piece := reader.read(PIECE_BYTES):
+                pieces.append(piece)
+                left -= len(piece)
+                if left < 0:
+                    raise RecordingError(
+                        f"a compressed message of {len(data)} bytes holds more than "
+                        f"{RECORD_LIMIT_BYTES >> 20} MB: it is damaged"
+                    )
     except zstandard.ZstdError as error:
         raise RecordingError(f"a compressed message is damaged: {error}") from error
+    return b"".join(pieces)
