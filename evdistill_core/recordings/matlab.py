@@ -152,7 +152,6 @@ class _Column:
 def _load(path: Path) -> dict[str, Any]:
     try:
         from scipy.io import loadmat, whosmat  # noqa: PLC0415
-        from scipy.io.matlab import MatReadError  # noqa: PLC0415
     except ImportError as error:
         raise RecordingError(
             f"{path} is a Matlab file; reading it needs scipy: pip install 'evdistill_ros[matlab]'"
@@ -170,8 +169,7 @@ def _load(path: Path) -> dict[str, Any]:
         variables = loadmat(str(path), mat_dtype=True, struct_as_record=True)
     except RecordingError:
         raise
-    except (MatReadError, zlib.error, ValueError, TypeError, KeyError, OSError, EOFError, IndexError,
-            NotImplementedError, OverflowError, MemoryError, AttributeError) as error:  # fmt: skip
+    except _damage() as error:
         raise RecordingError(f"{path} is cut off or damaged (scipy: {error})") from error
     found: dict[str, Any] = {}
     for name, value in variables.items():
@@ -183,6 +181,26 @@ def _load(path: Path) -> dict[str, Any]:
         elif value.ndim == 2 and value.shape[1] == 4 and value.dtype.kind in "iufb":
             found[name] = value
     return found
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """Return what scipy raises on bytes that are cut off or wrong."""
+    from scipy.io.matlab import MatReadError  # noqa: PLC0415
+
+    return (
+        MatReadError,
+        zlib.error,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        NotImplementedError,
+        OverflowError,
+        MemoryError,
+        OSError,
+        EOFError,
+    )
 
 
 class _Transposed:
