@@ -138,7 +138,7 @@ class SimulatedWindows:
         # Whatever changes a window is in the folder's name; the number of windows is not.
         facts = to_mapping(self._config)
         facts.update(unique=0, cache="", seed=self._seed, window_us=self._spec.window_us)
-        facts["files"] = [path.name for path, _ in self._files.pairs]
+        facts["files"] = list(self._files.names)
         facts["simulator"] = _simulator_digest()
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         return self._config.cache / digest[:16]

@@ -129,7 +129,7 @@ def simulate_images(  # noqa: PLR0913
         DataError: images are missing, or ``target`` holds another set.
     """
     files = LabelledImages(images, config.classes)
-    names = [path.name for path, _ in files.pairs]
+    names = list(files.names)
     # The place of the images on this machine does not decide the content; their names do.
     source = to_mapping(replace(images, root=Path(images.root.name)))
     writer = SetWriter(

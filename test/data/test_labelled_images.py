@@ -1,11 +1,16 @@
 """Loaders on files made in exactly the layouts that users have."""
 
+import gzip
+import struct
+
 import cv2
 import numpy as np
 import pytest
 
-from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
+from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages, recognition_names
+from evdistill_core.foundation.class_maps import CITYSCAPES_CLASSES, ELEVEN_CLASSES, named_classes
 from evdistill_core.foundation.errors import ConfigError, DataError
+from evdistill_core.foundation.labels import SIX_CLASSES
 
 # sky building pole road pavement tree sign fence car pedestrian bicyclist void
 SIX_BY_HAND = [1, 1, 2, 0, 0, 3, 2, 1, 5, 4, 4, 255]
@@ -27,9 +32,9 @@ def test_drives_splits_and_limits(tmp_path, make_camvid):
     make_camvid(tmp_path)
     make_camvid(tmp_path, "val", ("0016E5_07959",), ".png")
     both = LabelledImages(ImagesConfig(root=tmp_path, split="train+val"))
-    assert [p[0].stem for p in both.pairs] == ["0001TP_006690", "0016E5_00001", "0016E5_07959"]
+    assert list(both.names) == ["0001TP_006690.jpg", "0016E5_00001.jpg", "0016E5_07959.png"]
     unpaired = LabelledImages(ImagesConfig(root=tmp_path, exclude=("0016E5",)))
-    assert [p[0].stem for p in unpaired.pairs] == ["0001TP_006690"]
+    assert list(unpaired.names) == ["0001TP_006690.jpg"]
     one = LabelledImages(ImagesConfig(root=tmp_path, split="train+val", limit=1))
     assert len(one) == 1
     with pytest.raises(DataError, match="no labelled image"):
@@ -97,3 +102,172 @@ def test_real_camvid(shared_data):
     assert set(np.unique(still.label)) <= {0, 1, 2, 3, 4, 5, 255}
     lower = still.label[300:][still.label[300:] != 255]
     assert np.mean(lower == 0) > 0.8  # the road lies at the bottom of a driver's view
+
+
+# labelId: (trainId, eleven, six), by hand from the published tables.
+CITYSCAPES_BY_HAND = {
+    7: (0, 5, 0),
+    8: (1, 6, 0),
+    11: (2, 1, 1),
+    12: (3, 9, 1),
+    13: (4, 2, 1),
+    17: (5, 4, 2),
+    19: (6, 10, 2),
+    20: (7, 10, 2),
+    21: (8, 7, 3),
+    22: (9, 7, 3),
+    23: (10, 0, 1),
+    24: (11, 3, 4),
+    25: (12, 3, 4),
+    26: (13, 8, 5),
+    27: (14, 8, 5),
+    28: (15, 8, 5),
+    31: (16, 8, 5),
+    32: (17, 8, 5),
+    33: (18, 8, 5),
+}
+
+
+def write_cityscapes(root, split="train", city="aachen", number=0, kind="labelIds"):
+    stem = f"{city}_{number:06d}_000019"
+    images, labels = root / "leftImg8bit" / split / city, root / "gtFine" / split / city
+    for folder in (images, labels):
+        folder.mkdir(parents=True, exist_ok=True)
+    ids = np.arange(34) if kind == "labelIds" else np.arange(19)
+    label = np.tile(np.append(ids, 255).astype(np.uint8), (4, 1))
+    cv2.imwrite(str(images / f"{stem}_leftImg8bit.png"), np.zeros((*label.shape, 3), np.uint8))
+    cv2.imwrite(str(labels / f"{stem}_gtFine_{kind}.png"), label)
+    # What the download also holds, and nobody must take for labels.
+    cv2.imwrite(str(labels / f"{stem}_gtFine_color.png"), np.zeros((*label.shape, 3), np.uint8))
+    cv2.imwrite(str(labels / f"{stem}_gtFine_instanceIds.png"), label.astype(np.uint16))
+
+
+@pytest.mark.parametrize("kind", ["labelIds", "labelTrainIds"])
+@pytest.mark.parametrize(
+    ("column", "classes"), [(0, CITYSCAPES_CLASSES), (1, ELEVEN_CLASSES), (2, SIX_CLASSES)]
+)
+def test_cityscapes_labels_become_every_class_set(tmp_path, kind, column, classes):
+    write_cityscapes(tmp_path, kind=kind)
+    still = LabelledImages(ImagesConfig(root=tmp_path, layout="cityscapes"), classes)[0]
+    expected = {i: CITYSCAPES_BY_HAND[i][column] for i in CITYSCAPES_BY_HAND}
+    if kind == "labelTrainIds":
+        expected = {train: expected[i] for i, (train, _, _) in CITYSCAPES_BY_HAND.items()}
+    width = 34 if kind == "labelIds" else 19
+    by_hand = [expected.get(i, 255) for i in range(width)] + [255]
+    np.testing.assert_array_equal(still.label, np.tile(by_hand, (4, 1)))
+    assert still.name == "aachen_000000_000019_leftImg8bit"
+
+
+def test_cityscapes_cities_splits_and_gaps(tmp_path):
+    write_cityscapes(tmp_path, city="aachen")
+    write_cityscapes(tmp_path, city="bochum", number=3, kind="labelTrainIds")
+    write_cityscapes(tmp_path, "val", "lindau")
+    config = ImagesConfig(root=tmp_path, layout="cityscapes", split="train+val")
+    assert [n.split("_")[0] for n in LabelledImages(config).names] == ["aachen", "bochum", "lindau"]
+    part = ImagesConfig(root=tmp_path, layout="cityscapes", split="train", exclude=("aachen_",))
+    assert len(LabelledImages(part)) == 1
+    with pytest.raises(ConfigError, match="19, 11 or 6"):
+        LabelledImages(config, named_classes(("a", "b")))
+    next(tmp_path.glob("gtFine/train/bochum/*labelTrainIds.png")).unlink()
+    with pytest.raises(DataError, match="has no label file"):
+        LabelledImages(part)
+    with pytest.raises(DataError, match="does not exist"):
+        LabelledImages(ImagesConfig(root=tmp_path, layout="cityscapes", split="test"))
+
+
+@pytest.fixture
+def class_folders(tmp_path):
+    """Three pictures of two classes, and what else lies about in such folders."""
+    for path, grey in (("train/cat/b.png", 10), ("train/cat/a.jpg", 20), ("train/dog/c.png", 30)):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / path), np.full((6, 8, 3), grey, np.uint8))
+    (tmp_path / "train/cat/readme.txt").write_text("no picture")
+    (tmp_path / "train/.cache").mkdir()
+    return tmp_path
+
+
+def test_class_folders_are_one_class_each(class_folders):
+    config = ImagesConfig(root=class_folders, layout="class-folders")
+    assert recognition_names(config) == ("cat", "dog")
+    images = LabelledImages(config, named_classes(("cat", "dog")))
+    assert list(images.names) == ["cat/a.jpg", "cat/b.png", "dog/c.png"]
+    assert [int(images[i].image[0, 0, 0]) for i in range(3)] == [20, 10, 30]
+    for i, expected in enumerate((0, 0, 1)):
+        np.testing.assert_array_equal(images[i].label, np.full((6, 8), expected))
+    below = ImagesConfig(root=class_folders / "train", layout="class-folders", split=".")
+    assert len(LabelledImages(below, named_classes(("cat", "dog")))) == 3
+
+
+def test_class_folders_map_and_ignore(class_folders):
+    config = ImagesConfig(root=class_folders, layout="class-folders")
+    with pytest.raises(DataError, match="'dog'"):
+        LabelledImages(config, named_classes(("cat",)))
+    mapped = ImagesConfig(root=class_folders, layout="class-folders", class_map={"dog": "animal"})
+    images = LabelledImages(mapped, named_classes(("stone", "animal")))
+    assert list(images.names) == ["dog/c.png"]
+    assert images[0].label[0, 0] == 1
+    with pytest.raises(DataError, match=r"split: \."):
+        LabelledImages(ImagesConfig(root=class_folders, layout="class-folders", split="test"))
+
+
+def write_idx(path, array, *, pack):
+    head = bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape)
+    data = head + array.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(data) if pack else data)
+
+
+DIGITS = named_classes(tuple("0123456789"))
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_mnist_idx_files(tmp_path, pack):
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 28, 28))
+    ids = np.array([3, 0, 9, 9, 1])
+    end = ".gz" if pack else ""
+    write_idx(tmp_path / f"train-images-idx3-ubyte{end}", pictures, pack=pack)
+    write_idx(tmp_path / f"train-labels-idx1-ubyte{end}", ids, pack=pack)
+    write_idx(tmp_path / f"t10k-images.idx3-ubyte{end}", pictures[:2], pack=pack)
+    write_idx(tmp_path / f"t10k-labels.idx1-ubyte{end}", ids[:2], pack=pack)
+    images = LabelledImages(ImagesConfig(root=tmp_path, layout="mnist"), DIGITS)
+    for i in range(5):
+        np.testing.assert_array_equal(images[i].image[..., 2], pictures[i])
+        np.testing.assert_array_equal(images[i].label, np.full((28, 28), ids[i]))
+    assert (
+        len(LabelledImages(ImagesConfig(root=tmp_path, layout="mnist", split="test"), DIGITS)) == 2
+    )
+    part = LabelledImages(ImagesConfig(root=tmp_path, layout="mnist", skip=3, limit=1), DIGITS)
+    np.testing.assert_array_equal(part[0].image[..., 0], pictures[3])
+
+
+def test_damaged_idx_files_are_refused(tmp_path):
+    config = ImagesConfig(root=tmp_path, layout="mnist")
+    images, labels = (tmp_path / f"train-{k}-ubyte" for k in ("images-idx3", "labels-idx1"))
+    with pytest.raises(DataError, match="train-images-idx3-ubyte"):
+        LabelledImages(config, DIGITS)
+    write_idx(labels, np.array([1, 2]), pack=False)
+    for content, match in (
+        (b"", "no idx file"),
+        (b"\0\0\x0d\x03" + bytes(12), "no idx file"),
+        (b"\0\0\x08\x03" + struct.pack(">3I", 2, 28, 28) + bytes(99), "holds 99"),
+        (b"\0\0\x08\x03" + b"\xff" * 12, "damaged"),
+        (b"\x1f\x8b\x08\0 no gzip", "cannot read"),
+        (gzip.compress(bytes(1000))[:20], "cannot read"),
+        (b"\0\0\x08\x03" + struct.pack(">3I", 1, 2, 2) + bytes(4), "1 pictures"),
+    ):
+        images.write_bytes(content)
+        with pytest.raises(DataError, match=match):
+            LabelledImages(config, DIGITS)
+
+
+def test_the_real_mnist_part(shared_data):
+    config = ImagesConfig(
+        root=shared_data / "mnist",
+        layout="mnist",
+        images="images-9900-idx3-ubyte.gz",
+        labels="labels-9900-idx1-ubyte.gz",
+    )
+    images = LabelledImages(config, DIGITS)
+    assert len(images) == 9900
+    assert {int(images[i].label[0, 0]) for i in range(200)} == set(range(10))
+    assert images[0].image.shape == (28, 28, 3)
+    assert images[0].image.max() == 255
