@@ -38,6 +38,7 @@ class ConvertConfig:
         events_topic: topic of the events in a bag.
         frames_topic: topic of the pictures in a bag.
         frame_id: coordinate frame in the headers.
+        other_topics: from a bag into a bag, take all other topics over as they are.
     """
 
     encoding: str = "libcaer_cmp"
@@ -48,6 +49,7 @@ class ConvertConfig:
     events_topic: str = "/event_camera/events"
     frames_topic: str = "/event_camera/image_raw"
     frame_id: str = "event_camera"
+    other_topics: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what would only fail after minutes of reading."""
@@ -70,6 +72,7 @@ class ConvertResult:
         events: number of events.
         packets: event messages (0 where the format has none).
         frames: pictures.
+        others: messages of other topics.
         triggers: trigger edges written.
         dropped_triggers: trigger edges that the format cannot hold.
         dropped_frames: pictures that the format cannot hold or that were thinned out.
@@ -78,6 +81,7 @@ class ConvertResult:
     events: int = 0
     packets: int = 0
     frames: int = 0
+    others: int = 0
     triggers: int = 0
     dropped_triggers: int = 0
     dropped_frames: int = 0
@@ -240,7 +244,10 @@ class _Job:
     def messages(self) -> Iterator[StampedMessage]:
         """Yield event packets and pictures in the order of their stamps."""
         yield from heapq.merge(
-            self._event_messages(), self._frame_messages(), key=lambda message: message[0]
+            self._event_messages(),
+            self._frame_messages(),
+            self._other_messages(),
+            key=lambda message: message[0],
         )
         self._require_events()
 
@@ -292,6 +299,18 @@ class _Job:
         )
         self.result.packets += 1
         return (stamp_ns, self._config.events_topic, EventPacket.TYPE, message.serialize())
+
+    def _other_messages(self) -> Iterator[StampedMessage]:
+        info = self._recording.info
+        known = {info.topic, info.frame_topic}
+        names = [t.name for t in info.topics if t.name not in known]
+        if not self._config.other_topics or not names or not info.format.startswith("rosbag"):
+            return
+        for packet in self._recording.packets(names):
+            stamp_ns = packet.receive_time_ns
+            if self._span.holds_host_time(stamp_ns, self._config):
+                self.result.others += 1
+                yield (stamp_ns, packet.topic, packet.type_name, bytes(packet.data))
 
     def _frame_messages(self) -> Iterator[StampedMessage]:
         for _, frame in self._taken_frames():

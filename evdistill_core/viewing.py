@@ -1,0 +1,328 @@
+"""A recording as a film or a sheet of pictures: events or a time surface, masks and boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from evdistill_core.events.array import Events
+from evdistill_core.events.clock import SensorClock
+from evdistill_core.events.window import Window, WindowAssembler, WindowSpec
+from evdistill_core.foundation.errors import ConfigError, MessageError, RecordingError
+from evdistill_core.foundation.labels import IGNORE, ClassInfo, ClassTable
+from evdistill_core.inference.pictures import (
+    FilmWriter,
+    Image,
+    contact_sheet,
+    event_picture,
+    overlay,
+    write_png,
+)
+from evdistill_core.inference.prediction import Detection, Prediction
+from evdistill_core.messages.standard import Image as ImageMessage
+from evdistill_core.messages.vision import Detection2D, Detection2DArray, LabelInfo
+from evdistill_core.recordings.base import Recording
+
+KINDS = ("events", "surface")
+SUFFIXES = (".mp4", ".png")
+MAX_CLASSES = 255
+_GREY = 96
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewConfig:
+    """What to show.
+
+    Attributes:
+        kind: ``events``, the last polarity of each pixel in a window; or ``surface``, the time
+            since each pixel's last event, fading exponentially.
+        window_us: sensor time of one picture.
+        decay_us: time constant of the surface.
+        start_us: begin this long after the first event.
+        end_us: stop this long after the first event; ``None`` shows all.
+        speed: of the film against the sensor's time.
+        scale: whole factor of enlargement.
+        pictures: on a sheet.
+    """
+
+    kind: str = "events"
+    window_us: int = 33_333
+    decay_us: int = 30_000
+    start_us: int = 0
+    end_us: int | None = None
+    speed: float = 1.0
+    scale: int = 2
+    pictures: int = 12
+
+    def __post_init__(self) -> None:
+        """Refuse what would only fail after reading."""
+        if self.kind not in KINDS:
+            raise ConfigError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        for name in ("window_us", "decay_us", "scale", "pictures"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.speed > 0:
+            raise ConfigError(f"speed must be above 0, got {self.speed}")
+        if self.start_us < 0 or (self.end_us is not None and self.end_us <= self.start_us):
+            raise ConfigError(
+                f"start must be at least 0 and end after it, got {self.start_us} .. {self.end_us}"
+            )
+
+
+def view(
+    recording: Recording,
+    target: Path,
+    config: ViewConfig | None = None,
+    *,
+    results: Recording | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """Write a film (``.mp4``) or a sheet of evenly chosen pictures (``.png``).
+
+    Args:
+        recording: open, with events.
+        target: the file; it appears only when everything is written.
+        config: what to show.
+        results: open bag with a mask topic (``.../mask``, mono8) or detections of the same camera,
+            such as ``masks.mcap`` of ``evdistill run``; they are laid over the events.
+        progress: called with the number of events so far.
+
+    Returns:
+        Number of windows shown.
+
+    Raises:
+        RecordingError: no events in the span.
+        ConfigError: the target is neither .mp4 nor .png.
+    """
+    config = config or ViewConfig()
+    if target.suffix not in SUFFIXES:
+        raise ConfigError(f"a view ends in {' or '.join(SUFFIXES)}, got '{target.name}'")
+    painter = _Painter(config, _Overlays(results) if results is not None else None)
+    shown = 0
+    sheet = _Sheet(config.pictures)
+    with ExitStack() as stack:
+        film = None
+        if target.suffix == ".mp4":
+            film = stack.enter_context(FilmWriter(target, scale=config.scale))
+        for window, host_ns in _windows(recording, config, progress or (lambda events: None)):
+            picture = painter.paint(window, host_ns)
+            shown += 1
+            if film is not None:
+                film.add(picture, round(window.t_end_us / config.speed))
+            else:
+                sheet.add(picture, window)
+        if not shown:
+            raise RecordingError(f"{recording.info.path} holds no events in that span")
+    if target.suffix == ".png":
+        sheet.write(target, config.scale)
+    return shown
+
+
+def _windows(
+    recording: Recording, config: ViewConfig, progress: Callable[[int], None]
+) -> Iterator[tuple[Window, int]]:
+    """Yield windows of the span and the host time of their ends."""
+    first = next((b for b in recording.batches() if len(b.events)), None)
+    if first is None:
+        return
+    origin_us = int(first.events.t_us[0])
+    end_us = None if config.end_us is None else origin_us + config.end_us
+    start_us = origin_us + config.start_us if config.start_us else None
+    assembler = WindowAssembler(WindowSpec(config.window_us))
+    clock = SensorClock()
+    count = 0
+    for batch in recording.batches(start_us, end_us):
+        if batch.discontinuity:
+            assembler.reset()
+        if not len(batch.events):
+            continue
+        clock.observe(int(batch.events.t_us[-1]), batch.stamp_ns)
+        count += len(batch.events)
+        progress(count)
+        for window in assembler.push(batch.events):
+            yield window, clock.to_host_ns(window.t_end_us)
+    for window in assembler.flush():
+        yield window, clock.to_host_ns(window.t_end_us)
+
+
+class _Painter:
+    def __init__(self, config: ViewConfig, overlays: _Overlays | None) -> None:
+        self._config = config
+        self._overlays = overlays
+        self._surface = TimeSurface(config.decay_us)
+
+    def paint(self, window: Window, host_ns: int) -> Image:
+        if self._config.kind == "surface":
+            picture = self._surface.update(window.events, window.t_end_us)
+        else:
+            picture = event_picture(window.events)
+        if self._overlays is None:
+            return picture
+        return self._overlays.lay_over(picture, host_ns, self._config.window_us * 1000)
+
+
+class TimeSurface:
+    """The time of each pixel's last event, as a picture that fades to grey.
+
+    Args:
+        decay_us: after which the contrast has fallen to 1 / e.
+    """
+
+    def __init__(self, decay_us: int) -> None:
+        self._decay_us = decay_us
+        self._last_us = np.empty((0, 0), np.int64)
+        self._sign = np.empty((0, 0), np.int8)
+
+    def update(self, events: Events, t_end_us: int) -> Image:
+        """Take in events; return the surface at ``t_end_us`` as (H, W, 3) uint8 BGR.
+
+        Brighter pixels fade from white, darker ones from black; what never had an event is grey.
+        """
+        if self._last_us.shape != (events.height, events.width):
+            self._last_us = np.full((events.height, events.width), -(1 << 62), np.int64)
+            self._sign = np.zeros((events.height, events.width), np.int8)
+        self._last_us[events.y, events.x] = events.t_us
+        self._sign[events.y, events.x] = events.p.astype(np.int8) * 2 - 1
+        age_us = np.maximum(t_end_us - self._last_us, 0)
+        contrast = np.exp(-age_us / self._decay_us) * self._sign
+        grey = np.where(contrast >= 0, _GREY + contrast * (255 - _GREY), _GREY * (1 + contrast))
+        return np.repeat(np.rint(grey).astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+def _result_topics(recording: Recording) -> tuple[list[str], list[str]]:
+    """Return the topics of masks and of detections."""
+    topics = recording.info.topics
+    masks = [t.name for t in topics if t.type_name == ImageMessage.TYPE and t.name.endswith("mask")]
+    return masks, [t.name for t in topics if t.type_name == Detection2DArray.TYPE]
+
+
+def has_results(recording: Recording) -> bool:
+    """Tell whether a recording is a bag with masks or detections in it."""
+    return any(_result_topics(recording))
+
+
+class _Overlays:
+    """Masks and detections of a bag, in the order of their header stamps."""
+
+    def __init__(self, results: Recording) -> None:
+        topics = results.info.topics
+        masks, boxes = _result_topics(results)
+        labels = [t.name for t in topics if t.type_name == LabelInfo.TYPE]
+        self._mask_topic, self._box_topic = (masks or [""])[0], (boxes or [""])[0]
+        if not (masks or boxes):
+            raise RecordingError(
+                f"{results.info.path} has no masks (Image on .../mask) and no detections "
+                f"({Detection2DArray.TYPE}); topics: {', '.join(t.name for t in topics) or 'none'}"
+            )
+        self._classes = _class_table(results, labels[:1])
+        wanted = [t for t in (self._mask_topic, self._box_topic) if t]
+        self._messages = self._parsed(results, wanted)
+        self._next = next(self._messages, None)
+        self._latest: dict[str, tuple[int, ImageMessage | Detection2DArray]] = {}
+
+    @staticmethod
+    def _parsed(
+        results: Recording, topics: list[str]
+    ) -> Iterator[tuple[str, int, ImageMessage | Detection2DArray]]:
+        for packet in results.packets(topics):
+            kind = ImageMessage if packet.type_name == ImageMessage.TYPE else Detection2DArray
+            try:
+                message = kind.parse(packet.data)
+            except MessageError:
+                continue
+            yield packet.topic, message.header.stamp.to_ns(), message
+
+    def lay_over(self, picture: Image, host_ns: int, window_ns: int) -> Image:
+        """Return the picture with the latest results up to ``host_ns`` that are not older."""
+        while self._next is not None and self._next[1] <= host_ns + window_ns // 2:
+            self._latest[self._next[0]] = self._next[1:]
+            self._next = next(self._messages, None)
+        mask = np.full(picture.shape[:2], IGNORE, np.uint8)
+        fresh = {k: m for k, (t, m) in self._latest.items() if host_ns - t <= 2 * window_ns}
+        stored = fresh.get(self._mask_topic)
+        if isinstance(stored, ImageMessage) and stored.encoding in {"mono8", "8UC1"}:
+            mask = _fitted(stored, mask)
+        boxes = fresh.get(self._box_topic)
+        found: tuple[Detection, ...] = ()
+        if isinstance(boxes, Detection2DArray):
+            found = tuple(
+                d for b in boxes.detections if (d := _detection(b, len(self._classes))) is not None
+            )
+        confidence = np.zeros(mask.shape, np.float32)
+        return overlay(picture, Prediction(mask, confidence, found), self._classes)
+
+
+def _fitted(message: ImageMessage, empty: Image) -> Image:
+    try:
+        mask = message.to_array()
+    except MessageError:
+        return empty
+    if mask.shape != empty.shape:
+        size = (empty.shape[1], empty.shape[0])
+        mask = cv2.resize(np.ascontiguousarray(mask), size, interpolation=cv2.INTER_NEAREST)
+    return np.asarray(mask, np.uint8)
+
+
+def _detection(message: Detection2D, classes: int) -> Detection | None:
+    """Return a box for drawing; ``None`` for one without a class that we can name."""
+    if not message.results:
+        return None
+    hypothesis = message.results[0].hypothesis
+    name, track = hypothesis.class_id, message.id
+    box = message.bbox
+    x, y = box.center.position.x, box.center.position.y
+    values = np.array([x - box.size_x / 2, y - box.size_y / 2, x + box.size_x / 2,
+                       y + box.size_y / 2])  # fmt: skip
+    if not (name.isdecimal() and int(name[:4]) < classes and (np.abs(values) < 1e5).all()):
+        return None
+    left, top, right, bottom = (round(float(v)) for v in values)
+    number = int(track) if track.isdecimal() and len(track) < 10 else 0
+    return Detection(int(name), hypothesis.score, (left, top, right, bottom), 1, number)
+
+
+def _class_table(results: Recording, topics: list[str]) -> ClassTable:
+    """Return names of the bag's LabelInfo, or numbers; colours run around the circle."""
+    names: dict[int, str] = {}
+    if topics:
+        packet = next(iter(results.packets(topics)), None)
+        if packet is not None:
+            rows = LabelInfo.parse(packet.data).class_map
+            names = {r.class_id: r.class_name for r in rows if r.class_id < MAX_CLASSES}
+    count = max(names) + 1 if names else 32
+    table: list[ClassInfo] = []
+    for i in range(count):
+        hue = np.array([[[i * 67 % 180, 200, 230]]], np.uint8)
+        red, green, blue = (int(c) for c in cv2.cvtColor(hue, cv2.COLOR_HSV2RGB)[0, 0])
+        name = names.get(i, "") or str(i)
+        taken = {c.name for c in table}
+        table.append(ClassInfo(f"{name} {i}" if name in taken else name, (red, green, blue)))
+    return ClassTable(tuple(table))
+
+
+class _Sheet:
+    """An even choice of the pictures of a stream whose length is not known."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._step = 1
+        self._seen = 0
+        self._kept: list[tuple[Image, str]] = []
+
+    def add(self, picture: Image, window: Window) -> None:
+        if self._seen % self._step == 0:
+            self._kept.append((picture, f"{window.t_end_us / 1e6:.3f} s"))
+        self._seen += 1
+        if len(self._kept) > 2 * self._count:
+            self._kept = self._kept[::2]
+            self._step *= 2
+
+    def write(self, target: Path, scale: int) -> None:
+        last = len(self._kept) - 1
+        places = np.unique(np.linspace(0, last, min(self._count, last + 1)).round().astype(int))
+        images = [self._kept[i][0].repeat(scale, 0).repeat(scale, 1) for i in places]
+        write_png(target, contact_sheet(images, [self._kept[i][1] for i in places]))
