@@ -22,6 +22,7 @@ from evdistill_core.foundation.errors import StudentError
 from evdistill_core.inference.postprocess import Postprocessor
 from evdistill_core.inference.runner import Runner, make_runner
 from evdistill_core.inference.student import StudentFile
+from evdistill_core.messages.calibration import load_camera_info
 from evdistill_core.parameters import SegmentationParameters
 from evdistill_core.perception import Perception, Snapshot, WindowResult
 from evdistill_core.perception_messages import RESULT_TYPES, ResultMessages
@@ -43,6 +44,17 @@ def check_student(parameters: SegmentationParameters) -> StudentFile:
             "in the parameter file"
         )
     return StudentFile.open(path)
+
+
+def check_files(parameters: SegmentationParameters) -> None:
+    """Read the files that the parameters name beside the student, to refuse them early.
+
+    Raises:
+        ConfigError: one is missing or damaged.
+    """
+    parameters.filter_config()
+    if parameters.camera_info_url:
+        load_camera_info(parameters.camera_info_url)
 
 
 def open_student(parameters: SegmentationParameters) -> tuple[StudentFile, Runner]:
@@ -138,6 +150,8 @@ class SegmentationFrontEnd:
         self._on_result = on_result
         self._hardware = f"{student.path.name} on {runner.description}"
         self.messages = ResultMessages(student.info.classes, overlay_alpha=parameters.overlay_alpha)
+        if parameters.camera_info_url:
+            self.messages.calibration = load_camera_info(parameters.camera_info_url)
         self.perception = Perception(student, runner, parameters, self._carry)
         self._before = self.perception.snapshot()
         self._process = psutil.Process()
@@ -153,6 +167,14 @@ class SegmentationFrontEnd:
     def push_image(self, packet: Packet) -> None:
         """Take a picture of the same camera."""
         self.messages.push_image(packet.data)
+
+    def push_camera_info(self, packet: Packet) -> None:
+        """Take a calibration of the same camera."""
+        self.messages.push_camera_info(packet.data)
+
+    def time_jumped(self) -> None:
+        """The time of the graph has jumped; see ``Perception.time_jumped``."""
+        self.perception.time_jumped()
 
     def reconfigure(self, parameters: SegmentationParameters) -> None:
         """Take new values of dynamic parameters."""
@@ -177,6 +199,7 @@ class SegmentationFrontEnd:
             extra={
                 "rss_mb": f"{self._process.memory_info().rss / 1e6:.1f}",
                 "damaged_images": str(self.messages.damaged_images),
+                "damaged_camera_infos": str(self.messages.damaged_camera_infos),
             },
         )
         return message.serialize(), after, rates(before, after)
@@ -190,7 +213,12 @@ class SegmentationFrontEnd:
         self.perception.stop(drain=drain)
 
     def _carry(self, result: WindowResult) -> None:
-        wanted = {name for name in RESULT_TYPES if self._is_wanted(name)}
+        parameters = self.perception.parameters
+        wanted = {
+            name
+            for name in RESULT_TYPES
+            if getattr(parameters, f"publish_{name}", True) and self._is_wanted(name)
+        }
         for name, data in self.messages.make(result, wanted):
             self._publish(name, data)
         if self._on_result is not None:

@@ -26,8 +26,8 @@ from evdistill_core.inference.runner import Device, Precision, Runtime
 from evdistill_core.representations.spec import InputSpec
 
 NODE_NAME = "segmentation"
-ROS_ONLY = ("use_sim_time", "autostart", "qos_overrides")
-"""Parameters that only rclpy nodes have; a shared file may hold them."""
+ROS_ONLY = ("use_sim_time", "autostart", "qos_overrides", "start_type_description_service")
+"""Parameters that only rclpy nodes have; a shared file may hold them, as `ros2 param dump` does."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,11 @@ class SegmentationParameters:
     deadline_ms: float = _p(
         25.0, "A window of a camera that went quiet is closed this long after its end; 0: never.",
         unit="ms", low=0, high=10_000, dynamic=True,
+    )  # fmt: skip
+
+    max_rate_hz: float = _p(
+        0.0, "More windows in a second of sensor time are skipped, counted; 0: none are.",
+        unit="Hz", low=0, high=1000, dynamic=True,
     )  # fmt: skip
 
     hot_pixels_file: str = _p(
@@ -163,6 +168,14 @@ class SegmentationParameters:
         0.5, "Weight of the colour in the overlay.", low=0, high=1, dynamic=True
     )
     frame_id: str = _p("", "frame_id of the results; empty: that of the events.", dynamic=True)
+
+    camera_info_url: str = _p(
+        "", "Calibration of the event camera (file://, package://); empty: from ~/camera_info_in."
+    )
+    publish_detections: bool = _p(True, "Make ~/detections when somebody listens.", dynamic=True)
+    publish_confidence: bool = _p(True, "Make ~/confidence when somebody listens.", dynamic=True)
+    publish_mask_color: bool = _p(True, "Make ~/mask_color when somebody listens.", dynamic=True)
+    publish_overlay: bool = _p(True, "Make ~/overlay when somebody listens.", dynamic=True)
 
     queue_packets: int = _p(
         2000, "Packets waiting to be decoded; more are a counted loss.", unit="packets", low=1,
@@ -268,6 +281,22 @@ def load_parameters(
     return from_mapping(SegmentationParameters, values)
 
 
+def wants_sim_time(path: Path | None, *, node: str = NODE_NAME) -> bool:
+    """Tell whether a ROS parameter file asks for the time of ``/clock``.
+
+    Raises:
+        ConfigError: as ``load_parameters``, or ``use_sim_time`` is no truth value.
+    """
+    value = (
+        False
+        if path is None
+        else _parameters_of(load_yaml(path), node, path).get("use_sim_time", False)
+    )
+    if not isinstance(value, bool):
+        raise ConfigError(f"use_sim_time must be true or false, got {value!r}")
+    return value
+
+
 def parse_assignments(texts: Sequence[str]) -> dict[str, object]:
     """Return parameters given as ``NAME:=VALUE``, the value read as YAML (as ROS does).
 
@@ -296,13 +325,17 @@ def markdown_table() -> str:
     ]
     for name, d in declarations().items():
         default = defaults()[name]
-        shown = '`""`' if default == "" else f"`{default}`"
+        shown = '`""`' if default == "" else f"`{_as_yaml(default)}`"
         limits = ", ".join(d.choices) if d.choices else ""
         if d.low is not None:
             limits = f"{d.low:g} .. {d.high:g}"
         changes = "yes" if d.dynamic else "no"
         lines.append(f"| `{name}` | {shown} | {d.unit} | {limits} | {changes} | {d.text} |")
     return "\n".join(lines) + "\n"
+
+
+def _as_yaml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _check(name: str, value: Any, declaration: Declaration) -> None:

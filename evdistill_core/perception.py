@@ -205,6 +205,15 @@ class Perception:
             if not worker.join(timeout_s):
                 raise RuntimeError(f"a pipeline thread did not end within {timeout_s:g} s")
 
+    def time_jumped(self) -> None:
+        """The host's time has jumped (``/clock`` of a looped bag): start anew with the next packet.
+
+        What waits is thrown away, counted as discarded; decoder, windows, filters, tracks and the
+        offset between sensor and host begin anew, counted as ``breaks_clock``.
+        """
+        self._count("messages_discarded", len(self._queue.clear()))
+        self._ingest.time_jumped()
+
     def check(self) -> None:
         """Raise what ended a thread, if anything did.
 

@@ -7,6 +7,7 @@ a change of size or encoding: what was collected before is thrown away, counted.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from evdistill_core.events.clock import SensorClock
 from evdistill_core.events.filters import EventFilters
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import DecodedPacket, PacketDecoder
-from evdistill_core.events.window import Window, WindowAssembler, WindowSpec
+from evdistill_core.events.window import MAX_REORDER_US, Window, WindowAssembler, WindowSpec
 from evdistill_core.foundation.worker import BoundedQueue
 from evdistill_core.parameters import SegmentationParameters
 from evdistill_core.representations import InputSpec
@@ -100,6 +101,9 @@ class Ingest:
         self._arrivals = _Arrivals()
         self._epoch = 0
         self._index = 0
+        self._has_guessed = False
+        self._last_end_us: int | None = None
+        self._jump = threading.Event()
         self._frame_id = ""
         self.size = (0, 0)
 
@@ -107,10 +111,15 @@ class Ingest:
         """Work until the queue is closed and empty."""
         while not self._queue.is_finished:
             taken = self._queue.get(timeout_s=IDLE_CHECK_S)
+            self._follow_clock()
             if taken is not None:
                 self._take(*taken)
             elif self._window_spec.deadline_ms is not None:
                 self._close_overdue()
+
+    def time_jumped(self) -> None:
+        """Break with everything before; may be called from any thread."""
+        self._jump.set()
 
     def flush(self) -> None:
         """Hand over the last, incomplete window."""
@@ -165,6 +174,7 @@ class Ingest:
         windows: list[Window] = []
         if len(events):
             self._count("events", len(events))
+            self._check_guess(int(events.t_us[0]))
             self._clock.observe(int(events.t_us[0]), decoded.stamp_ns)
             self._arrivals.add(int(events.t_us[-1]), received_ns)
             passed = self._filters(events)
@@ -181,9 +191,29 @@ class Ingest:
         self._assembler.reset()
         self._arrivals.reset()
         self._filters.reset()
-        if reason in {"time", "size", "encoding"}:
-            self._clock.reset()
+        self._has_guessed = False
+        self._last_end_us = None
+        if reason in {"time", "size", "encoding", "clock"}:
             self._epoch += 1
+        if reason not in {"seq", "queue"}:
+            self._clock.reset()
+
+    def _check_guess(self, first_us: int) -> None:
+        """Break when sensor time stood still while windows were closed by the host's clock.
+
+        So it is with a bag that was paused, or that plays slowly and in bursts: host time passed,
+        sensor time did not. What comes now would be late for as long as the pause was.
+        """
+        reached_us = self._assembler.reached_us
+        if self._has_guessed and reached_us is not None and first_us < reached_us - MAX_REORDER_US:
+            self._break("pause")
+        self._has_guessed = False
+
+    def _follow_clock(self) -> None:
+        if self._jump.is_set():
+            self._jump.clear()
+            self._decoder.reset()
+            self._break("clock")
 
     def _follow_parameters(self) -> None:
         if self.parameters is not self._filtered_by:
@@ -208,11 +238,15 @@ class Ingest:
         silent_us = (time.monotonic_ns() - received_ns) // 1000
         # A driver that sends few large messages is not quiet between two of them.
         if silent_us > 2 * self._arrivals.longest_gap_us:
+            self._has_guessed = True
             self._emit(self._assembler.close(t_us + silent_us - int(deadline_ms * 1000)))
 
     def _emit(self, windows: list[Window]) -> None:
         closed_ns = time.monotonic_ns()
         for window in windows:
+            if self._is_too_soon(window):
+                self._count("windows_skipped", 1)
+                continue
             last_us = int(window.events.t_us[-1]) if len(window.events) else window.t_start_us
             received_ns = self._arrivals.of(last_us, closed_ns)
             stamp_ns = self._clock.to_host_ns(window.t_end_us)
@@ -227,6 +261,14 @@ class Ingest:
                 )
             )
             self._index += 1
+
+    def _is_too_soon(self, window: Window) -> bool:
+        """Tell whether ``max_rate_hz`` forbids this window, in sensor time."""
+        rate_hz, last_us = self.parameters.max_rate_hz, self._last_end_us
+        if rate_hz and last_us is not None and window.t_end_us - last_us < 1e6 / rate_hz:
+            return True
+        self._last_end_us = window.t_end_us
+        return False
 
 
 class _Arrivals:

@@ -18,7 +18,8 @@ from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.inference.pictures import Image as Picture
 from evdistill_core.inference.pictures import color_mask, event_picture, overlay, to_bgr
 from evdistill_core.inference.prediction import Detection
-from evdistill_core.messages.standard import Header, Image, Time
+from evdistill_core.messages.calibration import fit_to
+from evdistill_core.messages.standard import CameraInfo, Header, Image, Time
 from evdistill_core.messages.vision import (
     BoundingBox2D,
     Detection2D,
@@ -38,6 +39,7 @@ RESULT_TYPES = {
     "confidence": Image.TYPE,
     "mask_color": Image.TYPE,
     "overlay": Image.TYPE,
+    "camera_info": CameraInfo.TYPE,
 }
 """Topic below the node's name -> message type, of everything published for each window, in the
 order in which it is made: what robots need before what people look at."""
@@ -54,6 +56,11 @@ class ResultMessages:
         classes: the student's table.
         overlay_alpha: weight of the colour in the overlay; may be changed at any time.
         pictures: camera pictures kept to choose an overlay's background from.
+
+    Attributes:
+        damaged_images: pictures that could not be read.
+        damaged_camera_infos: calibrations that could not be read.
+        calibration: of the camera, for ``camera_info``; None: that is not made.
     """
 
     def __init__(
@@ -61,6 +68,8 @@ class ResultMessages:
     ) -> None:
         self.overlay_alpha = overlay_alpha
         self.damaged_images = 0
+        self.damaged_camera_infos = 0
+        self.calibration: CameraInfo | None = None
         self._classes = classes
         self._lock = threading.Lock()
         self._pictures: deque[tuple[int, Image | Picture]] = deque(maxlen=pictures)
@@ -74,6 +83,13 @@ class ResultMessages:
             return
         with self._lock:
             self._pictures.append((message.header.stamp.to_ns(), message))
+
+    def push_camera_info(self, data: bytes | bytearray | memoryview) -> None:
+        """Take a serialized sensor_msgs/CameraInfo of the same camera."""
+        try:
+            self.calibration = CameraInfo.parse(data)
+        except MessageError:
+            self.damaged_camera_infos += 1
 
     def push_picture(self, picture: Picture, stamp_ns: int) -> None:
         """Take a decoded picture, (H, W) grey or (H, W, 3) BGR uint8."""
@@ -92,7 +108,7 @@ class ResultMessages:
         """
         header = Header(Time.from_ns(result.stamp_ns), result.frame_id)
         for name in RESULT_TYPES:
-            if name in wanted:
+            if name in wanted and (name != "camera_info" or self.calibration is not None):
                 yield name, self._make_one(name, header, result)
 
     def _make_one(self, name: str, header: Header, result: WindowResult) -> bytes:
@@ -101,6 +117,9 @@ class ResultMessages:
             return self._detections(header, prediction.detections)
         if name == "mask":
             return Image.from_array(header, prediction.mask, "mono8").serialize()
+        if name == "camera_info" and self.calibration is not None:
+            height, width = prediction.mask.shape
+            return fit_to(self.calibration, header, width=width, height=height).serialize()
         if name == "confidence":
             return Image.from_array(header, prediction.confidence, "32FC1").serialize()
         if name == "mask_color":

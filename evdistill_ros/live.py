@@ -15,13 +15,14 @@ from evdistill_core.diagnostics import Rates
 from evdistill_core.foundation.errors import EvdistillError
 from evdistill_core.front_end import SegmentationFrontEnd, open_student, warm_up
 from evdistill_core.messages.event_messages import EVENT_ARRAY_TYPES, EVENT_PACKET_TYPES
-from evdistill_core.messages.standard import DiagnosticArray, Image
+from evdistill_core.messages.standard import CameraInfo, DiagnosticArray, Image
 from evdistill_core.messages.vision import LabelInfo
 from evdistill_core.parameters import NODE_NAME, SegmentationParameters
 from evdistill_core.perception import Snapshot, WindowResult
 from evdistill_core.perception_messages import LABEL_INFO, RESULT_TYPES
 from evdistill_ros import qos
 from evdistill_ros.dds import DdsNode, Publisher, Subscription
+from evdistill_ros.dds.clock import GraphClock
 from evdistill_ros.dds.names import parse_remap
 from evdistill_ros.dds.rosout import RosoutHandler
 
@@ -51,6 +52,8 @@ class GraphOptions:
         remaps: topic rules; ``~/events`` goes to ``/event_camera/events`` when no rule says else.
         domain: DDS domain; None: ROS_DOMAIN_ID.
         timeout_s: give up when the event topic has no publisher for so long; None: never.
+        use_sim_time: take the time of diagnostics and log from ``/clock``, and start anew when it
+            jumps.
         hint_after_s: say what else is there when the topic does not come.
     """
 
@@ -59,6 +62,7 @@ class GraphOptions:
     remaps: Mapping[str, str] = field(default_factory=dict)
     domain: int | None = None
     timeout_s: float | None = None
+    use_sim_time: bool = False
     hint_after_s: float = 3.0
 
 
@@ -91,6 +95,7 @@ class LiveSegmentation:
         self._result_log = result_log
         self._period_s = parameters.diagnostics_period_ms / 1000
         self._stopping = threading.Event()
+        self._now_ns = time.time_ns
         student, runner = open_student(parameters)
         warm_up(student, runner, parameters, size=LIKELY_SIZE)
         log(f"student {student.path.name} on {runner.description}")
@@ -116,7 +121,9 @@ class LiveSegmentation:
             on_warning=self._warn,
         )
         try:
-            self._rosout = RosoutHandler(self.node)
+            if options.use_sim_time:
+                self._now_ns = GraphClock(self.node, self._on_jump).now_ns
+            self._rosout = RosoutHandler(self.node, self._now_ns)
             _log.addHandler(self._rosout)
             for name, type_name in RESULT_TYPES.items():
                 self._publishers[name] = self.node.create_publisher(
@@ -188,8 +195,12 @@ class LiveSegmentation:
         if self.node.failure is not None:
             raise RuntimeError(f"DDS has stopped: {self.node.failure}") from self.node.failure
 
+    def _on_jump(self, before_ns: int, after_ns: int) -> None:
+        self._warn(f"/clock jumped by {(after_ns - before_ns) / 1e9:.3f} s: starting anew")
+        self.front_end.time_jumped()
+
     def _tick(self) -> tuple[Snapshot, Rates]:
-        message, snapshot, rates = self.front_end.diagnostics()
+        message, snapshot, rates = self.front_end.diagnostics(self._now_ns())
         self._diagnostics.publish(message)
         return snapshot, rates
 
@@ -225,6 +236,11 @@ class LiveSegmentation:
         image = self._image_topic(topic)
         if image:
             self.node.create_subscription(image, Image.TYPE, _IMAGES, self.front_end.push_image)
+        info = self._camera_info_topic(topic)
+        if info:
+            self.node.create_subscription(
+                info, CameraInfo.TYPE, _IMAGES, self.front_end.push_camera_info
+            )
         return self.node.create_subscription(
             "~/events", type_name, qos.EVENTS, self.front_end.push_events
         )
@@ -234,6 +250,16 @@ class LiveSegmentation:
         if self.node.resolve("~/image") != f"{self.node.fully_qualified_name}/image":
             return "~/image"
         return f"{events_topic.rsplit('/', 1)[0]}/image_raw"
+
+    def _camera_info_topic(self, events_topic: str) -> str:
+        """Return ``~/camera_info_in`` when remapped, else ``camera_info`` beside the events."""
+        if self.front_end.perception.parameters.camera_info_url:
+            return ""
+        own = f"{self.node.fully_qualified_name}/camera_info_in"
+        if self.node.resolve("~/camera_info_in") != own:
+            return "~/camera_info_in"
+        beside = f"{events_topic.rsplit('/', 1)[0]}/camera_info"
+        return "" if beside == self.node.resolve("~/camera_info") else beside
 
     def _wait_for_type(self, topic: str) -> str | None:
         began = time.monotonic()

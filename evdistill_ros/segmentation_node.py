@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import rclpy
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
+from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -22,9 +24,9 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from evdistill_core.events.packet import Packet
 from evdistill_core.foundation.errors import ConfigError, EvdistillError
-from evdistill_core.front_end import SegmentationFrontEnd, open_student, warm_up
+from evdistill_core.front_end import SegmentationFrontEnd, check_files, open_student, warm_up
 from evdistill_core.messages.event_messages import EVENT_ARRAY_TYPES, EVENT_PACKET_TYPES
-from evdistill_core.messages.standard import DiagnosticArray, Image
+from evdistill_core.messages.standard import CameraInfo, DiagnosticArray, Image
 from evdistill_core.messages.vision import LabelInfo
 from evdistill_core.parameters import NODE_NAME
 from evdistill_core.perception_messages import LABEL_INFO, RESULT_TYPES
@@ -34,7 +36,18 @@ from evdistill_ros import qos
 EVENT_TYPES = (*EVENT_PACKET_TYPES, *EVENT_ARRAY_TYPES)
 LIKELY_SIZE = (260, 346)
 FIND_TOPIC_S = 0.2
+CLOCK_JUMP_S = 5.0
+"""A longer step forward of ``/clock`` is a jump (a seek); any step backward is one (a loop)."""
 HINT_EVERY = 25  # looks for the event topic between two hints
+
+_SOURCES = {
+    "dvs_msgs": "https://github.com/ros-event-camera/dvs_msgs",
+    "prophesee_event_msgs": "https://github.com/ros-event-camera/prophesee_event_msgs",
+    "event_array_msgs": "https://github.com/ros-event-camera/event_array_msgs",
+    "dv_ros2_msgs": "https://github.com/Telios/dv-ros2",
+    "evk4_msg": "https://github.com/ricard-inho/prophesee_ros2_pipeline",
+}
+"""Message packages that no distribution of ROS 2 ships."""
 
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -53,9 +66,13 @@ class SegmentationNode(LifecycleNode):
         self._results: dict[str, Any] = {}
         self._label_info: Any = None
         self._diagnostics: Any = None
-        self._search: Any = None
+        self._events: Any = None
+        self._events_type = ""
+        self._refused: set[str] = set()
         self._made: list[tuple[Any, Any]] = []
         self._looks = 0
+        # Timers by the host's clock: with use_sim_time a paused bag would stop them too.
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
 
     def autostart(self) -> None:
         """Configure and activate, unless the parameter says that somebody else will."""
@@ -66,16 +83,15 @@ class SegmentationNode(LifecycleNode):
         """Load and warm the student, make the publishers; FAILURE keeps the node unconfigured."""
         try:
             given = ros_parameters.read(self)
+            check_files(given)
             student, runner = open_student(given)
             warm_up(student, runner, given, size=LIKELY_SIZE)
+            self._advertise()
         except EvdistillError as error:
             self.get_logger().error(f"not configured: {error}")
+            self._release()
             return _FAILURE
         self._student, self._runner = student, runner
-        for name, type_name in RESULT_TYPES.items():
-            self._results[name] = self._publisher(f"~/{name}", type_name, qos.RESULTS)
-        self._label_info = self._publisher(f"~/{LABEL_INFO}", LabelInfo.TYPE, qos.LATCHED)
-        self._diagnostics = self._publisher("/diagnostics", DiagnosticArray.TYPE, qos.DIAGNOSTICS)
         self.get_logger().info(f"student {student.path.name} on {runner.description}")
         return _SUCCESS
 
@@ -94,7 +110,13 @@ class SegmentationNode(LifecycleNode):
         self._front_end.start()
         self._label_info.publish(self._front_end.label_info())
         self._subscribe_to("~/image", Image.TYPE, qos.SENSOR_DATA, self._front_end.push_image)
-        self._search = self._timer(FIND_TOPIC_S, self._find_events)
+        if not given.camera_info_url:
+            self._subscribe_to(
+                "~/camera_info_in", CameraInfo.TYPE, qos.SENSOR_DATA,
+                self._front_end.push_camera_info,
+            )  # fmt: skip
+        self._watch_clock()
+        self._timer(FIND_TOPIC_S, self._find_events)
         self._timer(given.diagnostics_period_ms / 1000, self._report)
         self._looks = 0
         return result
@@ -123,6 +145,8 @@ class SegmentationNode(LifecycleNode):
         for destroy, made in self._made:
             destroy(made)
         self._made.clear()
+        self._events, self._events_type = None, ""
+        self._refused.clear()
         if self._front_end is not None:
             self._front_end.stop()
             self._front_end = None
@@ -134,6 +158,12 @@ class SegmentationNode(LifecycleNode):
         self._results.clear()
         self._label_info = self._diagnostics = None
         self._student = self._runner = None
+
+    def _advertise(self) -> None:
+        for name, type_name in RESULT_TYPES.items():
+            self._results[name] = self._publisher(f"~/{name}", type_name, qos.RESULTS)
+        self._label_info = self._publisher(f"~/{LABEL_INFO}", LabelInfo.TYPE, qos.LATCHED)
+        self._diagnostics = self._publisher("/diagnostics", DiagnosticArray.TYPE, qos.DIAGNOSTICS)
 
     def _publisher(self, topic: str, type_name: str, profile: qos.QosProfile) -> Any:
         return self.create_lifecycle_publisher(
@@ -148,7 +178,7 @@ class SegmentationNode(LifecycleNode):
 
     def _subscribe_to(
         self, topic: str, type_name: str, profile: qos.QosProfile, callback: Any
-    ) -> None:
+    ) -> Any:
         name = self.resolve_topic_name(topic)
 
         def take(data: bytes) -> None:
@@ -164,29 +194,64 @@ class SegmentationNode(LifecycleNode):
             raw=True,
         )
         self._made.append((self.destroy_subscription, subscription))
+        return subscription
 
-    def _timer(self, period_s: float, callback: Any) -> Any:
-        timer = self.create_timer(period_s, callback)
+    def _timer(self, period_s: float, callback: Any) -> None:
+        timer = self.create_timer(period_s, callback, clock=self._steady)
         self._made.append((self.destroy_timer, timer))
-        return timer
+
+    def _watch_clock(self) -> None:
+        threshold = JumpThreshold(
+            min_forward=Duration(seconds=CLOCK_JUMP_S),
+            min_backward=Duration(nanoseconds=-1),
+            on_clock_change=False,
+        )
+        handle = self.get_clock().create_jump_callback(threshold, post_callback=self._on_jump)
+        self._made.append((lambda made: made.unregister(), handle))
+
+    def _on_jump(self, jump: TimeJump) -> None:
+        # The first message of /clock is a step from 0, not a jump.
+        before_ns = self.get_clock().now().nanoseconds - jump.delta.nanoseconds
+        if self._front_end is not None and before_ns > 0:
+            self.get_logger().warning(
+                f"/clock jumped by {jump.delta.nanoseconds / 1e9:.3f} s: starting anew"
+            )
+            self._front_end.time_jumped()
 
     def _find_events(self) -> None:
-        """Subscribe with the type that the event topic has, as soon as it has one."""
+        """Subscribe with the type that the event topic has, as soon as it has one.
+
+        A publisher that went away may come back as another driver, with another type.
+        """
         topic = self.resolve_topic_name("~/events")
         types = {info.topic_type for info in self.get_publishers_info_by_topic(topic)}
-        known = sorted(types & set(EVENT_TYPES))
+        known = sorted((types & set(EVENT_TYPES)) - self._refused)
+        if self._events is not None and (not known or self._events_type in known):
+            return
         if not known or self._front_end is None:
             self._looks += 1
-            if self._looks % HINT_EVERY == 1 and self._looks > 1:
+            if self._looks % HINT_EVERY == 1 and self._looks > 1 and not self._refused:
                 self.get_logger().warning(self._missing(topic, sorted(types)))
             return
-        self._search.cancel()
+        self._follow(topic, known[0])
+
+    def _follow(self, topic: str, type_name: str) -> None:
+        if self._front_end is None:
+            return
+        if self._events is not None:
+            self._made.remove((self.destroy_subscription, self._events))
+            self.destroy_subscription(self._events)
+            self._events = None
         try:
-            self._subscribe_to("~/events", known[0], qos.EVENTS, self._front_end.push_events)
+            self._events = self._subscribe_to(
+                "~/events", type_name, qos.EVENTS, self._front_end.push_events
+            )
         except ConfigError as error:
+            self._refused.add(type_name)
             self.get_logger().error(str(error))
             return
-        self.get_logger().info(f"events from {topic} ({known[0]})")
+        self._events_type = type_name
+        self.get_logger().info(f"events from {topic} ({type_name})")
 
     def _missing(self, topic: str, types: Sequence[str]) -> str:
         if types:
@@ -239,9 +304,17 @@ def message_class(type_name: str) -> Any:
         return getattr(importlib.import_module(f"{package}.msg"), name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
-            f"the ROS package {package} with {type_name} is not installed: "
-            f"sudo apt install ros-$ROS_DISTRO-{package.replace('_', '-')}"
+            f"the ROS package {package} with {type_name} is not installed: {_how_to_get(package)}"
         ) from error
+
+
+def _how_to_get(package: str) -> str:
+    if package in _SOURCES:
+        return (
+            f"git clone {_SOURCES[package]} src/{package} && colcon build --packages-select "
+            f"{package} && source install/setup.bash"
+        )
+    return f"sudo apt install ros-$ROS_DISTRO-{package.replace('_', '-')}"
 
 
 def _qos_events(on_incompatible: Any) -> Any:

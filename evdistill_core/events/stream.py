@@ -145,6 +145,13 @@ class PacketDecoder:
         self._newest_us: int | None = None
         self._reached_us: int | None = None
 
+    def reset(self) -> None:
+        """Forget the stream, as if the next message were the first; the counters stay."""
+        self._decoder = self._size = self._seq = None
+        self._newest_us = self._reached_us = None
+        self._encoding = ""
+        self._stamp_ns = 0
+
     def push(self, packet: Packet) -> DecodedPacket | None:
         """Decode one message; None if it was damaged. Never raises on what a network sends."""
         self.counters.messages += 1

@@ -157,6 +157,11 @@ class WindowAssembler:
         self._closed_us: int | None = None
         self._empty_run = 0
 
+    @property
+    def reached_us(self) -> int | None:
+        """Sensor time reached, by events or by ``close``; what lies far before it would be late."""
+        return self._newest_us
+
     def push(self, events: Events) -> list[Window]:
         """Take in events that follow those before; return the windows that this completes."""
         self.counters.pushed += len(events)

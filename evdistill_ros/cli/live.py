@@ -45,7 +45,7 @@ def command(
     The topics and the parameter file are those of the rclpy node; nothing of ROS need be
     installed. Ends with 0 on SIGTERM and with 130 on Ctrl-C.
     """
-    from evdistill_core.parameters import load_parameters, parse_assignments
+    from evdistill_core.parameters import load_parameters, parse_assignments, wants_sim_time
     from evdistill_ros.console import run_live
     from evdistill_ros.live import GraphOptions, split_rules
 
@@ -53,13 +53,19 @@ def command(
     if student is not None:
         overrides["student"] = str(student)
     name, namespace, remaps = split_rules(remap or [])
+    use_sim_time = bool(overrides.pop("use_sim_time", wants_sim_time(params_file, node=name)))
     if events is not None:
         remaps["~/events"] = events
     if image is not None:
         remaps["~/image"] = image
     parameters = load_parameters(params_file, overrides, node=name)
     options = GraphOptions(
-        name=name, namespace=namespace, remaps=remaps, domain=domain, timeout_s=timeout
+        name=name,
+        namespace=namespace,
+        remaps=remaps,
+        domain=domain,
+        timeout_s=timeout,
+        use_sim_time=use_sim_time,
     )
     code = run_live(parameters, options, result_log=result_log)
     if code:

@@ -13,19 +13,21 @@ from evdistill_ros import qos
 from evdistill_ros.dds.node import DdsNode
 
 CLOCK_TOPIC = "/clock"
+FORWARD_JUMP_NS = 5_000_000_000
 
 
 class GraphClock:
     """Follows ``/clock``; before its first message the time is 0, as with ``use_sim_time``.
 
     Attributes:
-        jumps: how often time went back (a bag that loops, a simulation that starts over).
+        jumps: how often time went back (a bag that loops, a simulation that starts over), or
+            forward by more than five seconds (a seek).
         damaged: messages that could not be read.
 
     Args:
         node: in the graph.
-        on_jump: called in the node's thread with (time before, time after) in nanoseconds when
-            time goes back, before `now_ns` shows it.
+        on_jump: called in the node's thread with (time before, time after) in nanoseconds at
+            each jump, before `now_ns` shows it.
     """
 
     def __init__(self, node: DdsNode, on_jump: Callable[[int, int], None] | None = None) -> None:
@@ -63,7 +65,8 @@ class GraphClock:
         except MessageError:
             self.damaged += 1
             return
-        if now_ns < self._now_ns:
+        before_ns = self._now_ns
+        if before_ns and not 0 <= now_ns - before_ns <= FORWARD_JUMP_NS:
             self.jumps += 1
             if self._on_jump is not None:
                 self._on_jump(self._now_ns, now_ns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from evdistill_core.messages.standard import Log, Time
 from evdistill_ros import qos
@@ -22,10 +23,12 @@ class RosoutHandler(logging.Handler):
 
     Args:
         node: in the graph.
+        now_ns: time of the records; the host's unless told otherwise.
     """
 
-    def __init__(self, node: DdsNode) -> None:
+    def __init__(self, node: DdsNode, now_ns: Callable[[], int] = time.time_ns) -> None:
         super().__init__()
+        self._now_ns = now_ns
         # rcl names a logger after its node, with dots for slashes.
         self._name = node.fully_qualified_name.strip("/").replace("/", ".")
         self._publisher = node.create_publisher(ROSOUT_TOPIC, Log.TYPE, qos.ROSOUT)
@@ -53,7 +56,7 @@ class RosoutHandler(logging.Handler):
     def _message(self, record: logging.LogRecord) -> Log:
         level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
         return Log(
-            stamp=Time.from_ns(time.time_ns()),
+            stamp=Time.from_ns(self._now_ns()),
             level=level,
             name=self._name,
             msg=record.getMessage(),

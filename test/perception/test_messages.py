@@ -4,7 +4,7 @@ import pytest
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.labels import SIX_CLASSES
 from evdistill_core.inference.prediction import Detection, Prediction
-from evdistill_core.messages.standard import Header, Image, Time
+from evdistill_core.messages.standard import CameraInfo, Header, Image, Time
 from evdistill_core.messages.vision import Detection2DArray, LabelInfo
 from evdistill_core.perception import WindowResult
 from evdistill_core.perception_messages import RESULT_TYPES, ResultMessages, image_to_bgr
@@ -23,10 +23,17 @@ def result():
 
 
 def test_all_messages_of_a_window_have_one_header(result):
-    made = dict(ResultMessages(SIX_CLASSES).make(result, RESULT_TYPES))
+    messages = ResultMessages(SIX_CLASSES)
+    assert "camera_info" not in dict(messages.make(result, RESULT_TYPES))
+    messages.push_camera_info(b"no calibration")
+    assert messages.damaged_camera_infos == 1
+    messages.push_camera_info(CameraInfo(width=2, height=2, k=[1.0] * 9).serialize())
+    made = dict(messages.make(result, RESULT_TYPES))
     assert set(made) == set(RESULT_TYPES)
     headers = {
-        name: (Detection2DArray if name == "detections" else Image).parse(data).header
+        name: {"detections": Detection2DArray, "camera_info": CameraInfo}.get(name, Image)
+        .parse(data)
+        .header
         for name, data in made.items()
     }
     assert set(headers.values()) == {Header(Time.from_ns(STAMP_NS), "camera")}

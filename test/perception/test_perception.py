@@ -451,3 +451,53 @@ def test_a_list_of_hot_pixels_that_cannot_be_read_is_refused_at_the_start(bench)
     with pytest.raises(ConfigError, match="nowhere"):
         bench.start(hot_pixels_file="nowhere.txt")
     bench.start()
+
+
+def test_a_paused_bag_goes_on_where_it_was(bench, scene):
+    pipeline = bench.start(deadline_ms=5.0, window_us=50_000)
+    for i in range(23):
+        pipeline.push(scene.packet(i))
+        time.sleep(0.005)
+    assert wait_until(lambda: len(bench.results) >= 5, timeout_s=5)
+    time.sleep(0.5)  # host time passes, sensor time does not
+    before = len(bench.results)
+    for i in range(23, 50):
+        pipeline.push(scene.packet(i))
+        time.sleep(0.005)
+    pipeline.stop(drain=True)
+    counts = bench.counts()
+    assert counts["breaks_pause"] == 1
+    assert counts.get("window_late", 0) == 0
+    after = [r for r in bench.results[before:] if len(r.events)]
+    assert sum(len(r.events) for r in after) == 27 * 200
+    bench.check_balance()
+
+
+def test_a_jump_of_the_graphs_clock_starts_everything_anew(bench, scene, stub_runner):
+    pipeline = bench.start()
+    for i in range(12):
+        pipeline.push(scene.packet(i))
+    assert wait_until(lambda: bench.counts().get("messages_used") == 12, timeout_s=5)
+    pipeline.time_jumped()
+    # The same sensor time, stamps and seq go on: only the clock knows that it is another turn.
+    for i in range(12, 30):
+        pipeline.push(scene.packet(i))
+    pipeline.stop(drain=True)
+    counts = bench.counts()
+    assert counts["breaks_clock"] == 1
+    assert counts["window_discarded"] == 400
+    for r in bench.results:
+        assert (r.events.t_us < 1_120_000).all() or (r.events.t_us >= 1_120_000).all()
+    bench.check_balance()
+
+
+def test_the_rate_of_windows_can_be_limited(bench, scene):
+    pipeline = bench.start(lossless=True, window_us=20_000, max_rate_hz=10.0)
+    for i in range(100):
+        pipeline.push(scene.packet(i))
+    pipeline.stop(drain=True)
+    ends = np.array([r.t_end_us for r in bench.results])
+    assert (np.diff(ends) == 100_000).all()
+    assert len(ends) == 10
+    assert bench.counts()["windows_skipped"] == 40
+    bench.check_balance()

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).parent))
+
 INSIDE = "EVDISTILL_ROS_TEST"
 PACKAGES = ("rclpy", "launch_ros", "event_camera_msgs", "vision_msgs")
 
@@ -120,3 +122,12 @@ def packets():
         pytest.skip(f"no {path}")
     with open_recording(path) as recording:
         return [p for _, p in zip(range(100), recording.packets(), strict=False)]
+
+
+@pytest.fixture
+def graph():
+    from ros_graph import Graph
+
+    graph = Graph()
+    yield graph
+    graph.close()
