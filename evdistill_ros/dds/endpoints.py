@@ -24,6 +24,7 @@ from evdistill_ros.qos import QosProfile
 
 MIN_MESSAGE_BYTES = 5  # CDR header and one byte: an empty ROS message has a byte too
 MAX_BLOCKING_MS = 100
+SETTLE_S = 0.2  # from our match to the other side's, on a loaded machine
 """How long a reliable publish waits for a slow subscriber before it gives up and counts."""
 
 _BATCH = 32
@@ -160,8 +161,15 @@ class Publisher:
         return max(0, int(library().dds_get_matched_subscriptions(self._writer.handle, None, 0)))
 
     def wait_for_subscriber(self, timeout_s: float | None = None) -> bool:
-        """Wait until somebody receives; return whether somebody does. ``None`` is for ever."""
-        return self._node.graph.wait(lambda: self.matched_count > 0, timeout_s)
+        """Wait until somebody receives; return whether somebody does. ``None`` is for ever.
+
+        Both sides learn of each other at their own time, and nobody tells a best-effort writer
+        that the reader knows it too; so a moment passes after our side has its match.
+        """
+        if not self._node.graph.wait(lambda: self.matched_count > 0, timeout_s):
+            return False
+        time.sleep(SETTLE_S)
+        return True
 
     def wait_for_acks(self, timeout_s: float) -> bool:
         """Wait until all reliable subscribers have everything; return whether they have."""
