@@ -1,11 +1,14 @@
 """How fast each decoder is, in the same run as a memcpy of what it puts out.
 
-    python benchmarks/decode.py [--events 1000000] [--repeats 30] [--json FILE]
+    python benchmarks/decode.py [--events 1000000] [--repeats 30] [--json FILE] [--peers PYTHON]
 
 Synthetic streams of one million events (13 bytes each once decoded): `evt3` as single words and as
 vector groups, `libcaer`, `libcaer_cmp` both ways, `mono`, an EventArray message; and, where the
 folder of real data is there (EVDISTILL_TEST_DATA), the real EVT3 bag packet by packet with all of
 ``PacketDecoder``. Ratios to memcpy carry over between machines, times do not.
+
+With ``--peers`` (the Python of an environment with faery and expelliarmus, apart from ours) RAW
+files are read by us and by them in turn, and sums of what was read are compared.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ import json
 import os
 import platform
 import sqlite3
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -29,6 +34,7 @@ from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import PacketDecoder
 from evdistill_core.events.window import WindowAssembler, WindowSpec
 from evdistill_core.messages.event_messages import EventArray, EventBlock
+from evdistill_core.recordings.opening import open_recording
 
 WIDTH, HEIGHT = 1280, 720
 BYTES_PER_EVENT = 13
@@ -60,6 +66,29 @@ def evt3_vectors(count: int, rng: np.random.Generator) -> bytes:
     for column, code, bits in ((4, 4, 12), (5, 4, 12), (6, 5, 8)):
         words[:, column] = code << 12 | rng.integers(0, 1 << bits, groups)
     return words.astype("<u2").tobytes()
+
+
+def evt2(count: int, rng: np.random.Generator) -> bytes:
+    """One 32 bit word an event, and the upper half of the time every 64 us."""
+    t = np.arange(count, dtype=np.int64) // 4
+    x, y, p = (rng.integers(0, n, count) for n in (WIDTH, HEIGHT, 2))
+    words = p << 28 | (t & 63) << 22 | x << 11 | y
+    starts = np.flatnonzero(np.diff(t >> 6, prepend=-1))
+    highs = 8 << 28 | (t[starts] >> 6 & 0xFFFFFFF)
+    return np.insert(words, starts, highs).astype("<u4").tobytes()
+
+
+def evt21(count: int, rng: np.random.Generator) -> bytes:
+    """Groups of 32 pixels, an eighth of them set, halves as IMX636 sends them."""
+    groups = count // 4
+    t = np.arange(groups, dtype=np.int64)
+    x, y, p = (rng.integers(0, n, groups) for n in (WIDTH // 32, HEIGHT, 2))
+    address = p << 28 | (t & 63) << 22 | x << 5 << 11 | y
+    pixels = np.bitwise_or.reduce(1 << rng.integers(0, 32, (4, groups)), axis=0)
+    starts = np.flatnonzero(np.diff(t >> 6, prepend=-1))
+    address = np.insert(address, starts, 8 << 28 | (t[starts] >> 6 & 0xFFFFFFF))
+    pixels = np.insert(pixels, starts, 0)
+    return np.stack([address, pixels], axis=1).astype("<u4").tobytes()
 
 
 def libcaer(count: int, rng: np.random.Generator) -> bytes:
@@ -150,6 +179,8 @@ def cases(count: int) -> list[tuple[str, int, Callable[[], object]]]:
     for name, encoding, make in (
         ("evt3 single words", "evt3", evt3_words),
         ("evt3 vectors", "evt3", evt3_vectors),
+        ("evt2", "evt2", evt2),
+        ("evt21 groups", "evt21", evt21),
         ("libcaer", "libcaer", libcaer),
         ("libcaer_cmp single words", "libcaer_cmp", libcaer_cmp_words),
         ("libcaer_cmp vectors", "libcaer_cmp", libcaer_cmp_vectors),
@@ -184,12 +215,84 @@ def cases(count: int) -> list[tuple[str, int, Callable[[], object]]]:
     return found
 
 
+def raw_files(folder: Path, count: int) -> list[tuple[str, str, Path]]:
+    """Write RAW files of each encoding; return name, encoding and file, real ones included."""
+    rng = np.random.default_rng(0)
+    found = []
+    for name, encoding, evt, make in (
+        ("evt3 single words", "evt3", "3.0", evt3_words),
+        ("evt3 vectors", "evt3", "3.0", evt3_vectors),
+        ("evt2", "evt2", "2.0", evt2),
+    ):
+        path = folder / f"{name.replace(' ', '_')}.raw"
+        system = "% sensor_generation 4.2\n% generation 4.2\n"
+        head = f"% evt {evt}\n% format EVT{evt[0]}\n% geometry {WIDTH}x{HEIGHT}\n{system}% end\n"
+        path.write_bytes(head.encode() + make(count, rng))
+        found.append((name, encoding, path))
+    data = Path(os.environ.get("EVDISTILL_TEST_DATA", "../shared/data")) / "recordings"
+    for file, encoding in (("imx636_evt3.raw", "evt3"), ("gen3_evt2.raw", "evt2"),
+                           ("imx636_same_stream.dat", "dat")):  # fmt: skip
+        if (data / file).exists():
+            found.append((file, encoding, data / file))
+    return found
+
+
+def read_ours(path: Path) -> dict[str, int]:
+    """Read a file; return the number and sums of its events."""
+    with open_recording(path) as recording:
+        parts = [b.events for b in recording.batches()]
+    sums = {name: sum(int(getattr(e, name).sum(dtype=np.int64)) for e in parts) for name in "xyp"}
+    return {"events": sum(map(len, parts)), **sums}
+
+
+def compare_with_peers(python: Path, count: int, passes: int) -> list[dict[str, object]]:
+    """Read the same files with every library; print and return speeds, ratios, and agreement."""
+    rows: list[dict[str, object]] = []
+    print(f"\n{'file':28} {'library':22} {'ms':>8} {'Mev/s':>8} {'ours is':>8}  same events")
+    with tempfile.TemporaryDirectory() as name:
+        for label, encoding, path in raw_files(Path(name), count):
+            expected = read_ours(path)
+            script = Path(__file__).with_name("decode_peers.py")
+            command = [str(python), str(script), encoding, str(path), str(passes)]
+            environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+            before = _best_ms(path, passes)
+            answer = subprocess.run(command, capture_output=True, check=True, env=environment)
+            best = min(before, _best_ms(path, passes))
+            entries = {"evdistill": {"checks": expected, "seconds": [best / 1e3]}}
+            entries.update(json.loads(answer.stdout))
+            for library, entry in entries.items():
+                row: dict[str, object] = {"file": label, "library": library}
+                if "failed" in entry:
+                    print(f"{label:28} {library:22} failed: {entry['failed']}")
+                    rows.append({**row, **entry})
+                    continue
+                ms = min(entry["seconds"]) * 1e3
+                same = entry["checks"] == expected
+                speed = entry["checks"]["events"] / ms / 1e3
+                title = f"{library} {entry.get('version', '')}"
+                print(f"{label:28} {title:22} {ms:8.2f} {speed:8.1f} {ms / best:7.2f}x  {same}")
+                rows.append({**row, "ms": ms, "ours_is": ms / best, "same": same, **entry})
+    return rows
+
+
+def _best_ms(path: Path, passes: int) -> float:
+    times = []
+    for _ in range(passes):
+        start = time.perf_counter()
+        with open_recording(path) as recording:
+            for batch in recording.batches():
+                assert len(batch.events) or len(batch.triggers)
+        times.append(time.perf_counter() - start)
+    return min(times) * 1e3
+
+
 def main() -> None:
     """Measure, print a table, and write JSON if asked to."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--peers", type=Path, help="Python with faery and expelliarmus")
     options = parser.parse_args()
     rows = []
     heads = ("p5 ms", "p50 ms", "p95 ms", "Mev/s", "x memcpy")
@@ -215,8 +318,16 @@ def main() -> None:
             f"{name:32} {count:9} {p5:8.2f} {p50:8.2f} {p95:8.2f} {row['mev_per_s']:8} "
             f"{row['ratio_to_memcpy']:8}"
         )
+    peers = []
+    if options.peers:
+        peers = compare_with_peers(options.peers, options.events, options.repeats)
     if options.json:
-        machine = {"machine": platform.machine(), "cpus": os.cpu_count(), "rows": rows}
+        machine = {
+            "machine": platform.machine(),
+            "cpus": os.cpu_count(),
+            "rows": rows,
+            "peers": peers,
+        }
         options.json.write_text(json.dumps(machine, indent=2) + "\n", encoding="utf-8")
 
 

@@ -1,0 +1,78 @@
+"""Time how other libraries read a file; run by ``decode.py --peers`` with their own Python.
+
+Prints JSON: for each library its version, the number of events and the seconds of each pass, or
+why it failed. These libraries are measured, never used: faery is LGPL, expelliarmus GPL.
+
+    PYTHON decode_peers.py ENCODING FILE PASSES
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+Checks = dict[str, int]
+
+
+def with_faery(path: str) -> Checks:
+    """Read packet by packet."""
+    import faery  # noqa: PLC0415
+
+    count = sum_x = sum_y = sum_p = 0
+    for part in faery.events_stream_from_file(path):
+        count += len(part)
+        if CHECKING:
+            sum_x += int(part["x"].sum(dtype=np.int64))
+            sum_y += int(part["y"].sum(dtype=np.int64))
+            sum_p += int(part["on"].sum(dtype=np.int64))
+    return {"events": count, "x": sum_x, "y": sum_y, "p": sum_p}
+
+
+def with_expelliarmus(path: str) -> Checks:
+    """Read the whole file at once, the faster of its two ways."""
+    from expelliarmus import Wizard  # noqa: PLC0415
+
+    table = Wizard(encoding=sys.argv[1]).read(path)
+    if not CHECKING:
+        return {"events": len(table)}
+    sums = {name: int(table[name].sum(dtype=np.int64)) for name in ("x", "y", "p")}
+    return {"events": len(table), **sums}
+
+
+CHECKING = True
+PEERS: dict[str, Callable[[str], Checks]] = {
+    "faery": with_faery,
+    "expelliarmus": with_expelliarmus,
+}
+
+
+def main() -> None:
+    """Measure each library that is installed."""
+    global CHECKING  # noqa: PLW0603 - one switch of one script
+    path, passes = sys.argv[2], int(sys.argv[3])
+    report: dict[str, object] = {}
+    for name, read in PEERS.items():
+        CHECKING = True
+        try:
+            checks = read(path)
+        except Exception as error:  # noqa: BLE001 - whatever a peer does, the others are measured
+            report[name] = {"failed": f"{type(error).__name__}: {error}"[:200]}
+            continue
+        CHECKING = False
+        times = []
+        for _ in range(passes):
+            start = time.perf_counter()
+            read(path)
+            times.append(time.perf_counter() - start)
+        version = importlib.metadata.version(name)
+        report[name] = {"version": version, "checks": checks, "seconds": times}
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
