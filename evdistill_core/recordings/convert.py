@@ -13,11 +13,12 @@ from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.messages.event_messages import EventPacket
 from evdistill_core.messages.standard import Header, Image, Time
+from evdistill_core.recordings.aedat4_writer import Aedat4Writer
 from evdistill_core.recordings.base import EventBatch, Frame, Recording
 from evdistill_core.recordings.columns import NpzWriter
 from evdistill_core.recordings.encoding import PACKET_US, EncodedPacket, Packetizer
+from evdistill_core.recordings.hdf5_writer import DsecWriter
 from evdistill_core.recordings.mcap_writer import McapWriter
-from evdistill_core.recordings.stream_writers import Aedat4Writer, DsecWriter
 
 SUFFIXES = (".mcap", ".aedat4", ".h5", ".hdf5", ".npz")
 Progress = Callable[[int], None]

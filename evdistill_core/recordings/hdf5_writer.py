@@ -1,12 +1,8 @@
-"""Writers of whole event streams besides npz: HDF5 as DSEC has it, and AEDAT4.
-
-Both take batches in order, keep constant memory, and their file appears only when all is written.
-"""
+"""Write HDF5 as DSEC has it."""
 
 from __future__ import annotations
 
 import contextlib
-import gc
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,13 +13,11 @@ import numpy.typing as npt
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.foundation.files import atomic_path
-from evdistill_core.recordings.base import Frame
 from evdistill_core.recordings.hdf5 import h5py_module
 
 FLUSH_EVENTS = 1 << 17
 #: DSEC holds the time in 32 bits: 71 minutes
 LONGEST_US = 1 << 32
-AEDAT4_PACKET_EVENTS = 10_000
 
 
 class DsecWriter:
@@ -125,74 +119,6 @@ class DsecWriter:
         if len(edges):
             group = self._file["events"].create_group("ext_trigger")
             group["t"], group["channel"], group["edge"] = edges.t_us, edges.channel, edges.edge
-
-
-class Aedat4Writer:
-    """Write events, pictures and the edges of one trigger input with iniVation's library.
-
-    Args:
-        path: the file to make.
-        width: columns of the sensor.
-        height: rows of the sensor.
-        frame_size: width and height of the pictures; ``None`` writes none.
-    """
-
-    CAMERA = "evdistill"
-
-    def __init__(
-        self, path: Path, *, width: int, height: int, frame_size: tuple[int, int] | None = None
-    ) -> None:
-        self._path = path
-        self._size = (width, height)
-        self._frame_size = frame_size
-        self._writer: Any = None
-
-    def __enter__(self) -> Aedat4Writer:
-        try:
-            import dv_processing as dv  # noqa: PLC0415
-        except ImportError as error:
-            raise RecordingError(
-                "writing AEDAT4 needs dv-processing: pip install dv-processing"
-            ) from error
-        self._dv = dv
-        config = dv.io.MonoCameraWriter.Config(self.CAMERA)
-        config.addEventStream(self._size)
-        config.addTriggerStream()
-        if self._frame_size is not None:
-            config.addFrameStream(self._frame_size)
-        self._stack = contextlib.ExitStack()
-        temporary = self._stack.enter_context(atomic_path(self._path))
-        self._writer = dv.io.MonoCameraWriter(str(temporary), config)
-        return self
-
-    def write(self, events: Events, triggers: Triggers) -> None:
-        """Append a batch; the trigger's channel has no place in the format."""
-        dv = self._dv
-        for start in range(0, len(events), AEDAT4_PACKET_EVENTS):
-            part = events[start : start + AEDAT4_PACKET_EVENTS]
-            columns = (part.t_us.tolist(), part.x.tolist(), part.y.tolist(), (part.p > 0).tolist())
-            vector = dv.EventPacket.EventVector(map(dv.Event, *columns))
-            self._writer.writeEventPacket(dv.EventPacket(vector))
-        kinds = dv.TriggerType
-        for t_us, edge in zip(triggers.t_us.tolist(), triggers.edge.tolist(), strict=True):
-            kind = kinds.EXTERNAL_SIGNAL_RISING_EDGE if edge else kinds.EXTERNAL_SIGNAL_FALLING_EDGE
-            self._writer.writeTrigger(dv.Trigger(t_us, kind))
-
-    def write_frame(self, frame: Frame, t_us: int) -> None:
-        """Append a picture with its sensor time."""
-        image = frame.image[:, :, ::-1] if frame.image.ndim == 3 else frame.image
-        self._writer.writeFrame(self._dv.Frame(t_us, np.ascontiguousarray(image).copy()))
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # The library writes the end of the file when the last reference goes.
-        self._writer = None
-        gc.collect()
-        self._stack.__exit__(kind, error, trace)
 
 
 def _append(dataset: Any, values: npt.NDArray[Any]) -> None:
