@@ -18,16 +18,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import lz4.frame
-import zstandard
-
 from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.recordings.bounded import PIECE_LIMIT_BYTES, unlz4, unzstd
 
 HEADER_AT = 14  # after the line "#!AER-DAT4.0"
 NO_TABLE = -1
 NO_COMPRESSION, LZ4, LZ4_HIGH, ZSTD, ZSTD_HIGH = range(5)
-# Larger than any packet of a camera; a damaged length must not make us allocate more.
-PACKET_LIMIT_BYTES = 1 << 28
 MAX_SIDE = 4096
 
 
@@ -103,15 +99,16 @@ class Table:
             raise struct.error(f"{count} elements do not fit into the buffer")
         return memoryview(self._buffer)[at + 4 : at + 4 + count * element_bytes]
 
-    def tables(self, field: int) -> list[Table]:
-        """Return a field that is a vector of tables."""
+    def tables(self, field: int) -> Iterator[Table]:
+        """Yield the elements of a field that is a vector of tables."""
         place = self._place(field)
         if not place:
-            return []
+            return
         offsets = self.vector(field, 4)
         first = place + struct.unpack_from("<I", self._buffer, place)[0] + 4
-        places = struct.unpack(f"<{len(offsets) // 4}I", offsets)
-        return [Table(self._buffer, first + 4 * i + place) for i, place in enumerate(places)]
+        places = (p for (p,) in struct.iter_unpack("<I", offsets))
+        for i, place in enumerate(places):
+            yield Table(self._buffer, first + 4 * i + place)
 
 
 class Aedat4File:
@@ -177,7 +174,7 @@ class Aedat4File:
                 file.seek(at)
                 head = file.read(8)
                 number, length = struct.unpack("<ii", head) if len(head) == 8 else (-1, -1)
-                left = min(PACKET_LIMIT_BYTES, self._end - at - 8)
+                left = min(PIECE_LIMIT_BYTES, self._end - at - 8)
                 if number not in known or not 0 <= length <= left:
                     self._warn(f"the file is cut off or damaged from byte {at} of {self._end} on")
                     return
@@ -195,13 +192,13 @@ class Aedat4File:
         """Unpack a packet; ``None`` when its bytes do not make sense."""
         try:
             if self._compression in {LZ4, LZ4_HIGH}:
-                payload = lz4.frame.decompress(payload)
+                payload = unlz4(payload)
             elif self._compression in {ZSTD, ZSTD_HIGH}:
-                payload = zstandard.ZstdDecompressor().decompressobj().decompress(payload)
+                payload = unzstd(payload)
             if len(payload) < 12 or payload[8:12] != kind.encode():
                 return None
             return Table.root(payload[4:])
-        except (RuntimeError, zstandard.ZstdError, MemoryError, struct.error):
+        except (RecordingError, struct.error):
             return None
 
 

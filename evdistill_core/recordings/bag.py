@@ -37,6 +37,7 @@ from evdistill_core.recordings.unpacking import Unpacked
 
 #: How many messages of the event topic may be damaged before the sensor's size is given up on.
 PEEK_MESSAGES = 100
+METADATA_LIMIT_BYTES = 1 << 22
 
 
 FORMATS: dict[type[Storage], str] = {
@@ -247,12 +248,15 @@ def _bag_files(folder: Path, warn: Callable[[str], None]) -> list[Path]:
 
 def _named_files(metadata: Path, warn: Callable[[str], None]) -> list[str]:
     try:
+        if metadata.stat().st_size > METADATA_LIMIT_BYTES:
+            raise ValueError("too large")
         content = yaml.safe_load(metadata.read_text(encoding="utf-8"))
         names = content["rosbag2_bagfile_information"]["relative_file_paths"]
-        return [str(name) for name in names]
+        # Anything but text may hold aliases of aliases, whose text would never end.
+        return [name for name in names if isinstance(name, str)]
     except FileNotFoundError:
         warn("no metadata.yaml: the files of the directory are taken as they are")
-    except (yaml.YAMLError, KeyError, TypeError, OSError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, KeyError, TypeError, OSError, ValueError, RecursionError) as error:
         warn(f"metadata.yaml is damaged ({type(error).__name__}): the files are taken as they are")
     return []
 
@@ -260,8 +264,12 @@ def _named_files(metadata: Path, warn: Callable[[str], None]) -> list[str]:
 def _inside(folder: Path, name: str) -> Path | None:
     """Find a file that metadata names; old recorders wrote the directory's name before it."""
     for candidate in (folder / name, folder / Path(name).name):
-        if candidate.is_file():
-            return candidate
+        try:
+            # What lies elsewhere is none of the bag's, whatever its metadata say.
+            if candidate.is_file() and candidate.resolve().is_relative_to(folder.resolve()):
+                return candidate
+        except (OSError, ValueError):
+            continue  # no name that a file system takes
     return None
 
 

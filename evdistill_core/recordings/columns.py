@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 import struct
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from abc import abstractmethod
@@ -24,10 +26,15 @@ from evdistill_core.events.decoders.base import MAX_SIDE
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.foundation.files import atomic_path
 from evdistill_core.recordings.base import EventBatch, Recording, RecordingInfo, TopicInfo
+from evdistill_core.recordings.bounded import PIECE_LIMIT_BYTES
 
 ZIP_MAGIC = b"PK\x03\x04"
 BATCH_EVENTS = 65_536
 TIME_LIMIT_US = 2.0**62
+#: numbers in one row of an array of events; longer ones are none
+MAX_ROW = 64
+#: characters of one line of text that are looked at
+MAX_LINE = 256
 COLUMNS: Mapping[str, Any] = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.uint8}
 TRIGGER_COLUMNS: Mapping[str, Any] = {
     "trigger_t": np.int64,
@@ -193,6 +200,8 @@ class NpzRecording(ColumnsRecording):
             return Triggers.empty()
         with self._zip(self._path) as archive:
             t, channel, edge = (_whole(archive, name) for name in TRIGGER_COLUMNS)
+        if t.ndim != 1 or not t.shape == channel.shape == edge.shape:
+            raise RecordingError(f"{self._path}: trigger columns must have one length")
         return Triggers(
             t.astype(np.int64, copy=False),
             channel.astype(np.uint8, copy=False),
@@ -237,10 +246,10 @@ class TextRecording(ColumnsRecording):
 
     def _stored_size(self) -> tuple[int, int] | None:
         with self._path.open(encoding="ascii", errors="replace") as file:
-            for line in file:
+            for line in _lines(file):
                 words = line.split("#")[0].split()
                 if len(words) == 2:
-                    return self._checked_size(int(words[0]), int(words[1]))
+                    return self._checked_size(*self._whole_numbers(words))
                 if words:
                     return None
         return None
@@ -249,7 +258,8 @@ class TextRecording(ColumnsRecording):
         with self._path.open(encoding="ascii", errors="replace") as file:
             number = read_bytes = 0
             size = max(1, self._path.stat().st_size)
-            while lines := list(islice(file, BATCH_EVENTS)):
+            source = _lines(file)
+            while lines := list(islice(source, BATCH_EVENTS)):
                 rows = [words for line in lines if (words := line.split("#")[0].split())]
                 if number == 0 and rows and len(rows[0]) == 2:
                     rows = rows[1:]
@@ -258,7 +268,22 @@ class TextRecording(ColumnsRecording):
                 yield self._columns(rows, number)
                 number += len(lines)
 
+    def _whole_numbers(self, words: list[str]) -> list[int]:
+        try:
+            return [int(word) for word in words]
+        except ValueError as error:
+            raise RecordingError(
+                f"{self._path}: its first line must be the sensor's width and height, got "
+                f"{' '.join(words)[:80]!r}"
+            ) from error
+
     def _columns(self, rows: list[list[str]], number: int) -> Quad:
+        wrong = next((row for row in rows if len(row) != 4), None)
+        if wrong is not None:
+            raise RecordingError(
+                f"{self._path}: expected four numbers 't x y p' a line, near line {number + 1}: "
+                f"got {' '.join(wrong)[:80]!r}"
+            )
         try:
             table = np.array([row[1:] for row in rows], np.float64).reshape(-1, 3)
             seconds = any("." in row[0] or "e" in row[0] for row in rows[:1])
@@ -343,6 +368,14 @@ class NpzWriter:
                     np.lib.format.write_array(member, np.asarray(number), allow_pickle=False)
 
 
+def _lines(file: IO[str]) -> Iterator[str]:
+    """Yield lines, cut where they get too long: a file may be one line of gigabytes."""
+    while line := file.readline(MAX_LINE):
+        yield line
+        while line and not line.endswith("\n"):
+            line = file.readline(MAX_LINE)
+
+
 def _write_header(member: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(
         member,
@@ -363,8 +396,14 @@ def _read_header(member: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtyp
         )
     except RecordingError:
         raise
-    except ValueError as error:
+    # NumPy evaluates the header as a Python literal: what that raises on nonsense is its own.
+    except (ValueError, TypeError, KeyError, SyntaxError, RecursionError, MemoryError) as error:
         raise RecordingError(f"array '{name}' is no plain NumPy array: {error}") from error
+    except tokenize.TokenError as error:
+        raise RecordingError(f"array '{name}' is no plain NumPy array: {error}") from error
+    sane = len(shape) <= 2 and all(0 <= side < 1 << 40 for side in shape)
+    if not sane or math.prod(shape[1:]) > MAX_ROW:
+        raise RecordingError(f"array '{name}' has the impossible shape {shape}")
     if dtype.hasobject or dtype.kind not in "iufb" or (fortran and len(shape) > 1):
         raise RecordingError(f"array '{name}' must be numbers in C order, got {dtype} {shape}")
     return shape, dtype
@@ -373,7 +412,9 @@ def _read_header(member: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtyp
 def _whole(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
     with archive.open(f"{name}.npy") as member:
         shape, dtype = _read_header(member, name)
-        count = int(np.prod(shape, dtype=np.int64))
+        count = math.prod(shape)
+        if count * dtype.itemsize > PIECE_LIMIT_BYTES:
+            raise RecordingError(f"array '{name}' has {count} numbers: too many to be that")
         data = member.read(count * dtype.itemsize)
     if len(data) != count * dtype.itemsize:
         raise RecordingError(f"array '{name}' is cut off: {len(data)} bytes for {count} numbers")
@@ -394,13 +435,15 @@ def _together(
         if len(lengths) != 1 or any(not shape for shape, _ in headers):
             shapes = {n: h[0] for n, h in zip(names, headers, strict=True)}
             raise RecordingError(f"{path}: columns must have one length, got {shapes}")
+        if len(names) > 1 and any(len(shape) != 1 for shape, _ in headers):
+            raise RecordingError(f"{path}: columns must be one number a row")
         left = total = lengths.pop()
         while left:
             count = min(left, BATCH_EVENTS)
             left -= count
             rows = []
             for member, (shape, dtype), name in zip(members, headers, names, strict=True):
-                width = int(np.prod(shape[1:], dtype=np.int64))
+                width = math.prod(shape[1:])
                 data = member.read(count * width * dtype.itemsize)
                 if len(data) != count * width * dtype.itemsize:
                     raise RecordingError(f"{path}: array '{name}' is cut off")
@@ -419,6 +462,8 @@ def microseconds(t: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         if not (np.abs(t_us) < TIME_LIMIT_US).all():  # False for NaN too
             raise RecordingError("column t holds times that are no numbers or beyond 2^62 us")
         return t_us.astype(np.int64)
+    if t.size and (int(t.min()) < -TIME_LIMIT_US or int(t.max()) > TIME_LIMIT_US):
+        raise RecordingError("column t holds times beyond 2^62 us")
     return t.astype(np.int64)
 
 

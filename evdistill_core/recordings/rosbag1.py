@@ -24,7 +24,8 @@ from evdistill_core.messages.event_messages import (
 )
 from evdistill_core.messages.standard import Header, Image, Time
 from evdistill_core.recordings.base import TopicInfo
-from evdistill_core.recordings.storage import Storage, StoredMessage
+from evdistill_core.recordings.bounded import unbz2, unlz4
+from evdistill_core.recordings.storage import BoundedFile, Storage, StoredMessage
 
 ROSBAG1_MAGIC = b"#ROSBAG V2.0"
 EVENT = np.dtype(
@@ -51,9 +52,15 @@ class Rosbag1Storage(Storage):
                 f"{self.path} is a ROS 1 bag; reading it needs rosbags: "
                 "pip install 'evdistill_ros[rosbag1]'"
             ) from error
-        reader = Reader(self.path)
+        reader: Any = Reader(self.path)
+        # The library reads and unpacks as much as the file's length fields ask for.
+        reader.path = _BoundedPath(self.path)
         try:
             reader.open()
+            reader.chunks = {
+                place: chunk._replace(decompressor=_bounded(chunk.decompressor))
+                for place, chunk in reader.chunks.items()
+            }
         except _damage() as error:
             raise RecordingError(
                 f"{self.path} is damaged or was not closed ({error or type(error).__name__}); "
@@ -89,6 +96,29 @@ class Rosbag1Storage(Storage):
                     f"{self.path.name} is cut off or damaged ({error or type(error).__name__}); "
                     f"{count} messages before that place were read"
                 )
+
+
+class _BoundedPath:
+    """A path whose files refuse to read past their end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __fspath__(self) -> str:
+        return str(self._path)
+
+    def open(self, mode: str) -> BoundedFile:
+        assert mode == "rb"
+        return BoundedFile(self._path)
+
+
+def _bounded(decompress: Any) -> Callable[[bytes], bytes]:
+    """Return our own function for one of the library's."""
+    from rosbags.rosbag1.reader import decompressors  # noqa: PLC0415
+
+    ours = {"bz2": unbz2, "lz4": unlz4}
+    kind = next((name for name, known in decompressors.items() if known is decompress), "none")
+    return ours.get(kind, bytes)
 
 
 class _Closing:

@@ -1,0 +1,263 @@
+"""Good inputs to start from: small, of every kind, mostly made by our own writers."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sqlite3
+import struct
+import tempfile
+import zipfile
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from evdistill_core.events.array import Events, Triggers
+from evdistill_core.messages.event_messages import EventArray, EventBlock, EventPacket
+from evdistill_core.messages.standard import Header, Time
+from evdistill_core.recordings.columns import NpzWriter
+from evdistill_core.recordings.encoding import encode_evt3, encode_libcaer_cmp
+from evdistill_core.recordings.mcap_writer import McapWriter
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = Path(os.environ.get("EVDISTILL_TEST_DATA", ROOT.parent / "shared" / "data"))
+GOLDEN = ROOT / "test" / "golden" / "bags"
+WIDTH, HEIGHT = 346, 260
+STAMP_NS = 1_700_000_000_000_000_000
+
+
+def events(count: int = 400, start_us: int = 1000, step_us: int = 7) -> Events:
+    """A patch that moves: runs in one row, so that vector words occur."""
+    i = np.arange(count)
+    x, y = 40 + i % 30 + i // 50, 20 + i // 30 % 40
+    return Events.from_columns(
+        x, y, start_us + i // 30 * 30 * step_us, i // 30 % 2, width=WIDTH, height=HEIGHT
+    )
+
+
+def payloads() -> dict[str, bytes]:
+    """Return a few kilobytes of every encoding."""
+    e = events()
+    x, y, p = (c.astype(np.uint64) for c in (e.x, e.y, e.p))
+    t = e.t_us.astype(np.uint64)
+    one = np.uint64(1)
+    libcaer = t << np.uint64(32) | x << np.uint64(17) | y << np.uint64(2) | p << one | one
+    mono = p << np.uint64(63) | y << np.uint64(48) | x << np.uint64(32) | t * np.uint64(1000)
+    evt2 = p << np.uint64(28) | (t & np.uint64(63)) << np.uint64(22) | x << np.uint64(11) | y
+    high = np.uint64(8 << 28) | t >> np.uint64(6)
+    evt2 = np.stack([high, evt2], 1).reshape(-1).astype("<u4")
+    evt21 = evt2.astype(np.uint64) << np.uint64(32)
+    evt21[1::2] |= np.uint64(0x0F00F0F1)
+    trigger = p << np.uint64(63) | (x % np.uint64(8)) << np.uint64(48) | t * np.uint64(1000)
+    found = {
+        "evt3": encode_evt3(e, 1000) + real_payload("evt3_vga_person"),
+        "libcaer_cmp": encode_libcaer_cmp(e, 1000) + real_payload("libcaer_cmp_davis346_tags"),
+        "libcaer": libcaer.astype("<u8").tobytes(),
+        "mono": mono.astype("<u8").tobytes(),
+        "evt2": evt2.tobytes(),
+        "evt21": evt21.astype("<u8").tobytes(),
+        "trigger": trigger.astype("<u8").tobytes(),
+    }
+    return {k: v[: 1 << 17] for k, v in found.items()}
+
+
+def real_messages(bag: str, count: int = 20) -> list[bytes]:
+    """Return serialized messages of a committed piece of a real bag."""
+    from evdistill_core.recordings.opening import open_recording
+
+    folder = GOLDEN / bag
+    found = []
+    with open_recording(next(f for f in folder.iterdir() if f.suffix in {".db3", ".mcap"})) as r:
+        for packet in r.packets():
+            found.append(bytes(packet.data))
+            if len(found) == count:
+                break
+    return found
+
+
+def real_payload(bag: str) -> bytes:
+    """Return the event bytes of a real bag, joined."""
+    return b"".join(bytes(EventPacket.parse(m).events) for m in real_messages(bag))
+
+
+def messages() -> dict[str, list[bytes]]:
+    """Return small serialized event messages by type."""
+    packets = []
+    for encoding, payload in payloads().items():
+        for seq in range(3):
+            piece = payload[256 * seq : 256 * seq + 256]
+            message = EventPacket(
+                Header(Time.from_ns(STAMP_NS + seq * 10_000_000), "camera"),
+                HEIGHT, WIDTH, seq, 1_000_000 * seq, encoding, False, piece,
+            )  # fmt: skip
+            packets.append(message.serialize())
+    e = events(20)
+    block = EventBlock.pack(e.x, e.y, e.t_us * 1000, e.p)
+    array = EventArray(Header(Time.from_ns(STAMP_NS), "dvs"), HEIGHT, WIDTH, block)
+    return {
+        EventPacket.TYPE: packets,
+        EventArray.TYPE: [array.serialize(), EventArray(height=4, width=4).serialize()],
+    }
+
+
+def samples() -> list[tuple[type, bytes]]:
+    """Return every message type that we read, with serialized examples."""
+    from evdistill_core.messages import discovery, standard, vision
+    from evdistill_core.messages.message import Message
+
+    found: list[tuple[type, bytes]] = [
+        (EventPacket if name == EventPacket.TYPE else EventArray, data)
+        for name, several in messages().items()
+        for data in several[:6]
+    ]
+    for module in (standard, vision, discovery):
+        for kind in vars(module).values():
+            if isinstance(kind, type) and issubclass(kind, Message) and kind is not Message:
+                found.append((kind, kind().serialize()))
+    header = Header(Time(5, 6), "camera")
+    image = standard.Image(header, 4, 6, "mono8", False, 6, bytes(range(24)))
+    found.append((standard.Image, image.serialize()))
+    status = standard.DiagnosticStatus(1, "a", "b", "c", [standard.KeyValue("k", "v")] * 3)
+    array = standard.DiagnosticArray(header, [status, status])
+    found.append((standard.DiagnosticArray, array.serialize()))
+    box = vision.Detection2D(header)
+    found.append((vision.Detection2DArray, vision.Detection2DArray(header, [box] * 2).serialize()))
+    return found
+
+
+def files() -> dict[str, bytes]:
+    """Return one small recording of every format; those of real data only where it is."""
+    found: dict[str, bytes] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        found["mcap"] = _mcap(folder / "a.mcap")
+        for kind in ("NONE", "ZSTD", "LZ4"):
+            found[f"mcap-{kind.lower()}"] = _packed_mcap(kind)
+        found |= _optional(folder)
+        found["sqlite3"] = _sqlite(folder / "a.db3")
+        found["npz"] = _npz(folder / "a.npz")
+    e = events(200)
+    rows = zip(e.t_us.tolist(), e.x.tolist(), e.y.tolist(), e.p.tolist(), strict=True)
+    found["text"] = f"{WIDTH} {HEIGHT}\n".encode() + b"".join(b"%d %d %d %d\n" % r for r in rows)
+    head = b"%% date 2026-01-01 00:00:00\n%% %s\n%% geometry 346x260\n%% end\n"
+    data = payloads()
+    found["raw-evt3"] = head % b"evt 3.0" + data["evt3"][:4000]
+    found["raw-evt2"] = head % b"format EVT2;height=260;width=346" + data["evt2"][:2000]
+    found["raw-evt21"] = head % b"format EVT21;endianness=legacy" + data["evt21"][:2000]
+    dat = np.stack([e.t_us, e.x | e.y.astype(np.int64) << 14 | e.p.astype(np.int64) << 28], 1)
+    found["dat"] = (
+        b"% Data file containing CD events.\n% Version 2\n% Width 346\n% Height 260\n"
+        + struct.pack("<BB", 12, 8)
+        + dat.astype("<u4").tobytes()
+    )
+    for name, path, size in (
+        ("aedat4", "davis346_street_short.aedat4", 60_000),
+        ("es", "atis_plane.es", 4000),
+        ("five-byte", "nmnist_one.bin", 2000),
+        ("npz-real", "davis240_poster.npz", 1 << 20),
+    ):
+        if (SHARED / "recordings" / path).exists():
+            found[name] = (SHARED / "recordings" / path).read_bytes()[:size]
+    found["aedat2"] = (
+        b"#!AER-DAT2.0\r\n# This is a raw AE data file\r\n# AEChip: DVS128\r\n"
+        + np.arange(400, dtype=">u4").tobytes()
+    )
+    return found
+
+
+def _mcap(path: Path) -> bytes:
+    with McapWriter(path) as bag:
+        for name, several in messages().items():
+            if name == EventPacket.TYPE:
+                for i, data in enumerate(several[:6]):
+                    bag.write("/event_camera/events", name, data, STAMP_NS + i)
+    return path.read_bytes()
+
+
+def _packed_mcap(kind: str) -> bytes:
+    from mcap.writer import CompressionType, Writer
+
+    target = io.BytesIO()
+    # Without checksums, so that damage gets past them.
+    writer = Writer(
+        target, chunk_size=2000, compression=getattr(CompressionType, kind), enable_crcs=False
+    )
+    writer.start()
+    schema = writer.register_schema(EventPacket.TYPE, "ros2idl", b"// none")
+    channel = writer.register_channel("/events", "cdr", schema)
+    for i, data in enumerate(messages()[EventPacket.TYPE]):
+        writer.add_message(channel, STAMP_NS + i, data, STAMP_NS + i)
+    writer.finish()
+    return target.getvalue()
+
+
+def _sqlite(path: Path) -> bytes:
+    import zstandard
+
+    with closing(sqlite3.connect(path)) as bag:
+        bag.execute("CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT, type TEXT)")
+        bag.execute(
+            "CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id INTEGER, timestamp INTEGER, "
+            "data BLOB)"
+        )
+        bag.execute("INSERT INTO topics VALUES(1, '/events', ?)", [EventPacket.TYPE])
+        for i, data in enumerate(messages()[EventPacket.TYPE][:8]):
+            stored = zstandard.compress(data) if i % 3 == 2 else data
+            bag.execute("INSERT INTO messages VALUES(?, 1, ?, ?)", [i, STAMP_NS + i, stored])
+        bag.commit()
+    return path.read_bytes()
+
+
+def _npz(path: Path) -> bytes:
+    edges = Triggers(np.array([5]), np.array([1], np.uint8), np.array([1], np.uint8))
+    with NpzWriter(path, width=WIDTH, height=HEIGHT) as writer:
+        writer.write(events(200), edges)
+    with zipfile.ZipFile(path) as packed:
+        assert "t.npy" in packed.namelist()
+    return path.read_bytes()
+
+
+def _optional(folder: Path) -> dict[str, bytes]:
+    """Return what needs libraries that not everybody has."""
+    found = {}
+    e = events(200)
+    columns = {"t": e.t_us, "x": e.x, "y": e.y, "p": e.p}
+    with contextlib.suppress(ImportError):
+        import h5py
+
+        with h5py.File(folder / "a.h5", "w") as file:
+            for name, column in columns.items():
+                file.create_dataset(f"events/{name}", data=column, chunks=(64,), compression="gzip")
+            file["t_offset"] = 5
+            file["ms_to_idx"] = [0, 10, 20]
+        found["hdf5"] = (folder / "a.h5").read_bytes()
+    with contextlib.suppress(ImportError):
+        from scipy.io import savemat
+
+        named = {"x": e.x, "y": e.y, "ts": e.t_us, "p": e.p}
+        savemat(folder / "a.mat", {"TD": named}, do_compression=True)
+        found["matlab"] = (folder / "a.mat").read_bytes()
+        savemat(folder / "b.mat", {"TD": named})
+        found["matlab-plain"] = (folder / "b.mat").read_bytes()
+    with contextlib.suppress(ImportError):
+        found["rosbag1"] = _rosbag1(folder / "a.bag")
+    return found
+
+
+def _rosbag1(path: Path) -> bytes:
+    from rosbags.rosbag1 import Writer
+
+    text = "uint32 height\n"  # definitions are not read, only kept
+    writer = Writer(path)
+    writer.set_compression(Writer.CompressionFormat.LZ4)
+    with writer:
+        kind = "dvs_msgs/msg/EventArray"
+        connection = writer.add_connection("/dvs/events", kind, msgdef=text, md5sum="0" * 32)
+        for seq in range(3):
+            header = struct.pack("<IIII3s", seq, 5, seq * 1000, 3, b"dvs")
+            rows = b"".join(struct.pack("<HHIIB", i, i, 5, i * 1000, i % 2) for i in range(9))
+            body = struct.pack("<III", 180, 240, 9)
+            writer.write(connection, STAMP_NS + seq, header + body + rows)
+    return path.read_bytes()

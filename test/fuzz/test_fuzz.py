@@ -1,0 +1,59 @@
+"""A few seconds of every fuzz target; the long runs stand in docs/fuzzing.md."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUN = Path(__file__).with_name("run.py")
+
+
+def fuzz(tmp_path, *arguments):
+    report = tmp_path / "report.json"
+    command = [sys.executable, RUN, "--findings", tmp_path / "findings", "--report", report]
+    done = subprocess.run(
+        [str(c) for c in [*command, *arguments]],
+        capture_output=True, text=True, check=False, cwd=RUN.parents[2],
+    )  # fmt: skip
+    assert report.exists(), done.stdout + done.stderr
+    return done, json.loads(report.read_text())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "minutes", "least"),
+    [("decoder-*", 0.06, 10_000), ("stream", 0.03, 200), ("cdr", 0.02, 500)],
+)
+def test_packets_and_messages(tmp_path, pattern, minutes, least):
+    done, report = fuzz(tmp_path, "--target", pattern, "--minutes", minutes, "--seed", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert report["inputs"] >= least, done.stdout
+
+
+@pytest.mark.slow
+def test_files(tmp_path):
+    done, report = fuzz(tmp_path, "--target", "file-*", "metadata", "--minutes", 0.25)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert min(row["inputs"] for row in report["targets"]) >= 1, done.stdout
+
+
+def test_a_finding_is_reported_saved_and_can_be_repeated(tmp_path, monkeypatch):
+    """The net has no hole: a reader that raises something else is found."""
+    broken = tmp_path / "sitecustomize.py"
+    broken.write_text(
+        "import evdistill_core.messages.cdr as cdr\n"
+        "def text(self, field): raise IndexError('broken on purpose')\n"
+        "cdr.CdrReader.text = text\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{RUN.parents[2]}")
+    arguments = ("--target", "stream", "--minutes", "0.05", "--max-findings", "1")
+    done, report = fuzz(tmp_path, *arguments)
+    assert done.returncode == 1
+    (finding,) = report["targets"][0]["findings"]
+    assert "broken on purpose" in finding["what"]
+    saved = list((tmp_path / "findings").glob("finding-stream-*.bin"))
+    assert len(saved) == 1
+    assert saved[0].stat().st_size
+    done, report = fuzz(tmp_path, *arguments, "--step", str(finding["step"]))
+    assert report["targets"][0]["findings"][0]["what"] == finding["what"]
