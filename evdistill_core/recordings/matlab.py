@@ -1,13 +1,12 @@
 """Matlab files: a table of N x 4, or a struct ``TD`` of x, y, p and ts.
 
-Files up to version 7 are read whole by scipy (the format is one compressed block a variable);
-version 7.3 is HDF5 and read in pieces. Structs whose polarities are 1 and 2 count rows and columns
-from 1 too, as the tools of N-MNIST write them; all others count from 0.
+Files up to version 7 are read whole (the format is one compressed block a variable); version 7.3 is
+HDF5 and read in pieces. Structs whose polarities are 1 and 2 count rows and columns from 1 too, as
+the tools of N-MNIST write them; all others count from 0.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,12 @@ from evdistill_core.recordings.columns import (
     microseconds,
 )
 from evdistill_core.recordings.hdf5 import opened
+from evdistill_core.recordings.matlab5 import load_variables
 
 MATLAB_MAGIC = b"MATLAB "
 VERSION_73 = b"MATLAB 7.3"
-#: scipy holds all variables in memory at once; beyond this a file must be saved as version 7.3.
-WHOLE_LIMIT_BYTES = 1 << 30
+#: All variables are in memory at once; beyond this a file must be saved as version 7.3.
+WHOLE_LIMIT_BYTES = 1 << 28
 SAMPLE_ROWS = 65_536
 TIME_NAMES = ("ts", "t", "time", "timestamp")
 Array = npt.NDArray[Any]
@@ -150,57 +150,17 @@ class _Column:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        from scipy.io import loadmat, whosmat  # noqa: PLC0415
-    except ImportError as error:
-        raise RecordingError(
-            f"{path} is a Matlab file; reading it needs scipy: pip install 'evdistill_ros[matlab]'"
-        ) from error
     if path.stat().st_size > WHOLE_LIMIT_BYTES:
         raise RecordingError(
             f"{path} has {path.stat().st_size >> 20} MB and can only be read whole: save it in "
             "Matlab with -v7.3"
         )
-    try:
-        wide = sum(int(np.prod(shape)) * 8 for _, shape, _ in whosmat(str(path)))
-        if wide > 8 * WHOLE_LIMIT_BYTES:
-            raise RecordingError(f"{path} claims {wide >> 20} MB of numbers: it is damaged")
-        # Doubles stay doubles: without mat_dtype whole numbers shrink, and times overflow.
-        variables = loadmat(str(path), mat_dtype=True, struct_as_record=True)
-    except RecordingError:
-        raise
-    except _damage() as error:
-        raise RecordingError(f"{path} is cut off or damaged (scipy: {error})") from error
-    found: dict[str, Any] = {}
-    for name, value in variables.items():
-        if name.startswith("__") or not isinstance(value, np.ndarray):
-            continue
-        if value.dtype.names and value.size == 1:
-            record = value.reshape(-1)[0]
-            found[name] = {n: np.asarray(record[n]).reshape(-1) for n in value.dtype.names}
-        elif value.ndim == 2 and value.shape[1] == 4 and value.dtype.kind in "iufb":
-            found[name] = value
-    return found
-
-
-def _damage() -> tuple[type[Exception], ...]:
-    """Return what scipy raises on bytes that are cut off or wrong."""
-    from scipy.io.matlab import MatReadError  # noqa: PLC0415
-
-    return (
-        MatReadError,
-        zlib.error,
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        NotImplementedError,
-        OverflowError,
-        MemoryError,
-        OSError,
-        EOFError,
-    )
+    variables = load_variables(path)
+    return {
+        name: value
+        for name, value in variables.items()
+        if isinstance(value, dict) or (value.ndim == 2 and value.shape[1] == 4)
+    }
 
 
 class _Transposed:
