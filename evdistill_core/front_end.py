@@ -35,7 +35,7 @@ def check_student(parameters: SegmentationParameters) -> StudentFile:
     """Return the student file that the parameters name, opened and checked but not loaded.
 
     Raises:
-        StudentError: missing or damaged.
+        StudentError: missing, damaged, or a student of another task.
     """
     path = Path(parameters.student).expanduser() if parameters.student else SHIPPED_STUDENT
     if not parameters.student and not path.exists():
@@ -43,7 +43,13 @@ def check_student(parameters: SegmentationParameters) -> StudentFile:
             "this installation has no shipped student: name one with --student FILE, or `student` "
             "in the parameter file"
         )
-    return StudentFile.open(path)
+    student = StudentFile.open(path)
+    if student.info.task != "segmentation":
+        raise StudentError(
+            f"{path} is a student of {student.info.task}; this pipeline publishes masks and needs "
+            "one of segmentation. `evdistill evaluate` and make_runner run it"
+        )
+    return student
 
 
 def check_files(parameters: SegmentationParameters) -> None:

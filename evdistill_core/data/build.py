@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evdistill_core.data.augment import AugmentConfig
+from evdistill_core.data.moving_stills import MovingStills, MovingStillsConfig
 from evdistill_core.data.samples import Mixture, Prefix, SampleSource
 from evdistill_core.data.simulated import SimulatedWindows, SimulationConfig, StoredWindows
+from evdistill_core.data.street_sets import StreetSet, StreetSetConfig
+from evdistill_core.data.whole_recordings import RecognitionSet, RecognitionSetConfig
 from evdistill_core.foundation.config import from_mapping, load_yaml
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.representations.spec import InputSpec
+
+SOURCE_KINDS = ("simulation", "folder", "moving_stills", "recognition", "street")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +25,11 @@ class SourceConfig:
 
     Attributes:
         name: in reports; letters, digits, ``-`` and ``_``.
-        simulation: windows simulated on the fly; this or ``folder``.
+        simulation: windows simulated on the fly; this or one of the next four.
         folder: windows on disk that ``evdistill simulate`` made.
+        moving_stills: windows of recognition simulated on the fly.
+        recognition: a labelled set of short recordings (N-MNIST, N-Caltech101).
+        street: a labelled set of driving scenes (DDD17, DSEC-Semantic).
         augment: changes to the events.
         share: how often it is drawn, beside the shares of the others (training).
         count: windows of an evaluation set.
@@ -31,6 +39,9 @@ class SourceConfig:
     name: str
     simulation: SimulationConfig | None = None
     folder: Path | None = None
+    moving_stills: MovingStillsConfig | None = None
+    recognition: RecognitionSetConfig | None = None
+    street: StreetSetConfig | None = None
     augment: AugmentConfig | None = None
     share: float = 1.0
     count: int = 100
@@ -42,19 +53,27 @@ class SourceConfig:
             raise ConfigError(f"a source's name is made of letters, digits, - and _: {self.name!r}")
         if not self.share > 0 or self.count < 1:
             raise ConfigError(f"share must be above 0 and count at least 1 in {self.name!r}")
-        if (self.simulation is None) == (self.folder is None):
-            raise ConfigError(f"source {self.name!r} needs either simulation or folder")
+        given = [k for k in SOURCE_KINDS if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise ConfigError(
+                f"source {self.name!r} needs exactly one of {', '.join(SOURCE_KINDS)}; got "
+                f"{', '.join(given) or 'none'}"
+            )
 
     def describe(self) -> dict[str, object]:
         """Return plain data about where the windows come from."""
         facts: dict[str, object] = {"name": self.name, "share": self.share}
         if self.folder is not None:
             return facts | {"folder": self.folder.name}
-        assert self.simulation is not None
-        images = self.simulation.images
+        recorded = self.recognition or self.street
+        if recorded is not None:
+            return facts | {"set": f"{recorded.layout} {recorded.root.name} {recorded.split}"}
+        simulated = self.simulation or self.moving_stills
+        assert simulated is not None  # one of the five is given
+        images = simulated.images
         return facts | {
             "images": f"{images.layout} {images.root.name} {images.split}",
-            "size": [self.simulation.height, self.simulation.width],
+            "size": [simulated.height, simulated.width],
         }
 
 
@@ -167,7 +186,17 @@ def build_source(
     """
     if config.folder is not None:
         return StoredWindows(config.folder, spec, classes, seed=seed, augmentation=config.augment)
-    assert config.simulation is not None
+    if config.moving_stills is not None:
+        return MovingStills(
+            config.moving_stills, spec, classes, seed=seed, augmentation=config.augment
+        )
+    if config.recognition is not None:
+        return RecognitionSet(
+            config.recognition, spec, classes, seed=seed, augmentation=config.augment
+        )
+    if config.street is not None:
+        return StreetSet(config.street, spec, classes, seed=seed, augmentation=config.augment)
+    assert config.simulation is not None  # one of the five is given
     return SimulatedWindows(
         config.simulation, spec, classes, seed=seed, augmentation=config.augment
     )

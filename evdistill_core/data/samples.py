@@ -29,7 +29,7 @@ class Sample:
 
     Attributes:
         input: (C, H, W) float32, what ``represent`` made of the events.
-        label: (H, W) uint8, class ids or 255.
+        label: (H, W) uint8, class ids or 255; (1, 1): the class of the whole window.
         active: (H, W) uint8, 1 where an event fired, 0 elsewhere.
     """
 
@@ -61,6 +61,27 @@ class SampleSource(Protocol):
 def seed_of(*words: int) -> np.random.SeedSequence:
     """Return a seed that depends on every word, independent for neighbouring words."""
     return np.random.SeedSequence([w & 0xFFFFFFFF for w in words])
+
+
+class Shuffle:
+    """A new order of ``count`` things every round: sets sorted by class give mixed batches.
+
+    Args:
+        count: how many things, at least 1.
+        seed: of all orders.
+    """
+
+    def __init__(self, count: int, *, seed: int) -> None:
+        self._count, self._seed = count, seed
+        self._round, self._order = -1, np.empty(0, np.int64)
+
+    def at(self, index: int) -> int:
+        """Return which thing an index (>= 0) means; count indices in a row name each once."""
+        number, place = divmod(index, self._count)
+        if number != self._round:
+            rng = np.random.default_rng(seed_of(self._seed, number, 41))
+            self._round, self._order = number, rng.permutation(self._count)
+        return int(self._order[place])
 
 
 class Mixture:
@@ -124,7 +145,7 @@ class Batch:
     Attributes:
         first_index: index of the first sample; the others follow it.
         input: (B, C, H, W) float32.
-        label: (B, H, W) int64.
+        label: (B, H, W) int64; (B, 1, 1) for recognition.
         active: (B, H, W) uint8.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -12,16 +12,18 @@ import numpy.typing as npt
 from rich.progress import track
 
 from evdistill_core.data.samples import SampleSource
-from evdistill_core.evaluation.page import Panel, panel_row, write_evaluation
+from evdistill_core.evaluation.page import Panel, Result, panel_row, write_evaluation
+from evdistill_core.evaluation.pictures import input_picture
+from evdistill_core.evaluation.recognition import caption_picture, score_recognition
 from evdistill_core.evaluation.segmentation import (
     LabelledWindow,
     Predict,
-    SegmentationResult,
     score_windows,
 )
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.inference.runner import Device, Runtime, make_runner
 from evdistill_core.inference.student import SUFFIX, StudentFile
+from evdistill_core.models.registry import TaskName, network_task
 from evdistill_core.representations.spec import InputSpec
 
 PANEL_WINDOWS = 8
@@ -32,16 +34,18 @@ class Predictor:
     """Something that turns inputs into logits, and what it is.
 
     Attributes:
-        predict: (C, H, W) input -> (K, h, w) logits.
+        predict: (C, H, W) input -> (K, h, w) logits, or (K,) of recognition.
         input: what it must be fed.
         classes: what its logits mean.
         description: for the report.
+        task: what it does.
     """
 
     predict: Predict
     input: InputSpec
     classes: ClassTable
     description: str
+    task: TaskName = "segmentation"
 
 
 def load_predictor(path: Path, *, runtime: str = "auto", device: str = "auto") -> Predictor:
@@ -58,7 +62,11 @@ def load_predictor(path: Path, *, runtime: str = "auto", device: str = "auto") -
             student, runtime=cast("Runtime", runtime), device=cast("Device", device)
         )
         return Predictor(
-            runner.run, student.info.input, student.info.classes, f"{path} ({runner.description})"
+            runner.run,
+            student.info.input,
+            student.info.classes,
+            f"{path} ({runner.description})",
+            network_task(student.info.network.name),
         )
     return _checkpoint_predictor(path)
 
@@ -76,7 +84,13 @@ def _checkpoint_predictor(path: Path) -> Predictor:
             logits = network(torch.from_numpy(network_input)[None])[0].numpy()
         return cast("npt.NDArray[np.float32]", logits)
 
-    return Predictor(predict, checkpoint.input, checkpoint.classes, f"{path} (torch, cpu)")
+    return Predictor(
+        predict,
+        checkpoint.input,
+        checkpoint.classes,
+        f"{path} (torch, cpu)",
+        network_task(checkpoint.network),
+    )
 
 
 def evaluate_sets(
@@ -88,33 +102,12 @@ def evaluate_sets(
     activity_radius_px: int,
 ) -> Path:
     """Score every set, write the report, return its page (see ``evaluation.page``)."""
-    results: dict[str, SegmentationResult] = {}
+    results: dict[str, Result] = {}
     panels: dict[str, Panel] = {}
     for name, source in sets.items():
-        rows: Panel = []
-
-        def keep(window: LabelledWindow, mask: npt.NDArray[np.uint8], rows: Panel = rows) -> None:
-            if len(rows) < PANEL_WINDOWS and (not rows or rows[0][0].shape[:2] == mask.shape):
-                kind = predictor.input.kind
-                rows.append(
-                    panel_row(
-                        window,
-                        mask,
-                        predictor.classes,
-                        kind=kind,
-                        activity_radius_px=activity_radius_px,
-                    )
-                )
-
         windows = (source.sample(i) for i in track(range(len(source)), f"{name}"))
-        results[name] = score_windows(
-            predictor.predict,
-            windows,
-            predictor.classes,
-            activity_radius_px=activity_radius_px,
-            each=keep,
-        )
-        panels[name] = rows
+        score = _score_recognition if predictor.task == "recognition" else _score_segmentation
+        results[name], panels[name] = score(predictor, windows, activity_radius_px)
     facts = {
         "student": predictor.description,
         "dataset": dataset,
@@ -124,3 +117,47 @@ def evaluate_sets(
     return write_evaluation(
         out, "Evaluation", results, panels, classes=predictor.classes, facts=facts
     )
+
+
+def _score_segmentation(
+    predictor: Predictor, windows: Iterable[LabelledWindow], activity_radius_px: int
+) -> tuple[Result, Panel]:
+    rows: Panel = []
+
+    def keep(window: LabelledWindow, mask: npt.NDArray[np.uint8]) -> None:
+        if len(rows) < PANEL_WINDOWS and (not rows or rows[0][0].shape[:2] == mask.shape):
+            rows.append(
+                panel_row(
+                    window,
+                    mask,
+                    predictor.classes,
+                    kind=predictor.input.kind,
+                    activity_radius_px=activity_radius_px,
+                )
+            )
+
+    result = score_windows(
+        predictor.predict,
+        windows,
+        predictor.classes,
+        activity_radius_px=activity_radius_px,
+        each=keep,
+    )
+    return result, rows
+
+
+def _score_recognition(
+    predictor: Predictor, windows: Iterable[LabelledWindow], activity_radius_px: int
+) -> tuple[Result, Panel]:
+    del activity_radius_px  # there are no pixels to be near to
+    row: list[npt.NDArray[np.uint8]] = []
+
+    def keep(window: LabelledWindow, guess: int) -> None:
+        if len(row) < PANEL_WINDOWS:
+            picture = input_picture(window.input, predictor.input.kind)
+            framed = caption_picture(picture, int(window.label[0, 0]), guess)
+            if not row or framed.shape == row[0].shape:
+                row.append(framed)
+
+    result = score_recognition(predictor.predict, windows, predictor.classes, each=keep)
+    return result, [row] if row else []

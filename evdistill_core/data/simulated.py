@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +110,7 @@ class SimulatedWindows:
     def sample(self, index: int) -> Sample:
         """Return the window of this index."""
         window = self._window(index % self._config.unique if self._config.unique else index)
-        return _augmented(window, self._spec, self._augmentation, (self._seed, index))
+        return augmented_sample(window, self._spec, self._augmentation, (self._seed, index))
 
     def _window(self, number: int) -> KeptWindow:
         path = self._cache / f"{number:06d}.npz" if self._cache else None
@@ -199,21 +199,35 @@ class StoredWindows:
     def sample(self, index: int) -> Sample:
         """Return the window of this index; indices above the set's size begin again."""
         window = self._set[index % len(self._set)]
-        return _augmented(window, self._spec, self._augmentation, (self._seed, index))
+        return augmented_sample(window, self._spec, self._augmentation, (self._seed, index))
 
 
-def _augmented(
+def augmented_sample(
     window: SimulatedWindow | KeptWindow,
     spec: InputSpec,
     augmentation: AugmentConfig | None,
     seed: tuple[int, int],
+    *,
+    is_recognition: bool = False,
 ) -> Sample:
+    """Return a window as a sample.
+
+    Args:
+        window: events and labels.
+        spec: what the student is fed.
+        augmentation: changes to the events; None: none.
+        seed: of these changes.
+        is_recognition: all labels are one class, which becomes a label of (1, 1).
+    """
     events, labels = window.events, window.labels
     span_us = (window.t_start_us, window.t_end_us)
     if augmentation is not None:
         rng = np.random.default_rng(seed_of(*seed, 3))
         events, labels = augment(events, labels, augmentation, rng, span_us=span_us)
-    return make_sample(events, labels, spec, *span_us)
+    sample = make_sample(events, labels, spec, *span_us)
+    if is_recognition:
+        return replace(sample, label=window.labels[:1, :1])
+    return sample
 
 
 def _simulator_digest() -> str:

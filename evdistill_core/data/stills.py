@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.data.labelled_images import ImagesConfig, LabelledImage, LabelledImages
-from evdistill_core.data.samples import Sample, seed_of
+from evdistill_core.data.samples import Sample, Shuffle, seed_of
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import IGNORE, ClassTable
 
@@ -28,6 +29,9 @@ class StillsConfig:
     Attributes:
         images: where they lie.
         crop: (height, width) of a random crop; (0, 0): the whole, padded to ``multiple``.
+        border: what lies around an image that is smaller than that: ``empty``: padding right and
+            below that counts nowhere; ``edge``: the image in the middle, its edge repeated (a
+            digit on black).
         multiple: of padded height and width, where nothing is cropped.
         scale: (low, high) of a random scale before the crop, log-uniform.
         flip: probability of a left-right mirror.
@@ -35,11 +39,13 @@ class StillsConfig:
         noise: largest deviation of added noise, in grey values of 0..255.
         blur: probability of a slight blur.
         rare_temperature: images are drawn by the classes in them, rare ones more often, with
-            probability ~ exp((1 - share of the class) / temperature); 0: in turn, all alike.
+            probability ~ exp((1 - share of the class) / temperature); 0: in turn (recognition:
+            in a new order every round), all alike.
     """
 
     images: ImagesConfig
     crop: tuple[int, int] = (0, 0)
+    border: Literal["empty", "edge"] = "empty"
     multiple: int = 32
     scale: tuple[float, float] = (1.0, 1.0)
     flip: float = 0.0
@@ -84,6 +90,7 @@ class Stills:
         self._classes = classes
         self._seed = seed
         self._images = LabelledImages(config.images, classes)
+        self._shuffle = Shuffle(len(self._images), seed=seed)
         self._by_class, self._chance = self._rarity() if config.rare_temperature > 0 else ([], [])
 
     def __len__(self) -> int:
@@ -93,8 +100,8 @@ class Stills:
         """Return the image of this index as a sample.
 
         Returns:
-            Input (1, H, W) in -1..1, labels, and as ``active`` where there is image (1) and
-            padding (0).
+            Input (1, H, W) in -1..1, labels ((1, 1) of images with one class), and as ``active``
+            where there is image (1) and padding (0).
         """
         rng = np.random.default_rng(seed_of(self._seed, index, 21))
         still = self._images[self._choose(index, rng)]
@@ -107,9 +114,13 @@ class Stills:
         image, label, inside = self._fitted(image, label, rng)
         image = np.clip(self._lit(image, rng), 0, 255)
         network_input = np.where(inside, image / np.float32(127.5) - 1, np.float32(0))
+        if self.config.images.is_recognition:
+            label = np.full((1, 1), still.label[0, 0], np.uint8)
         return Sample(network_input[None].astype(np.float32), label, inside.astype(np.uint8))
 
     def _choose(self, index: int, rng: np.random.Generator) -> int:
+        if not self._by_class and self.config.images.is_recognition:
+            return self._shuffle.at(index)
         if not self._by_class:
             return index % len(self._images)
         k = int(rng.choice(len(self._by_class), p=self._chance))
@@ -140,7 +151,15 @@ class Stills:
         left = int(rng.integers(max(0, width - columns) + 1))
         part = (slice(top, top + rows), slice(left, left + columns))
         image, label = image[part], label[part]
-        missing = ((0, rows - label.shape[0]), (0, columns - label.shape[1]))
+        lacking = (rows - label.shape[0], columns - label.shape[1])
+        if self.config.border == "edge":
+            around = [(n // 2, n - n // 2) for n in lacking]
+            return (
+                np.pad(image, around, mode="edge"),
+                np.pad(label, around, constant_values=IGNORE),
+                np.ones((rows, columns), np.bool_),
+            )
+        missing = [(0, n) for n in lacking]
         inside = np.pad(np.ones(label.shape, np.bool_), missing)
         return (
             np.pad(image, missing),

@@ -21,6 +21,7 @@ from evdistill_core.data.recording_index import (
     find_recordings,
     index_recording,
 )
+from evdistill_core.data.whole_recordings import read_whole, whole_files
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import ConfigError, DataError
 from evdistill_core.representations import InputSpec, represent
@@ -47,6 +48,10 @@ class RecordingsConfig:
         flip: probability of a left-right mirror.
         invert: probability of swapped polarities.
         dropout: largest share of events that is dropped; the share is drawn from 0..dropout.
+        whole: every file is one window, from its first event on (N-MNIST, N-Caltech101); files may
+            be shorter than a window, and are read when asked for, without an index.
+        skip: leave out the first N files (``whole``).
+        limit: use only the first N of what is left; 0: all (``whole``).
     """
 
     paths: tuple[Path, ...]
@@ -59,6 +64,9 @@ class RecordingsConfig:
     flip: float = 0.5
     invert: float = 0.0
     dropout: float = 0.0
+    whole: bool = False
+    skip: int = 0
+    limit: int = 0
 
     def __post_init__(self) -> None:
         """Refuse an empty list and numbers out of range."""
@@ -67,11 +75,15 @@ class RecordingsConfig:
         for name in ("flip", "invert", "dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must lie in 0..1, got {getattr(self, name)}")
-        for name in ("start_s", "end_s", "min_events", "frame_within_us"):
+        for name in ("start_s", "end_s", "min_events", "frame_within_us", "skip", "limit"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must be at least 0, got {getattr(self, name)}")
         if min(self.crop) < 0 or (min(self.crop) == 0) != (max(self.crop) == 0):
             raise ConfigError(f"crop must be (height, width) above 0, or (0, 0), got {self.crop}")
+        if self.whole and (self.start_s or self.end_s or self.frame_within_us):
+            raise ConfigError("whole files have no start_s, end_s or frames: leave them at 0")
+        if not self.whole and (self.skip or self.limit):
+            raise ConfigError("skip and limit count whole files: set whole, or use start_s, end_s")
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +155,7 @@ class UnlabelledWindows:
                 t_end_us, within_us=self._config.frame_within_us
             )
         whole = _whole(events, self._spec, t_start_us, frame)
-        return self._changed(whole, rng)
+        return changed(whole, self._config, self._spec, rng)
 
     def _usable(self, number: int) -> list[_Span]:
         config, recording = self._config, self._recordings[number]
@@ -172,31 +184,72 @@ class UnlabelledWindows:
         assert best is not None  # REDRAWS is above 0
         return best
 
-    def _changed(self, whole: UnlabelledSample, rng: np.random.Generator) -> UnlabelledSample:
-        config = self._config
-        mirrored, inverted = rng.random() < config.flip, rng.random() < config.invert
-        # Sensor pixels start at the top left; what lies right of and below them is padding.
-        rows, columns = (int(n) + 1 for n in np.argwhere(whole.valid)[-1])
-        size = config.crop if config.crop != (0, 0) else whole.valid.shape
-        top = int(rng.random() * (max(0, rows - size[0]) + 1))
-        left = int(rng.random() * (max(0, columns - size[1]) + 1))
 
-        def change(plane: npt.NDArray[T]) -> npt.NDArray[T]:
-            sensor = plane[:, :rows, :columns]
-            sensor = sensor[:, :, ::-1] if mirrored else sensor
-            part = sensor[:, top : top + size[0], left : left + size[1]]
-            return np.pad(
-                part, [(0, 0), (0, size[0] - part.shape[1]), (0, size[1] - part.shape[2])]
-            )
+def changed(
+    whole: UnlabelledSample, config: RecordingsConfig, spec: InputSpec, rng: np.random.Generator
+) -> UnlabelledSample:
+    """Return a window mirrored, inverted and cropped as configured."""
+    mirrored, inverted = rng.random() < config.flip, rng.random() < config.invert
+    # Sensor pixels start at the top left; what lies right of and below them is padding.
+    rows, columns = (int(n) + 1 for n in np.argwhere(whole.valid)[-1])
+    size = config.crop if config.crop != (0, 0) else whole.valid.shape
+    top = int(rng.random() * (max(0, rows - size[0]) + 1))
+    left = int(rng.random() * (max(0, columns - size[1]) + 1))
 
-        network_input = change(whole.input)
-        return UnlabelledSample(
-            invert_polarity(network_input, self._spec) if inverted else network_input,
-            change(whole.active[None])[0],
-            change(whole.valid[None])[0],
-            change(whole.frame),
-            whole.has_frame,
-        )
+    def change(plane: npt.NDArray[T]) -> npt.NDArray[T]:
+        sensor = plane[:, :rows, :columns]
+        sensor = sensor[:, :, ::-1] if mirrored else sensor
+        part = sensor[:, top : top + size[0], left : left + size[1]]
+        return np.pad(part, [(0, 0), (0, size[0] - part.shape[1]), (0, size[1] - part.shape[2])])
+
+    network_input = change(whole.input)
+    return UnlabelledSample(
+        invert_polarity(network_input, spec) if inverted else network_input,
+        change(whole.active[None])[0],
+        change(whole.valid[None])[0],
+        change(whole.frame),
+        whole.has_frame,
+    )
+
+
+class WholeFiles:
+    """Windows by index, one a file: the same index always gives the same file and changes.
+
+    Args:
+        config: files and changes.
+        spec: what the student is fed.
+        seed: of all draws, with the index.
+
+    Raises:
+        DataError: no file is left.
+    """
+
+    def __init__(self, config: RecordingsConfig, spec: InputSpec, *, seed: int) -> None:
+        self._config, self._spec, self._seed = config, spec, seed
+        files = [p for path in config.paths for p in whole_files(path)][config.skip :]
+        self.paths = files[: config.limit] if config.limit else files
+        if not self.paths:
+            raise DataError(f"no recording left in {[str(p) for p in config.paths]}")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def sample(self, index: int) -> UnlabelledSample:
+        """Return the window of this index (>= 0)."""
+        rng = np.random.default_rng([self._seed & 0xFFFFFFFF, index & 0xFFFFFFFF, 13])
+        path = self.paths[int(rng.integers(len(self.paths)))]
+        events, t_start_us = read_whole(path, self._spec.window_us)
+        if self._config.dropout > 0:
+            events = events[rng.random(len(events)) >= rng.uniform(0, self._config.dropout)]
+        return changed(_whole(events, self._spec, t_start_us, None), self._config, self._spec, rng)
+
+
+def open_windows(
+    config: RecordingsConfig, spec: InputSpec, *, seed: int
+) -> UnlabelledWindows | WholeFiles:
+    """Return the windows that a configuration means (see the two classes)."""
+    kind = WholeFiles if config.whole else UnlabelledWindows
+    return kind(config, spec, seed=seed)
 
 
 def invert_polarity(network_input: Array, spec: InputSpec) -> Array:

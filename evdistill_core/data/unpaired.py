@@ -23,7 +23,7 @@ from evdistill_core.data.samples import (
     stack,
 )
 from evdistill_core.data.stills import Stills, StillsConfig
-from evdistill_core.data.unlabelled import RecordingsConfig, UnlabelledSample, UnlabelledWindows
+from evdistill_core.data.unlabelled import RecordingsConfig, UnlabelledSample, open_windows
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import IGNORE, ClassTable
 from evdistill_core.representations import InputSpec
@@ -119,7 +119,7 @@ class UnpairedBatch(Batch):
         frame: (B, 1, H, W) float32 in -1..1.
         has_frame: (B,) float32, 1 where there is one.
         image: (B, 1, h, w) float32 in -1..1.
-        image_label: (B, h, w) int64, ids or 255.
+        image_label: (B, h, w) int64, ids or 255; (B, 1, 1) for recognition.
         image_valid: (B, h, w) uint8, 1 on the image, 0 on padding.
         labelled: labelled events, or None.
     """
@@ -153,7 +153,7 @@ class UnpairedSource:
         self._stills = Stills(config.stills, classes, seed=seed * 7919 + 1)
         self._windows: IndexedSource[UnlabelledSample]
         if config.recordings is not None:
-            self._windows = UnlabelledWindows(config.recordings, spec, seed=seed * 7919 + 2)
+            self._windows = open_windows(config.recordings, spec, seed=seed * 7919 + 2)
         else:
             self._windows = _WithoutLabels(
                 _mixture(config.target, spec, classes, seed * 7919 + 3), spec

@@ -15,12 +15,14 @@ from evdistill_core.evaluation.pictures import (
     write_confusion,
     write_panels,
 )
+from evdistill_core.evaluation.recognition import RecognitionResult
 from evdistill_core.evaluation.report import ReportPage
 from evdistill_core.evaluation.segmentation import LabelledWindow, SegmentationResult, near_events
 from evdistill_core.foundation.files import write_text_atomic
 from evdistill_core.foundation.labels import IGNORE, ClassTable
 
 Panel = list[list[npt.NDArray[np.uint8]]]
+Result = SegmentationResult | RecognitionResult
 
 
 def score_table(
@@ -36,6 +38,19 @@ def score_table(
     rows.append(["accuracy", everywhere.accuracy, near.accuracy, None, None])
     head = ["class", "IoU everywhere", "IoU near events", "precision near", "recall near"]
     return head, rows
+
+
+def recognition_table(
+    result: RecognitionResult, classes: ClassTable
+) -> tuple[list[str], list[list[object]]]:
+    """Return head and rows of a table: windows, accuracy and precision of every class, top-1."""
+    scores, counts = result.confusion.scores(), result.confusion.counts
+    rows: list[list[object]] = [
+        [name, int(counts[i].sum()), scores.recall[i], scores.precision[i]]
+        for i, name in enumerate(classes.names)
+    ]
+    rows.append(["top-1", result.windows, result.top1, None])
+    return ["class", "windows", "accuracy", "precision"], rows
 
 
 def panel_row(
@@ -60,30 +75,33 @@ def add_result(  # noqa: PLR0913 - one block of a page
     page: ReportPage,
     folder: Path,
     name: str,
-    result: SegmentationResult,
+    result: Result,
     panels: Panel,
     *,
     classes: ClassTable,
 ) -> None:
     """Add one set's tables and pictures to a page; the pictures are written beside it."""
     page.heading(f"{name}: {result.windows} windows")
-    page.table(*score_table(result, classes))
-    title = f"{name}, pixels within {result.activity_radius_px} px of an event"
-    write_confusion(
-        folder / f"confusion_{name}.png", result.near_events.counts, classes.names, title
-    )
+    if isinstance(result, RecognitionResult):
+        page.table(*recognition_table(result, classes))
+        counts, title = result.confusion.counts, f"{name}, {result.summary}"
+        caption = "Inputs; green frame: recognised, red: not"
+    else:
+        page.table(*score_table(result, classes))
+        counts = result.near_events.counts
+        title = f"{name}, pixels within {result.activity_radius_px} px of an event"
+        caption = "Events, labels, prediction (paler where no event is near)"
+    write_confusion(folder / f"confusion_{name}.png", counts, classes.names, title)
     page.picture(f"confusion_{name}.png", "Share of each true class")
     if panels:
         write_panels(folder / f"panels_{name}.png", panels)
-        page.picture(
-            f"panels_{name}.png", "Events, labels, prediction (paler where no event is near)"
-        )
+        page.picture(f"panels_{name}.png", caption)
 
 
 def write_evaluation(  # noqa: PLR0913 - what an evaluation consists of
     folder: Path,
     title: str,
-    results: Mapping[str, SegmentationResult],
+    results: Mapping[str, Result],
     panels: Mapping[str, Panel],
     *,
     classes: ClassTable,

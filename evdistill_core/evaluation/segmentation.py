@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -56,6 +57,18 @@ class SegmentationResult:
     near_events: Confusion
     windows: int
     activity_radius_px: int
+
+    @property
+    def selection_score(self) -> float:
+        """What the best checkpoint is chosen by: mIoU near events."""
+        score = self.near_events.scores().miou
+        return score if math.isfinite(score) else 0.0
+
+    @property
+    def summary(self) -> str:
+        """One line for the terminal."""
+        near, everywhere = self.near_events.scores(), self.everywhere.scores()
+        return f"mIoU near events {near.miou:.3f}, everywhere {everywhere.miou:.3f}"
 
     def to_dict(self, classes: ClassTable) -> dict[str, object]:
         """Return plain data for JSON."""

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 import torch
 
 from evdistill_core.foundation.errors import StudentError
-from evdistill_core.models.network import SegmentationNetwork
+from evdistill_core.models.network import StudentNetwork
 
 OPSET = 18
 INPUT_NAME = "input"
 OUTPUT_NAME = "logits"
 
 
-def to_onnx(network: SegmentationNetwork) -> bytes:
+def to_onnx(network: StudentNetwork) -> bytes:
     """Return the ONNX model of a network in evaluation mode.
 
     Args:
@@ -26,7 +26,7 @@ def to_onnx(network: SegmentationNetwork) -> bytes:
 
     Returns:
         Serialized model: ``input`` (1, C, H, W) to ``logits`` (1, K, H / s, W / s), H and W any
-        multiples of ``network.size_multiple``; weights inside.
+        multiples of ``network.size_multiple``; weights inside. Recognition: ``logits`` (1, K).
 
     Raises:
         StudentError: torch cannot express the network in ONNX.

@@ -21,8 +21,8 @@ from evdistill_core.inference.student import (
     write_student,
 )
 from evdistill_core.models.checkpoint import Checkpoint
-from evdistill_core.models.network import SegmentationNetwork, fold_batch_norm, parameter_count
-from evdistill_core.models.registry import NETWORKS
+from evdistill_core.models.network import StudentNetwork, fold_batch_norm, parameter_count
+from evdistill_core.models.registry import network_entry, network_task
 
 # Above this a second copy of the weights is worth its space only to those who ask for it.
 ONNX_MAX_PARAMETERS = 20_000_000
@@ -78,8 +78,9 @@ def _sizes(multiple: int) -> list[tuple[int, int]]:
     return [(-(-h // multiple) * multiple, -(-w // multiple) * multiple) for h, w in _PARITY_SIZES]
 
 
-def _describe(checkpoint: Checkpoint, network: SegmentationNetwork) -> StudentInfo:
+def _describe(checkpoint: Checkpoint, network: StudentNetwork) -> StudentInfo:
     return StudentInfo(
+        task=network_task(checkpoint.network),
         network=NetworkInfo(
             name=checkpoint.network,
             options=dict(checkpoint.options),
@@ -93,13 +94,22 @@ def _describe(checkpoint: Checkpoint, network: SegmentationNetwork) -> StudentIn
     )
 
 
-def _on_torch(network: SegmentationNetwork) -> Logits:
+def _on_torch(network: StudentNetwork) -> Logits:
     def run(input_chw: FloatArray) -> FloatArray:
         with torch.inference_mode():
             logits: FloatArray = network(torch.from_numpy(input_chw)[None])[0].numpy()
         return logits
 
     return run
+
+
+_TASK_TEXTS = {"segmentation": "semantic segmentation", "recognition": "recognition"}
+
+
+def _output_text(info: StudentInfo) -> str:
+    if info.task == "recognition":
+        return "one set of class logits a window"
+    return f"logits at 1/{info.network.output_stride} of the input"
 
 
 def model_card(info: StudentInfo, text: str = "") -> str:
@@ -116,11 +126,11 @@ def model_card(info: StudentInfo, text: str = "") -> str:
     classes = ", ".join(f"{i} {name}" for i, name in enumerate(info.classes.names))
     lines = [text.rstrip() + "\n\n---\n"] if text.strip() else []
     lines += [
-        f"# {network.name}: {NETWORKS[network.name].summary}",
+        f"# {network.name}: {network_entry(network.name).summary}",
         "",
-        f"- Task: semantic {info.task} of event-camera windows.",
+        f"- Task: {_TASK_TEXTS[info.task]} of event-camera windows.",
         f"- Classes: {classes}.",
-        f"- Parameters: {network.parameters:,}; logits at 1/{network.output_stride} of the input.",
+        f"- Parameters: {network.parameters:,}; {_output_text(info)}.",
         f"- Input: `{json.dumps(info.input.to_mapping())}`",
         "",
         "## Where the weights come from",

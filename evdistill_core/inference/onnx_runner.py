@@ -78,7 +78,8 @@ class OnnxRunner:
         shapes = [list(v.shape) for v in (*inputs, *outputs)]
         fits = (
             len(inputs) == len(outputs) == 1
-            and len(shapes[0]) == len(shapes[1]) == 4
+            and len(shapes[0]) == 4
+            and len(shapes[1]) == (2 if student.info.task == "recognition" else 4)
             and shapes[0][1] == self._channels
             and shapes[1][1] == len(student.classes)
         )

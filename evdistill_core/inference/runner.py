@@ -58,7 +58,8 @@ class Runner(Protocol):
                 that are multiples of ``size_multiple``. Not modified, not kept.
 
         Returns:
-            (K, H / s, W / s) float32, s the output stride; the caller's to keep.
+            (K, H / s, W / s) float32, s the output stride; the caller's to keep. Students of
+            recognition give (K,): one set of class logits a window.
 
         Raises:
             ValueError: another shape or dtype.

@@ -27,7 +27,7 @@ from evdistill_core.foundation.config import from_mapping, to_mapping
 from evdistill_core.foundation.errors import ConfigError, StudentError
 from evdistill_core.foundation.files import atomic_path
 from evdistill_core.foundation.labels import ClassTable
-from evdistill_core.models.registry import network_entry
+from evdistill_core.models.registry import network_entry, network_task
 from evdistill_core.representations.spec import InputSpec
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 SUFFIX = ".evstudent"
 FORMAT = "evdistill-student"
 FORMAT_VERSION = 1
-TASKS = ("segmentation",)
+TASKS = ("segmentation", "recognition")
 
 MANIFEST = "student.json"
 WEIGHTS = "weights.safetensors"
@@ -61,7 +61,7 @@ class NetworkInfo:
     """The network in a student file.
 
     Attributes:
-        name: in ``models.registry.NETWORKS``.
+        name: in ``models.registry``.
         options: what it was built with, plain data.
         size_multiple: input height and width are multiples of this.
         output_stride: input cells per logit and axis.
@@ -106,6 +106,8 @@ class StudentInfo:
         """Refuse tasks that nothing of ours can do, and an input that the network cannot take."""
         if self.task not in TASKS:
             raise ConfigError(f"task must be one of {', '.join(TASKS)}, got {self.task!r}")
+        if network_task(self.network.name) != self.task:
+            raise ConfigError(f"{self.network.name} is no network for {self.task}")
         if self.input.size_multiple % self.network.size_multiple:
             raise ConfigError(
                 f"size_multiple of the input must be a multiple of {self.network.size_multiple} "

@@ -11,8 +11,8 @@ from evdistill_core.foundation.errors import ConfigError, StudentError
 from evdistill_core.inference.runner import Device, FloatArray, Precision, check_run_input
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.models.checkpoint import load_weights
-from evdistill_core.models.network import SegmentationNetwork, fold_batch_norm
-from evdistill_core.models.registry import build_network
+from evdistill_core.models.network import StudentNetwork, fold_batch_norm
+from evdistill_core.models.registry import build_student
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -79,13 +79,13 @@ class TorchRunner:
             self.run(np.zeros((self._channels, height, width), np.float32))
 
 
-def load_network(student: StudentFile) -> SegmentationNetwork:
+def load_network(student: StudentFile) -> StudentNetwork:
     """Return the trained network of a student, in evaluation mode, fp32, on the CPU.
 
     Raises:
         StudentError: its weights are damaged or do not fit its description.
     """
-    network = build_network(
+    network = build_student(
         student.info.network.name,
         student.info.network.options,
         in_channels=student.info.input.channels,

@@ -24,8 +24,8 @@ from torch import Tensor
 from evdistill_core.foundation.errors import ConfigError, StudentError
 from evdistill_core.foundation.files import atomic_path
 from evdistill_core.foundation.labels import ClassTable
-from evdistill_core.models.network import SegmentationNetwork
-from evdistill_core.models.registry import build_network
+from evdistill_core.models.network import StudentNetwork
+from evdistill_core.models.registry import build_student
 from evdistill_core.representations.spec import InputSpec
 
 FORMAT = "evdistill-checkpoint"
@@ -37,7 +37,7 @@ class Checkpoint:
     """A network with its weights and everything that is needed to feed it.
 
     Attributes:
-        network: name in ``registry.NETWORKS``.
+        network: name in ``registry.NETWORKS`` or ``registry.CLASSIFIERS``.
         options: the options it was built with, plain data.
         state_dict: its weights and batch-norm statistics, on the CPU.
         input: what it is fed.
@@ -54,14 +54,14 @@ class Checkpoint:
     provenance: Mapping[str, object] = field(default_factory=dict)
     training: Mapping[str, object] = field(default_factory=dict)
 
-    def build(self) -> SegmentationNetwork:
+    def build(self) -> StudentNetwork:
         """Return the network with these weights, in evaluation mode, on the CPU.
 
         Raises:
             StudentError: the weights do not fit the network.
             ConfigError: the network or its options are unknown.
         """
-        network = build_network(
+        network = build_student(
             self.network,
             self.options,
             in_channels=self.input.channels,

@@ -47,9 +47,11 @@ class ClassificationNetwork(nn.Module):
         in_channels: channels of the input.
         num_classes: classes of the output.
         size_multiple: H and W must be multiples of this.
+        output_stride: 1, without a meaning: there is one set of logits a window.
     """
 
     size_multiple: int
+    output_stride: int = 1
 
     def __init__(self, *, in_channels: int, num_classes: int) -> None:
         super().__init__()
@@ -63,6 +65,9 @@ class ClassificationNetwork(nn.Module):
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         """Map (B, in_channels, H, W) to logits (B, num_classes)."""
         return self.forward_with_features(x_BCHW)[0]
+
+
+StudentNetwork = SegmentationNetwork | ClassificationNetwork
 
 
 def parameter_count(network: nn.Module) -> int:
@@ -102,7 +107,7 @@ def fold_batch_norm(network: M) -> M:
     return folded
 
 
-def check_input(network: SegmentationNetwork, shape: torch.Size | tuple[int, ...]) -> None:
+def check_input(network: StudentNetwork, shape: torch.Size | tuple[int, ...]) -> None:
     """Refuse an input that the network cannot take.
 
     Raises:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from evdistill_core.foundation.errors import ConfigError
 
 if TYPE_CHECKING:
-    from evdistill_core.models.network import ClassificationNetwork, SegmentationNetwork
+    from evdistill_core.models.network import (
+        ClassificationNetwork,
+        SegmentationNetwork,
+        StudentNetwork,
+    )
+
+TaskName = Literal["segmentation", "recognition"]
 
 
 # What checkpoints put before the name of a network that looks at images: no student's name.
@@ -56,15 +62,34 @@ def network_entry(name: str) -> NetworkEntry:
     Raises:
         ConfigError: no network has this name.
     """
-    entry = NETWORKS.get(name)
+    entry = NETWORKS.get(name) or CLASSIFIERS.get(name)
     if entry is None and name.startswith(IMAGE_PREFIX):
         raise ConfigError(
             f"{name!r} is a teacher: it looks at images, not at events; train a student from it "
             "(stage: distill)"
         )
     if entry is None:
-        raise ConfigError(f"unknown network {name!r}; known: {', '.join(sorted(NETWORKS))}")
+        known = ", ".join(sorted({**NETWORKS, **CLASSIFIERS}))
+        raise ConfigError(f"unknown network {name!r}; known: {known}")
     return entry
+
+
+def network_task(name: str) -> TaskName:
+    """Return the end task of a network.
+
+    Raises:
+        ConfigError: no network has this name.
+    """
+    network_entry(name)
+    return "recognition" if name in CLASSIFIERS else "segmentation"
+
+
+def build_student(
+    name: str, options: Mapping[str, object] | None = None, *, in_channels: int, num_classes: int
+) -> StudentNetwork:
+    """Build a network of either task (see ``build_network`` and ``build_classifier``)."""
+    build = build_classifier if network_task(name) == "recognition" else build_network
+    return build(name, options, in_channels=in_channels, num_classes=num_classes)
 
 
 def build_network(
@@ -87,6 +112,8 @@ def build_network(
         ConfigError: an unknown name or option, or a value out of range.
     """
     entry = network_entry(name)
+    if name in CLASSIFIERS:
+        raise ConfigError(f"{name!r} recognises, it does not segment; take one of {_listed()}")
     _check_sizes(in_channels, num_classes)
     module = importlib.import_module(entry.module)
     network: SegmentationNetwork = module.build(
@@ -118,6 +145,10 @@ def build_classifier(
         dict(options or {}), in_channels=in_channels, num_classes=num_classes
     )
     return network
+
+
+def _listed() -> str:
+    return ", ".join(sorted(NETWORKS))
 
 
 def _check_sizes(in_channels: int, num_classes: int) -> None:

@@ -19,6 +19,7 @@ from evdistill_core.foundation.errors import StudentError
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from evdistill_core.training.config import TrainConfig
+from evdistill_core.training.tasks import task_of
 
 T = TypeVar("T")
 
@@ -125,7 +126,7 @@ def provenance(snapshot: TrainingSnapshot) -> dict[str, object]:
         f"{config.batch_size} windows, seed {config.seed}",
         "steps": snapshot.step,
         "training data": [f"{_described(source)}." for source in config.data.describe()],
-        "validation (mIoU near events)": _short_scores(snapshot.scores),
+        f"validation ({task_of(config.network.name).score_name})": _short_scores(snapshot.scores),
         "notes": list(config.notes),
         "config": to_mapping(config),
     }
@@ -139,9 +140,10 @@ def _described(source: Mapping[str, object]) -> str:
 def _short_scores(scores: dict[str, object]) -> dict[str, object]:
     short: dict[str, object] = {}
     for name, regions in scores.items():
-        near = regions.get("near_events") if isinstance(regions, dict) else None
-        miou = near.get("miou") if isinstance(near, dict) else None
-        short[name] = round(miou, 4) if isinstance(miou, float) else None
+        known = regions if isinstance(regions, dict) else {}
+        near = known.get("near_events")
+        score = near.get("miou") if isinstance(near, dict) else known.get("top1")
+        short[name] = round(score, 4) if isinstance(score, float) else None
     return short
 
 

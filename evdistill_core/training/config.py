@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from evdistill_core.data.build import DataConfig
+from evdistill_core.foundation.class_maps import CLASS_SETS, named_classes
 from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.losses.segmentation import check_names
 from evdistill_core.representations.spec import InputSpec
 
@@ -17,7 +19,7 @@ class NetworkConfig:
     """Which network.
 
     Attributes:
-        name: a name that ``build_network`` knows.
+        name: a name that ``build_student`` knows; it decides the task.
         options: its options by name.
         start_from: a checkpoint or student file whose weights are the start; empty: random.
     """
@@ -112,6 +114,8 @@ class TrainConfig:
         seed: of weights, data and drop-out.
         steps: optimiser steps.
         batch_size: windows a step.
+        classes: ``six``, ``eleven`` or ``cityscapes`` (segmentation), ``digits``, or a list of
+            names (recognition, and segmentation with classes of your own).
         network: which network.
         input: how events become its input; stored in the student file.
         data: what it learns from and what it is validated on.
@@ -132,6 +136,7 @@ class TrainConfig:
     seed: int = 0
     steps: int = 1000
     batch_size: int = 8
+    classes: str | tuple[str, ...] = "six"
     network: NetworkConfig = field(default_factory=NetworkConfig)
     input: InputSpec = field(default_factory=InputSpec)
     data: DataConfig
@@ -162,6 +167,25 @@ class TrainConfig:
                 raise ConfigError(f"{name} must be at least {low}, got {getattr(self, name)}")
         if not self.name or any(c in self.name for c in "/\\\0"):
             raise ConfigError(f"name must be usable as a file name, got {self.name!r}")
+
+        self.class_table()
+
+    def class_table(self) -> ClassTable:
+        """Return what the labels mean.
+
+        Raises:
+            ConfigError: an unknown set of classes, or names that make no table.
+        """
+        if not isinstance(self.classes, str):
+            return named_classes(self.classes)
+        if self.classes == "digits":
+            return named_classes(tuple("0123456789"))
+        if self.classes not in CLASS_SETS:
+            raise ConfigError(
+                f"classes must be one of {', '.join(CLASS_SETS)}, digits, or a list of names, "
+                f"got {self.classes!r}"
+            )
+        return CLASS_SETS[self.classes]
 
     @property
     def checkpoint_network(self) -> str:

@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from evdistill_core.evaluation.segmentation import SegmentationResult
+from evdistill_core.evaluation.page import Result
 from evdistill_core.training.loop import StepReport, Trainer
 from evdistill_core.training.report import write_training_report
 
@@ -29,16 +29,12 @@ def run_with_progress(trainer: Trainer) -> None:
         KeyboardInterrupt: Ctrl-C (or SIGTERM) ended the run; its checkpoint is written.
     """
     console = Console()
-    last: dict[str, SegmentationResult] = {}
+    last: dict[str, Result] = {}
 
-    def on_validation(results: dict[str, SegmentationResult]) -> None:
+    def on_validation(results: dict[str, Result]) -> None:
         last.update(results)
         for name, result in results.items():
-            near, everywhere = result.near_events.scores(), result.everywhere.scores()
-            console.print(
-                f"step {trainer.state.step}  {name}: mIoU near events {near.miou:.3f}, "
-                f"everywhere {everywhere.miou:.3f}"
-            )
+            console.print(f"step {trainer.state.step}  {name}: {result.summary}")
 
     with _stopping_on_signals(trainer), _Steps(console, trainer) as steps:
         finished = trainer.run(steps.show, on_validation)

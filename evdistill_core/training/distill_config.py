@@ -12,7 +12,7 @@ from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.losses.terms import check_weights
 from evdistill_core.models.discriminators import DiscriminatorOptions
 from evdistill_core.models.generators import GeneratorOptions
-from evdistill_core.models.registry import IMAGE_PREFIX
+from evdistill_core.models.registry import IMAGE_PREFIX, network_task
 from evdistill_core.representations.spec import InputSpec
 from evdistill_core.training.config import NetworkConfig, TrainConfig
 
@@ -59,6 +59,13 @@ class TeacherConfig(TrainConfig):
         super().__post_init__()
         if self.input.channels != 1:
             raise ConfigError("a teacher sees grey images: leave input away")
+        images = [self.data.stills, *self.data.validation_stills.values()]
+        recognises = network_task(self.network.name) == "recognition"
+        if any(s.images.is_recognition != recognises for s in images):
+            raise ConfigError(
+                f"network {self.network.name} needs images of "
+                f"{'one class each' if recognises else 'dense labels'}"
+            )
 
     @property
     def checkpoint_network(self) -> str:
@@ -76,7 +83,8 @@ class TransferConfig:
         confidence_floor: pixels below this certainty do not count.
         activity_weighted: on real windows, pixels far from events count ``loss.inactive_weight``.
         matching_cells: regions per axis of the distribution matching; 1: the whole image.
-        affinity_graph: ``scaled``: windows of ``pool_scale`` (the authors'); ``grid``: dense.
+        affinity_graph: ``scaled``: windows of ``pool_scale`` (the authors'); ``grid``: dense;
+            ``batch``: every image of the batch is a node (recognition).
         pool_scale: of the scaled graph; .8 gives 2x2 nodes.
         affinity_nodes: nodes per axis of the dense graph.
         affinity_norm: of differences between similarities.
@@ -88,7 +96,7 @@ class TransferConfig:
     confidence_floor: float = 0.0
     activity_weighted: bool = False
     matching_cells: int = 1
-    affinity_graph: Literal["scaled", "grid"] = "scaled"
+    affinity_graph: Literal["scaled", "grid", "batch"] = "scaled"
     pool_scale: float = 0.8
     affinity_nodes: int = 16
     affinity_norm: Literal["l1", "l2"] = "l2"
@@ -178,10 +186,25 @@ class DistillConfig(TrainConfig):
                 "the term task_events needs labelled windows in data.train; "
                 "give it the weight 0 to go without"
             )
+        self._check_task()
         frames = self.data.recordings is not None and self.data.recordings.frame_within_us > 0
         for name in ("paired", "kd_paired", "mutual"):
             if self.terms[name] > 0 and not frames:
                 raise ConfigError(
                     f"the term {name} needs recordings with frames: set "
                     "data.recordings.frame_within_us, or give the term the weight 0"
+                )
+
+    def _check_task(self) -> None:
+        recognises = network_task(self.network.name) == "recognition"
+        if recognises != self.data.stills.images.is_recognition:
+            raise ConfigError(
+                f"network {self.network.name} and images of layout "
+                f"{self.data.stills.images.layout} are of different tasks"
+            )
+        for name in ("output", "class_mix"):
+            if recognises and self.terms[name] > 0:
+                raise ConfigError(
+                    f"the term {name} looks at dense predictions; recognition has one a window: "
+                    "give it the weight 0"
                 )

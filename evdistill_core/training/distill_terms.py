@@ -25,7 +25,7 @@ from evdistill_core.losses.adversarial import (
     wgan_critic,
     wgan_generator,
 )
-from evdistill_core.losses.affinity import affinity_kd, grid_nodes, scaled_nodes
+from evdistill_core.losses.affinity import affinity_kd, batch_nodes, grid_nodes, scaled_nodes
 from evdistill_core.losses.consistency import as_judge, semantic_consistency
 from evdistill_core.losses.distillation import (
     distribution_matching,
@@ -42,11 +42,12 @@ from evdistill_core.models.generators import (
     event_to_image,
     image_to_event,
 )
-from evdistill_core.models.network import SegmentationNetwork
-from evdistill_core.models.registry import build_network
+from evdistill_core.models.network import StudentNetwork
+from evdistill_core.models.registry import build_student
 from evdistill_core.representations.spec import InputSpec
 from evdistill_core.training.config import LossConfig
 from evdistill_core.training.distill_config import AdversaryConfig, DistillConfig
+from evdistill_core.training.tasks import Task
 from evdistill_core.training.teacher import Teacher
 
 Seen = tuple[Tensor, Tensor]
@@ -72,12 +73,12 @@ class Translation(nn.Module):
         return [p for name, p in self.named_parameters() if "_critic." in name]
 
 
-def build_frame_student(config: DistillConfig, num_classes: int) -> SegmentationNetwork | None:
+def build_frame_student(config: DistillConfig, num_classes: int) -> StudentNetwork | None:
     """Return the student of frames that the mutual terms need, or None where they are off."""
     if not (config.terms["mutual"] > 0 or config.terms["mutual_task"] > 0):
         return None
     frame = config.frame_network
-    return build_network(
+    return build_student(
         frame.name, frame.options, in_channels=IMAGE_CHANNELS, num_classes=num_classes
     )
 
@@ -92,14 +93,16 @@ class Networks:
         translation: generators and discriminators.
         teacher: T.
         frame_student: S_a, or None.
+        task: what the student does.
         mixed: gives the context that networks run in (mixed precision or not).
     """
 
-    student: SegmentationNetwork
+    student: StudentNetwork
     averaged: Callable[[Tensor], Tensor]
     translation: Translation
     teacher: Teacher
-    frame_student: SegmentationNetwork | None
+    frame_student: StudentNetwork | None
+    task: Task
     mixed: Callable[[], AbstractContextManager[object]]
 
 
@@ -139,13 +142,13 @@ class DistillStep:
             ),
             "consistency_image": self._consistency_image,
             "consistency_event": self._consistency_event,
-            "kd_generated": lambda: self._kd(self.s_generated, self.t_image, self._image_valid()),
+            "kd_generated": lambda: self._kd(self.s_generated, self.t_image, self._image_weight()),
             "kd_event": lambda: self._kd(self.s_event, self.t_fake, self._event_weight()),
             "kd_paired": lambda: self._kd(
-                self.s_event, self.t_frame, self._frame_weight() * self._event_weight()
+                self.s_event, self.t_frame, self._with_frame() * self._event_weight()
             ),
             "matching_generated": lambda: self._matching(
-                self.s_generated, self.t_image, self._image_valid()
+                self.s_generated, self.t_image, self._image_weight()
             ),
             "matching_event": lambda: self._matching(
                 self.s_event, self.t_fake, self._event_weight()
@@ -153,7 +156,7 @@ class DistillStep:
             "affinity_generated": lambda: self._affinity(self.s_generated, self.t_image),
             "affinity_event": lambda: self._affinity(self.s_event, self.t_fake),
             "mutual": lambda: mutual_distillation(
-                self.s_event[0], self.a_frame[0], self._frame_weight()
+                self.s_event[0], self.a_frame[0], self._with_frame()
             ),
             "mutual_task": lambda: self._supervised(
                 self._see_frame(self.batch.image)[0], self.batch.image_label
@@ -257,7 +260,7 @@ class DistillStep:
             averaged = self.networks.averaged(self.batch.input)
         label, weight = hybrid_pseudo_labels(
             self.networks.teacher.log_posterior(self.t_fake[0].detach()),
-            log_posterior(_resized(averaged, self.batch.input)),
+            log_posterior(self._at_labels(averaged, self.batch.input)),
             threshold=self._transfer.pseudo_threshold,
         )
         return label, weight * self._event_weight()
@@ -270,9 +273,8 @@ class DistillStep:
     def _task_events(self) -> Tensor:
         labelled = self._labelled()
         logits = self._see(self.networks.student, labelled.input)[0]
-        return self._supervised(
-            logits, labelled.label, activity_weights(labelled.active, self.config.loss)
-        )
+        active = activity_weights(labelled.active, self.config.loss)
+        return self._supervised(logits, labelled.label, self.networks.task.at_label_size(active))
 
     def _cycle_image(self) -> Tensor:
         with self.networks.mixed():
@@ -288,12 +290,12 @@ class DistillStep:
         with as_judge(self.networks.student):
             after, _ = self._see(self.networks.student, self.fake_event)
         before = self.networks.teacher.log_posterior(self.t_image[0])
-        return semantic_consistency(before, log_posterior(after), self._image_valid())
+        return semantic_consistency(before, log_posterior(after), self._image_weight())
 
     def _consistency_event(self) -> Tensor:
         after = self.networks.teacher.log_posterior(self.t_fake[0])
         before = log_posterior(self.s_event[0])
-        return semantic_consistency(before, after, self.batch.valid.float())
+        return semantic_consistency(before, after, self._valid_weight())
 
     def _kd(self, student: Seen, teacher: Seen, weight_BHW: Tensor) -> Tensor:
         transfer = self._transfer
@@ -323,6 +325,8 @@ class DistillStep:
         transfer = self._transfer
 
         def nodes(seen: Seen) -> Tensor:
+            if transfer.affinity_graph == "batch":
+                return batch_nodes(seen[1].mean((2, 3)))
             if transfer.affinity_graph == "scaled":
                 return scaled_nodes(seen[1], transfer.pool_scale)
             return grid_nodes(seen[1], transfer.affinity_nodes)
@@ -379,11 +383,22 @@ class DistillStep:
     def _image_valid(self) -> Tensor:
         return self.batch.image_valid.float()
 
+    # Of the pixels of inputs (..._valid, _frame_weight), and of labels and posteriors.
+
+    def _image_weight(self) -> Tensor:
+        return self.networks.task.at_label_size(self._image_valid())
+
+    def _valid_weight(self) -> Tensor:
+        return self.networks.task.at_label_size(self.batch.valid.float())
+
     def _event_weight(self) -> Tensor:
         valid = self.batch.valid.float()
-        if not self._transfer.activity_weighted:
-            return valid
-        return valid * activity_weights(self.batch.active, self.config.loss)
+        if self._transfer.activity_weighted:
+            valid = valid * activity_weights(self.batch.active, self.config.loss)
+        return self.networks.task.at_label_size(valid)
+
+    def _with_frame(self) -> Tensor:
+        return self.networks.task.at_label_size(self._frame_weight())
 
     def _frame_weight(self) -> Tensor:
         return self.batch.valid.float() * self.batch.has_frame[:, None, None]
@@ -392,10 +407,13 @@ class DistillStep:
         assert self.batch.labelled is not None  # the configuration refuses the term without
         return self.batch.labelled
 
-    def _see(self, network: SegmentationNetwork, x_BCHW: Tensor) -> Seen:
+    def _see(self, network: StudentNetwork, x_BCHW: Tensor) -> Seen:
         with self.networks.mixed():
             logits, features = network.forward_with_features(x_BCHW)
-        return _resized(logits, x_BCHW), features.float()
+        return self._at_labels(logits, x_BCHW), features.float()
+
+    def _at_labels(self, logits: Tensor, x_BCHW: Tensor) -> Tensor:
+        return self.networks.task.at_labels(logits, (x_BCHW.shape[2], x_BCHW.shape[3]))
 
     def _see_frame(self, x_BCHW: Tensor) -> Seen:
         assert self.networks.frame_student is not None  # built where a term needs it
@@ -417,20 +435,12 @@ class DistillStep:
 
 
 def activity_weights(active_BHW: Tensor, config: LossConfig) -> Tensor:
-    """Return what ``loop.pixel_weights`` returns, on the device of ``active``."""
+    """Return what ``tasks.pixel_weights`` returns, on the device of ``active``."""
     radius = config.activity_radius_px
     if radius < 0:
         return torch.ones_like(active_BHW, dtype=torch.float32)
     near = F.max_pool2d(active_BHW[:, None].float(), 2 * radius + 1, 1, radius)[:, 0]
     return near + (1 - near) * config.inactive_weight
-
-
-def _resized(logits_BKhw: Tensor, like_BCHW: Tensor) -> Tensor:
-    if logits_BKhw.shape[2:] == like_BCHW.shape[2:]:
-        return logits_BKhw.float()
-    return F.interpolate(
-        logits_BKhw.float(), size=like_BCHW.shape[2:], mode="bilinear", align_corners=False
-    )
 
 
 def _polarities(events_BCHW: Tensor, kind: str) -> tuple[Tensor, Tensor]:

@@ -25,12 +25,11 @@ from evdistill_core.data.build import build_validation_sources
 from evdistill_core.data.samples import Batch
 from evdistill_core.data.unpaired import UnpairedBatch, UnpairedSource, load_unpaired
 from evdistill_core.evaluation.pictures import input_picture, label_picture
-from evdistill_core.evaluation.segmentation import predict_mask
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.losses.consistency import as_judge
 from evdistill_core.losses.terms import sum_terms
 from evdistill_core.models.checkpoint import load_weights
-from evdistill_core.models.network import SegmentationNetwork
+from evdistill_core.models.network import StudentNetwork
 from evdistill_core.training.checkpoint import load_snapshot
 from evdistill_core.training.distill_config import DistillConfig
 from evdistill_core.training.distill_terms import (
@@ -171,13 +170,14 @@ class DistillTrainer(Trainer):
                 group["lr"] = rates[name] * share
 
     def _step_of(self, batch: UnpairedBatch) -> DistillStep:
-        student = cast("SegmentationNetwork", self.state.network)
+        student = cast("StudentNetwork", self.state.network)
         networks = Networks(
             student=student,
             averaged=self._averaged,
             translation=self.translation,
             teacher=self.teacher,
             frame_student=self.frame_student,
+            task=self.task,
             mixed=self._mixed,
         )
         return DistillStep(_on(batch, self.device), networks, self.config, self.class_weight_K)
@@ -215,8 +215,8 @@ class DistillTrainer(Trainer):
         return [
             input_picture(batch.input[i].cpu().numpy(), kind),
             input_picture(step.fake_image[i].cpu().numpy(), "image"),
-            self._mask_picture(self.teacher.log_posterior(step.t_fake[0])[i]),
-            self._mask_picture(step.s_event[0][i]),
+            self._mask_picture(self.teacher.log_posterior(step.t_fake[0])[i], batch.input),
+            self._mask_picture(step.s_event[0][i], batch.input),
         ]
 
     def _image_row(self, step: DistillStep, i: int) -> list[Picture]:
@@ -224,15 +224,19 @@ class DistillTrainer(Trainer):
         return [
             input_picture(batch.image[i].cpu().numpy(), "image"),
             input_picture(step.fake_event[i].cpu().numpy(), kind),
-            self._mask_picture(self.teacher.log_posterior(step.t_image[0])[i]),
-            self._mask_picture(step.s_generated[0][i]),
-            label_picture(batch.image_label[i].cpu().numpy().astype(np.uint8), self.classes),
+            self._mask_picture(self.teacher.log_posterior(step.t_image[0])[i], batch.image),
+            self._mask_picture(step.s_generated[0][i], batch.image),
+            self._label_picture(batch.image_label[i], batch.image),
         ]
 
-    def _mask_picture(self, logits_KHW: Tensor) -> Picture:
-        height, width = logits_KHW.shape[1:]
-        mask = predict_mask(logits_KHW.cpu().numpy(), height=height, width=width)
-        return label_picture(mask, self.classes)
+    def _mask_picture(self, logits_KHW: Tensor, like_BCHW: Tensor) -> Picture:
+        size = (like_BCHW.shape[2], like_BCHW.shape[3])
+        return label_picture(self.task.mask(logits_KHW.cpu().numpy(), size=size), self.classes)
+
+    def _label_picture(self, label_HW: Tensor, like_BCHW: Tensor) -> Picture:
+        # The one label of a recognition image is drawn on all of it.
+        label = label_HW.cpu().numpy().astype(np.uint8)
+        return label_picture(np.broadcast_to(label, like_BCHW.shape[2:]), self.classes)
 
 
 def _on(batch: UnpairedBatch, device: torch.device) -> UnpairedBatch:

@@ -14,21 +14,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from evdistill_core.data.build import build_training_source, build_validation_sources
 from evdistill_core.data.samples import Batch, SampleSource, load_batches
-from evdistill_core.evaluation.segmentation import SegmentationResult, near_events, score_windows
+from evdistill_core.evaluation.page import Result
 from evdistill_core.foundation.config import dump_yaml, to_mapping
 from evdistill_core.foundation.errors import ConfigError, TrainingError
 from evdistill_core.foundation.files import atomic_path, write_text_atomic
-from evdistill_core.foundation.labels import SIX_CLASSES, ClassTable
+from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.losses.segmentation import SegmentationBatch, weighted_sum
 from evdistill_core.models.checkpoint import load_checkpoint, load_weights
-from evdistill_core.models.registry import build_network
+from evdistill_core.models.registry import build_student
 from evdistill_core.training.checkpoint import TrainingSnapshot, load_snapshot, save_snapshot
-from evdistill_core.training.config import LossConfig, TrainConfig
+from evdistill_core.training.config import TrainConfig
 from evdistill_core.training.optimisation import (
     AveragedWeights,
     learning_rate,
@@ -36,6 +35,7 @@ from evdistill_core.training.optimisation import (
     swapped_weights,
 )
 from evdistill_core.training.run_log import RunLog
+from evdistill_core.training.tasks import task_of
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -89,7 +89,7 @@ class Trainer:
         config: the experiment.
         out: folder of the run.
         resume: go on from ``last.pt`` in ``out``.
-        classes: what the labels mean.
+        classes: what the labels mean; None: as configured.
 
     Raises:
         ConfigError: the configuration cannot run here, or ``resume`` finds another one.
@@ -105,11 +105,12 @@ class Trainer:
         out: Path,
         *,
         resume: bool = False,
-        classes: ClassTable = SIX_CLASSES,
+        classes: ClassTable | None = None,
     ) -> None:
         self.config = config
         self.out = out
-        self.classes = classes
+        self.classes = config.class_table() if classes is None else classes
+        self.task = task_of(config.network.name)
         self.device = pick_device(config.device)
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -127,7 +128,7 @@ class Trainer:
     def run(
         self,
         on_step: Callable[[StepReport], None] | None = None,
-        on_validation: Callable[[dict[str, SegmentationResult]], None] | None = None,
+        on_validation: Callable[[dict[str, Result]], None] | None = None,
     ) -> bool:
         """Train to the last step.
 
@@ -192,7 +193,7 @@ class Trainer:
         return {}
 
     def predict(self, network_input: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return the logits (K, h, w) of one input with the weights at hand."""
+        """Return the logits (K, h, w), or (K,), of one input with the weights at hand."""
         with torch.inference_mode(), self._mixed():
             batch = torch.from_numpy(network_input)[None].to(self.device)
             logits = self.state.network(batch)[0].float().cpu().numpy()
@@ -210,11 +211,11 @@ class Trainer:
             finally:
                 network.train(was_training)
 
-    def validate(self) -> dict[str, SegmentationResult]:
+    def validate(self) -> dict[str, Result]:
         """Score the averaged weights on every validation set."""
         with self.evaluation_weights():
             return {
-                name: score_windows(
+                name: self.task.score(
                     self.predict,
                     (source.sample(i) for i in range(len(source))),
                     self.classes,
@@ -285,13 +286,11 @@ class Trainer:
         target_BHW = batch.label.to(self.device)
         with self._mixed():
             logits = self.state.network(inputs)
-        logits_BKHW = F.interpolate(
-            logits.float(), size=target_BHW.shape[1:], mode="bilinear", align_corners=False
-        )
+        logits_BKHW = self.task.at_labels(logits, (target_BHW.shape[1], target_BHW.shape[2]))
         segmentation = SegmentationBatch(
             logits_BKHW,
             target_BHW,
-            pixel_weights(batch.active, self.config.loss).to(self.device),
+            self.task.label_weights(batch.active, self.config.loss).to(self.device),
             self.class_weight_K,
         )
         return weighted_sum(segmentation, self.config.loss.weights)
@@ -301,14 +300,14 @@ class Trainer:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     def _validate(
-        self, log: RunLog, on_validation: Callable[[dict[str, SegmentationResult]], None] | None
+        self, log: RunLog, on_validation: Callable[[dict[str, Result]], None] | None
     ) -> None:
         if not self.validation:
             return
         results = self.validate()
         state = self.state
         state.scores = {name: r.to_dict(self.classes) for name, r in results.items()}
-        score = float(np.mean([selection_score(r) for r in results.values()]))
+        score = float(np.mean([r.selection_score for r in results.values()]))
         log.write(kind="validation", step=state.step - 1, score=score, sets=state.scores)
         if on_validation is not None:
             on_validation(results)
@@ -339,7 +338,7 @@ class Trainer:
     def _fresh_state(self) -> TrainingState:
         config = self.config
         torch.manual_seed(config.seed)
-        network: nn.Module = build_network(
+        network: nn.Module = build_student(
             config.network.name,
             config.network.options,
             in_channels=config.input.channels,
@@ -401,27 +400,6 @@ class Trainer:
             f"the loss of step {self.state.step} is {value}; its batch is kept in {path}. "
             "Lower optimiser.lr, or look into the batch for values that are not finite"
         )
-
-
-def pixel_weights(active: torch.Tensor, config: LossConfig) -> torch.Tensor:
-    """Return what every pixel counts: 1 near an event, ``inactive_weight`` elsewhere.
-
-    Args:
-        active: (B, H, W) uint8, 1 where an event fired.
-        config: radius and weight.
-
-    Returns:
-        (B, H, W) float32.
-    """
-    near = np.stack([near_events(a, config.activity_radius_px) for a in active.numpy()])
-    weight = np.where(near, np.float32(1.0), np.float32(config.inactive_weight))
-    return torch.from_numpy(weight)
-
-
-def selection_score(result: SegmentationResult) -> float:
-    """Return what the best checkpoint is chosen by: mIoU near events."""
-    score = result.near_events.scores().miou
-    return score if math.isfinite(score) else 0.0
 
 
 def pick_device(name: str) -> torch.device:

@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.data.samples import SampleSource
-from evdistill_core.evaluation.page import add_result, panel_row
+from evdistill_core.evaluation.page import Result, add_result
 from evdistill_core.evaluation.pictures import write_curves, write_panels
 from evdistill_core.evaluation.report import ReportPage
-from evdistill_core.evaluation.segmentation import SegmentationResult, predict_mask
 from evdistill_core.foundation.config import dump_yaml
 from evdistill_core.training.loop import METRICS, Trainer
 from evdistill_core.training.run_log import read_records
@@ -20,7 +19,7 @@ from evdistill_core.training.run_log import read_records
 PANEL_WINDOWS = 6
 
 
-def write_training_report(trainer: Trainer, results: dict[str, SegmentationResult]) -> Path:
+def write_training_report(trainer: Trainer, results: dict[str, Result]) -> Path:
     """Write ``report.html`` and its pictures into the folder of the run.
 
     Args:
@@ -33,7 +32,7 @@ def write_training_report(trainer: Trainer, results: dict[str, SegmentationResul
     out = trainer.out
     page = ReportPage(f"Training of {trainer.config.name}")
     page.paragraph(f"{trainer.state.step} steps of {trainer.config.batch_size} windows.")
-    _add_curves(page, out)
+    _add_curves(page, out, trainer.task.score_name)
     for name, result in results.items():
         with trainer.evaluation_weights():
             panels = _panels(trainer, trainer.validation[name])
@@ -49,25 +48,17 @@ def write_training_report(trainer: Trainer, results: dict[str, SegmentationResul
 
 
 def _panels(trainer: Trainer, source: SampleSource) -> list[list[npt.NDArray[np.uint8]]]:
-    samples = [source.sample(i) for i in range(min(PANEL_WINDOWS, len(source)))]
-    rows = []
-    for sample in samples:
-        if sample.label.shape == samples[0].label.shape:
-            height, width = sample.label.shape
-            mask = predict_mask(trainer.predict(sample.input), height=height, width=width)
-            rows.append(
-                panel_row(
-                    sample,
-                    mask,
-                    trainer.classes,
-                    kind=trainer.picture_kind,
-                    activity_radius_px=trainer.config.loss.activity_radius_px,
-                )
-            )
-    return rows
+    windows = [source.sample(i) for i in range(min(PANEL_WINDOWS, len(source)))]
+    return trainer.task.panels(
+        trainer.predict,
+        windows,
+        trainer.classes,
+        kind=trainer.picture_kind,
+        activity_radius_px=trainer.config.loss.activity_radius_px,
+    )
 
 
-def _add_curves(page: ReportPage, out: Path) -> None:
+def _add_curves(page: ReportPage, out: Path, score_name: str) -> None:
     records = list(read_records(out / METRICS))
     steps = [r for r in records if r.get("kind") == "step"]
     curves: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
@@ -77,7 +68,7 @@ def _add_curves(page: ReportPage, out: Path) -> None:
         curves[key] = (x, y)
     scores = [r for r in records if r.get("kind") == "validation"]
     if scores:
-        curves["validation mIoU near events"] = (
+        curves[f"validation {score_name}"] = (
             [_number(r["step"]) for r in scores],
             [_number(r["score"]) for r in scores],
         )

@@ -18,8 +18,8 @@ from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.losses.divergence import log_posterior, merge_log_posterior
 from evdistill_core.models.checkpoint import load_checkpoint, load_weights
 from evdistill_core.models.generators import IMAGE_CHANNELS
-from evdistill_core.models.network import SegmentationNetwork
-from evdistill_core.models.registry import IMAGE_PREFIX, build_network
+from evdistill_core.models.network import StudentNetwork
+from evdistill_core.models.registry import IMAGE_PREFIX, build_student
 from evdistill_core.training.distill_config import TeacherConfig
 from evdistill_core.training.loop import Trainer
 
@@ -67,7 +67,7 @@ class Teacher:
         num_classes: of the student.
     """
 
-    network: SegmentationNetwork
+    network: StudentNetwork
     class_map: tuple[int, ...] | None
     num_classes: int
 
@@ -97,7 +97,7 @@ def load_teacher(path: Path, classes: ClassTable, device: torch.device) -> Teach
             f"{path} holds {checkpoint.network!r}, which looks at events; a teacher is made by "
             "`evdistill train` with stage: teacher"
         )
-    network = build_network(
+    network = build_student(
         checkpoint.network.removeprefix(IMAGE_PREFIX),
         checkpoint.options,
         in_channels=IMAGE_CHANNELS,

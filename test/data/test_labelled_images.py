@@ -251,7 +251,7 @@ def test_damaged_idx_files_are_refused(tmp_path):
         (b"\0\0\x08\x03" + struct.pack(">3I", 2, 28, 28) + bytes(99), "holds 99"),
         (b"\0\0\x08\x03" + b"\xff" * 12, "damaged"),
         (b"\x1f\x8b\x08\0 no gzip", "cannot read"),
-        (gzip.compress(bytes(1000))[:20], "cannot read"),
+        (gzip.compress(b"\0\0\x08\x03" + bytes(range(256)) * 9)[:60], "cannot read"),
         (b"\0\0\x08\x03" + struct.pack(">3I", 1, 2, 2) + bytes(4), "1 pictures"),
     ):
         images.write_bytes(content)

@@ -37,7 +37,9 @@ def test_there_are_experiments():
 def test_no_experiment_is_validated_on_the_test_split():
     for path in (ROOT / "config" / "train").glob("*.yaml"):
         data = load_experiment(path).data
-        splits = [s.simulation.images.split for s in (*data.train, *data.validation)]
+        simulated = [s.simulation or s.moving_stills for s in (*data.train, *data.validation)]
+        assert all(simulated)
+        splits = [s.images.split for s in simulated]
         stills = [getattr(data, "stills", None), *getattr(data, "validation_stills", {}).values()]
         splits += [s.images.split for s in stills if s is not None]
         assert splits

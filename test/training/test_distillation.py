@@ -36,10 +36,10 @@ from evdistill_core.training.distill_config import (
 )
 from evdistill_core.training.distill_terms import activity_weights
 from evdistill_core.training.distillation import DistillTrainer
-from evdistill_core.training.loop import pixel_weights
 from evdistill_core.training.report import write_training_report
 from evdistill_core.training.run_log import read_records
 from evdistill_core.training.stages import load_experiment, make_trainer
+from evdistill_core.training.tasks import pixel_weights
 from evdistill_core.training.teacher import TeacherTrainer, load_teacher
 
 ROOT = Path(__file__).resolve().parents[2]

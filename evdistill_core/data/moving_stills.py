@@ -1,0 +1,203 @@
+"""Labelled event windows of recognition, simulated: a picture moves in front of a sensor.
+
+This is how N-MNIST and N-Caltech101 were recorded (a camera in small jerks before a screen), so the
+same code that makes those sets from MNIST or class folders makes them of anybody's pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.data.augment import AugmentConfig
+from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
+from evdistill_core.data.samples import Sample, Shuffle, seed_of
+from evdistill_core.data.simulated import KeptWindow, augmented_sample
+from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.representations import InputSpec
+from evdistill_core.simulation.images import LabelledImage
+from evdistill_core.simulation.pixels import PixelArray
+from evdistill_core.simulation.sensor import SensorModel, SensorRanges
+
+# Three legs of 5.5 px that come back to the start: down right, up right, left.
+SACCADES_PX = ((2.75, 4.76), (2.75, -4.76), (-5.5, 0.0))
+STEP_PX = 0.5  # intensity is linear between two drawn pictures, so they must lie this close
+Path2D = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MovingStillsConfig:
+    """Which pictures, how they move, and who looks at them.
+
+    Attributes:
+        images: class folders or MNIST.
+        height: rows of the sensor.
+        width: columns of the sensor.
+        scale: (low, high) of the picture's size beside the largest that fits the sensor whole;
+            its edge is repeated around it.
+        legs_px: (columns, rows) that the picture moves in equal parts of the window, one after the
+            other; by default N-MNIST's three saccades. The middle of the path is in the middle of
+            the sensor.
+        length: (low, high) of a random factor on the path.
+        turn_deg: the path is turned by a random angle of at most this; 180 is any direction.
+        settle: (low, high) share of each leg that the motion takes; the rest of it stands still.
+        sensor: what the pixels are like.
+    """
+
+    images: ImagesConfig
+    height: int = 34
+    width: int = 34
+    scale: tuple[float, float] = (0.75, 0.95)
+    legs_px: tuple[tuple[float, float], ...] = SACCADES_PX
+    length: tuple[float, float] = (0.8, 1.2)
+    turn_deg: float = 0.0
+    settle: tuple[float, float] = (0.9, 1.0)
+    sensor: SensorRanges = field(default_factory=SensorRanges)
+
+    def __post_init__(self) -> None:
+        """Refuse images of another task, and motions that are none."""
+        if not self.images.is_recognition:
+            raise ConfigError(
+                f"moving_stills needs images of one class each, layout {self.images.layout} has "
+                "dense labels: use simulation"
+            )
+        if not (8 <= self.height <= 2048 and 8 <= self.width <= 2048):
+            raise ConfigError(
+                f"height and width must lie in 8..2048, got {self.height}x{self.width}"
+            )
+        for name, high in (("scale", 10.0), ("length", 100.0), ("settle", 1.0)):
+            value = getattr(self, name)
+            if not 0.01 <= value[0] <= value[1] <= high:
+                raise ConfigError(f"{name} must be (low, high) within 0.01..{high:g}, got {value}")
+        if not self.legs_px or not all(math.isfinite(v) for leg in self.legs_px for v in leg):
+            raise ConfigError(f"legs_px needs at least one leg of finite length: {self.legs_px}")
+        if not 0 <= self.turn_deg <= 180:
+            raise ConfigError(f"turn_deg must lie in 0..180, got {self.turn_deg}")
+
+
+class MovingStills:
+    """Simulated windows by index: every round all images, motion and sensor anew.
+
+    Args:
+        config: pictures, motion, sensors.
+        spec: what the student is fed; a window is as long as it says.
+        classes: what the labels mean.
+        seed: of all draws, with the index.
+        augmentation: applied to the events.
+
+    Raises:
+        DataError: the images are missing.
+    """
+
+    def __init__(
+        self,
+        config: MovingStillsConfig,
+        spec: InputSpec,
+        classes: ClassTable,
+        *,
+        seed: int,
+        augmentation: AugmentConfig | None = None,
+    ) -> None:
+        self._config, self._spec, self._seed = config, spec, seed
+        self._augmentation = augmentation
+        self._images = LabelledImages(config.images, classes)
+        self._shuffle = Shuffle(len(self._images), seed=seed)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def sample(self, index: int) -> Sample:
+        """Return the window of this index; its label is (1, 1)."""
+        return augmented_sample(
+            self.window(index),
+            self._spec,
+            self._augmentation,
+            (self._seed, index),
+            is_recognition=True,
+        )
+
+    def window(self, index: int) -> KeptWindow:
+        """Return the events of this index and the class on every pixel."""
+        config = self._config
+        rng = np.random.default_rng(seed_of(self._seed, index, 31))
+        still = self._images[self._shuffle.at(index)]
+        code = LabelledImage.from_arrays(still.image, still.label).code
+        sensor = SensorModel.random(rng, config.sensor)
+        path, settle = _drawn_path(config, rng), rng.uniform(*config.settle)
+        canvas = _Canvas(sensor.response()[code], config, rng.uniform(*config.scale))
+        pixels = PixelArray(sensor, height=config.height, width=config.width, rng=rng)
+        window_us = self._spec.window_us
+        times_us, places = _timetable(path, window_us, settle)
+        pixels.start(canvas.draw(places[0]), 0)
+        for t_us, place in zip(times_us[1:], places[1:], strict=True):
+            pixels.advance(canvas.draw(place), int(t_us))
+        label = np.full((config.height, config.width), still.label[0, 0], np.uint8)
+        return KeptWindow(pixels.take_events(), label, 0, window_us)
+
+
+class _Canvas:
+    """A picture that can be drawn anywhere on the sensor."""
+
+    def __init__(
+        self, log_image: npt.NDArray[np.float32], config: MovingStillsConfig, scale: float
+    ) -> None:
+        height, width = log_image.shape
+        self._size = (config.width, config.height)
+        self._factor = scale * min(config.height / height, config.width / width)
+        self._middle = ((config.width - 1) / 2, (config.height - 1) / 2)
+        self._own_middle = ((width - 1) / 2, (height - 1) / 2)
+        self._image = log_image
+        if self._factor < 0.5:  # bilinear picking would alias
+            size = (max(1, round(width * self._factor)), max(1, round(height * self._factor)))
+            small = cv2.resize(log_image, size, interpolation=cv2.INTER_AREA)
+            self._image = np.asarray(small, np.float32)
+            self._factor = 1.0
+            self._own_middle = ((size[0] - 1) / 2, (size[1] - 1) / 2)
+
+    def draw(self, place: Path2D) -> npt.NDArray[np.float32]:
+        f = self._factor
+        shift = [self._middle[i] + float(place[i]) - f * self._own_middle[i] for i in range(2)]
+        matrix = np.array([[f, 0.0, shift[0]], [0.0, f, shift[1]]])
+        drawn = cv2.warpAffine(
+            self._image,
+            matrix,
+            self._size,
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        return np.asarray(drawn, np.float32)
+
+
+def _drawn_path(config: MovingStillsConfig, rng: np.random.Generator) -> Path2D:
+    """Return the corners of the path, (legs + 1, 2) columns and rows around the middle."""
+    legs = np.array(config.legs_px, np.float64) * rng.uniform(*config.length)
+    angle = math.radians(rng.uniform(-config.turn_deg, config.turn_deg))
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    corners = np.vstack([np.zeros(2), np.cumsum(legs @ turn.T, axis=0)])
+    middle: Path2D = (corners.min(0) + corners.max(0)) / 2
+    return np.asarray(corners - middle, np.float64)
+
+
+def _timetable(
+    corners: Path2D, window_us: int, settle: float
+) -> tuple[npt.NDArray[np.int64], Path2D]:
+    """Return rising times (N,) from 0 to ``window_us`` and the places (N, 2) at them."""
+    legs = len(corners) - 1
+    times, places = [0.0], [corners[0]]
+    for i in range(legs):
+        start_us, end_us = i * window_us / legs, (i + 1) * window_us / legs
+        steps = max(2, math.ceil(float(np.hypot(*(corners[i + 1] - corners[i]))) / STEP_PX))
+        share = np.arange(1, steps + 1) / steps
+        times += list(start_us + share * settle * (end_us - start_us))
+        places += list(corners[i] + share[:, None] * (corners[i + 1] - corners[i]))
+        if settle < 1:
+            times.append(end_us)
+            places.append(corners[i + 1])
+    rounded = np.rint(times).astype(np.int64)
+    rising = np.append(True, np.diff(rounded) > 0)  # windows of a few microseconds
+    return rounded[rising], np.array(places)[rising]

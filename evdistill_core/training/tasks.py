@@ -1,0 +1,222 @@
+"""What differs between segmentation and recognition: everything else of a run is the same code.
+
+Recognition is treated as segmentation of a picture of one pixel: logits (B, K, 1, 1), labels and
+weights (B, 1, 1). So every loss means the same for both tasks. Shape letters: B batch, K classes,
+H and W the input, h and w what the network gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from evdistill_core.evaluation.page import Panel, Result, panel_row
+from evdistill_core.evaluation.pictures import input_picture
+from evdistill_core.evaluation.recognition import caption_picture, score_recognition
+from evdistill_core.evaluation.segmentation import (
+    LabelledWindow,
+    Predict,
+    near_events,
+    predict_mask,
+    score_windows,
+)
+from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.models.registry import TaskName, network_task
+from evdistill_core.training.config import LossConfig
+
+Logits = npt.NDArray[np.float32]
+
+
+class Task(Protocol):
+    """An end task.
+
+    Attributes:
+        name: as the student file says it.
+        score_name: what ``selection_score`` of its results is.
+    """
+
+    name: TaskName
+    score_name: str
+
+    def at_labels(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return a network's logits as (B, K, H, W) float32 at the size of dense labels."""
+        ...
+
+    def at_label_size(self, weight_BHW: Tensor) -> Tensor:
+        """Return what a label counts, by what the pixels of the input count."""
+        ...
+
+    def label_weights(self, active_BHW: Tensor, config: LossConfig) -> Tensor:
+        """Return what every label of a batch counts, float32."""
+        ...
+
+    def score(
+        self,
+        predict: Predict,
+        windows: Iterable[LabelledWindow],
+        classes: ClassTable,
+        *,
+        activity_radius_px: int,
+    ) -> Result:
+        """Count predictions against labels."""
+        ...
+
+    def mask(self, logits_KHW: Logits, *, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+        """Return (H, W) class ids to be drawn beside an input."""
+        ...
+
+    def panels(
+        self,
+        predict: Predict,
+        windows: Iterable[LabelledWindow],
+        classes: ClassTable,
+        *,
+        kind: str,
+        activity_radius_px: int,
+    ) -> Panel:
+        """Return rows of pictures of windows and what is predicted of them."""
+        ...
+
+
+class Segmentation:
+    """One class a pixel."""
+
+    name: TaskName = "segmentation"
+    score_name = "mIoU near events"
+
+    def at_labels(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        """Enlarge bilinearly."""
+        if tuple(logits.shape[2:]) == tuple(size):
+            return logits.float()
+        return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
+
+    def at_label_size(self, weight_BHW: Tensor) -> Tensor:
+        """Return the weights: labels are as large as inputs."""
+        return weight_BHW
+
+    def label_weights(self, active_BHW: Tensor, config: LossConfig) -> Tensor:
+        """Return 1 near an event, ``inactive_weight`` elsewhere."""
+        return pixel_weights(active_BHW, config)
+
+    def score(
+        self,
+        predict: Predict,
+        windows: Iterable[LabelledWindow],
+        classes: ClassTable,
+        *,
+        activity_radius_px: int,
+    ) -> Result:
+        """Return IoU and its kin, everywhere and near events."""
+        return score_windows(predict, windows, classes, activity_radius_px=activity_radius_px)
+
+    def mask(self, logits_KHW: Logits, *, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+        """Return the class of every pixel."""
+        return predict_mask(logits_KHW, height=size[0], width=size[1])
+
+    def panels(
+        self,
+        predict: Predict,
+        windows: Iterable[LabelledWindow],
+        classes: ClassTable,
+        *,
+        kind: str,
+        activity_radius_px: int,
+    ) -> Panel:
+        """Return a row a window: input, labels, prediction; all of one size."""
+        rows: Panel = []
+        for window in windows:
+            if rows and rows[0][0].shape[:2] != window.label.shape:
+                continue
+            mask = self.mask(predict(window.input), size=window.label.shape)
+            rows.append(
+                panel_row(window, mask, classes, kind=kind, activity_radius_px=activity_radius_px)
+            )
+        return rows
+
+
+class Recognition:
+    """One class a window."""
+
+    name: TaskName = "recognition"
+    score_name = "top-1"
+
+    def at_labels(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return (B, K, 1, 1): the size of the input does not matter."""
+        del size
+        return logits.float()[:, :, None, None]
+
+    def at_label_size(self, weight_BHW: Tensor) -> Tensor:
+        """Return (B, 1, 1): a window counts as much as its weightiest pixel."""
+        return weight_BHW.amax((1, 2), keepdim=True)
+
+    def label_weights(self, active_BHW: Tensor, config: LossConfig) -> Tensor:
+        """Return (B, 1, 1) ones."""
+        del config
+        return torch.ones(len(active_BHW), 1, 1)
+
+    def score(
+        self,
+        predict: Predict,
+        windows: Iterable[LabelledWindow],
+        classes: ClassTable,
+        *,
+        activity_radius_px: int,
+    ) -> Result:
+        """Return top-1 and accuracy of every class."""
+        del activity_radius_px
+        return score_recognition(predict, windows, classes)
+
+    def mask(self, logits_KHW: Logits, *, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+        """Return the class on every pixel."""
+        return np.full(size, int(np.argmax(logits_KHW.reshape(-1))), np.uint8)
+
+    def panels(
+        self,
+        predict: Predict,
+        windows: Iterable[LabelledWindow],
+        classes: ClassTable,
+        *,
+        kind: str,
+        activity_radius_px: int,
+    ) -> Panel:
+        """Return one row of inputs in green (recognised) and red frames."""
+        del classes, activity_radius_px
+        row = []
+        for window in windows:
+            guess = int(np.argmax(predict(window.input)))
+            picture = input_picture(window.input, kind)
+            row.append(caption_picture(picture, int(window.label[0, 0]), guess))
+        return [[p for p in row if p.shape == row[0].shape]] if row else []
+
+
+TASKS: dict[TaskName, Task] = {"segmentation": Segmentation(), "recognition": Recognition()}
+
+
+def task_of(network: str) -> Task:
+    """Return the task of a network by its name.
+
+    Raises:
+        ConfigError: no network has this name.
+    """
+    return TASKS[network_task(network)]
+
+
+def pixel_weights(active: torch.Tensor, config: LossConfig) -> torch.Tensor:
+    """Return what every pixel counts: 1 near an event, ``inactive_weight`` elsewhere.
+
+    Args:
+        active: (B, H, W) uint8, 1 where an event fired.
+        config: radius and weight.
+
+    Returns:
+        (B, H, W) float32.
+    """
+    near = np.stack([near_events(a, config.activity_radius_px) for a in active.numpy()])
+    weight = np.where(near, np.float32(1.0), np.float32(config.inactive_weight))
+    return torch.from_numpy(weight)

@@ -1,0 +1,235 @@
+"""Recognition through the same trainer: teacher, distillation, export, evaluation."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from evdistill_core.cli.main import build_app
+from evdistill_core.foundation.config import from_mapping
+from evdistill_core.foundation.errors import ConfigError, StudentError
+from evdistill_core.front_end import check_student
+from evdistill_core.inference.runner import make_runner
+from evdistill_core.inference.student import StudentFile
+from evdistill_core.losses.segmentation import SegmentationBatch, weighted_sum
+from evdistill_core.parameters import SegmentationParameters
+from evdistill_core.training.distill_config import TERMS
+from evdistill_core.training.stages import load_experiment, make_trainer
+from evdistill_core.training.tasks import TASKS
+
+CONFIGS = Path(__file__).resolve().parents[2] / "config"
+SIZE = 20
+
+
+def invoke(*arguments):
+    result = CliRunner().invoke(build_app(), [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+
+
+def write_pictures(root, count=6):
+    """Bars and discs of random place and size on black."""
+    rng = np.random.default_rng(0)
+    for name in ("bar", "disc"):
+        (root / "train" / name).mkdir(parents=True)
+        for i in range(count):
+            picture = np.zeros((16, 16), np.uint8)
+            x, y = (int(v) for v in rng.integers(5, 11, 2))
+            if name == "bar":
+                picture[2:14, x - 1 : x + 1] = 255
+            else:
+                cv2.circle(picture, (x, y), 4, 255, -1)
+            cv2.imwrite(str(root / "train" / name / f"{i}.png"), picture)
+
+
+def write_recordings(root, count=6, *, width=SIZE):
+    """Five-byte files of two classes: a column, and a block, that move right."""
+    rng = np.random.default_rng(1)
+    for name in ("bar", "disc"):
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            t = np.sort(rng.integers(0, 90_000, 300))
+            y = rng.integers(2, 14 if name == "bar" else 8, 300)
+            x = rng.integers(5, 7 if name == "bar" else 11, 300) + t // 30_000
+            p = rng.integers(0, 2, 300)
+            rows = np.stack([x, y, (p << 7) | (t >> 16), (t >> 8) & 255, t & 255], 1)
+            (root / name / f"{i}.bin").write_bytes(rows.astype(np.uint8).tobytes())
+
+
+def experiments(folder):
+    images = {"root": str(folder / "pictures"), "layout": "class-folders"}
+    stills = {"images": images, "crop": [SIZE, SIZE], "border": "edge", "scale": [0.9, 1.1]}
+    common = {
+        "batch_size": 4,
+        "classes": ["bar", "disc"],
+        "network": {"name": "onboard-cls", "options": {"width": 0.25, "stages": 2}},
+        "threads": 1,
+        "workers": 0,
+        "device": "cpu",
+        "optimiser": {"lr": 0.01, "warmup_steps": 0, "ema_decay": 0.5},
+        "validate_every": 0,
+    }
+    teacher = common | {
+        "stage": "teacher",
+        "name": "teacher",
+        "steps": 40,
+        "data": {"stills": stills, "validation_stills": {"all": stills}},
+    }
+    moving = {"images": images, "height": 34, "width": 34}
+    distill = common | {
+        "stage": "distill",
+        "name": "student",
+        "steps": 4,
+        "teacher": str(folder / "teacher" / "last.pt"),
+        "frame_network": common["network"],
+        "input": {"bins": 3, "window_us": 100_000, "size_multiple": 2},
+        "data": {
+            "stills": stills,
+            "recordings": {"paths": [str(folder / "events")], "whole": True},
+            "train": [{"name": "simulated", "moving_stills": moving}],
+            "validation": [{"name": "simulated", "moving_stills": moving, "count": 4}],
+        },
+        "terms": {t: 0.0 if t in NOT_HERE else 1.0 for t in TERMS},
+        "transfer": {"confidence": "max", "affinity_graph": "batch"},
+        "adversary": {
+            "generator": {"base_channels": 4, "halvings": 1, "blocks": 1},
+            "discriminator": {"base_channels": 4, "layers": 1},
+        },
+    }
+    return teacher, distill
+
+
+# No frames in these recordings; no dense predictions.
+NOT_HERE = ("paired", "kd_paired", "mutual", "output", "class_mix")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A teacher and a student, trained, exported and scored by the command line."""
+    folder = tmp_path_factory.mktemp("recognition")
+    write_pictures(folder / "pictures")
+    write_recordings(folder / "events")
+    for experiment in experiments(folder):
+        path = folder / f"{experiment['name']}.yaml"
+        path.write_text(yaml.safe_dump(experiment), encoding="utf-8")
+        invoke("train", path, "--out", folder / experiment["name"])
+    invoke("export", folder / "student" / "last.pt", folder / "s.evstudent")
+    sets = {
+        "sets": [{"name": "real", "count": 12, "recognition": {"root": str(folder / "events")}}]
+    }
+    (folder / "sets.yaml").write_text(yaml.safe_dump(sets), encoding="utf-8")
+    return folder
+
+
+def records(run, kind):
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [r for r in map(json.loads, lines) if r["kind"] == kind]
+
+
+def test_the_teacher_learns_the_images(runs):
+    steps = [r["loss"] for r in records(runs / "teacher", "step")]
+    assert np.mean(steps[-5:]) < 0.5 * np.mean(steps[:5])
+    top1 = records(runs / "teacher", "validation")[-1]["sets"]["all"]["top1"]
+    assert top1 >= 0.9
+    page = (runs / "teacher" / "report.html").read_text(encoding="utf-8")
+    assert "top-1" in page
+    assert "confusion_all.png" in page
+
+
+def test_every_term_of_the_distillation_counts(runs):
+    last = records(runs / "student", "step")[-1]
+    for name in TERMS:
+        if name in NOT_HERE:
+            assert f"loss_{name}" not in last
+        else:
+            assert np.isfinite(last[f"loss_{name}"]), name
+            assert last[f"loss_{name}"] >= 0 or name.startswith("gan"), name
+    assert last["loss_kd_event"] > 0
+    assert last["loss_affinity_event"] > 0
+    assert (runs / "student" / "report.html").exists()
+
+
+def test_resume_goes_on_with_the_same_losses(runs, tmp_path):
+    trainer = make_trainer(load_experiment(runs / "student.yaml"), tmp_path)
+    trainer.run(on_step=lambda report: trainer.stop() if report.step == 2 else None)
+    resumed = make_trainer(load_experiment(runs / "student.yaml"), tmp_path, resume=True)
+    assert resumed.run()
+    losses = [[r["loss"] for r in records(f, "step")] for f in (runs / "student", tmp_path)]
+    assert losses[0] == losses[1]
+
+
+def test_student_files_give_class_logits(runs):
+    student = StudentFile.open(runs / "s.evstudent")
+    assert student.info.task == "recognition"
+    assert student.classes.names == ("bar", "disc")
+    assert "Task: recognition" in student.card()
+    x = np.random.default_rng(0).normal(0, 1, (3, 34, 34)).astype(np.float32)
+    logits = [
+        make_runner(student, runtime=r, device="cpu").run(x) for r in ("onnxruntime", "torch")
+    ]
+    assert [v.shape for v in logits] == [(2,), (2,)]
+    np.testing.assert_allclose(logits[0], logits[1], atol=1e-4)
+
+
+def test_the_pipeline_of_masks_refuses_it(runs):
+    with pytest.raises(StudentError, match="recognition"):
+        check_student(from_mapping(SegmentationParameters, {"student": str(runs / "s.evstudent")}))
+
+
+def test_evaluate_counts_by_hand(runs, tmp_path):
+    reports = []
+    for name in ("student/last.pt", "s.evstudent"):
+        invoke("evaluate", runs / name, runs / "sets.yaml", "--out", tmp_path)
+        reports.append(json.loads((tmp_path / "report.json").read_text())["sets"]["real"])
+    assert reports[0] == reports[1]
+    result = reports[0]
+    assert result["windows"] == 12
+    assert [result["classes"][n]["windows"] for n in ("bar", "disc")] == [6, 6]
+    mean = np.mean([result["classes"][n]["accuracy"] for n in ("bar", "disc")])
+    assert result["top1"] == pytest.approx(mean)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for name in ("confusion_real.png", "panels_real.png"):
+        assert name in page
+        assert (tmp_path / name).stat().st_size > 0
+
+
+def test_tasks_do_not_mix(runs):
+    teacher, distill = experiments(runs)
+    refused = (
+        (distill, {"network": {"name": "onboard-seg"}}, "different tasks"),
+        (teacher, {"network": {"name": "onboard-seg"}}, "dense labels"),
+        (distill, {"terms": distill["terms"] | {"class_mix": 1.0}}, "class_mix"),
+        (distill, {"classes": "seven"}, "classes must be one of"),
+    )
+    for experiment, change, match in refused:
+        path = runs / "refused.yaml"
+        path.write_text(yaml.safe_dump(experiment | change), encoding="utf-8")
+        with pytest.raises(ConfigError, match=match):
+            load_experiment(path)
+
+
+def test_recognition_losses_are_those_of_one_pixel():
+    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    target = torch.tensor([0, 1, 2, 1, 255])
+    batch = SegmentationBatch(
+        TASKS["recognition"].at_labels(logits, (34, 34)),
+        target[:, None, None],
+        torch.ones(5, 1, 1),
+        torch.ones(3),
+    )
+    total, _ = weighted_sum(batch, {"cross_entropy": 1.0})
+    expected = torch.nn.functional.cross_entropy(logits[:4], target[:4])
+    torch.testing.assert_close(total, expected)
+    total.backward()
+    assert not logits.grad[4].any()
+    assert logits.grad[:4].any()
+
+
+def test_shipped_configurations_load():
+    for name in ("recognition-teacher-tiny", "recognition-tiny"):
+        config = load_experiment(CONFIGS / "train" / f"{name}.yaml")
+        assert config.class_table().names == tuple("0123456789")
