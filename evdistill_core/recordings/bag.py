@@ -13,6 +13,7 @@ from evdistill_core.events.packet import EVENT_TYPES, Packet
 from evdistill_core.events.stream import PacketDecoder, is_event_type
 from evdistill_core.foundation.errors import MessageError, RecordingError
 from evdistill_core.messages.event_messages import (
+    EVENT_ARRAY_TYPES,
     EVENT_PACKET_TYPES,
     EventPacket,
 )
@@ -39,6 +40,13 @@ from evdistill_core.recordings.unpacking import Unpacked
 PEEK_MESSAGES = 100
 METADATA_LIMIT_BYTES = 1 << 22
 
+
+#: Encodings whose messages need none of those before them.
+SELF_CONTAINED = {"libcaer", "libcaer_cmp", "mono", *EVENT_ARRAY_TYPES}
+#: A span is entered this long before its start, and by this part of the way to it: receive times
+#: and sensor times run side by side, but not exactly.
+SEEK_SLACK_US = 2_000_000
+SEEK_DRIFT = 0.001
 
 FORMATS: dict[type[Storage], str] = {
     McapStorage: "rosbag2-mcap",
@@ -141,6 +149,9 @@ class BagRecording(Recording):
         Raises:
             RecordingError: the bag lacks one of the topics.
         """
+        return self._packets(topics, 0)
+
+    def _packets(self, topics: Sequence[str] | None, from_ns: int) -> Iterator[Packet]:
         wanted = {self._require_events()} if topics is None else set(topics)
         missing = wanted - {t.name for t in self._topics}
         if missing:
@@ -148,7 +159,7 @@ class BagRecording(Recording):
                 f"{self._path} has no topic {', '.join(sorted(missing))}. {self._listing()}"
             )
         for storage in self._storages:
-            for message in storage.messages(wanted):
+            for message in storage.messages(wanted, from_ns):
                 yield Packet(message.type_name, message.data, message.log_time_ns, message.topic)
 
     def _require_events(self) -> str:
@@ -157,9 +168,34 @@ class BagRecording(Recording):
         return self._topic
 
     def _all_batches(self) -> Iterator[EventBatch]:
+        return self._decoded(0)
+
+    def _batches_from(self, start_us: int) -> Iterator[EventBatch]:
+        """Begin some seconds before, by receive times, where every message stands alone."""
+        from_ns = self._receive_ns(start_us) if self._encoding in SELF_CONTAINED else None
+        if from_ns is not None:
+            first = next((b for b in self._decoded(from_ns) if len(b.events)), None)
+            # If the clocks do not run side by side in this bag, only reading all is right.
+            if first is not None and int(first.events.t_us.min()) <= start_us:
+                return self._decoded(from_ns)
+        return self._all_batches()
+
+    def _receive_ns(self, start_us: int) -> int | None:
+        """Return when what happened at ``start_us`` cannot have been received yet, roughly."""
+        decoder = PacketDecoder()
+        for packet in self.packets():
+            decoded = decoder.push(packet)
+            if decoded is not None and len(decoded.events):
+                since_us = start_us - int(decoded.events.t_us[0])
+                slack_us = SEEK_SLACK_US + int(since_us * SEEK_DRIFT)
+                from_ns = packet.receive_time_ns + (since_us - slack_us) * 1000
+                return from_ns if since_us > slack_us else None
+        return None
+
+    def _decoded(self, from_ns: int) -> Iterator[EventBatch]:
         self._decoder = decoder = PacketDecoder()
         total = max(1, sum(t.message_count for t in self._topics if t.name == self._topic))
-        for count, packet in enumerate(self.packets(), start=1):
+        for count, packet in enumerate(self._packets(None, from_ns), start=1):
             self._fraction = min(1.0, count / total)
             decoded = decoder.push(packet)
             if decoded is None:

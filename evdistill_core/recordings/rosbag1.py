@@ -76,13 +76,13 @@ class Rosbag1Storage(Storage):
         """Return the receive time of the first message; 0 when there is none."""
         return self._start_ns
 
-    def messages(self, topics: Collection[str]) -> Iterator[StoredMessage]:
+    def messages(self, topics: Collection[str], from_ns: int = 0) -> Iterator[StoredMessage]:
         """Yield the messages of these topics by receive time."""
         count = damaged = 0
         with self._reader() as reader:
             wanted = [c for c in reader.connections if c.topic in topics]
             try:
-                for connection, time_ns, data in reader.messages(wanted):
+                for connection, time_ns, data in reader.messages(wanted, start=from_ns or None):
                     count += 1
                     try:
                         cdr = to_ros2(connection.msgtype, data)

@@ -66,8 +66,14 @@ class Storage(ABC):
         """Return the receive time of the first message; 0 when there is none."""
 
     @abstractmethod
-    def messages(self, topics: Collection[str]) -> Iterator[StoredMessage]:
-        """Yield the messages of these topics by receive time."""
+    def messages(self, topics: Collection[str], from_ns: int = 0) -> Iterator[StoredMessage]:
+        """Yield the messages of these topics by receive time.
+
+        Args:
+            topics: which ones.
+            from_ns: leave out earlier ones, without reading them where there is an index; those
+                without an index may be handed out nevertheless.
+        """
 
 
 class Sqlite3Storage(Storage):
@@ -131,7 +137,7 @@ class Sqlite3Storage(Storage):
             row = connection.execute("SELECT MIN(timestamp) FROM messages").fetchone()
         return int(row[0] or 0)
 
-    def messages(self, topics: Collection[str]) -> Iterator[StoredMessage]:
+    def messages(self, topics: Collection[str], from_ns: int = 0) -> Iterator[StoredMessage]:
         """Yield the messages of these topics by receive time.
 
         The order is that of rosbag2's own index on ``timestamp``, so sqlite sorts nothing.
@@ -142,8 +148,8 @@ class Sqlite3Storage(Storage):
             marks = ",".join("?" * len(known))
             cursor = connection.execute(
                 f"SELECT topic_id, timestamp, data FROM messages WHERE topic_id IN ({marks}) "
-                "ORDER BY timestamp, id",
-                list(known),
+                "AND timestamp >= ? ORDER BY timestamp, id",
+                [*known, from_ns],
             )
             for topic_id, timestamp, data in cursor:
                 name, type_name = known[topic_id]
@@ -251,19 +257,19 @@ class McapStorage(Storage):
         """Return the receive time of the first message; 0 when there is none."""
         return self._start_ns
 
-    def messages(self, topics: Collection[str]) -> Iterator[StoredMessage]:
+    def messages(self, topics: Collection[str], from_ns: int = 0) -> Iterator[StoredMessage]:
         """Yield the messages of these topics by receive time (file order when damaged)."""
         if self._indexed:
-            return self._by_index(topics)
+            return self._by_index(topics, from_ns)
         return self._in_file_order(topics)
 
-    def _by_index(self, topics: Collection[str]) -> Iterator[StoredMessage]:
+    def _by_index(self, topics: Collection[str], from_ns: int) -> Iterator[StoredMessage]:
         """Merge the chunks by receive time; those that overlap are held, up to a bound."""
         waiting: list[tuple[int, int, int, StoredMessage]] = []
         held = count = 0
         try:
             with BoundedFile(self.path) as file:
-                for index in self._chunks_of(topics):
+                for index in self._chunks_of(topics, from_ns):
                     start_ns, place = index.message_start_time, index.chunk_start_offset
                     while waiting and (waiting[0][0] < start_ns or held > HELD_LIMIT_BYTES):
                         message = heapq.heappop(waiting)[-1]
@@ -271,6 +277,8 @@ class McapStorage(Storage):
                         count += 1
                         yield message
                     for number, message in enumerate(self._chunk_messages(file, place, topics)):
+                        if message.log_time_ns < from_ns:
+                            continue
                         held += len(message.data)
                         heapq.heappush(waiting, (message.log_time_ns, place, number, message))
                     if held > HELD_LIMIT_BYTES:
@@ -280,12 +288,16 @@ class McapStorage(Storage):
         while waiting:
             yield heapq.heappop(waiting)[-1]
 
-    def _chunks_of(self, topics: Collection[str]) -> list[Any]:
+    def _chunks_of(self, topics: Collection[str], from_ns: int) -> list[Any]:
         """Return the places of the chunks that hold one of the topics, by their first message."""
         wanted = {c.id for c in self._channels.values() if c.topic in topics}
         # A damaged index may name a chunk more than once.
         chunks = {c.chunk_start_offset: c for c in self._chunks}.values()
-        found = [c for c in chunks if not wanted.isdisjoint(c.message_index_offsets)]
+        found = [
+            c
+            for c in chunks
+            if c.message_end_time >= from_ns and not wanted.isdisjoint(c.message_index_offsets)
+        ]
         return sorted(found, key=lambda c: (c.message_start_time, c.chunk_start_offset))
 
     def _chunk_messages(
