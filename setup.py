@@ -42,7 +42,7 @@ setup(
         "typer>=0.12",
         "rich>=13",
         "psutil>=5.9",
-        "mcap>=1.6",
+        "mcap>=1.2",
         "zstandard>=0.22",
         "lz4>=4.3",
         "safetensors>=0.4",
