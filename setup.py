@@ -53,7 +53,6 @@ setup(
     extras_require={
         "dds": ["cyclonedds>=11.0.1; python_version < '3.14'"],
         "hdf5": ["h5py>=3.8", "hdf5plugin>=4.1"],
-        "matlab": ["scipy>=1.11", "h5py>=3.8"],
         "rosbag1": ["rosbags>=0.10"],
         "train": [
             "torch>=2.4",
