@@ -18,9 +18,7 @@ BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 def command(
-    file: Annotated[
-        Path, typer.Argument(help="AEDAT4, rosbag2 (directory, .mcap, .db3), npz, txt")
-    ],
+    file: Annotated[Path, typer.Argument(help="Any recording that docs/recordings.md lists")],
     topic: Annotated[str | None, typer.Option(help="Event topic, if there are several.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Also save the rate as a picture.")] = None,

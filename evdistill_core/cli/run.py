@@ -9,7 +9,7 @@ import typer
 
 
 def command(
-    recording: Annotated[Path, typer.Argument(help="Bag, .mcap, .db3, .aedat4, .npz or text.")],
+    recording: Annotated[Path, typer.Argument(help="Any recording that `info` reads.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")],
     student: Annotated[
         Path | None, typer.Option(help="Student file; default: the parameter's.")

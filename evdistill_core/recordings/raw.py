@@ -106,6 +106,11 @@ class RawRecording(StreamRecording):
                 if len(decoded.events) or len(decoded.triggers):
                     yield self._batch(decoded.events, decoded.triggers)
                 self._note(decoder)
+        if isinstance(decoder, Evt21Decoder):
+            rest = decoder.finish()
+            if len(rest.events) or len(rest.triggers):
+                yield self._batch(rest.events, rest.triggers)
+            self._note(decoder)
         self._judge(decoder)
 
     def _note(self, decoder: Decoder) -> None:

@@ -156,6 +156,13 @@ def test_evt2_and_evt21_files_are_entered_in_the_middle(tmp_path, word, order):
         assert Events.concatenate(found).equals(whole[t_us >= start])
 
 
+@pytest.mark.parametrize("order", ["upper", "lower"])
+def test_a_file_too_short_to_show_its_order_is_read_all_the_same(tmp_path, order):
+    evt2_file(tmp_path / "a.raw", [70], [3], [4], [1], word=8, order=order)
+    events = read(tmp_path / "a.raw")
+    assert (events.t_us.tolist(), events.x.tolist(), events.y.tolist()) == ([70], [3], [4])
+
+
 def test_legacy_order_is_told_by_the_header(tmp_path):
     header = "% format EVT21;endianness=legacy;height=480;sensor_generation=4.2;width=640\n% end\n"
     evt2_file(tmp_path / "a.raw", [70], [3], [4], [1], word=8, order="lower", header=header)

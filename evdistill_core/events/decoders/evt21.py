@@ -73,6 +73,13 @@ class Evt21Decoder(TimeHighDecoder):
         """What was told or found; ``detect`` while the stream has not shown it."""
         return self._order
 
+    def finish(self) -> Decoded:
+        """Decode what is held back, by the better guess: the stream has ended."""
+        if self._order == "detect":
+            self._order = "upper" if self._votes >= 0 else "lower"
+        held, self._held = self._held, self._held[:0]
+        return self.decode(held.astype("<u8").tobytes(), 0)
+
     def reset(self) -> None:
         """Forget the stream, its wraps and its order of halves (unless that was told)."""
         super().reset()
