@@ -28,6 +28,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
         (f"share/{PACKAGE}/launch", files("launch/*.launch.py")),
+        (f"share/{PACKAGE}/rviz", files("rviz/*.rviz")),
         (f"share/{PACKAGE}/config", files("config/*.yaml")),
         (f"share/{PACKAGE}/config/train", files("config/train/*.yaml")),
     ],
@@ -83,6 +84,7 @@ setup(
         "console_scripts": [
             "evdistill = evdistill_core.cli.main:main",
             "segmentation_node = evdistill_ros.segmentation_node:main",
+            "replay_recorder = evdistill_ros.replay_recorder:main",
         ],
         "evdistill.commands": ["ros = evdistill_ros.cli"],
     },

@@ -185,6 +185,9 @@ class SegmentationParameters:
         64_000_000, "Bytes waiting to be decoded; more are a counted loss.", unit="bytes",
         low=1_000_000, high=1 << 34,
     )  # fmt: skip
+    keep_windows: bool = _p(
+        False, "Compute every window, however late (replay); packets then wait in the queue."
+    )
     stall_warn_ms: int = _p(
         1000, "Silence of the event topic that diagnostics call WARN.", unit="ms", low=10,
         high=3_600_000, dynamic=True,

@@ -136,6 +136,7 @@ class Perception:
         self._runner = runner
         self._on_result = on_result
         self._lossless = lossless
+        self._keeps_all = lossless or parameters.keep_windows
         self._lock = threading.Lock()
         self._counters: Counter[str] = Counter()
         self._latency = {stage: LatencyRing() for stage in STAGES}
@@ -280,7 +281,7 @@ class Perception:
 
     def _hand_over(self, job: Job) -> None:
         self._count("windows")
-        pushed_out = self._mailbox.put(job) if self._lossless else self._mailbox.replace(job)
+        pushed_out = self._mailbox.put(job) if self._keeps_all else self._mailbox.replace(job)
         if pushed_out is job:
             self._count("windows_discarded")
         elif pushed_out is not None:

@@ -122,8 +122,11 @@ class SegmentationNode(LifecycleNode):
         return result
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
-        """Unsubscribe and stop the pipeline; what it holds is thrown away, counted."""
-        self._stop()
+        """Unsubscribe and stop the pipeline; what it holds is thrown away, counted.
+
+        With ``keep_windows`` it is finished and published instead, the last window included.
+        """
+        self._stop(drain=bool(self.get_parameter("keep_windows").value))
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
@@ -141,14 +144,16 @@ class SegmentationNode(LifecycleNode):
         """Stop whatever runs; idempotent, for the end of the process."""
         self._stop()
 
-    def _stop(self) -> None:
+    def _stop(self, *, drain: bool = False) -> None:
         for destroy, made in self._made:
             destroy(made)
         self._made.clear()
         self._events, self._events_type = None, ""
         self._refused.clear()
         if self._front_end is not None:
-            self._front_end.stop()
+            self._front_end.stop(drain=drain)
+            if drain:
+                self._report()
             self._front_end = None
 
     def _release(self) -> None:

@@ -33,11 +33,12 @@ def source(tmp_path_factory):
 def expected_files():
     launch = [f"share/evdistill_ros/launch/{p.name}" for p in ROOT.glob("launch/*.launch.py")]
     config = [f"share/evdistill_ros/config/{p.name}" for p in ROOT.glob("config/*.yaml")]
+    rviz = [f"share/evdistill_ros/rviz/{p.name}" for p in ROOT.glob("rviz/*.rviz")]
     train = [f"share/evdistill_ros/config/train/{p.name}" for p in ROOT.glob("config/train/*.yaml")]
     assert launch
     assert config
     return [
-        *launch, *config, *train,
+        *launch, *config, *train, *rviz,
         "share/evdistill_ros/package.xml",
         "share/ament_index/resource_index/packages/evdistill_ros",
     ]  # fmt: skip

@@ -108,7 +108,9 @@ def installed(tmp_path_factory):
     )  # fmt: skip
     os.environ["AMENT_PREFIX_PATH"] = f"{prefix}:{os.environ['AMENT_PREFIX_PATH']}"
     site = next(prefix.glob("lib/python*/site-packages"))
-    os.environ["PYTHONPATH"] = f"{site}:{os.environ.get('PYTHONPATH', '')}"
+    # The modules come from here, where their compiled kernels are cached; test_install.py tests
+    # that the installed ones are the same.
+    os.environ["PYTHONPATH"] = f"{REPOSITORY}:{site}:{os.environ.get('PYTHONPATH', '')}"
     return prefix
 
 

@@ -1,0 +1,75 @@
+"""A bag in, results and a report out: `ros2 launch evdistill_ros replay.launch.py bag:=FOLDER`.
+
+Every window is computed (keep_windows), as `evdistill run` does on the same bag. With `labels` the
+report holds a score.
+"""
+
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    RegisterEventHandler,
+)
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+
+from launch import LaunchDescription
+
+
+def generate_launch_description() -> LaunchDescription:
+    share = FindPackageShare("evdistill_ros")
+    arguments = [
+        DeclareLaunchArgument("bag", description="Bag to play."),
+        DeclareLaunchArgument("student", default_value="", description="Student file; empty: own."),
+        DeclareLaunchArgument(
+            "events", default_value="/event_camera/events", description="Event topic in the bag."
+        ),
+        DeclareLaunchArgument(
+            "image",
+            default_value="/event_camera/image_raw",
+            description="Picture topic in the bag, background of the overlay.",
+        ),
+        DeclareLaunchArgument("rate", default_value="1.0", description="Speed of playing."),
+        DeclareLaunchArgument(
+            "out", default_value="out/replay", description="Folder of results.mcap and report.json."
+        ),
+        DeclareLaunchArgument(
+            "labels", default_value="", description="Bag with true masks on a topic .../mask."
+        ),
+        DeclareLaunchArgument(
+            "params_file",
+            default_value=PathJoinSubstitution([share, "config", "replay.yaml"]),
+            description="Parameters of the node.",
+        ),
+    ]
+    names = ("student", "events", "image", "params_file")
+    node = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(PathJoinSubstitution([share, "launch", "seg.launch.py"])),
+        launch_arguments={
+            **{name: LaunchConfiguration(name) for name in names},
+            "use_sim_time": "true",
+        }.items(),
+    )
+    player = ExecuteProcess(
+        cmd=["ros2", "bag", "play", LaunchConfiguration("bag"), "--start-paused", "--clock",
+             "--disable-keyboard-controls", "--rate", LaunchConfiguration("rate")],
+        output="log",
+    )  # fmt: skip
+    recorder = Node(
+        package="evdistill_ros",
+        executable="replay_recorder",
+        parameters=[{name: _text(name) for name in ("out", "labels")}],
+        output="screen",
+    )
+    end = OnProcessExit(target_action=recorder, on_exit=[EmitEvent(event=Shutdown())])
+    return LaunchDescription([*arguments, node, player, recorder, RegisterEventHandler(end)])
+
+
+def _text(name: str) -> ParameterValue:
+    return ParameterValue(LaunchConfiguration(name), value_type=str)
