@@ -313,10 +313,11 @@ class DistillStep:
         )
 
     def _matching(self, student: Seen, teacher: Seen, weight_BHW: Tensor) -> Tensor:
+        regions = self.networks.task.as_regions
         return distribution_matching(
-            student[0],
-            teacher[0],
-            weight_BHW,
+            regions(student[0]),
+            regions(teacher[0]),
+            regions(weight_BHW),
             cells=self._transfer.matching_cells,
             class_map=self.networks.teacher.class_map,
         )

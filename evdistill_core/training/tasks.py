@@ -52,6 +52,10 @@ class Task(Protocol):
         """Return what a label counts, by what the pixels of the input count."""
         ...
 
+    def as_regions(self, x_BXhw: Tensor) -> Tensor:
+        """Return logits (B, K, h, w) or weights (B, h, w) so that regions are what is pooled."""
+        ...
+
     def label_weights(self, active_BHW: Tensor, config: LossConfig) -> Tensor:
         """Return what every label of a batch counts, float32."""
         ...
@@ -99,6 +103,10 @@ class Segmentation:
     def at_label_size(self, weight_BHW: Tensor) -> Tensor:
         """Return the weights: labels are as large as inputs."""
         return weight_BHW
+
+    def as_regions(self, x_BXhw: Tensor) -> Tensor:
+        """Return it as it is: the pixels of an image are pooled."""
+        return x_BXhw
 
     def label_weights(self, active_BHW: Tensor, config: LossConfig) -> Tensor:
         """Return 1 near an event, ``inactive_weight`` elsewhere."""
@@ -154,6 +162,13 @@ class Recognition:
     def at_label_size(self, weight_BHW: Tensor) -> Tensor:
         """Return (B, 1, 1): a window counts as much as its weightiest pixel."""
         return weight_BHW.amax((1, 2), keepdim=True)
+
+    def as_regions(self, x_BXhw: Tensor) -> Tensor:
+        """Return (1, K, B, 1) or (1, B, 1): the images of a batch are pooled.
+
+        Pooling the one pixel of an image would make the matching of distributions the same as KD.
+        """
+        return x_BXhw.transpose(0, -2)
 
     def label_weights(self, active_BHW: Tensor, config: LossConfig) -> Tensor:
         """Return (B, 1, 1) ones."""

@@ -16,6 +16,7 @@ from evdistill_core.foundation.errors import ConfigError, StudentError
 from evdistill_core.front_end import check_student
 from evdistill_core.inference.runner import make_runner
 from evdistill_core.inference.student import StudentFile
+from evdistill_core.losses.distillation import distribution_matching, posterior_kd
 from evdistill_core.losses.segmentation import SegmentationBatch, weighted_sum
 from evdistill_core.parameters import SegmentationParameters
 from evdistill_core.training.distill_config import TERMS
@@ -227,6 +228,23 @@ def test_recognition_losses_are_those_of_one_pixel():
     total.backward()
     assert not logits.grad[4].any()
     assert logits.grad[:4].any()
+
+
+def test_matching_pools_the_batch():
+    task = TASKS["recognition"]
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    seen = [task.at_labels(v, (9, 9)) for v in (logits, logits.flip(0))]
+    weight = torch.ones(4, 1, 1)
+    same = distribution_matching(*map(task.as_regions, (*seen, weight)))
+    # The same guesses in another order: as a batch equal, one by one not.
+    torch.testing.assert_close(same, torch.zeros(()))
+    assert posterior_kd(*seen, weight) > 0.1
+    expected = logits.softmax(1)[:2].mean(0)
+    half = torch.tensor([1.0, 1.0, 0.0, 0.0])[:, None, None]
+    uniform = distribution_matching(
+        *map(task.as_regions, (torch.zeros_like(seen[0]), seen[0], half))
+    )
+    torch.testing.assert_close(uniform, (expected * (expected * 3).log()).sum())
 
 
 def test_shipped_configurations_load():
