@@ -202,7 +202,8 @@ def test_manifest_that_is_no_mapping(small, text):
     ("change", "message"),
     [
         ({"format_version": 2}, "student format 2, this version reads 1; update evdistill"),
-        ({"task": "detection"}, "task must be one of segmentation, got 'detection'"),
+        ({"task": "detection"}, "must be one of segmentation, recognition, got 'detection'"),
+        ({"task": "recognition"}, "onboard-seg is no network for recognition"),
         ({"network": None}, "network must be a mapping"),
         ({"input": {"kind": "hologram"}}, "input.kind must be one of"),
         ({"input": {"size_multiple": 12}}, "must be a multiple of 8 for this network, got 12"),
