@@ -16,6 +16,7 @@ from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.representations.spec import InputSpec
 
+SIMULATED_COUNT = 100
 SOURCE_KINDS = ("simulation", "folder", "moving_stills", "recognition", "street")
 
 
@@ -32,7 +33,7 @@ class SourceConfig:
         street: a labelled set of driving scenes (DDD17, DSEC-Semantic).
         augment: changes to the events.
         share: how often it is drawn, beside the shares of the others (training).
-        count: windows of an evaluation set.
+        count: windows of an evaluation set; 0: all of a recorded or stored set, 100 simulated ones.
         seed: of an evaluation set; training sources take the run's.
     """
 
@@ -44,21 +45,34 @@ class SourceConfig:
     street: StreetSetConfig | None = None
     augment: AugmentConfig | None = None
     share: float = 1.0
-    count: int = 100
+    count: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuse names that make no file name, and empty sources."""
         if not self.name or not all(c.isalnum() or c in "-_" for c in self.name):
             raise ConfigError(f"a source's name is made of letters, digits, - and _: {self.name!r}")
-        if not self.share > 0 or self.count < 1:
-            raise ConfigError(f"share must be above 0 and count at least 1 in {self.name!r}")
+        if not self.share > 0 or self.count < 0:
+            raise ConfigError(f"share must be above 0 and count at least 0 in {self.name!r}")
         given = [k for k in SOURCE_KINDS if getattr(self, k) is not None]
         if len(given) != 1:
             raise ConfigError(
                 f"source {self.name!r} needs exactly one of {', '.join(SOURCE_KINDS)}; got "
                 f"{', '.join(given) or 'none'}"
             )
+
+    def windows(self, available: int, *, limit: int = 0) -> int:
+        """Return how many windows are scored.
+
+        Args:
+            available: different windows that the source has.
+            limit: score at most this many; 0: no limit.
+        """
+        if self.simulation is not None or self.moving_stills is not None:
+            count = self.count or SIMULATED_COUNT
+        else:
+            count = min(self.count or available, available)  # none is scored twice
+        return min(limit, count) if limit else count
 
     def describe(self) -> dict[str, object]:
         """Return plain data about where the windows come from."""
@@ -141,10 +155,7 @@ def build_validation_sources(
     Raises:
         DataError: images are missing.
     """
-    return {
-        s.name: Prefix(build_source(s, spec, classes, seed=s.seed), s.count)
-        for s in config.validation
-    }
+    return {s.name: _scored(s, spec, classes, seed=s.seed) for s in config.validation}
 
 
 def build_evaluation_sets(
@@ -168,12 +179,16 @@ def build_evaluation_sets(
         return {stored.name: Prefix(stored, min(limit or len(stored), len(stored)))}
     config = from_mapping(EvaluationConfig, load_yaml(path))
     return {
-        s.name: Prefix(
-            build_source(s, spec, classes, seed=s.seed if seed is None else seed),
-            min(limit, s.count) if limit else s.count,
-        )
+        s.name: _scored(s, spec, classes, seed=s.seed if seed is None else seed, limit=limit)
         for s in config.sets
     }
+
+
+def _scored(
+    config: SourceConfig, spec: InputSpec, classes: ClassTable, *, seed: int, limit: int = 0
+) -> Prefix:
+    source = build_source(config, spec, classes, seed=seed)
+    return Prefix(source, config.windows(len(source), limit=limit))
 
 
 def build_source(

@@ -101,7 +101,7 @@ def test_wrong_sources_are_refused(stills, tmp_path):
     for bad in (
         {"name": "a/b"},
         {"share": 0.0},
-        {"count": 0},
+        {"count": -1},
         {"simulation": None},
         {"folder": tmp_path},
     ):

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from evdistill_core.data.build import SourceConfig, build_source
+from evdistill_core.data.build import SourceConfig, build_evaluation_sets, build_source
 from evdistill_core.data.unlabelled import RecordingsConfig, WholeFiles, open_windows
 from evdistill_core.data.whole_recordings import (
     RecognitionSet,
@@ -117,6 +117,18 @@ def test_sources_are_built_by_configuration(tmp_path):
         SourceConfig(name="n", recognition=recognition, folder=tmp_path)
     with pytest.raises(DataError, match="does not exist"):
         RecognitionSet(RecognitionSetConfig(root=tmp_path, split="Train"), SPEC, DIGITS)
+
+
+def test_recorded_sets_are_scored_whole_and_once(tmp_path):
+    write_nmnist(tmp_path, [1, 2, 3])
+    path = tmp_path / "sets.yaml"
+    for count, limit, expected in ((0, 0, 3), (2, 0, 2), (100, 0, 3), (0, 1, 1), (2, 9, 2)):
+        path.write_text(
+            f"sets: [{{name: n, count: {count}, recognition: {{root: {tmp_path}, split: Test}}}}]"
+        )
+        (scored,) = build_evaluation_sets(path, SPEC, DIGITS, limit=limit).values()
+        digits = [int(scored.sample(i).label[0, 0]) for i in range(len(scored))]
+        assert len(digits) == len(set(digits)) == expected
 
 
 def test_unlabelled_whole_files(tmp_path):
