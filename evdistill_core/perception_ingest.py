@@ -151,7 +151,7 @@ class Ingest:
         if isinstance(item.content, Packet):
             decoded = self._decoder.push(item.content)
         else:
-            decoded = item.content
+            decoded = self._decoder.pass_on(item.content)
         decoded_ns = time.monotonic_ns()
         self._record(
             {

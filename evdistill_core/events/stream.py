@@ -7,7 +7,7 @@ that windows never join what does not belong together.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +36,11 @@ from evdistill_core.messages.types import normal_type_name
 # Sensors and networks step back by some milliseconds (2.7 ms reported from an EVK4, 65 ms from a
 # mis-timed libcaer_cmp message); a longer step is a restart, a loop, or a damaged time word.
 BACKWARD_JUMP_US = 200_000
-# A longer step forward between messages that the header stamps do not confirm is a jump too.
-FORWARD_JUMP_US = 5_000_000
+# A longer step forward between messages is a jump too, unless the header stamps confirm it: an EVT3
+# sensor that starts anew looks like one, unless it did so within this time of a wrap.
+FORWARD_JUMP_US = 1_000_000
+# Inside a message there are no stamps; no driver collects for so long.
+FORWARD_JUMP_INSIDE_US = 5_000_000
 # Drivers send at least ten messages a second; the time at the end of one moves by less than this.
 END_STEP_US = 200_000
 # EVT3 time wraps after 16.8 s; beyond a quarter of that the header stamps tell which turn it is.
@@ -85,8 +88,7 @@ class StreamCounters:
         backward_time: events earlier than the one before them, inside what one decoder sees.
         out_of_frame: events dropped for lying outside width and height.
         discarded_before_sync: events dropped because their place or time was not known yet.
-        discarded_at_jump: events dropped because sensor time jumped back after them, in the same
-            message.
+        discarded_at_jump: events dropped because sensor time jumped later in the same message.
         size_changes: of the frame, mid-stream.
         encoding_changes: mid-stream.
         time_jumps: of sensor time, backward or forward.
@@ -184,6 +186,16 @@ class PacketDecoder:
             t_end_us,
         )
 
+    def pass_on(self, decoded: DecodedPacket) -> DecodedPacket:
+        """Watch over the time of events that came decoded already; counts as ``push`` does."""
+        jumped, events = self._cut_at_jump(decoded.events, decoded.stamp_ns)
+        self._stamp_ns = decoded.stamp_ns
+        self.counters.messages += 1
+        self.counters.events += len(events)
+        self.counters.triggers += len(decoded.triggers)
+        why = decoded.discontinuity or ("time" if jumped else "")
+        return replace(decoded, events=events, discontinuity=why)
+
     def _decode_packet(
         self, message: EventPacket, receive_time_ns: int
     ) -> tuple[set[str], Decoded]:
@@ -263,7 +275,7 @@ class PacketDecoder:
             return False, events
         first_us = int(events.t_us[0])
         start_us = self._latest_us(first_us)
-        cut, newest = _last_jump(events.t_us, start_us, BACKWARD_JUMP_US)
+        cut, newest = _last_jump(events.t_us, start_us, BACKWARD_JUMP_US, FORWARD_JUMP_INSIDE_US)
         self._newest_us = int(newest)
         forward_us = first_us - start_us
         confirmed_us = (stamp_ns - self._stamp_ns) // 1000 if self._stamp_ns > 0 else 0
@@ -308,15 +320,17 @@ def _stamp_ns(message: EventPacket | EventArray, receive_time_ns: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def _last_jump(t_us: npt.NDArray[np.int64], newest_us: int, tolerance_us: int) -> tuple[int, int]:
-    """Return where time last fell behind the newest by more than the tolerance, and the newest.
+def _last_jump(
+    t_us: npt.NDArray[np.int64], newest_us: int, back_us: int, ahead_us: int
+) -> tuple[int, int]:
+    """Return where time last left the newest by more than the tolerances, and the newest.
 
-    The place is -1 without such a fall.
+    The place is -1 without such a jump; the first event may lie ahead as far as it likes.
     """
     place = -1
     for i in range(t_us.size):
         t = t_us[i]
-        if t < newest_us - tolerance_us:
+        if t < newest_us - back_us or (i > 0 and t > newest_us + ahead_us):
             place = i
             newest_us = t
         elif t > newest_us:

@@ -164,8 +164,17 @@ def test_a_jump_forward_counts_unless_the_stamps_confirm_it():
     decoder.push(array([0], stamp_ns=100 * S))
     assert decoder.push(array([8_000_000], stamp_ns=101 * S)).discontinuity == "time"
     assert decoder.push(array([16_000_000], stamp_ns=109 * S)).discontinuity == ""
-    assert decoder.push(array([19_000_000], stamp_ns=109 * S)).discontinuity == ""
-    assert decoder.counters.time_jumps == 1
+    assert decoder.push(array([16_900_000], stamp_ns=109 * S)).discontinuity == ""
+    assert decoder.push(array([19_000_000], stamp_ns=109 * S)).discontinuity == "time"
+    assert decoder.counters.time_jumps == 2
+
+
+def test_a_jump_forward_inside_a_message_drops_what_lies_before_it():
+    decoder = PacketDecoder()
+    jumped = decoder.push(array([1_000_000, 1_000_010, 7_000_000, 7_000_010]))
+    assert (times(jumped), jumped.discontinuity) == ([7_000_000, 7_000_010], "time")
+    assert decoder.counters.discarded_at_jump == 2
+    assert decoder.push(array([7_000_020, 11_000_000])).discontinuity == ""
 
 
 def test_size_and_encoding_may_change_mid_stream():

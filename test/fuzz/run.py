@@ -32,16 +32,27 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 import numpy as np  # noqa: E402
-import targets  # noqa: E402
 
-HANG_S = 60
+if {"--worker", "atheris"} <= set(sys.argv):
+    import atheris
+
+    with atheris.instrument_imports(include=["evdistill_core"]):
+        import targets
+else:
+    import targets
+from evdistill_core.events.warm_up import warm_up  # noqa: E402
+
+HANG_S = 120
 
 
 def work(name: str, seed: int, seconds: float, folder: Path, first: int, last: int | None) -> dict:
     """Run one target in this process and return what it did; findings end it."""
     tally = targets.Tally()
     step, current = targets.all_targets()[name].start(tally, folder)
-    step(np.random.default_rng(0))  # compiles and imports before memory is limited
+    # Compiling and importing come before memory is limited and time is watched.
+    warm_up()
+    for number in range(3):
+        step(np.random.default_rng(number))
     tally.__init__()
     place = (folder / f"step-{name}").open("w+b")
     place.truncate(8)
@@ -77,7 +88,7 @@ def cover(name: str, seed: int, seconds: float, folder: Path) -> None:
     corpus.mkdir(exist_ok=True)
     for i, data in enumerate(_atheris_seeds(name)):
         (corpus / f"seed-{i}").write_bytes(data)
-    entry = atheris.instrument_func(targets.atheris_entry(name, folder))
+    entry = targets.atheris_entry(name, folder)
     arguments = [
         sys.argv[0], str(corpus), f"-max_total_time={int(seconds)}", f"-seed={seed + 1}",
         "-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=1",
