@@ -1,5 +1,7 @@
 """DSEC-Semantic and DDD17, on files made in exactly the layouts of the releases."""
 
+import pickle
+
 import cv2
 import numpy as np
 import pytest
@@ -88,6 +90,10 @@ def test_dsec_events_are_rectified(tmp_path):
     rows, columns = np.nonzero(StreetSet(config, SPEC, ELEVEN_CLASSES).sample(0).input.sum(0))
     assert set(rows) == {18}
     assert sorted(columns) == list(range(53, 103, 2))
+    # Workers get a copy that opens its files anew.
+    source = StreetSet(config, SPEC, ELEVEN_CLASSES)
+    before = source.sample(1)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(source)).sample(1).input, before.input)
     (sequence / "events" / "left" / "rectify_map.h5").unlink()
     with pytest.raises(DataError, match="rectify: false"):
         StreetSet(config, SPEC, ELEVEN_CLASSES).sample(0)

@@ -170,3 +170,12 @@ def test_real_nmnist(shared_data):
     samples = [source.sample(i) for i in range(10)]
     assert all(s.input.shape == (3, 64, 64) for s in samples)
     assert all(s.active[34:].sum() == 0 and s.active[:34, :34].sum() > 200 for s in samples)
+
+
+def test_real_ncaltech101_file(shared_data):
+    path = shared_data / "recordings" / "ncaltech101_faces_easy_0001.bin"
+    events, start_us = read_whole(path, 1 << 30)
+    assert len(events) == 67_445
+    assert (events.width, events.height) == (240, 180)
+    assert len(read_whole(path, 100_000)[0]) < len(events)
+    assert start_us == events.t_us[0]

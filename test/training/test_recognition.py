@@ -154,6 +154,20 @@ def test_every_term_of_the_distillation_counts(runs):
     assert (runs / "student" / "report.html").exists()
 
 
+def test_affinity_graphs_of_places(runs, tmp_path):
+    experiment = experiments(runs)[1] | {
+        "steps": 1,
+        "transfer": {"affinity_graph": "grid", "affinity_nodes": 2},
+    }
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump(experiment), encoding="utf-8")
+    assert make_trainer(load_experiment(tmp_path / "grid.yaml"), tmp_path / "run").run()
+    (step,) = records(tmp_path / "run", "step")
+    batch = records(runs / "student", "step")[0]
+    # The same batch and weights; four nodes an image instead of an image a node.
+    assert step["loss_kd_generated"] > 0
+    assert 0 < step["loss_affinity_generated"] != batch["loss_affinity_generated"]
+
+
 def test_resume_goes_on_with_the_same_losses(runs, tmp_path):
     trainer = make_trainer(load_experiment(runs / "student.yaml"), tmp_path)
     trainer.run(on_step=lambda report: trainer.stop() if report.step == 2 else None)
