@@ -241,7 +241,9 @@ def _label_table(config: ImagesConfig, classes: ClassTable) -> npt.NDArray[np.ui
     names: tuple[str, ...]
     mapping: Mapping[str, str]
     if config.layout == "camvid":
-        names, mapping = CAMVID_NAMES, CAMVID_TO_SIX
+        names = CAMVID_NAMES
+        own = classes.names == CAMVID_NAMES
+        mapping = {n: n for n in names} if own else CAMVID_TO_SIX
     else:
         names = config.names or classes.names
         mapping = config.class_map or {n: n for n in names if n in classes.names}

@@ -8,6 +8,7 @@ import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -200,6 +201,21 @@ class StoredWindows:
         """Return the window of this index; indices above the set's size begin again."""
         window = self._set[index % len(self._set)]
         return augmented_sample(window, self._spec, self._augmentation, (self._seed, index))
+
+    def picture(self, index: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """Return the picture at the end of a window on the student's grid, in -1..1.
+
+        Args:
+            index: of the window, as in ``sample``.
+            shape: (H, W) of its input; what lies outside the sensor is 0.
+        """
+        image = self._set[index % len(self._set)].image
+        grid = self._spec.grid(height=image.shape[0], width=image.shape[1])
+        size = (grid.used_width, grid.used_height)
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+        picture = np.zeros(shape, np.float32)
+        picture[: grid.used_height, : grid.used_width] = small / np.float32(127.5) - 1
+        return picture
 
 
 def augmented_sample(

@@ -22,6 +22,7 @@ from evdistill_core.data.samples import (
     load_samples,
     stack,
 )
+from evdistill_core.data.simulated import StoredWindows
 from evdistill_core.data.stills import Stills, StillsConfig
 from evdistill_core.data.unlabelled import RecordingsConfig, UnlabelledSample, open_windows
 from evdistill_core.foundation.errors import ConfigError
@@ -68,20 +69,33 @@ class DistillDataConfig(DataConfig):
         stills: labelled images, the source.
         recordings: unlabelled recordings, the target.
         target: simulated windows as the target instead; their labels are never read.
+        target_frames: the pictures that were stored with the target's windows are its frames; for
+            one target from a ``folder``, without changes to its events.
     """
 
     train: tuple[SourceConfig, ...] = ()
     stills: StillsConfig
     recordings: RecordingsConfig | None = None
     target: tuple[SourceConfig, ...] = ()
+    target_frames: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a run without a target or with two."""
         if (self.recordings is None) == (not self.target):
             raise ConfigError("a distillation needs either data.recordings or data.target")
+        one = len(self.target) == 1 and self.target[0].folder and not self.target[0].augment
+        if self.target_frames and not one:
+            raise ConfigError("target_frames needs one data.target with a folder and no augment")
         names = [s.name for s in self.validation]
         if len(set(names)) != len(names):
             raise ConfigError(f"sets must have distinct names, got {names}")
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether windows of the target come with frames."""
+        if self.recordings is not None:
+            return self.recordings.frame_within_us > 0
+        return self.target_frames
 
     def describe(self) -> list[dict[str, object]]:
         """Return plain data about both sides, and about labelled windows beside them."""
@@ -155,9 +169,7 @@ class UnpairedSource:
         if config.recordings is not None:
             self._windows = open_windows(config.recordings, spec, seed=seed * 7919 + 2)
         else:
-            self._windows = _WithoutLabels(
-                _mixture(config.target, spec, classes, seed * 7919 + 3), spec
-            )
+            self._windows = _target(config, spec, classes, seed * 7919 + 3)
         self._labelled = (
             _mixture(config.train, spec, classes, seed * 7919 + 4) if config.train else None
         )
@@ -174,19 +186,33 @@ class UnpairedSource:
 class _WithoutLabels:
     """A simulated target camera: its labels are dropped here and reach nobody."""
 
-    def __init__(self, source: SampleSource, spec: InputSpec) -> None:
+    def __init__(self, source: SampleSource, stored: StoredWindows | None = None) -> None:
         self._source = source
-        self._spec = spec
+        self._stored = stored
 
     def sample(self, index: int) -> UnlabelledSample:
         known = self._source.sample(index)
+        shape = known.active.shape
+        frame = np.zeros((1, *shape), np.float32)
+        if self._stored is not None:
+            frame[0] = self._stored.picture(index, shape)
         return UnlabelledSample(
             known.input,
             known.active,
-            np.ones(known.active.shape, np.uint8),
-            np.zeros((1, *known.active.shape), np.float32),
-            has_frame=False,
+            np.ones(shape, np.uint8),
+            frame,
+            has_frame=self._stored is not None,
         )
+
+
+def _target(
+    config: DistillDataConfig, spec: InputSpec, classes: ClassTable, seed: int
+) -> _WithoutLabels:
+    if not config.target_frames:
+        return _WithoutLabels(_mixture(config.target, spec, classes, seed))
+    assert config.target[0].folder is not None  # the configuration refuses others
+    stored = StoredWindows(config.target[0].folder, spec, classes)
+    return _WithoutLabels(stored, stored)
 
 
 def _describe_stills(stills: StillsConfig) -> dict[str, object]:

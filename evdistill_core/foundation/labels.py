@@ -139,6 +139,23 @@ CAMVID_NAMES = (
     "bicyclist",
 )
 
+# The same as classes of their own, with CamVid's colours.
+CAMVID_CLASSES = ClassTable(
+    (
+        ClassInfo("sky", (128, 128, 128)),
+        ClassInfo("building", (128, 0, 0)),
+        ClassInfo("pole", (192, 192, 128)),
+        ClassInfo("road", (128, 64, 128)),
+        ClassInfo("pavement", (60, 40, 222)),
+        ClassInfo("tree", (128, 128, 0)),
+        ClassInfo("sign", (192, 128, 128)),
+        ClassInfo("fence", (64, 64, 128)),
+        ClassInfo("car", (64, 0, 128), is_thing=True),
+        ClassInfo("pedestrian", (64, 64, 0), is_thing=True),
+        ClassInfo("bicyclist", (0, 128, 192), is_thing=True),
+    )
+)
+
 CAMVID_TO_SIX: Mapping[str, str] = {
     "road": "flat",
     "pavement": "flat",

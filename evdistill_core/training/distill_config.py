@@ -187,9 +187,8 @@ class DistillConfig(TrainConfig):
                 "give it the weight 0 to go without"
             )
         self._check_task()
-        frames = self.data.recordings is not None and self.data.recordings.frame_within_us > 0
         for name in ("paired", "kd_paired", "mutual"):
-            if self.terms[name] > 0 and not frames:
+            if self.terms[name] > 0 and not self.data.has_frames:
                 raise ConfigError(
                     f"the term {name} needs recordings with frames: set "
                     "data.recordings.frame_within_us, or give the term the weight 0"

@@ -1,0 +1,311 @@
+"""From a row to something that maps a window to eleven-class logits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rows import ROWS, Row
+from self_training import SelfTrainer
+from settings import Budget, Settings
+from splits import SOURCE_DRIVES, make_splits
+from torch import nn
+from windows import WindowSets, bound_settings, digest
+
+from evdistill_core.data.build import DataConfig, SourceConfig
+from evdistill_core.data.labelled_images import ImagesConfig
+from evdistill_core.data.simulated import StoredWindows
+from evdistill_core.data.stills import StillsConfig
+from evdistill_core.data.unpaired import DistillDataConfig, TeacherDataConfig
+from evdistill_core.foundation.config import from_mapping
+from evdistill_core.foundation.labels import CAMVID_CLASSES
+from evdistill_core.models.checkpoint import load_checkpoint
+from evdistill_core.simulation.dataset import SetWriter, SimulatedSet, write_windows
+from evdistill_core.simulation.window import SimulatedWindow
+from evdistill_core.training.config import LossConfig, TrainConfig
+from evdistill_core.training.distill_config import (
+    AdversaryConfig,
+    DistillConfig,
+    TeacherConfig,
+    TransferConfig,
+)
+from evdistill_core.training.distillation import DistillTrainer
+from evdistill_core.training.loop import LAST, StepReport, Trainer, pick_device
+from evdistill_core.training.teacher import Teacher, TeacherTrainer, load_teacher
+
+Array = npt.NDArray[np.float32]
+Predict = Callable[[Array], Array]
+STILL_ROWS = 360  # of CamVid
+ADABN_BATCHES, ADABN_BATCH = 24, 16
+PICTURE_GAIN = 0.5  # grey of an event picture, per unit of the summed input
+
+
+class Methods:
+    """Trains what a row needs, once, and gives its prediction.
+
+    Args:
+        settings: of the benchmark.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.splits = make_splits(settings.camvid)
+        self.sets = WindowSets(settings, self.splits)
+        self.device = pick_device(settings.device)
+
+    def key(self, row: Row) -> str:
+        """Return the name of everything that decides a row's result, whatever the commit."""
+        base = self.key(ROWS[row.base]) if row.base else ""
+        return digest([bound_settings(self.settings), row.facts(), base, self.sets.root.name])
+
+    def predictor(self, row: Row, seed: int) -> Predict:
+        """Return (C, H, W) input -> (11, h, w) logits of a row, trained now where it is not yet."""
+        return {
+            "prior": lambda: self._prior(row),
+            "pictures": self._pictures,
+            "supervised": lambda: self._network(self._supervised(row, seed)),
+            "adabn": lambda: self._adabn(row, seed),
+            "pseudo": lambda: self._network(self._supervised(row, seed)),
+            "reconstruct": lambda: self._reconstruct(row, seed),
+            "self": lambda: self._network(self._supervised(row, seed)),
+            "distill": lambda: self._network(self._distil(row, seed)[0]),
+        }[row.kind]()
+
+    def windows(self, name: str) -> StoredWindows:
+        """Return the samples of a set, in the order on disk."""
+        return StoredWindows(self.sets.folder(name), self.settings.input, CAMVID_CLASSES)
+
+    def teacher(self) -> Path:
+        """Return the teacher's checkpoint."""
+        base = self.settings.height / STILL_ROWS
+        largest = base / self.settings.scene.zoom[0]
+        config = TeacherConfig(
+            **self._common("teacher", self.settings.teacher, 0),
+            data=TeacherDataConfig(
+                stills=self._stills(base, largest),
+                validation_stills={"held-out": self._held_out()},
+            ),
+        )
+        return self._train(TeacherTrainer, config, f"teacher-{self._teacher_key()}")
+
+    def _teacher_key(self) -> str:
+        facts = bound_settings(self.settings)
+        return digest([facts[k] for k in ("teacher", "height", "width", "scene", "precision")])
+
+    def _stills(self, low: float, high: float) -> StillsConfig:
+        return StillsConfig(
+            images=ImagesConfig(root=self.settings.camvid, include=SOURCE_DRIVES),
+            crop=(self.settings.height, self.settings.width),
+            scale=(low, high),
+            flip=0.5,
+            jitter=0.4,
+            noise=8.0,
+            blur=0.3,
+            rare_temperature=0.1,
+        )
+
+    def _held_out(self) -> StillsConfig:
+        scale = self.settings.height / STILL_ROWS
+        return StillsConfig(
+            images=ImagesConfig(root=self.settings.camvid, split="test", include=SOURCE_DRIVES),
+            scale=(scale, scale),
+        )
+
+    def _common(self, name: str, budget: Budget, seed: int) -> dict[str, object]:
+        settings = self.settings
+        return {
+            "name": name,
+            "seed": seed,
+            "steps": budget.steps,
+            "batch_size": budget.batch_size,
+            "network": budget.network,
+            "optimiser": budget.optimiser,
+            "loss": LossConfig(weights={"cross_entropy": 1.0, "dice": 0.5}, inactive_weight=1.0),
+            "device": settings.device,
+            "precision": settings.precision,
+            "threads": settings.threads,
+            "workers": settings.workers,
+            "validate_every": 0,
+        }
+
+    def _train(
+        self,
+        kind: type[Trainer],
+        config: TrainConfig,
+        name: str,
+        prepare: Callable[[Trainer], None] = lambda trainer: None,
+    ) -> Path:
+        out = self.settings.work / "runs" / name
+        last, done = out / LAST, out / "done"
+        if done.exists():
+            return last
+        trainer = kind(config, out, resume=last.exists(), classes=CAMVID_CLASSES)
+        prepare(trainer)
+        trainer.run(_Progress(name))
+        for set_name, scores in trainer.state.scores.items():
+            print(f"  {name} on {set_name}: {_brief(scores)}", flush=True)
+        done.touch()
+        return last
+
+    def _supervised(self, row: Row, seed: int) -> Path:
+        labelled = {name: self.sets.folder(name) for name in row.labelled}
+        if row.kind == "pseudo":
+            labelled = {"pseudo": self._pseudo_set()}
+        config = TrainConfig(
+            **self._common(row.name, self.settings.student, seed),
+            input=self.settings.input,
+            data=DataConfig(
+                train=tuple(SourceConfig(name=n, folder=f) for n, f in labelled.items())
+            ),
+        )
+        kind = SelfTrainer if row.kind == "self" else Trainer
+
+        def give_target(trainer: Trainer) -> None:
+            if isinstance(trainer, SelfTrainer):
+                trainer.target = self.windows("target")
+
+        return self._train(kind, config, self._run_name(row, seed), give_target)
+
+    def _distil(self, row: Row, seed: int, target: str = "target") -> tuple[Path, DistillConfig]:
+        settings = self.settings
+        base = settings.height / STILL_ROWS
+        config = DistillConfig(
+            **self._common(row.name, settings.student, seed),
+            input=settings.input,
+            data=DistillDataConfig(
+                stills=self._stills(base, base / settings.scene.zoom[0]),
+                train=tuple(SourceConfig(name=n, folder=self.sets.folder(n)) for n in row.labelled),
+                target=(SourceConfig(name="target", folder=self.sets.folder(target)),),
+                target_frames=row.frames or target != "target",
+            ),
+            teacher=self.teacher(),
+            terms=row.all_terms(),
+            transfer=from_mapping(TransferConfig, row.transfer),
+            adversary=AdversaryConfig(
+                generator=settings.generator, discriminator=settings.discriminator
+            ),
+        )
+        return self._train(DistillTrainer, config, self._run_name(row, seed)), config
+
+    def _run_name(self, row: Row, seed: int) -> str:
+        return f"{row.name}-{self.key(row)}-s{seed}"
+
+    def _network(self, path: Path) -> Predict:
+        return _on_torch(load_checkpoint(path).build().to(self.device).eval(), self.device)
+
+    def _prior(self, row: Row) -> Predict:
+        """The share of every class at every place, over the labelled windows; blurred a little."""
+        counts: npt.NDArray[np.float64] | None = None
+        for name in row.labelled:
+            for label in _labels(self.windows(name)):
+                hot = np.eye(256, dtype=np.float64)[label][..., : len(CAMVID_CLASSES)]
+                counts = hot if counts is None else counts + hot
+        assert counts is not None
+        prior = np.log(counts.transpose(2, 0, 1) + 1e-3).astype(np.float32)
+        return lambda network_input: prior
+
+    def _load_teacher(self) -> Teacher:
+        return load_teacher(self.teacher(), CAMVID_CLASSES, self.device)
+
+    def _pictures(self) -> Predict:
+        see = _on_torch(self._load_teacher().network, self.device)
+        return lambda x: see(np.clip(PICTURE_GAIN * x.sum(0, keepdims=True), -1, 1))
+
+    def _adabn(self, row: Row, seed: int) -> Predict:
+        network = load_checkpoint(self._supervised(ROWS[row.base], seed)).build().to(self.device)
+        target = self.windows("target")
+        inputs = [target.sample(i).input for i in range(ADABN_BATCHES * ADABN_BATCH)]
+        adapt_batch_norm(network, np.stack(inputs), self.device)
+        return _on_torch(network.eval(), self.device)
+
+    def _reconstruct(self, row: Row, seed: int) -> Predict:
+        """G_ei learns pictures of simulated windows of many cameras (as E2VID does); then T."""
+        path, config = self._distil(row, seed, target="wide")
+        trainer = DistillTrainer(config, path.parent, resume=True, classes=CAMVID_CLASSES)
+        to_image, teacher = trainer.translation.to_image.eval(), trainer.teacher.network
+        return _on_torch(nn.Sequential(to_image, teacher).eval(), self.device)
+
+    def _pseudo_set(self) -> Path:
+        """The target's windows with what the teacher says of their frames as labels."""
+        folder = self.sets.root / f"pseudo-{self._teacher_key()}"
+        if (folder / "done").exists():
+            return folder
+        windows = SimulatedSet(self.sets.folder("target"))
+        see = _on_torch(self._load_teacher().network, self.device)
+        size = (windows.height, windows.width)
+
+        def labelled(numbers: range) -> Iterator[SimulatedWindow]:
+            for n in numbers:
+                known = windows[n]
+                grey = known.image.astype(np.float32)[None] / np.float32(127.5) - 1
+                logits = nn.functional.interpolate(
+                    torch.from_numpy(see(grey))[None], size=size, mode="bilinear"
+                )
+                label = logits[0].argmax(0).numpy().astype(np.uint8)
+                yield SimulatedWindow(
+                    known.events, label, known.image, known.t_start_us, known.t_end_us
+                )
+
+        writer = SetWriter(
+            folder,
+            {"labels": "teacher", "of": str(windows.root.name)},
+            CAMVID_CLASSES,
+            height=size[0],
+            width=size[1],
+        )
+        write_windows(writer, labelled, count=len(windows), windows_per_shard=64)
+        (folder / "done").touch()
+        return folder
+
+
+def adapt_batch_norm(network: nn.Module, inputs: Array, device: torch.device) -> None:
+    """Replace the statistics of every batch norm by those of these windows (AdaBN, Li et al.)."""
+    network.eval()
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over all batches
+        norm.train()
+    with torch.no_grad():
+        for start in range(0, len(inputs), ADABN_BATCH):
+            network(torch.from_numpy(inputs[start : start + ADABN_BATCH]).to(device))
+    network.eval()
+
+
+def _on_torch(network: nn.Module, device: torch.device) -> Predict:
+    def predict(network_input: Array) -> Array:
+        with torch.inference_mode():
+            logits = network(torch.from_numpy(network_input)[None].to(device))[0]
+        return cast("Array", logits.float().cpu().numpy())
+
+    return predict
+
+
+def _labels(windows: StoredWindows) -> Iterator[npt.NDArray[np.uint8]]:
+    return (windows.sample(i).label for i in range(len(windows)))
+
+
+def _brief(scores: object) -> str:
+    everywhere = cast("dict[str, dict[str, float]]", scores)["everywhere"]
+    return f"mIoU {100 * everywhere['miou']:.1f} (11 classes)"
+
+
+class _Progress:
+    def __init__(self, name: str) -> None:
+        self._name, self._last = name, time.perf_counter()
+
+    def __call__(self, report: StepReport) -> None:
+        if time.perf_counter() - self._last < 20 and report.step != report.steps:
+            return
+        self._last = time.perf_counter()
+        left_s = report.seconds * (report.steps - report.step)
+        print(
+            f"  {self._name} {report.step}/{report.steps}  loss {report.loss:.3f}  "
+            f"{1 / report.seconds:.2f} steps/s  {left_s / 60:.1f} min left",
+            flush=True,
+        )

@@ -1,0 +1,195 @@
+"""The rows of the table: every method as plain data, all with the same student and steps."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+from evdistill_core.training.distill_config import TERMS
+
+Kind = Literal[
+    "prior", "pictures", "supervised", "adabn", "pseudo", "reconstruct", "self", "distill"
+]
+
+# Weights of config/train/evdistill-2021.yaml.
+EVDISTILL_2021 = {
+    "task_generated": 10.0,
+    "gan_image": 10.0,
+    "gan_event": 10.0,
+    "cycle_image": 10.0,
+    "cycle_event": 10.0,
+    "consistency_image": 1.0,
+    "consistency_event": 1.0,
+    "kd_generated": 640.0,
+    "kd_event": 640.0,
+    "matching_generated": 1.0,
+    "matching_event": 1.0,
+    "affinity_generated": 0.1,
+    "affinity_event": 0.1,
+}
+# Weights of config/train/onboard.yaml.
+ONBOARD = {
+    "task_generated": 0.5,
+    "task_events": 1.0,
+    "gan_image": 1.0,
+    "gan_event": 1.0,
+    "cycle_image": 10.0,
+    "cycle_event": 10.0,
+    "consistency_image": 1.0,
+    "consistency_event": 1.0,
+    "kd_generated": 0.5,
+    "kd_event": 1.0,
+    "matching_generated": 0.1,
+    "matching_event": 0.1,
+    "affinity_generated": 1.0,
+    "affinity_event": 1.0,
+    "pseudo_label": 0.5,
+    "class_mix": 0.5,
+}
+PAPER_TRANSFER: dict[str, object] = {"affinity_graph": "scaled", "affinity_norm": "l2"}
+ONBOARD_TRANSFER: dict[str, object] = {
+    "confidence": "max",
+    "confidence_floor": 0.4,
+    "matching_cells": 2,
+    "affinity_graph": "grid",
+    "affinity_nodes": 8,
+    "affinity_norm": "l1",
+}
+# What is removed together: both directions of one idea.
+GROUPS = {
+    "task": ("task_generated",),
+    "simulated": ("task_events",),
+    "gan": ("gan_image", "gan_event"),
+    "cycle": ("cycle_image", "cycle_event"),
+    "consistency": ("consistency_image", "consistency_event"),
+    "kd-generated": ("kd_generated",),
+    "kd-event": ("kd_event",),
+    "matching": ("matching_generated", "matching_event"),
+    "affinity": ("affinity_generated", "affinity_event"),
+    "pseudo-labels": ("pseudo_label",),
+    "class-mix": ("class_mix",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One method.
+
+    Attributes:
+        name: in results and on the command line.
+        title: in the table.
+        kind: which code makes it.
+        labelled: sets of labelled windows that it learns from.
+        base: row whose student it starts from.
+        terms: of a distillation, by weight.
+        transfer: of a distillation.
+        frames: whether it sees the target camera's frames.
+        reads_target_labels: the upper bound alone.
+    """
+
+    name: str
+    title: str
+    kind: Kind
+    labelled: tuple[str, ...] = ()
+    base: str = ""
+    terms: dict[str, float] = field(default_factory=dict)
+    transfer: dict[str, object] = field(default_factory=dict)
+    frames: bool = False
+    reads_target_labels: bool = False
+
+    def facts(self) -> dict[str, object]:
+        """Return what decides the result."""
+        return {k: v for k, v in asdict(self).items() if k != "title"}
+
+    def all_terms(self) -> dict[str, float]:
+        """Return a weight for every term."""
+        return {name: 0.0 for name in TERMS} | self.terms
+
+
+def _without(row: Row, group: str) -> Row:
+    kept = {n: w for n, w in row.terms.items() if n not in GROUPS[group]}
+    return Row(
+        name=f"{row.name}-without-{group}",
+        title=f"{row.title}, without {group}",
+        kind="distill",
+        labelled=row.labelled if "task_events" in kept else (),
+        terms=kept,
+        transfer=row.transfer,
+    )
+
+
+def _table() -> dict[str, Row]:
+    paper = Row(
+        name="evdistill-2021",
+        title="EvDistill 2021 terms",
+        kind="distill",
+        terms=EVDISTILL_2021,
+        transfer=PAPER_TRANSFER,
+    )
+    onboard = Row(
+        name="onboard",
+        title="onboard profile",
+        kind="distill",
+        labelled=("wide",),
+        terms=ONBOARD,
+        transfer=ONBOARD_TRANSFER,
+    )
+    rows = [
+        Row(name="prior", title="positional prior (no events)", kind="prior", labelled=("source",)),
+        Row(name="pictures", title="teacher on event pictures", kind="pictures"),
+        Row(
+            name="source",
+            title="supervised on the clean simulator",
+            kind="supervised",
+            labelled=("source",),
+        ),
+        Row(
+            name="wide",
+            title="supervised, wide randomisation",
+            kind="supervised",
+            labelled=("wide",),
+        ),
+        Row(name="source-adabn", title="clean + AdaBN", kind="adabn", base="source"),
+        Row(name="wide-adabn", title="wide + AdaBN", kind="adabn", base="wide"),
+        Row(
+            name="pseudo-labels",
+            title="pseudo-labels from frames (Ev-SegNet)",
+            kind="pseudo",
+            frames=True,
+        ),
+        Row(
+            name="kd-frames",
+            title="KD with events and frames",
+            kind="distill",
+            terms={"kd_paired": 1.0},
+            transfer=PAPER_TRANSFER,
+            frames=True,
+        ),
+        Row(
+            name="reconstruct",
+            title="reconstruction, then teacher",
+            kind="reconstruct",
+            terms={"paired": 1.0},
+        ),
+        Row(
+            name="self-training",
+            title="wide + EMA self-training",
+            kind="self",
+            labelled=("wide",),
+        ),
+        paper,
+        onboard,
+        Row(
+            name="upper",
+            title="clean simulator + target labels (upper bound)",
+            kind="supervised",
+            labelled=("source", "target"),
+            reads_target_labels=True,
+        ),
+    ]
+    for whole in (paper, onboard):
+        rows += [_without(whole, g) for g, names in GROUPS.items() if set(names) & set(whole.terms)]
+    return {row.name: row for row in rows}
+
+
+ROWS = _table()

@@ -1,0 +1,169 @@
+"""The accuracy benchmark: label-free methods on a camera and a drive that no label was seen of.
+
+Run: python benchmarks/accuracy/run.py --config benchmarks/accuracy/reduced.yaml
+         [--camvid DIR] [--rows source,wide,...] [--seeds 0,1] [--results FILE] [--table]
+
+Every row and seed is written to the results as soon as it is done; what is there already is
+skipped, and an interrupted training goes on from its checkpoint. See README.md beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from methods import Methods
+from rows import ROWS, Row
+from scoring import score
+from settings import Settings
+from table import print_tables, summarise
+from windows import TEST_SETS
+
+from evdistill_core.foundation.config import from_mapping, load_yaml
+from evdistill_core.foundation.errors import EvdistillError
+from evdistill_core.foundation.files import write_text_atomic
+
+HERE = Path(__file__).resolve().parent
+
+
+def main() -> None:
+    """Run the rows that are missing, then print the tables."""
+    arguments = _arguments()
+    settings = from_mapping(Settings, load_yaml(arguments.config))
+    if arguments.camvid:
+        settings = dataclasses.replace(settings, camvid=arguments.camvid)
+    if arguments.work:
+        settings = dataclasses.replace(settings, work=arguments.work)
+    rows = (
+        [ROWS[name] for name in arguments.rows.split(",")] if arguments.rows else [*ROWS.values()]
+    )
+    seeds = [int(s) for s in arguments.seeds.split(",")] if arguments.seeds else settings.seeds
+    methods = Methods(settings)
+    results = read_results(arguments.results)
+    if not arguments.table:
+        for seed in seeds:  # a whole table with one seed before the second begins
+            for row in rows:
+                run_row(methods, row, seed, results, arguments.results)
+    print_tables(methods, [r for r in results if r["budget"]["name"] == settings.name])
+
+
+def run_row(
+    methods: Methods, row: Row, seed: int, results: list[dict[str, object]], path: Path
+) -> None:
+    """Train and score one row with one seed, unless the results hold it; write the results."""
+    entry = find_entry(methods, row, results)
+    if any(run["seed"] == seed for run in entry["runs"]):
+        return
+    print(f"{row.name}, seed {seed}", flush=True)
+    start = time.perf_counter()
+    predict = methods.predictor(row, seed)
+    seconds = time.perf_counter() - start
+    sets = {}
+    for name in TEST_SETS:
+        windows = methods.windows(name)
+        samples = (windows.sample(i) for i in range(len(windows)))
+        sets[name] = score(predict, samples, methods.sets.blocks(name).tolist())
+    entry["runs"].append(
+        {"seed": seed, "seconds": round(seconds, 1), "commit": commit(), "sets": sets}
+    )
+    entry["runs"].sort(key=lambda run: run["seed"])
+    entry.update(summarise(entry))
+    if entry not in results:
+        results.append(entry)
+    write_results(path, results)
+    print(f"  mIoU {sets['target_target']['miou_6']}, run {sets['run']['miou_6']}", flush=True)
+
+
+def find_entry(methods: Methods, row: Row, results: list[dict[str, object]]) -> dict[str, object]:
+    """Return the entry of a row under these settings; a new one where there is none.
+
+    An entry of the same name and budget under other settings is out of date and is removed.
+    """
+    key = methods.key(row)
+    for entry in list(results):
+        if entry["name"] == row.name and entry["budget"]["name"] == methods.settings.name:
+            if entry["key"] == key:
+                return entry
+            results.remove(entry)
+    student = methods.settings.student
+    return {
+        "task": "segmentation",
+        "name": row.name,
+        "title": row.title,
+        "label_free": not row.reads_target_labels,
+        "key": key,
+        "device": device_name(methods.device),
+        "budget": {
+            "name": methods.settings.name,
+            "steps": student.steps,
+            "batch_size": student.batch_size,
+            "size": [methods.settings.height, methods.settings.width],
+            "student": student.network.name,
+            "options": student.network.options,
+        },
+        "runs": [],
+    }
+
+
+def read_results(path: Path) -> list[dict[str, object]]:
+    """Return the entries of a results file; none where it is missing."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def write_results(path: Path, results: list[dict[str, object]]) -> None:
+    """Write the entries, one a line."""
+    order = {name: i for i, name in enumerate(ROWS)}
+    results.sort(key=lambda e: (e["budget"]["name"], order.get(e["name"], len(order))))
+    lines = ",\n".join(json.dumps(e) for e in results)
+    write_text_atomic(path, f"[\n{lines}\n]\n")
+
+
+def commit() -> str:
+    """Return the commit that is checked out; ``+`` where files of it were changed."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
+            cwd=HERE, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip()
+
+
+def device_name(device: torch.device) -> str:
+    """Return what trained."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path, default=HERE / "reduced.yaml")
+    parser.add_argument("--camvid", type=Path, help="instead of the configuration's")
+    parser.add_argument("--work", type=Path, help="instead of the configuration's")
+    parser.add_argument("--rows", help=f"comma-separated; all: {', '.join(ROWS)}")
+    parser.add_argument("--seeds", help="comma-separated; instead of the configuration's")
+    parser.add_argument("--results", type=Path, default=HERE / "results.json")
+    parser.add_argument("--table", action="store_true", help="print the tables, run nothing")
+    arguments = parser.parse_args()
+    unknown = set(arguments.rows.split(",")) - set(ROWS) if arguments.rows else set()
+    if unknown:
+        parser.error(f"unknown rows {sorted(unknown)}; there are {', '.join(ROWS)}")
+    return arguments
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except EvdistillError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,147 @@
+"""The accuracy benchmark: splits that keep their distance, scores, and rows that run."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = ROOT / "benchmarks" / "accuracy"
+
+
+@pytest.fixture
+def modules(monkeypatch):
+    """The benchmark's modules lie side by side in its folder, as a script sees them."""
+    monkeypatch.syspath_prepend(str(HERE))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if str(HERE) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def frames(stems):
+    return np.array([int(s.split("_")[1]) for s in stems])
+
+
+def test_nothing_that_is_used_lies_within_ten_seconds_of_a_test(modules, shared_data):
+    from splits import make_splits
+
+    splits = make_splits(shared_data / "camvid")
+    used = frames(splits.unlabelled)
+    assert all(s.startswith("0016E5") for s in splits.unlabelled)
+    for held_out in (*splits.test, splits.run):
+        assert all(s.startswith("0016E5") for s in held_out)
+        distance_s = np.abs(used[:, None] - frames(held_out)[None]).min() / 30
+        assert distance_s >= 10
+        assert not set(held_out) & set(splits.unlabelled)
+    # Sources are other drives; nothing that judges a teacher trains it.
+    assert not any(s.startswith("0016E5") for s in (*splits.source, *splits.source_held_out))
+    assert not set(splits.source) & set(splits.source_held_out)
+    assert (len(splits.source), len(splits.run)) == (163, 101)
+    assert len(splits.unlabelled) >= 100
+    assert sum(len(block) for block in splits.test) >= 50
+
+
+def test_the_target_camera_only_makes_target_windows():
+    readers = [
+        path.name
+        for path in HERE.glob("*.py")
+        if "target_camera" in path.read_text() and path.name != "target_camera.py"
+    ]
+    assert sorted(readers) == ["source_camera.py", "windows.py"]
+    assert "import target_camera" not in (HERE / "source_camera.py").read_text()
+    uses = [
+        line.strip()
+        for line in (HERE / "windows.py").read_text().splitlines()
+        if "target_camera.SENSOR" in line
+    ]
+    assert len(uses) == 3  # the digest of the sets, the film, and _target
+
+
+def test_posteriors_are_summed_not_arg_maxed(modules):
+    from scoring import merged
+
+    # road .3 + pavement .3 beat building .4, which the arg-max would choose.
+    p = np.full(11, 1e-9)
+    p[[3, 4, 1]] = 0.3, 0.3, 0.4
+    six = merged(np.log(p).astype(np.float32)[:, None, None])
+    assert six[:, 0, 0].argmax() == 0
+    assert np.exp(six).sum() == pytest.approx(1, rel=1e-5)
+
+
+def test_a_paired_interval_is_narrow_where_rows_differ_by_a_constant(modules):
+    from scoring import interval, resampled
+
+    rng = np.random.default_rng(0)
+    blocks = []
+    for _ in range(12):
+        hits = rng.integers(100, 10_000, 6)
+        wrong = hits * rng.uniform(0.2, 2)  # blocks are of very different difficulty
+        counts = np.diag(hits).astype(np.int64)
+        counts += np.roll(np.diag(wrong.astype(np.int64)), 1, axis=1)
+        blocks.append(counts)
+    better = [b + 3 * np.diag(np.diag(b)) for b in blocks]
+    one, two = (resampled([[b.ravel().tolist() for b in x]]) for x in (blocks, better))
+    assert np.array_equal(one, resampled([[b.ravel().tolist() for b in blocks]]))
+    low, _ = interval(two - one)
+    assert low > 0
+    widths = [np.subtract(*interval(d)[::-1]) for d in (one, two - one)]
+    assert widths[1] < widths[0]
+
+
+def test_batch_norm_takes_the_statistics_of_the_target(modules):
+    import torch
+    from methods import adapt_batch_norm
+
+    network = torch.nn.Sequential(torch.nn.BatchNorm2d(1), torch.nn.Dropout(0.5))
+    x = np.random.default_rng(0).normal(3, 2, (64, 1, 8, 8)).astype(np.float32)
+    adapt_batch_norm(network, x, torch.device("cpu"))
+    assert float(network[0].running_mean) == pytest.approx(3, abs=0.1)
+    assert float(network[0].running_var) == pytest.approx(4, abs=0.3)
+    assert not network[0].training
+    assert float(network(torch.from_numpy(x)).std()) == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_rows_run_and_are_not_run_again(tmp_path, make_camvid):
+    train = [f"0001TP_{6690 + 30 * k:06d}" for k in range(3)]
+    train += [f"0016E5_{n:05d}" for n in (390, 420, 1290, 1320, 5280, 8190)]
+    camvid = tmp_path / "camvid"
+    make_camvid(camvid, stems=train)
+    make_camvid(camvid, split="test", stems=("0001TP_008550",))
+    make_camvid(camvid, split="val", stems=[f"0016E5_{n:05d}" for n in range(7959, 7969, 2)])
+    results = tmp_path / "results.json"
+    rows = "prior,pictures,source-adabn,pseudo-labels,kd-frames,reconstruct,self-training,onboard"
+    command = [sys.executable, str(HERE / "run.py"), "--config", str(HERE / "smoke.yaml")]
+    command += ["--camvid", str(camvid), "--work", str(tmp_path / "work"), "--rows", rows]
+    command += ["--results", str(results)]
+
+    def run():
+        # The repository first: an installed copy may be older than the benchmark.
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, env=environment(), timeout=500
+        ).stdout
+
+    first = run()
+    entries = json.loads(results.read_text())
+    assert [e["name"] for e in entries] == rows.split(",")
+    for entry in entries:
+        (scored,) = entry["runs"]
+        assert entry["scores"]["target_target"] == [scored["sets"]["target_target"]["miou_6"]]
+        low, high = entry["interval_95"]["target_target"]
+        assert 0 <= low <= high <= 100
+    assert "seed 0" in first
+    written = results.read_bytes()
+    assert "seed 0" not in run()
+    assert results.read_bytes() == written
+
+
+def environment():
+    import os
+
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
