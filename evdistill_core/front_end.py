@@ -6,6 +6,8 @@ pipeline, the messages and the diagnostics are here, so that both publish the sa
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +21,7 @@ from evdistill_core.events.array import Events
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.warm_up import warm_up as warm_up_events
 from evdistill_core.foundation.errors import StudentError
+from evdistill_core.foundation.latency import LatencyRing
 from evdistill_core.inference.postprocess import Postprocessor
 from evdistill_core.inference.runner import Runner, make_runner
 from evdistill_core.inference.student import StudentFile
@@ -161,6 +164,8 @@ class SegmentationFrontEnd:
         self.perception = Perception(student, runner, parameters, self._carry)
         self._before = self.perception.snapshot()
         self._process = psutil.Process()
+        self._ages_ms = LatencyRing()
+        self._age_lock = threading.Lock()
 
     def start(self) -> None:
         """Start the pipeline."""
@@ -204,6 +209,8 @@ class SegmentationFrontEnd:
             student=self._hardware,
             extra={
                 "rss_mb": f"{self._process.memory_info().rss / 1e6:.1f}",
+                **self._age(),
+                **_gpu_memory(),
                 "damaged_images": str(self.messages.damaged_images),
                 "damaged_camera_infos": str(self.messages.damaged_camera_infos),
             },
@@ -218,6 +225,12 @@ class SegmentationFrontEnd:
         """Stop the pipeline; see ``Perception.stop``."""
         self.perception.stop(drain=drain)
 
+    def _age(self) -> dict[str, str]:
+        """Return how old results were by their own stamp when they were published."""
+        with self._age_lock:
+            found = self._ages_ms.percentiles().to_dict()
+        return {f"age_ms_{name}": f"{value_ms:.2f}" for name, value_ms in found.items()}
+
     def _carry(self, result: WindowResult) -> None:
         parameters = self.perception.parameters
         wanted = {
@@ -227,5 +240,15 @@ class SegmentationFrontEnd:
         }
         for name, data in self.messages.make(result, wanted):
             self._publish(name, data)
+        with self._age_lock:
+            self._ages_ms.add((time.time_ns() - result.stamp_ns) / 1e6)
         if self._on_result is not None:
             self._on_result(result)
+
+
+def _gpu_memory() -> dict[str, str]:
+    """Return the GPU memory that torch holds; nothing where torch runs no GPU here."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return {}
+    return {"gpu_memory_mb": f"{torch.cuda.memory_reserved() / 1e6:.1f}"}

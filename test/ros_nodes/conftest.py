@@ -67,7 +67,7 @@ def _run_outside(item) -> pytest.TestReport:
 def _run(item, setup):
     source = "" if _sourced() or setup is None else f"source {setup} && "
     node = f"{Path(item.path).relative_to(REPOSITORY)}::{item.nodeid.split('::', 1)[1]}"
-    command = f'{source}exec "$0" -m pytest -q -x -p no:cacheprovider --timeout 150 "$1"'
+    command = f'{source}exec "$0" -m pytest -q -x -p no:cacheprovider --timeout 270 "$1"'
     environment = {
         **os.environ,
         INSIDE: "1",
@@ -77,15 +77,18 @@ def _run(item, setup):
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "RMW_IMPLEMENTATION": os.environ.get("RMW_IMPLEMENTATION", "rmw_cyclonedds_cpp"),
     }
-    done = subprocess.run(
-        ["bash", "-c", command, sys.executable, node],
-        cwd=REPOSITORY,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=170,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            ["bash", "-c", command, sys.executable, node],
+            cwd=REPOSITORY,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=290,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        return f"took more than {error.timeout} s: {error.stdout} {error.stderr}", "failed"
     if done.returncode == 0 and " skipped" in done.stdout.splitlines()[-1]:
         reason = next((s for s in done.stdout.splitlines() if s.startswith("SKIPPED")), "skipped")
         return (item.location[0], item.location[1], reason), "skipped"

@@ -1,0 +1,134 @@
+"""Topics and diagnostics as tables for the documentation, made from what the code declares."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+from evdistill_core.events.filters.chain import FilterCounters
+from evdistill_core.events.stream import StreamCounters
+from evdistill_core.events.window import WindowCounters
+from evdistill_core.messages.event_messages import EVENT_ARRAY_TYPES, EVENT_PACKET_TYPES
+from evdistill_core.messages.standard import CameraInfo, DiagnosticArray, Image
+from evdistill_core.messages.vision import LabelInfo
+from evdistill_core.perception import STAGES
+from evdistill_core.perception_messages import LABEL_INFO, RESULT_TYPES
+from evdistill_ros import qos
+from evdistill_ros.qos import QosProfile
+
+RESULT_TEXTS = {
+    "mask": "mono8: class id; 255 is unlabelled",
+    "detections": "boxes of vehicles and humans; `id` stays from window to window, `class_id` is "
+    "the number in `label_info`",
+    "confidence": "32FC1: probability of the class; 0 where unlabelled",
+    "mask_color": "bgr8: the mask in the colours of its classes",
+    "overlay": "bgr8: the mask over the camera's picture, else over the events",
+    "camera_info": "the calibration with the mask's header, scaled to the mask's size; not sent "
+    "while none is known",
+}
+
+PIPELINE_VALUES = {
+    "events_per_s": "decoded, in the last period",
+    "messages_per_s": "received, in the last period",
+    "windows_per_s": "published, in the last period",
+    "queue_packets": "packets that wait to be decoded",
+    "queue_bytes": "their bytes",
+    "events": "decoded since activation",
+    "messages_received": "taken from the topic",
+    "messages_used": "decoded",
+    "messages_damaged": "no message of their type, or of no known encoding: dropped",
+    "messages_lost_queue": "thrown away because the queue was full",
+    "messages_discarded": "thrown away at deactivation or at a jump of `/clock`",
+    "queue_overflows": "times that the queue was full",
+    "breaks_clock": "windows begun anew: `/clock` jumped",
+    "breaks_time": "windows begun anew: sensor time jumped",
+    "breaks_pause": "windows begun anew: sensor time stood still while the host's went on",
+    "breaks_size": "windows begun anew: another frame size",
+    "breaks_encoding": "windows begun anew: another encoding",
+    "breaks_seq": "windows begun anew: `seq` was not the next one",
+    "breaks_queue": "windows begun anew: packets were lost in our queue",
+    "windows": "closed and handed to the network",
+    "windows_done": "published",
+    "windows_dropped": "not computed because a newer one came first",
+    "windows_discarded": "not computed because the node was deactivated",
+    "windows_skipped": "not computed because of `max_rate_hz`",
+    "rss_mb": "resident memory, MB of 1e6 bytes",
+    "gpu_memory_mb": "reserved by torch on the GPU, where one is used",
+    "damaged_images": "of `~/image`: not readable, or of no known encoding",
+    "damaged_camera_infos": "of `~/camera_info_in`: not readable",
+}
+_COUNTERS = {"stream": StreamCounters, "filter": FilterCounters, "window": WindowCounters}
+
+
+def topics_table() -> str:
+    """Return the node's topics as a Markdown table."""
+    rows = [
+        (
+            "`~/events` (in)",
+            ", ".join(f"`{t}`" for t in (*EVENT_PACKET_TYPES, *EVENT_ARRAY_TYPES)),
+            qos.EVENTS,
+            "events; the type is found by the topic",
+        ),
+        (
+            "`~/image` (in)",
+            f"`{Image.TYPE}`",
+            qos.SENSOR_DATA,
+            "pictures of the same camera, background of the overlay",
+        ),
+        (
+            "`~/camera_info_in` (in)",
+            f"`{CameraInfo.TYPE}`",
+            qos.SENSOR_DATA,
+            "calibration of the same camera, unless `camera_info_url` names a file",
+        ),
+    ]
+    rows += [
+        (f"`~/{name}`", f"`{kind}`", qos.RESULTS, RESULT_TEXTS[name])
+        for name, kind in RESULT_TYPES.items()
+    ]
+    rows += [
+        (f"`~/{LABEL_INFO}`", f"`{LabelInfo.TYPE}`", qos.LATCHED, "names of the classes"),
+        (
+            "`/diagnostics`",
+            f"`{DiagnosticArray.TYPE}`",
+            qos.DIAGNOSTICS,
+            "every `diagnostics_period_ms`",
+        ),
+    ]
+    lines = ["| topic | type | QoS | what |", "|---|---|---|---|"]
+    lines += [f"| {name} | {kind} | {_words(p)} | {text} |" for name, kind, p, text in rows]
+    return "\n".join(lines) + "\n"
+
+
+def diagnostics_values() -> dict[str, str]:
+    """Return every value that diagnostics may hold, with its meaning."""
+    values = dict(PIPELINE_VALUES)
+    for prefix, counters in _COUNTERS.items():
+        values |= {f"{prefix}_{k}": v for k, v in _attributes(counters).items()}
+    for stage in (*STAGES, "age"):
+        what = "publishing less the result's stamp" if stage == "age" else f"stage `{stage}`"
+        for name in ("p50", "p95", "p99", "max", "count"):
+            values[f"{stage}_ms_{name}"] = f"{what}, latest windows"
+    return values
+
+
+def diagnostics_table() -> str:
+    """Return the values of the diagnostics as a Markdown table, percentiles in one row."""
+    lines = ["| value | meaning |", "|---|---|"]
+    lines += [f"| `{k}` | {v} |" for k, v in diagnostics_values().items() if "_ms_" not in k]
+    stages = ", ".join(f"`{s}`" for s in STAGES)
+    lines.append(f"| `STAGE_ms_p50`, `_p95`, `_p99` | milliseconds; stages: {stages} |")
+    lines.append("| `age_ms_p50`, `_p95`, `_p99` | publishing less the result's stamp |")
+    return "\n".join(lines) + "\n"
+
+
+def _words(profile: QosProfile) -> str:
+    durability = ", transient local" if profile.durability == "transient_local" else ""
+    return f"{profile.reliability.replace('_', ' ')}{durability}, depth {profile.depth}"
+
+
+def _attributes(counters: type) -> dict[str, str]:
+    """Return the Attributes of a docstring: name to text."""
+    text = (inspect.getdoc(counters) or "").split("Attributes:", 1)[1]
+    found = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", text, re.MULTILINE)
+    return {name: " ".join(words.split()).rstrip(".") for name, words in found}
