@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -81,7 +82,11 @@ class Graph:
 class Process:
     def __init__(self, *command):
         self.process = subprocess.Popen(
-            list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            list(map(str, command)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
         self.output = ""
 
@@ -98,7 +103,8 @@ class Process:
 
     def __exit__(self, *_):
         if self.process.poll() is None:
-            self.process.kill()
+            # With what it started: `ros2 launch` would leave its nodes behind.
+            os.killpg(self.process.pid, signal.SIGKILL)
             self.output, _ = self.process.communicate()
         sys.stdout.write(self.output)
 
