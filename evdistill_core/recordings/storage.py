@@ -166,10 +166,10 @@ class BoundedFile:
         self._file = path.open("rb")
         self._size = os.fstat(self._file.fileno()).st_size
 
-    def read(self, count: int = -1) -> bytes:
-        """Return ``count`` bytes; ``EOFError`` when there are fewer."""
+    def read(self, count: int) -> bytes:
+        """Return ``count`` bytes; ``EOFError`` when there are fewer, or the count is no count."""
         left = self._size - self._file.tell()
-        if count > left:
+        if not 0 <= count <= left:
             raise EOFError(f"a record claims {count} bytes where {left} are left")
         return self._file.read(count)
 
@@ -399,7 +399,7 @@ def _damage() -> tuple[type[Exception], ...]:
         McapError,
         CRCValidationError,
         struct.error,
-        RecordingError,  # compressed bytes
+        ValueError,  # a negative length inside a chunk, and our own for compressed bytes
         EOFError,
         OverflowError,
         MemoryError,

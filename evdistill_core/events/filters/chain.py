@@ -268,8 +268,9 @@ def _map(current: KernelArray, room: int, *, on: bool) -> KernelArray:
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _near(last_us: int, t: int, span_us: int) -> bool:
-    return (last_us >= t - span_us) & (last_us <= t + span_us)
+def _near(last_us: Any, t: Any, span_us: int) -> Any:
+    # One comparison: what lies before the span is a very large unsigned number.
+    return np.uint64(last_us - (t - span_us)) <= np.uint64(2 * span_us)
 
 
 @njit(nogil=True, cache=True, inline="always")
