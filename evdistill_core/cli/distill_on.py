@@ -1,0 +1,93 @@
+"""``evdistill distill-on``: recordings of a camera and labelled images in, a student file out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def command(
+    recordings: Annotated[
+        list[Path], typer.Argument(help="Recordings of your camera, or folders of them; no labels.")
+    ],
+    images: Annotated[
+        Path, typer.Option(help="Labelled images: images/<split> beside labels/<split> (CamVid).")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/my-camera"),
+    split: Annotated[str, typer.Option(help="Images to learn from.")] = "train",
+    validation: Annotated[
+        str, typer.Option(help="Split that judges; empty: the last fifth of the images.")
+    ] = "",
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="A teacher that you have (its last.pt) instead of a new one."),
+    ] = None,
+    profile: Annotated[Path, typer.Option(help="The distillation.")] = Path(
+        "config/train/onboard.yaml"
+    ),
+    teacher_profile: Annotated[Path, typer.Option(help="The teacher.")] = Path(
+        "config/train/teacher.yaml"
+    ),
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of the distillation instead of the profile's.", min=1)
+    ] = None,
+    teacher_steps: Annotated[
+        int | None, typer.Option(help="Steps of the teacher instead of its profile's.", min=1)
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the same command was interrupted.")
+    ] = False,
+) -> None:
+    """Distil a student onto your own camera: a teacher from your images, then the student.
+
+    Leaves OUT/student.evstudent, OUT/student/report.html and OUT/teacher/report.html. Ctrl-C ends
+    after the step at hand; the same command with --resume goes on, in whichever stage it was.
+    """
+    from evdistill_core.cli._parity import write_and_report
+    from evdistill_core.data.simulated_sets import SimulateConfig, find_images
+    from evdistill_core.models.checkpoint import load_checkpoint
+    from evdistill_core.training.distill_on import (
+        shortened,
+        split_images,
+        student_on,
+        teacher_on,
+    )
+
+    found = find_images(images, SimulateConfig(), split)
+    judging = find_images(images, SimulateConfig(), validation) if validation else None
+    learnt, judging = split_images(found, judging)
+    teacher_path = teacher or out / "teacher" / "last.pt"
+    # Both are read before the first step: a wrong path must not show after hours of teaching.
+    pupil = student_on(_found(profile), recordings, learnt, judging, teacher_path)
+    if teacher is None:
+        master = teacher_on(_found(teacher_profile), learnt, judging)
+        _stage(shortened(master, teacher_steps), out / "teacher", resume)
+    _stage(shortened(pupil, steps), out / "student", resume)
+    student = out / "student.evstudent"
+    write_and_report(load_checkpoint(out / "student" / "last.pt"), student, onnx=None, card_text="")
+    typer.echo(f"student: {student}\nreport: {out / 'student' / 'report.html'}")
+
+
+def _stage(config: object, out: Path, resume: bool) -> None:
+    """Run a stage, or what is left of it; a stage whose report is there is over."""
+    from typing import cast
+
+    from evdistill_core.training.config import TrainConfig
+    from evdistill_core.training.console import run_with_progress
+    from evdistill_core.training.loop import LAST
+    from evdistill_core.training.stages import make_trainer
+
+    if resume and (out / "report.html").exists():
+        return
+    going_on = resume and (out / LAST).exists()
+    run_with_progress(make_trainer(cast("TrainConfig", config), out, resume=going_on))
+
+
+def _found(profile: Path) -> Path:
+    """Return a profile as it is named, or beside the package where it is not there."""
+    beside = _REPOSITORY / profile
+    return beside if not profile.exists() and beside.exists() else profile

@@ -1,0 +1,114 @@
+"""The short way for a user with a camera of his own: two profiles, pointed at his data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from evdistill_core.data.build import SourceConfig
+from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
+from evdistill_core.data.recording_index import find_recordings
+from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.training.config import TrainConfig
+from evdistill_core.training.distill_config import DistillConfig, TeacherConfig
+from evdistill_core.training.stages import load_experiment
+
+C = TypeVar("C", bound=TrainConfig)
+HELD_OUT = 5  # where no images are kept for validation, every fifth part of the list is, at its end
+
+
+def split_images(
+    images: ImagesConfig, validation: ImagesConfig | None
+) -> tuple[ImagesConfig, ImagesConfig]:
+    """Return the images to learn from and those that judge.
+
+    Args:
+        images: all that are given for training.
+        validation: images kept apart by their owner; None: the last fifth of ``images``, which
+            for frames of a drive is another stretch of it, not neighbours of what is learnt.
+
+    Raises:
+        DataError: images are missing.
+        ConfigError: there are too few to keep some apart.
+    """
+    if validation is not None:
+        return images, validation
+    count = len(LabelledImages(images))
+    if count < 2:
+        raise ConfigError(f"{images.root} holds {count} labelled image; at least 2 are needed")
+    kept = count - max(1, count // HELD_OUT)
+    return (
+        replace(images, limit=kept),
+        replace(images, skip=images.skip + kept, limit=0),
+    )
+
+
+def teacher_on(profile: Path, images: ImagesConfig, validation: ImagesConfig) -> TeacherConfig:
+    """Return the teacher of a profile on these images.
+
+    Raises:
+        ConfigError: the profile is no teacher.
+    """
+    config = _of(TeacherConfig, profile, "stage: teacher")
+    sets = {
+        name: replace(stills, images=validation)
+        for name, stills in config.data.validation_stills.items()
+    }
+    stills = replace(config.data.stills, images=images)
+    return replace(config, data=replace(config.data, stills=stills, validation_stills=sets))
+
+
+def student_on(
+    profile: Path,
+    recordings: Sequence[Path],
+    images: ImagesConfig,
+    validation: ImagesConfig,
+    teacher: Path,
+) -> DistillConfig:
+    """Return the distillation of a profile on these recordings and images.
+
+    Raises:
+        ConfigError: the profile is no distillation, or its target is not recordings.
+        RecordingError: a path holds no recording.
+    """
+    config = _of(DistillConfig, profile, "stage: distill")
+    data = config.data
+    if data.recordings is None:
+        raise ConfigError(f"{profile} has no data.recordings to point at your own")
+    paths = tuple(found for path in recordings for found in find_recordings(path))
+    return replace(
+        config,
+        teacher=teacher,
+        data=replace(
+            data,
+            stills=replace(data.stills, images=images),
+            recordings=replace(data.recordings, paths=paths),
+            train=_on_images(data.train, images),
+            validation=_on_images(data.validation, validation),
+        ),
+    )
+
+
+def shortened(config: C, steps: int | None) -> C:
+    """Return the run with another number of steps; the warm-up keeps to a tenth of them."""
+    if steps is None:
+        return config
+    warmup = min(config.optimiser.warmup_steps, steps // 10)
+    optimiser = replace(config.optimiser, warmup_steps=warmup)
+    return replace(config, steps=steps, optimiser=optimiser)
+
+
+def _on_images(sources: Sequence[SourceConfig], images: ImagesConfig) -> tuple[SourceConfig, ...]:
+    return tuple(
+        replace(s, simulation=replace(s.simulation, images=images)) if s.simulation else s
+        for s in sources
+    )
+
+
+def _of(kind: type[C], profile: Path, wanted: str) -> C:
+    config = load_experiment(profile)
+    if type(config) is not kind:
+        raise ConfigError(f"{profile} is not a profile with {wanted}")
+    return config

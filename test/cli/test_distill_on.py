@@ -1,0 +1,138 @@
+"""`evdistill distill-on` as a user runs it: tiny recordings, tiny images, a student at the end."""
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from evdistill_core.cli.main import build_app
+from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
+from evdistill_core.events.array import Events, Triggers
+from evdistill_core.foundation.errors import ConfigError, EvdistillError, TrainingError
+from evdistill_core.inference.student import StudentFile
+from evdistill_core.models.checkpoint import load_checkpoint
+from evdistill_core.recordings.columns import NpzWriter
+from evdistill_core.training.distill_config import TERMS
+from evdistill_core.training.distill_on import split_images
+
+SMALL = {
+    "batch_size": 2,
+    "network": {"name": "onboard-seg", "options": {"width": 0.25}},
+    "optimiser": {"warmup_steps": 50},
+    "device": "cpu",
+    "threads": 1,
+    "workers": 0,
+    "validate_every": 0,
+}
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(build_app(), [str(a) for a in arguments], catch_exceptions=False)
+
+
+@pytest.fixture
+def command(tmp_path, make_camvid):
+    """Write a user's data and two small profiles; return the command line."""
+    stems = [f"0001TP_{k:06d}" for k in range(6)]
+    make_camvid(tmp_path / "images", stems=stems)
+    rng = np.random.default_rng(0)
+    t = np.sort(rng.integers(0, 200_000, 20_000))
+    x, y, p = (rng.integers(0, n, len(t)) for n in (48, 40, 2))
+    events = Events.from_columns(x, y, t, p, width=48, height=40)
+    (tmp_path / "mine").mkdir()
+    with NpzWriter(tmp_path / "mine" / "a.npz", width=48, height=40) as writer:
+        writer.write(events, Triggers.empty())
+    stills = {"images": {"root": "elsewhere"}, "crop": [32, 48]}
+    whole = {"images": {"root": "elsewhere"}, "multiple": 32}
+    teacher = {
+        **SMALL,
+        "stage": "teacher",
+        "name": "t",
+        "steps": 500,
+        "data": {"stills": stills, "validation_stills": {"val": whole}},
+    }
+    terms = {name: 0.0 for name in TERMS} | {"kd_event": 1.0, "task_events": 1.0, "gan_image": 1.0}
+    simulation = {"images": {"root": "elsewhere"}, "height": 32, "width": 48, "unique": 2}
+    window = {"name": "sim", "simulation": simulation}
+    student = {
+        **SMALL,
+        "stage": "distill",
+        "name": "s",
+        "steps": 500,
+        "teacher": "elsewhere.pt",
+        "input": {"bins": 2, "window_us": 20_000},
+        "terms": terms,
+        "adversary": {
+            "generator": {"base_channels": 4, "halvings": 1, "blocks": 1},
+            "discriminator": {"base_channels": 4, "layers": 1},
+        },
+        "data": {
+            "stills": stills,
+            "recordings": {
+                "paths": ["elsewhere"],
+                "crop": [32, 48],
+                "cache": str(tmp_path / "cache"),
+            },
+            "train": [window],
+            "validation": [{**window, "count": 2}],
+        },
+    }
+    for name, values in (("teacher", teacher), ("student", student)):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    return [
+        "distill-on", tmp_path / "mine", "--images", tmp_path / "images",
+        "--out", tmp_path / "run", "--profile", tmp_path / "student.yaml",
+        "--teacher-profile", tmp_path / "teacher.yaml", "--teacher-steps", 2,
+    ]  # fmt: skip
+
+
+def test_a_student_and_reports_are_left_and_an_interrupted_run_goes_on(command, tmp_path):
+    run = tmp_path / "run"
+    result = invoke(*command, "--steps", 3)
+    assert result.exit_code == 0
+    student = StudentFile.open(run / "student.evstudent")
+    assert student.info.input.bins == 2
+    assert load_checkpoint(run / "teacher" / "last.pt").network == "image:onboard-seg"
+    for stage in ("teacher", "student"):
+        assert (run / stage / "report.html").stat().st_size > 0
+    with pytest.raises(TrainingError, match="resume"):
+        invoke(*command, "--steps", 3)
+    # As if it had been ended after the last checkpoint of the student.
+    teacher_bytes = (run / "teacher" / "last.pt").read_bytes()
+    (run / "student" / "report.html").unlink()
+    (run / "student.evstudent").unlink()
+    assert invoke(*command, "--steps", 3, "--resume").exit_code == 0
+    assert (run / "teacher" / "last.pt").read_bytes() == teacher_bytes
+    again = StudentFile.open(run / "student.evstudent").weights()
+    for name, value in student.weights().items():
+        assert np.array_equal(value, again[name]), name
+
+
+def test_a_teacher_that_is_there_is_taken(command, tmp_path):
+    invoke(*command, "--steps", 1)
+    teacher = tmp_path / "run" / "teacher" / "last.pt"
+    other = [*command, "--teacher", teacher, "--steps", 1]
+    other[other.index("--out") + 1] = tmp_path / "other"
+    assert invoke(*other).exit_code == 0
+    assert not (tmp_path / "other" / "teacher").exists()
+
+
+def test_wrong_paths_are_refused_before_anything_is_trained(command, tmp_path):
+    for position, value in ((1, tmp_path / "nothing"), (7, tmp_path / "teacher.yaml")):
+        wrong = list(command)
+        wrong[position] = value
+        with pytest.raises(EvdistillError):
+            invoke(*wrong)
+    assert not (tmp_path / "run").exists()
+
+
+def test_judging_images_are_not_learnt_from(tmp_path, make_camvid):
+    make_camvid(tmp_path, stems=[f"0001TP_{k:06d}" for k in range(11)])
+    images = ImagesConfig(root=tmp_path)
+    learnt, judging = (LabelledImages(c).names for c in split_images(images, None))
+    assert len(learnt) == 9
+    assert len(judging) == 2
+    assert not set(learnt) & set(judging)
+    make_camvid(tmp_path / "one", stems=["0001TP_000001"])
+    with pytest.raises(ConfigError, match="at least 2"):
+        split_images(ImagesConfig(root=tmp_path / "one"), None)
