@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Container, Iterator
 
+import cv2
 import numpy as np
 
 from evdistill_core.foundation.errors import MessageError
@@ -45,6 +46,17 @@ RESULT_TYPES = {
 order in which it is made: what robots need before what people look at."""
 
 LABEL_INFO = "label_info"
+# OpenCV names a mosaic by its second row and column, ROS by its first.
+_OPENCV_CODES = {
+    "bayer_rggb": cv2.COLOR_BayerBG2BGR,
+    "bayer_bggr": cv2.COLOR_BayerRG2BGR,
+    "bayer_gbrg": cv2.COLOR_BayerGR2BGR,
+    "bayer_grbg": cv2.COLOR_BayerGB2BGR,
+    "yuv422": cv2.COLOR_YUV2BGR_UYVY,
+    "uyvy": cv2.COLOR_YUV2BGR_UYVY,
+    "yuv422_yuy2": cv2.COLOR_YUV2BGR_YUY2,
+    "yuyv": cv2.COLOR_YUV2BGR_YUY2,
+}
 UNLABELLED_NAME = "UNLABELED"  # vision_msgs spells it so
 MAX_PICTURE_AGE_NS = 500_000_000
 
@@ -167,7 +179,13 @@ def image_to_bgr(message: Image) -> Picture:
     """
     if message.encoding == "32FC1":
         raise MessageError("an overlay's background must be a camera picture, got 32FC1")
-    bgr = to_bgr(message.to_array())
+    pixels = message.to_array()
+    code = _OPENCV_CODES.get(message.encoding.removesuffix("16").removesuffix("8"))
+    if code is not None:
+        if pixels.dtype == np.uint16:
+            pixels = (pixels >> 8).astype(np.uint8)
+        return np.asarray(cv2.cvtColor(pixels, code), np.uint8)
+    bgr = to_bgr(pixels)
     if message.encoding.startswith("rgb"):
         return np.ascontiguousarray(bgr[:, :, ::-1])
     return bgr

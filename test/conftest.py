@@ -5,10 +5,31 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
 import pytest
+
+ROS_PACKAGES = ("rclpy", "rmw_cyclonedds_cpp", "launch_ros", "event_camera_msgs", "vision_msgs")
+
+
+def pytest_report_header() -> str:
+    """Say with which ROS 2 the tests marked ros run, or that they do not."""
+    prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
+    prefixes += sorted(map(str, Path("/opt/ros").glob("*")))
+    found = [Path(p) for p in prefixes if p and (Path(p) / "share" / "rclpy").is_dir()]
+    if not found:
+        return "ROS 2: none here, the tests marked ros are NOT run"
+    versions = [f"{name} {_version(found[0] / 'share' / name)}" for name in ROS_PACKAGES]
+    return f"ROS 2: {found[0]} ({', '.join(versions)})"
+
+
+def _version(package: Path) -> str:
+    try:
+        return ElementTree.parse(package / "package.xml").findtext("version") or "?"
+    except (OSError, ElementTree.ParseError):
+        return "missing"
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,14 @@ _PIXELS: dict[str, tuple[type[np.generic], int]] = {
     "bgr16": (np.uint16, 3),
     "rgba8": (np.uint8, 4),
     "bgra8": (np.uint8, 4),
+    "rgba16": (np.uint16, 4),
+    "bgra16": (np.uint16, 4),
+    "yuv422": (np.uint8, 2),
+    "yuv422_yuy2": (np.uint8, 2),
+    "uyvy": (np.uint8, 2),
+    "yuyv": (np.uint8, 2),
+    **{f"bayer_{order}8": (np.uint8, 1) for order in ("rggb", "bggr", "gbrg", "grbg")},
+    **{f"bayer_{order}16": (np.uint16, 1) for order in ("rggb", "bggr", "gbrg", "grbg")},
 }
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -109,6 +111,27 @@ def test_rgb_becomes_bgr():
     pixels = np.zeros((1, 1, 3), np.uint8)
     pixels[0, 0] = (1, 2, 3)
     assert image_to_bgr(Image.from_array(Header(), pixels, "rgb8"))[0, 0].tolist() == [3, 2, 1]
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("order", ["rggb", "bggr", "gbrg", "grbg"])
+def test_a_mosaic_becomes_a_picture(order, bits):
+    levels = {"r": 200, "g": 120, "b": 40}
+    tile = np.array([levels[c] for c in order]).reshape(2, 2) << (bits - 8)
+    mosaic = np.tile(tile, (8, 8)).astype(f"u{bits // 8}")
+    plain = Image.from_array(Header(), mosaic, "mono8" if bits == 8 else "mono16")
+    picture = image_to_bgr(replace(plain, encoding=f"bayer_{order}{bits}"))
+    np.testing.assert_array_equal(picture, np.full((16, 16, 3), [40, 120, 200]))
+
+
+@pytest.mark.parametrize("encoding", ["yuv422", "yuv422_yuy2"])
+def test_yuv_becomes_a_picture(encoding):
+    pair = [128, 100] if encoding == "yuv422" else [100, 128]  # chroma 128 is grey
+    pixels = np.tile(np.array(pair, np.uint8), (4, 6, 1))
+    picture = image_to_bgr(Image(Header(), 4, 6, encoding, 0, 12, pixels.tobytes()))
+    assert picture.shape == (4, 6, 3)
+    assert np.ptp(picture) == 0
+    assert abs(int(picture[0, 0, 0]) - (100 - 16) * 255 / 219) < 2
 
 
 def test_damaged_pictures_are_counted_and_left_out(result):
