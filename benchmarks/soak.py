@@ -161,8 +161,11 @@ def run(options: argparse.Namespace) -> dict[str, object]:
             player.send_signal(signal.SIGINT)
             said, _ = player.communicate(timeout=30)
             time.sleep(3)  # the last packets, and a diagnostics message after them
-            under_test.send_signal(signal.SIGINT)
-            code = under_test.wait(30)
+            under_test.send_signal(signal.SIGTERM)
+            try:
+                code = under_test.wait(30)
+            except subprocess.TimeoutExpired:
+                code = -signal.SIGKILL  # the series is not lost for it; the verdict says so
         finally:
             for each in (player, under_test):
                 if each.poll() is None:

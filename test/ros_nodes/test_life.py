@@ -58,7 +58,7 @@ def test_a_publisher_that_goes_and_comes_back(start, graph, packets):
 
     profile = QoSProfile(depth=1000, reliability=QoSReliabilityPolicy.BEST_EFFORT)
     with start() as node:
-        graph.send(packets[:20])
+        graph.send(packets[50:70])
         first = len(graph.got["mask"])
         graph.node.destroy_publisher(graph.events)
         assert graph.spin(10, lambda: graph.values() and graph.values()[0] == 2), "no ERROR"
