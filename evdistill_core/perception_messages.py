@@ -182,9 +182,9 @@ def image_to_bgr(message: Image) -> Picture:
     pixels = message.to_array()
     code = _OPENCV_CODES.get(message.encoding.removesuffix("16").removesuffix("8"))
     if code is not None:
-        if pixels.dtype == np.uint16:
-            pixels = (pixels >> 8).astype(np.uint8)
-        return np.asarray(cv2.cvtColor(pixels, code), np.uint8)
+        wide = np.asarray(pixels, np.uint16)
+        narrow = (wide >> 8 if pixels.dtype == np.uint16 else wide).astype(np.uint8)
+        return np.asarray(cv2.cvtColor(narrow, code), np.uint8)
     bgr = to_bgr(pixels)
     if message.encoding.startswith("rgb"):
         return np.ascontiguousarray(bgr[:, :, ::-1])
