@@ -194,3 +194,27 @@ def test_batches_do_not_depend_on_workers(root):
         assert a.input.equal(b.input)
         assert a.image.equal(b.image)
         assert a.image_label.equal(b.image_label)
+
+
+def test_pictures_of_a_stored_target_are_its_frames(root):
+    from evdistill_core.data.simulated_sets import SimulateConfig, simulate_images
+    from evdistill_core.simulation.dataset import SimulatedSet
+
+    images = ImagesConfig(root=root / "camvid")
+    size = SimulateConfig(height=30, width=44, window_us=10_000)
+    simulate_images(images, root / "set", size, seed=0, count=3)
+    target = SourceConfig(name="target", folder=root / "set")
+    config = DistillDataConfig(
+        stills=StillsConfig(images=images, crop=(32, 48)), target=(target,), target_frames=True
+    )
+    assert config.has_frames
+    source = UnpairedSource(config, SPEC, SIX_CLASSES, seed=0)
+    stored = SimulatedSet(root / "set")
+    for index in range(4):
+        window = source.sample(index).window
+        assert window.has_frame
+        image = stored[index % 3].image
+        assert np.allclose(window.frame[0, :30, :44], image.astype(np.float32) / 127.5 - 1)
+        assert not window.frame[0, 30:].any()
+    with pytest.raises(ConfigError, match="target_frames"):
+        DistillDataConfig(stills=config.stills, target=(target, target), target_frames=True)
