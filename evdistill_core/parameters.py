@@ -151,10 +151,10 @@ class SegmentationParameters:
         60, "Smaller components are no detections.", unit="px", low=1, high=1 << 24, dynamic=True
     )
     min_score: float = _p(
-        0.3, "Components with a lower score are no new detections.", low=0, high=1, dynamic=True
+        0.4, "Components with a lower score are no new detections.", low=0, high=1, dynamic=True
     )
     keep_score: float = _p(
-        0.2, "Score that is enough for one that goes on with an id.", low=0, high=1, dynamic=True
+        0.3, "Score that is enough for one that goes on with an id.", low=0, high=1, dynamic=True
     )
     track_min_iou: float = _p(
         0.2, "Overlap from window to window that keeps a detection's id.", low=0, high=1,

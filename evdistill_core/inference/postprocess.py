@@ -47,8 +47,8 @@ class PostprocessConfig:
     closing_px: int = 3
     join_px: int = 4
     min_area_px: int = 60
-    min_score: float = 0.3
-    keep_score: float = 0.2
+    min_score: float = 0.4
+    keep_score: float = 0.3
     track_min_iou: float = 0.2
     track_max_missed: int = 4
 
