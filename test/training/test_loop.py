@@ -208,3 +208,10 @@ def test_metrics_are_json_lines(tiny_run, tmp_path):
     run(tiny_run(steps=2), tmp_path / "run")
     lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["kind"] for line in lines] == ["step", "step", "validation"]
+
+
+@pytest.mark.slow
+def test_tensorboard_scalars_on_request(tiny_run, tmp_path):
+    pytest.importorskip("tensorboard")
+    run(tiny_run(steps=2, tensorboard=True), tmp_path / "run")
+    assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))
