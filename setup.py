@@ -68,6 +68,7 @@ setup(
             "pytest-xdist",
             "pytest-cov",
             "hypothesis",
+            "lark",  # of the launch library, in tests on a ROS 2 installation
             "rosbags",
             "dv-processing>=2.0",
             "h5py>=3.8",
