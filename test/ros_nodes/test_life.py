@@ -75,6 +75,7 @@ def test_a_publisher_that_goes_and_comes_back(start, graph, packets):
     assert int(values["breaks_time"]) == 1
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(280)
 def test_250_messages_a_second_of_100_kb_for_a_minute(start, graph):
     count = 15_000
