@@ -37,11 +37,15 @@ def _sourced() -> bool:
 
 
 def pytest_runtest_protocol(item, nextitem):
-    if os.environ.get(INSIDE) or item.get_closest_marker("ros") is None:
+    # pytest asks this hook for every test of the run, not only for those of this folder.
+    here = Path(__file__).parent in item.path.parents
+    if not here or os.environ.get(INSIDE) or item.get_closest_marker("ros") is None:
         return None
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     item.ihook.pytest_runtest_logreport(report=_run_outside(item))
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    # What the test before has left standing for this module: nobody else takes it down.
+    item.session._setupstate.teardown_exact(nextitem)
     return True
 
 
