@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.messages.cdr import Buffer
@@ -132,9 +133,8 @@ class Decoder(ABC):
         return words
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Room for events, to be filled by a kernel."""
+class Columns(NamedTuple):
+    """Room for events, to be filled by a kernel; kernels take it as one argument."""
 
     x: npt.NDArray[np.uint16]
     y: npt.NDArray[np.uint16]
@@ -156,3 +156,83 @@ class Columns:
         return Events(
             self.x[:count], self.y[:count], self.t_us[:count], self.p[:count], width, height
         )
+
+
+class Edges(NamedTuple):
+    """Room for edges on the trigger input, to be filled by a kernel."""
+
+    t_us: npt.NDArray[np.int64]
+    id: npt.NDArray[np.uint8]
+    edge: npt.NDArray[np.uint8]
+
+    @staticmethod
+    def room(count: int) -> Edges:
+        """Allocate columns for ``count`` edges."""
+        return Edges(
+            np.empty(count, np.int64), np.empty(count, np.uint8), np.empty(count, np.uint8)
+        )
+
+    def triggers(self, count: int) -> Triggers:
+        """Return the first ``count`` edges."""
+        return Triggers(self.t_us[:count], self.id[:count], self.edge[:count])
+
+
+@njit(nogil=True, cache=True, inline="always")
+def put(columns: Columns, count: int, column: int, row: int, t_us: int, polarity: int) -> None:
+    """Write one event at place ``count``."""
+    at = np.uintp(count)
+    columns.x[at] = column
+    columns.y[at] = row
+    columns.t_us[at] = t_us
+    columns.p[at] = polarity
+
+
+@njit(nogil=True, cache=True, inline="always")
+def put_edge(edges: Edges, count: int, t_us: int, channel: int, value: int) -> None:
+    """Write one edge at place ``count``."""
+    edges.t_us[count] = t_us
+    edges.id[count] = channel
+    edges.edge[count] = value
+
+
+@njit(nogil=True, cache=True, inline="always")
+def fill_lanes(
+    columns: Columns, line: KernelArray, count: int, lanes: int, at: int, t_us: int, polarity: int
+) -> None:
+    """Write what all lanes of a vector share; those that are not set are overwritten later.
+
+    Args:
+        columns: where to.
+        line: the column of ``columns`` that is the same for all lanes.
+        count: place of the first lane.
+        lanes: how many.
+        at: what stands in ``line``.
+        t_us: time.
+        polarity: of all lanes.
+    """
+    for lane in range(lanes):
+        line[np.uintp(count + lane)] = at
+    for lane in range(lanes):
+        columns.t_us[np.uintp(count + lane)] = t_us
+    for lane in range(lanes):
+        columns.p[np.uintp(count + lane)] = polarity
+
+
+@njit(nogil=True, cache=True, inline="always")
+def popcount(bits: int) -> int:
+    """Count the ones of up to 63 bits; the compiler makes one instruction of it."""
+    b: Any = np.uint64(bits)
+    b -= (b >> np.uint64(1)) & np.uint64(0x5555555555555555)
+    b = (b & np.uint64(0x3333333333333333)) + ((b >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    b = (b + (b >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    ones: Any = np.int64((b * np.uint64(0x0101010101010101)) >> np.uint64(56))
+    return ones  # type: ignore[no-any-return]
+
+
+@njit(nogil=True, cache=True, inline="always")
+def add_tally(tally: KernelArray, unknown: int, backward: int, outside: int, unsynced: int) -> None:
+    """Add what a kernel counted to the counts of its decoder."""
+    tally[UNKNOWN] += unknown
+    tally[BACKWARD] += backward
+    tally[OUTSIDE] += outside
+    tally[UNSYNCED] += unsynced

@@ -9,7 +9,13 @@ import numpy.typing as npt
 from numba import njit
 
 from evdistill_core.events.array import Events
-from evdistill_core.events.decoders.base import BACKWARD, NO_TIME_YET, OUTSIDE, Columns, KernelArray
+from evdistill_core.events.decoders.base import (
+    NO_TIME_YET,
+    Columns,
+    KernelArray,
+    add_tally,
+    put,
+)
 from evdistill_core.messages.event_messages import EVENT_STRIDE, EventBlock
 
 _BIG_ENDIAN_RECORD = np.dtype(
@@ -42,10 +48,7 @@ def decode_event_array(
         words = words.copy()
     words.flags.writeable = False
     columns = Columns.room(block.count)
-    count = _unpack(
-        words, int(octets[-1]), block.count, tally, width, height,
-        columns.x, columns.y, columns.t_us, columns.p,
-    )  # fmt: skip
+    count = _unpack(words, int(octets[-1]), block.count, tally, width, height, columns)
     return columns.events(count, width, height)
 
 
@@ -69,10 +72,7 @@ def _unpack(
     tally: KernelArray,
     width: int,
     height: int,
-    x: KernelArray,
-    y: KernelArray,
-    t_us: KernelArray,
-    p: KernelArray,
+    columns: Columns,
 ) -> int:
     """Read 32 bit words: [x0 y0] sec nsec [p0 . x1] [y1 . .] sec nsec [p1 . x2] [y2 . .] ...
 
@@ -92,16 +92,12 @@ def _unpack(
             tail, following = words[at + np.uintp(3)], words[at + np.uintp(4)]
         else:
             tail, following = np.uint32(last_polarity), np.uint32(0)
-        x[count] = column
-        y[count] = row
-        t_us[count] = t
-        p[count] = (tail & np.uint32(0xFF)) != 0
+        put(columns, count, column, row, t, (tail & np.uint32(0xFF)) != 0)
         if column < np.uint32(width) and row < np.uint32(height):
             backward += t < last_t
             last_t = t
             count += np.uintp(1)
         column = tail >> np.uint32(16)
         row = following & np.uint32(0xFFFF)
-    tally[BACKWARD] += backward
-    tally[OUTSIDE] += total - np.int64(count)
+    add_tally(tally, 0, backward, total - int(count), 0)
     return int(count)

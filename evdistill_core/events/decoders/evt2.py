@@ -12,17 +12,16 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from evdistill_core.events.array import Triggers
 from evdistill_core.events.decoders.base import (
-    BACKWARD,
     NO_TIME_YET,
-    OUTSIDE,
-    UNKNOWN,
-    UNSYNCED,
     Columns,
     Decoded,
     Decoder,
+    Edges,
     KernelArray,
+    add_tally,
+    put,
+    put_edge,
 )
 from evdistill_core.messages.cdr import Buffer
 
@@ -78,17 +77,13 @@ class Evt2Decoder(TimeHighDecoder):
     def _decode(self, payload: Buffer, time_base_ns: int) -> Decoded:
         words = self._words(payload, np.uint32)
         columns = Columns.room(len(words))
-        bound = _count_triggers(words)
-        trigger_t = np.empty(bound, np.int64)
-        trigger_id = np.empty(bound, np.uint8)
-        trigger_edge = np.empty(bound, np.uint8)
-        count, edges = _decode(
-            words, self._state, self._tally, self.width, self.height,
-            columns.x, columns.y, columns.t_us, columns.p, trigger_t, trigger_id, trigger_edge,
-        )  # fmt: skip
+        edges = Edges.room(_count_triggers(words))
+        count, edge_count = _decode(
+            words, self._state, self._tally, self.width, self.height, columns, edges
+        )
         return Decoded(
             columns.events(count, self.width, self.height),
-            Triggers(trigger_t[:edges], trigger_id[:edges], trigger_edge[:edges]),
+            edges.triggers(edge_count),
             self._reached_us(),
         )
 
@@ -117,13 +112,8 @@ def _decode(
     tally: KernelArray,
     width: int,
     height: int,
-    x: KernelArray,
-    y: KernelArray,
-    t_us: KernelArray,
-    p: KernelArray,
-    trigger_t: KernelArray,
-    trigger_id: KernelArray,
-    trigger_edge: KernelArray,
+    columns: Columns,
+    edges: Edges,
 ) -> tuple[int, int]:
     high, known, low = state[HIGH], state[HIGH_KNOWN], state[LOW]
     last_t, fresh = state[LAST_T], state[FRESH]
@@ -132,7 +122,7 @@ def _decode(
     outside: Any = 0
     unsynced: Any = 0
     count: Any = 0
-    edges = 0
+    edge_count = 0
     for i in range(words.size):
         word: Any = np.int64(words[i])
         code = word >> 28
@@ -149,11 +139,7 @@ def _decode(
             t = (high << 6) | low
             backward += t < last_t
             last_t = t
-            at = np.uintp(count)
-            x[at] = column
-            y[at] = row
-            t_us[at] = t
-            p[at] = code
+            put(columns, count, column, row, t, code)
             count += 1
         elif code == TIME_HIGH:
             new = unwrapped(high, word & 0xFFFFFFF, fresh)
@@ -165,18 +151,13 @@ def _decode(
         elif code == EXT_TRIGGER:
             if known:
                 low = (word >> 22) & 0x3F
-                trigger_t[edges] = (high << 6) | low
-                trigger_id[edges] = (word >> 8) & 0x1F
-                trigger_edge[edges] = word & 1
-                edges += 1
+                put_edge(edges, edge_count, (high << 6) | low, (word >> 8) & 0x1F, word & 1)
+                edge_count += 1
             else:
                 unsynced += 1
         elif code not in (OTHERS, CONTINUED):
             unknown += 1
     state[HIGH], state[HIGH_KNOWN], state[LOW] = high, known, low
     state[LAST_T], state[FRESH] = last_t, fresh
-    tally[UNKNOWN] += unknown
-    tally[BACKWARD] += backward
-    tally[OUTSIDE] += outside
-    tally[UNSYNCED] += unsynced
-    return int(count), edges
+    add_tally(tally, unknown, backward, outside, unsynced)
+    return int(count), edge_count

@@ -13,15 +13,16 @@ from typing import Any, Literal
 import numpy as np
 from numba import njit
 
-from evdistill_core.events.array import Triggers
 from evdistill_core.events.decoders.base import (
-    BACKWARD,
-    OUTSIDE,
-    UNKNOWN,
     UNSYNCED,
     Columns,
     Decoded,
+    Edges,
     KernelArray,
+    add_tally,
+    popcount,
+    put,
+    put_edge,
 )
 from evdistill_core.events.decoders.evt2 import (
     CONTINUED,
@@ -107,27 +108,15 @@ class Evt21Decoder(TimeHighDecoder):
         swapped = self._order == "lower"
         event_bound, trigger_bound = _bounds(words, swapped)
         columns = Columns.room(event_bound + _BYTE_LANES)
-        trigger_t = np.empty(trigger_bound, np.int64)
-        trigger_id = np.empty(trigger_bound, np.uint8)
-        trigger_edge = np.empty(trigger_bound, np.uint8)
-        count, edges = _decode(
-            words, swapped, self._state, self._tally, self.width, self.height,
-            columns.x, columns.y, columns.t_us, columns.p, trigger_t, trigger_id, trigger_edge,
-        )  # fmt: skip
+        edges = Edges.room(trigger_bound)
+        count, edge_count = _decode(
+            words, swapped, self._state, self._tally, self.width, self.height, columns, edges
+        )
         return Decoded(
             columns.events(count, self.width, self.height),
-            Triggers(trigger_t[:edges], trigger_id[:edges], trigger_edge[:edges]),
+            edges.triggers(edge_count),
             self._reached_us(),
         )
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _popcount(bits: int) -> int:
-    """Count the ones in 32 bits."""
-    bits = bits - ((bits >> 1) & 0x55555555)
-    bits = (bits & 0x33333333) + ((bits >> 2) & 0x33333333)
-    bits = (bits + (bits >> 4)) & 0x0F0F0F0F
-    return ((bits * 0x01010101) >> 24) & 0xFF
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -174,7 +163,7 @@ def _bounds(words: KernelArray, swapped: bool) -> tuple[int, int]:
         lower: Any = np.int64(word & np.uint64(0xFFFFFFFF))
         address = lower if swapped else upper
         code = address >> 28
-        events += (code <= POSITIVE) * _popcount(upper if swapped else lower)
+        events += (code <= POSITIVE) * popcount(upper if swapped else lower)
         triggers += code == EXT_TRIGGER
     return events, triggers
 
@@ -187,13 +176,8 @@ def _decode(
     tally: KernelArray,
     width: int,
     height: int,
-    x: KernelArray,
-    y: KernelArray,
-    t_us: KernelArray,
-    p: KernelArray,
-    trigger_t: KernelArray,
-    trigger_id: KernelArray,
-    trigger_edge: KernelArray,
+    columns: Columns,
+    edges: Edges,
 ) -> tuple[int, int]:
     high, known, low = state[HIGH], state[HIGH_KNOWN], state[LOW]
     last_t, fresh = state[LAST_T], state[FRESH]
@@ -202,7 +186,7 @@ def _decode(
     outside: Any = 0
     unsynced: Any = 0
     count: Any = 0
-    edges = 0
+    edge_count = 0
     for i in range(words.size):
         word: Any = words[i]
         upper: Any = np.int64(word >> np.uint64(32))
@@ -212,14 +196,14 @@ def _decode(
         if code <= POSITIVE:
             pixels = upper if swapped else lower
             if not known:
-                unsynced += _popcount(pixels)
+                unsynced += popcount(pixels)
                 continue
             low = (address >> 22) & 0x3F
             base = (address >> 11) & 0x7FF
             row = address & 0x7FF
             inside: Any = min(max(width - base, 0), _PIXELS) if row < height else 0
             kept = pixels & ((1 << inside) - 1)
-            outside += _popcount(pixels ^ kept)
+            outside += popcount(pixels ^ kept)
             if kept == 0:
                 continue
             t = (high << 6) | low
@@ -229,11 +213,7 @@ def _decode(
                 # Eight lanes are written and those that are set are kept: no branches inside.
                 if kept & 0xFF:
                     for lane in range(_BYTE_LANES):
-                        at = np.uintp(count)
-                        x[at] = base + lane
-                        y[at] = row
-                        t_us[at] = t
-                        p[at] = code
+                        put(columns, count, base + lane, row, t, code)
                         count += (kept >> lane) & 1
                 kept >>= _BYTE_LANES
                 base += _BYTE_LANES
@@ -247,18 +227,13 @@ def _decode(
         elif code == EXT_TRIGGER:
             if known:
                 low = (address >> 22) & 0x3F
-                trigger_t[edges] = (high << 6) | low
-                trigger_id[edges] = (address >> 8) & 0x1F
-                trigger_edge[edges] = address & 1
-                edges += 1
+                put_edge(edges, edge_count, (high << 6) | low, (address >> 8) & 0x1F, address & 1)
+                edge_count += 1
             else:
                 unsynced += 1
         elif code not in (OTHERS, CONTINUED):
             unknown += 1
     state[HIGH], state[HIGH_KNOWN], state[LOW] = high, known, low
     state[LAST_T], state[FRESH] = last_t, fresh
-    tally[UNKNOWN] += unknown
-    tally[BACKWARD] += backward
-    tally[OUTSIDE] += outside
-    tally[UNSYNCED] += unsynced
-    return int(count), edges
+    add_tally(tally, unknown, backward, outside, unsynced)
+    return int(count), edge_count

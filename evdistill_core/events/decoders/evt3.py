@@ -16,17 +16,18 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from evdistill_core.events.array import Triggers
 from evdistill_core.events.decoders.base import (
-    BACKWARD,
     NO_TIME_YET,
-    OUTSIDE,
-    UNKNOWN,
-    UNSYNCED,
     Columns,
     Decoded,
     Decoder,
+    Edges,
     KernelArray,
+    add_tally,
+    fill_lanes,
+    popcount,
+    put,
+    put_edge,
 )
 from evdistill_core.messages.cdr import Buffer
 
@@ -69,28 +70,16 @@ class Evt3Decoder(Decoder):
         words = self._words(payload, np.uint16)
         event_bound, trigger_bound = _bounds(words)
         columns = Columns.room(event_bound + _LANES)
-        trigger_t = np.empty(trigger_bound, np.int64)
-        trigger_id = np.empty(trigger_bound, np.uint8)
-        trigger_edge = np.empty(trigger_bound, np.uint8)
-        count, edges = _decode(
-            words, self._state, self._tally, self.width, self.height,
-            columns.x, columns.y, columns.t_us, columns.p, trigger_t, trigger_id, trigger_edge,
-        )  # fmt: skip
+        edges = Edges.room(trigger_bound)
+        count, edge_count = _decode(
+            words, self._state, self._tally, self.width, self.height, columns, edges
+        )
         known = bool(self._state[TIME_KNOWN])
         return Decoded(
             columns.events(count, self.width, self.height),
-            Triggers(trigger_t[:edges], trigger_id[:edges], trigger_edge[:edges]),
+            edges.triggers(edge_count),
             int(self._state[HIGH] << 12 | self._state[LOW]) if known else None,
         )
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _popcount(bits: int) -> int:
-    """Count the ones in 12 bits."""
-    bits = bits - ((bits >> 1) & 0x555)
-    bits = (bits & 0x333) + ((bits >> 2) & 0x333)
-    bits = (bits + (bits >> 4)) & 0xF0F
-    return (bits + (bits >> 8)) & 0x1F
 
 
 @njit(nogil=True, cache=True)
@@ -109,19 +98,6 @@ def _bounds(words: KernelArray) -> tuple[int, int]:
     return words.size + (_LANES - 1) * vectors, triggers
 
 
-@njit(nogil=True, cache=True, inline="always")
-def _fill(
-    first: int, row: int, t: int, polarity: int, y: KernelArray, t_us: KernelArray, p: KernelArray
-) -> None:
-    """Write what all lanes of a vector share; those that are not set are overwritten later."""
-    for lane in range(_LANES):
-        y[np.uintp(first + lane)] = row
-    for lane in range(_LANES):
-        t_us[np.uintp(first + lane)] = t
-    for lane in range(_LANES):
-        p[np.uintp(first + lane)] = polarity
-
-
 @njit(nogil=True, cache=True)
 def _decode(
     words: KernelArray,
@@ -129,13 +105,8 @@ def _decode(
     tally: KernelArray,
     width: int,
     height: int,
-    x: KernelArray,
-    y: KernelArray,
-    t_us: KernelArray,
-    p: KernelArray,
-    trigger_t: KernelArray,
-    trigger_id: KernelArray,
-    trigger_edge: KernelArray,
+    columns: Columns,
+    edges: Edges,
 ) -> tuple[int, int]:
     high, low, row = state[HIGH], state[LOW], state[Y]
     high_known, time_known = state[HIGH_KNOWN], state[TIME_KNOWN]
@@ -147,7 +118,7 @@ def _decode(
     outside: Any = 0
     unsynced: Any = 0
     count: Any = 0
-    edges = 0
+    edge_count = 0
     for i in range(words.size):
         word: Any = np.int64(words[i])
         code = word >> 12
@@ -160,27 +131,23 @@ def _decode(
             else:
                 backward += t < last_t
                 last_t = t
-                at = np.uintp(count)
-                x[at] = column
-                y[at] = row
-                t_us[at] = t
-                p[at] = (word >> 11) & 1
+                put(columns, count, column, row, t, (word >> 11) & 1)
                 count += 1
         elif code in (VECT_12, VECT_8):
             lanes = 12 if code == VECT_12 else 8
             mask = word & ((1 << lanes) - 1)
             if not (time_known and row_known and base_known):
-                unsynced += _popcount(mask)
+                unsynced += popcount(mask)
             else:
                 inside = min(max(width - base, 0), lanes) if row < height else 0
                 kept = mask & ((1 << inside) - 1)
-                outside += _popcount(mask ^ kept)
+                outside += popcount(mask ^ kept)
                 if kept:
                     backward += t < last_t
                     last_t = t
-                    _fill(count, row, t, polarity, y, t_us, p)
+                    fill_lanes(columns, columns.y, count, _LANES, row, t, polarity)
                     for lane in range(_LANES):
-                        x[np.uintp(count)] = base + lane
+                        columns.x[np.uintp(count)] = base + lane
                         count += (kept >> lane) & 1
             base += lanes
         elif code == ADDR_Y:
@@ -206,10 +173,8 @@ def _decode(
             base_known = 1
         elif code == EXT_TRIGGER:
             if time_known:
-                trigger_t[edges] = t
-                trigger_id[edges] = (word >> 8) & 0xF
-                trigger_edge[edges] = word & 1
-                edges += 1
+                put_edge(edges, edge_count, t, (word >> 8) & 0xF, word & 1)
+                edge_count += 1
             else:
                 unsynced += 1
         elif code not in (OTHERS, CONTINUED_4, CONTINUED_12, IMU) and word != PADDING_WORD:
@@ -218,8 +183,5 @@ def _decode(
     state[HIGH_KNOWN], state[TIME_KNOWN] = high_known, time_known
     state[Y_KNOWN], state[BASE_KNOWN] = row_known, base_known
     state[BASE], state[POLARITY], state[LAST_T], state[FRESH] = base, polarity, last_t, fresh
-    tally[UNKNOWN] += unknown
-    tally[BACKWARD] += backward
-    tally[OUTSIDE] += outside
-    tally[UNSYNCED] += unsynced
-    return int(count), edges
+    add_tally(tally, unknown, backward, outside, unsynced)
+    return int(count), edge_count

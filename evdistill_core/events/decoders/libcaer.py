@@ -14,14 +14,13 @@ from numba import njit
 
 from evdistill_core.events.array import Triggers
 from evdistill_core.events.decoders.base import (
-    BACKWARD,
     NO_TIME_YET,
-    OUTSIDE,
-    UNKNOWN,
     Columns,
     Decoded,
     Decoder,
     KernelArray,
+    add_tally,
+    put,
 )
 from evdistill_core.messages.cdr import Buffer
 
@@ -34,10 +33,7 @@ class LibcaerDecoder(Decoder):
     def _decode(self, payload: Buffer, time_base_ns: int) -> Decoded:
         words = self._words(payload, np.uint64)
         columns = Columns.room(len(words))
-        count = _decode(
-            words, time_base_ns // 1000, self._tally, self.width, self.height,
-            columns.x, columns.y, columns.t_us, columns.p,
-        )  # fmt: skip
+        count = _decode(words, time_base_ns // 1000, self._tally, self.width, self.height, columns)
         return Decoded(columns.events(count, self.width, self.height), Triggers.empty())
 
 
@@ -48,10 +44,7 @@ def _decode(
     tally: KernelArray,
     width: int,
     height: int,
-    x: KernelArray,
-    y: KernelArray,
-    t_us: KernelArray,
-    p: KernelArray,
+    columns: Columns,
 ) -> int:
     wraps: Any = 0
     last_stamp: Any = np.int64(-1)
@@ -81,13 +74,7 @@ def _decode(
         t = time_base_us + (wraps << 31) + stamp
         backward += t < last_t
         last_t = t
-        at = np.uintp(count)
-        x[at] = column
-        y[at] = row
-        t_us[at] = t
-        p[at] = (word >> 1) & 1
+        put(columns, count, column, row, t, (word >> 1) & 1)
         count += 1
-    tally[UNKNOWN] += unknown
-    tally[BACKWARD] += backward
-    tally[OUTSIDE] += outside
+    add_tally(tally, unknown, backward, outside, 0)
     return int(count)

@@ -17,15 +17,15 @@ from numba import njit
 
 from evdistill_core.events.array import Triggers
 from evdistill_core.events.decoders.base import (
-    BACKWARD,
     NO_TIME_YET,
-    OUTSIDE,
-    UNKNOWN,
-    UNSYNCED,
     Columns,
     Decoded,
     Decoder,
     KernelArray,
+    add_tally,
+    fill_lanes,
+    popcount,
+    put,
 )
 from evdistill_core.messages.cdr import Buffer
 
@@ -42,19 +42,8 @@ class LibcaerCmpDecoder(Decoder):
     def _decode(self, payload: Buffer, time_base_ns: int) -> Decoded:
         words = self._words(payload, np.uint16)
         columns = Columns.room(_bound(words) + _LANES)
-        count = _decode(
-            words, time_base_ns // 1000, self._tally, self.width, self.height,
-            columns.x, columns.y, columns.t_us, columns.p,
-        )  # fmt: skip
+        count = _decode(words, time_base_ns // 1000, self._tally, self.width, self.height, columns)
         return Decoded(columns.events(count, self.width, self.height), Triggers.empty())
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _popcount(bits: int) -> int:
-    """Count the ones in 8 bits."""
-    bits = bits - ((bits >> 1) & 0x55)
-    bits = (bits & 0x33) + ((bits >> 2) & 0x33)
-    return (bits + (bits >> 4)) & 0xF
 
 
 @njit(nogil=True, cache=True)
@@ -64,27 +53,8 @@ def _bound(words: KernelArray) -> int:
     for i in range(words.size):
         word: Any = np.int64(words[i])
         code = word >> 12
-        events += (code == ADDR_Y) + (code == VECT_8) * _popcount(word & 0xFF)
+        events += (code == ADDR_Y) + (code == VECT_8) * popcount(word & 0xFF)
     return events
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _fill(
-    first: int,
-    column: int,
-    t: int,
-    polarity: int,
-    x: KernelArray,
-    t_us: KernelArray,
-    p: KernelArray,
-) -> None:
-    """Write what all lanes of a vector share; those that are not set are overwritten later."""
-    for lane in range(_LANES):
-        x[np.uintp(first + lane)] = column
-    for lane in range(_LANES):
-        t_us[np.uintp(first + lane)] = t
-    for lane in range(_LANES):
-        p[np.uintp(first + lane)] = polarity
 
 
 @njit(nogil=True, cache=True)
@@ -94,10 +64,7 @@ def _decode(
     tally: KernelArray,
     width: int,
     height: int,
-    x: KernelArray,
-    y: KernelArray,
-    t_us: KernelArray,
-    p: KernelArray,
+    columns: Columns,
 ) -> int:
     high: Any = 0
     low: Any = 0
@@ -125,11 +92,7 @@ def _decode(
             else:
                 backward += t < last_t
                 last_t = t
-                at = np.uintp(count)
-                x[at] = column
-                y[at] = row
-                t_us[at] = t
-                p[at] = (word >> 11) & 1
+                put(columns, count, column, row, t, (word >> 11) & 1)
                 count += 1
         elif code == ADDR_X:
             column = word & 0x7FF
@@ -147,23 +110,20 @@ def _decode(
         elif code == VECT_8:
             mask = word & 0xFF
             if not (column_known and base_known):
-                unsynced += _popcount(mask)
+                unsynced += popcount(mask)
             else:
                 inside = min(max(height - base, 0), _LANES) if column < width else 0
                 kept = mask & ((1 << inside) - 1)
-                outside += _popcount(mask ^ kept)
+                outside += popcount(mask ^ kept)
                 if kept:
                     backward += t < last_t
                     last_t = t
-                    _fill(count, column, t, polarity, x, t_us, p)
+                    fill_lanes(columns, columns.x, count, _LANES, column, t, polarity)
                     for lane in range(_LANES):
-                        y[np.uintp(count)] = base + lane
+                        columns.y[np.uintp(count)] = base + lane
                         count += (kept >> lane) & 1
             base += _LANES
         else:
             unknown += 1
-    tally[UNKNOWN] += unknown
-    tally[BACKWARD] += backward
-    tally[OUTSIDE] += outside
-    tally[UNSYNCED] += unsynced
+    add_tally(tally, unknown, backward, outside, unsynced)
     return int(count)

@@ -13,14 +13,14 @@ from numba import njit
 
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.events.decoders.base import (
-    BACKWARD,
     NO_TIME_YET,
-    OUTSIDE,
     UNKNOWN,
     Columns,
     Decoded,
     Decoder,
     KernelArray,
+    add_tally,
+    put,
 )
 from evdistill_core.messages.cdr import Buffer
 
@@ -33,10 +33,7 @@ class MonoDecoder(Decoder):
     def _decode(self, payload: Buffer, time_base_ns: int) -> Decoded:
         words = self._words(payload, np.uint64)
         columns = Columns.room(len(words))
-        count = _decode_mono(
-            words, time_base_ns, self._tally, self.width, self.height,
-            columns.x, columns.y, columns.t_us, columns.p,
-        )  # fmt: skip
+        count = _decode_mono(words, time_base_ns, self._tally, self.width, self.height, columns)
         return Decoded(columns.events(count, self.width, self.height), Triggers.empty())
 
 
@@ -64,10 +61,7 @@ def _decode_mono(
     tally: KernelArray,
     width: int,
     height: int,
-    x: KernelArray,
-    y: KernelArray,
-    t_us: KernelArray,
-    p: KernelArray,
+    columns: Columns,
 ) -> int:
     base_us = time_base_ns // 1000
     base_rest_ns = np.uint64(time_base_ns % 1000)
@@ -77,8 +71,9 @@ def _decode_mono(
     count: Any = 0
     for i in range(words.size):
         word: Any = words[i]
-        column = np.int64((word >> np.uint64(32)) & np.uint64(0xFFFF))
-        row = np.int64((word >> np.uint64(48)) & np.uint64(0x7FFF))
+        polarity: Any = np.int64(word >> np.uint64(63))
+        column: Any = np.int64((word >> np.uint64(32)) & np.uint64(0xFFFF))
+        row: Any = np.int64((word >> np.uint64(48)) & np.uint64(0x7FFF))
         if column >= width or row >= height:
             outside += 1
             continue
@@ -87,12 +82,7 @@ def _decode_mono(
         t: Any = base_us + np.int64(offset_ns // np.uint64(1000))
         backward += t < last_t
         last_t = t
-        at = np.uintp(count)
-        x[at] = column
-        y[at] = row
-        t_us[at] = t
-        p[at] = np.uint8(word >> np.uint64(63))
+        put(columns, count, column, row, t, polarity)
         count += 1
-    tally[BACKWARD] += backward
-    tally[OUTSIDE] += outside
+    add_tally(tally, 0, backward, outside, 0)
     return int(count)
