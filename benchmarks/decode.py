@@ -3,9 +3,10 @@
     python benchmarks/decode.py [--events 1000000] [--repeats 30] [--json FILE] [--peers PYTHON]
 
 Synthetic streams of one million events (13 bytes each once decoded): `evt3` as single words and as
-vector groups, `libcaer`, `libcaer_cmp` both ways, `mono`, an EventArray message; and, where the
-folder of real data is there (EVDISTILL_TEST_DATA), the real EVT3 bag packet by packet with all of
-``PacketDecoder``. Ratios to memcpy carry over between machines, times do not.
+vector groups, `libcaer`, `libcaer_cmp` both ways, `mono`; EventArray messages of a few sizes with
+all of ``PacketDecoder``, beside a memcpy of the messages; and, where the folder of real data is
+there (EVDISTILL_TEST_DATA), the real EVT3 bag packet by packet. Ratios to memcpy carry over between
+machines, times do not.
 
 With ``--peers`` (the Python of an environment with faery and expelliarmus, apart from ours) RAW
 files are read by us and by them in turn, and sums of what was read are compared.
@@ -23,8 +24,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -157,25 +160,57 @@ def real_packets(folder: Path) -> list[Packet]:
 
 
 def time_both(
-    action: Callable[[], object], count: int, repeats: int
+    action: Callable[[], object], copy: Callable[[], object], repeats: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Time the action and a copy of as many bytes as ``count`` decoded events hold, in turn."""
-    source = np.ones(count * BYTES_PER_EVENT, np.uint8)
+    """Time the action and the copy beside it, in turn."""
     action()  # compiles
     taken: list[float] = []
     copied: list[float] = []
     for _ in range(repeats):
-        for work, times in ((action, taken), (source.copy, copied)):
+        for work, times in ((action, taken), (copy, copied)):
             start = time.perf_counter()
             work()
             times.append((time.perf_counter() - start) * 1e3)
     return np.array(taken), np.array(copied)
 
 
-def cases(count: int) -> list[tuple[str, int, Callable[[], object]]]:
-    """Return name, number of events, and what to time."""
+class Case(NamedTuple):
+    """What to time, and beside which copy."""
+
+    name: str
+    events: int
+    action: Callable[[], object]
+    copy: Callable[[], object]
+
+
+def output_of(count: int) -> Callable[[], object]:
+    """Copy as many bytes as ``count`` decoded events hold."""
+    return np.ones(count * BYTES_PER_EVENT, np.uint8).copy
+
+
+def event_arrays(total: int, count: int, rng: np.random.Generator) -> Case:
+    """Messages of ``count`` events each, beside a copy of the messages."""
+    packet = Packet("dvs_msgs/msg/EventArray", event_array(count, rng), 0)
+    source = np.frombuffer(packet.data, np.uint8)
+    messages = range(total // count)
+    decoder = PacketDecoder()
+
+    def decode() -> None:
+        for _ in messages:
+            decoder.push(packet)
+            decoder.reset()
+
+    def copy() -> None:
+        for _ in messages:
+            source.copy()
+
+    return Case(f"EventArray, {count} a message", len(messages) * count, decode, copy)
+
+
+def cases(count: int) -> list[Case]:
+    """Return everything that is timed."""
     rng = np.random.default_rng(0)
-    found: list[tuple[str, int, Callable[[], object]]] = []
+    found: list[Case] = []
     for name, encoding, make in (
         ("evt3 single words", "evt3", evt3_words),
         ("evt3 vectors", "evt3", evt3_vectors),
@@ -189,9 +224,9 @@ def cases(count: int) -> list[tuple[str, int, Callable[[], object]]]:
         payload = make(count, rng)
         decoder = make_decoder(encoding, width=WIDTH, height=HEIGHT)
         number = len(decoder.decode(payload, 0).events)
-        found.append((name, number, lambda d=decoder, b=payload: d.decode(b, 0)))  # type: ignore[misc]
-    packet = Packet("dvs_msgs/msg/EventArray", event_array(count, rng), 0)
-    found.append(("EventArray message", count, lambda: PacketDecoder().push(packet)))
+        decode = partial(decoder.decode, payload, 0)
+        found.append(Case(name, number, decode, output_of(number)))
+    found.extend(event_arrays(count, size, rng) for size in (3_000, 30_000, count))
     parts = split_events(count)
 
     def cut(stride_us: int) -> int:
@@ -200,8 +235,8 @@ def cases(count: int) -> list[tuple[str, int, Callable[[], object]]]:
             assembler.push(part)
         return assembler.counters.windows
 
-    found.append(("windows of 50 ms", count, lambda: cut(50_000)))
-    found.append(("windows of 50 ms every 10 ms", count, lambda: cut(10_000)))
+    for name, stride_us in (("windows of 50 ms", 50_000), ("windows of 50 ms every 10 ms", 10_000)):
+        found.append(Case(name, count, partial(cut, stride_us), output_of(count)))
     packets = real_packets(Path(os.environ.get("EVDISTILL_TEST_DATA", "../shared/data")))
     if packets:
 
@@ -211,7 +246,10 @@ def cases(count: int) -> list[tuple[str, int, Callable[[], object]]]:
                 decoder.push(one)
             return decoder.counters.events
 
-        found.append((f"real EVT3 bag, {len(packets)} messages", play(), play))
+        number = play()
+        found.append(
+            Case(f"real EVT3 bag, {len(packets)} messages", number, play, output_of(number))
+        )
     return found
 
 
@@ -297,8 +335,8 @@ def main() -> None:
     rows = []
     heads = ("p5 ms", "p50 ms", "p95 ms", "Mev/s", "x memcpy")
     print(f"{'case':32} {'events':>9}" + "".join(f"{head:>9}" for head in heads))
-    for name, count, action in cases(options.events):
-        taken, copied = time_both(action, count, options.repeats)
+    for name, count, action, copy in cases(options.events):
+        taken, copied = time_both(action, copy, options.repeats)
         p5, p50, p95 = np.percentile(taken, [5, 50, 95])
         memcpy_p5 = float(np.percentile(copied, 5))
         rows.append(
