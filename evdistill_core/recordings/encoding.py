@@ -92,6 +92,31 @@ def encode_libcaer_cmp(events: Events, time_base_us: int) -> bytes:
     return words[:count].astype("<u2", copy=False).tobytes()
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _vector(  # noqa: PLR0913, PLR0917 - four columns, a place and a length
+    along: npt.NDArray[np.uint16],
+    across: npt.NDArray[np.uint16],
+    t_us: npt.NDArray[np.int64],
+    p: npt.NDArray[np.uint8],
+    first: int,
+    lanes: int,
+) -> tuple[int, int]:
+    """Return where the events end that one vector word can hold from ``first`` on, and its mask."""
+    mask = 1
+    end = first + 1
+    while (
+        end < len(t_us)
+        and t_us[end] == t_us[first]
+        and across[end] == across[first]
+        and p[end] == p[first]
+        and along[end] > along[end - 1]
+        and along[end] < along[first] + lanes
+    ):
+        mask |= 1 << (along[end] - along[first])
+        end += 1
+    return end, mask
+
+
 @njit(nogil=True, cache=True)
 def _encode(  # noqa: PLR0913, PLR0917 - four columns, a base and the output
     x: npt.NDArray[np.uint16],
@@ -123,18 +148,7 @@ def _encode(  # noqa: PLR0913, PLR0917 - four columns, a base and the output
             words[count] = TIME_LOW | low
             count += 1
         sign = np.int64(p[i]) << 11
-        mask = 1
-        end = i + 1
-        while (
-            end < len(t_us)
-            and t_us[end] == t_us[i]
-            and x[end] == x[i]
-            and p[end] == p[i]
-            and y[end] > y[end - 1]
-            and y[end] < y[i] + 8
-        ):
-            mask |= 1 << (y[end] - y[i])
-            end += 1
+        end, mask = _vector(y, x, t_us, p, i, 8)
         if end - i >= VECTOR_WORTH:
             words[count] = VECT_BASE_Y | sign | y[i]
             words[count + 1] = VECT_8 | mask
@@ -198,18 +212,7 @@ def _encode_evt3(
             words[count] = EVT3_ADDR_Y | row
             count += 1
         sign = np.int64(p[i]) << 11
-        mask = 1
-        end = i + 1
-        while (
-            end < len(t_us)
-            and t_us[end] == t_us[i]
-            and y[end] == y[i]
-            and p[end] == p[i]
-            and x[end] > x[end - 1]
-            and x[end] < x[i] + 12
-        ):
-            mask |= 1 << (x[end] - x[i])
-            end += 1
+        end, mask = _vector(x, y, t_us, p, i, 12)
         if end - i >= VECTOR_WORTH:
             words[count] = EVT3_VECT_BASE_X | sign | x[i]
             words[count + 1] = EVT3_VECT_12 | mask
