@@ -63,7 +63,6 @@ class EssFolder(StreamRecording):
             part = np.asarray(places[row:end])
             t_us = np.asarray(t_ns[row:end]) // 1000
             events = self._in_frame(Fields(t_us, part[:, 0], part[:, 1], part[:, 2]))
-            self._counts["backward_time"] += int(np.count_nonzero(np.diff(events.t_us) < 0))
             self._fraction = end / self._rows
             row = end
             if len(events):

@@ -225,11 +225,6 @@ class Hdf5Recording(StreamRecording):
             raise RecordingError(f"{self._path}: {what} has chunks of {item.chunks}: damaged")
         return item
 
-    def _events(self, t_us: npt.NDArray[np.int64], x: Any, y: Any, p: Any) -> Events:
-        events = self._in_frame(Fields(t_us, x, y, p))
-        self._counts["backward_time"] += int(np.count_nonzero(np.diff(events.t_us) < 0))
-        return events
-
 
 class ColumnsHdf5(Hdf5Recording):
     """Columns x, y, t (microseconds), p; DSEC adds ``t_offset`` and ``ms_to_idx``."""
@@ -302,7 +297,7 @@ class ColumnsHdf5(Hdf5Recording):
     def _block(self, file: Any, start: int, end: int) -> Iterator[EventBatch]:
         group = file[self._name]
         x, y, t, p = (group[name][start:end] for name in "xytp")
-        events = self._events(self._times(t), x, y, p)
+        events = self._in_frame(Fields(self._times(t), x, y, p))
         edges = self._edges_until(start, int(events.t_us[-1]) if len(events) else None)
         if len(events) or len(edges):
             yield self._batch(events, edges)
@@ -357,7 +352,7 @@ class TableHdf5(Hdf5Recording):
     def _block(self, file: Any, start: int, end: int) -> Iterator[EventBatch]:
         rows = file[self._table()][start:end]
         x, y, t, p = (rows[:, self.order.index(name)] for name in "xytp")
-        events = self._events(self._times(t), x, y, p)
+        events = self._in_frame(Fields(self._times(t), x, y, p))
         if len(events):
             yield self._batch(events)
 

@@ -18,9 +18,19 @@ from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from evdistill_core.events.array import Events, Triggers
-from evdistill_core.events.decoders.base import MAX_SIDE
+from evdistill_core.events.decoders.base import (
+    BACKWARD,
+    MAX_SIDE,
+    NO_TIME_YET,
+    OUTSIDE,
+    Columns,
+    KernelArray,
+    add_tally,
+    put,
+)
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.recordings.base import (
     REORDER_US,
@@ -100,7 +110,7 @@ class StreamRecording(Recording):
         )
 
     def _in_frame(self, fields: Fields) -> Events:
-        """Return the events inside the frame; the others are counted."""
+        """Return the events inside the frame; the others, and steps back in time, are counted."""
         width, height = self._size
         x, y = fields.x, fields.y
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
@@ -108,6 +118,7 @@ class StreamRecording(Recording):
         if not inside.all():
             self._counts["out_of_frame"] += int(len(x) - np.count_nonzero(inside))
             t_us, x, y, p = t_us[inside], x[inside], y[inside], p[inside]
+        self._counts["backward_time"] += int(np.count_nonzero(t_us[1:] < t_us[:-1]))
         return Events.from_columns(x, y, t_us, p, width=width, height=height)
 
     def _batch(self, events: Events, triggers: Triggers | None = None) -> EventBatch:
@@ -146,24 +157,28 @@ class RecordsRecording(StreamRecording):
         """Return width and height where the file tells them."""
 
     @abstractmethod
-    def _fields(self, records: Array, t_us: Array) -> Fields:
-        """Take the bits of records apart; may leave out records that are no events."""
+    def _events(self, records: Array, t_us: Array) -> Events:
+        """Take the bits of records apart; what is left out is counted."""
 
     def _raw_times(self, records: Array) -> npt.NDArray[np.uint32]:
         """Return the 32 bit clock of every record."""
         return np.asarray(records["t"], np.uint32)
 
     def _guessed_size(self) -> tuple[int, int]:
-        """Take the largest coordinates; costs one pass over the file."""
-        width = height = 1
-        for records, t_us, _ in self._pieces(0, None):
-            fields = self._fields(records, t_us)
-            if len(fields.x):
-                width = max(width, min(MAX_SIDE, int(fields.x.max()) + 1))
-                height = max(height, min(MAX_SIDE, int(fields.y.max()) + 1))
-        self._size = (width, height)
+        """Take the largest coordinates."""
+        self._size = self._extent()
         self._warn_guessed()
         return self._size
+
+    def _extent(self) -> tuple[int, int]:
+        """Return the smallest frame that holds all events; costs one pass over the file."""
+        self._size = (MAX_SIDE, MAX_SIDE)
+        width = height = 1
+        for batch in self._all_batches():
+            width = max(width, int(batch.events.x.max()) + 1)
+            height = max(height, int(batch.events.y.max()) + 1)
+        self._counts = Counter()
+        return width, height
 
     def _pieces(self, start: int, t_us: int | None) -> Iterator[tuple[Array, Array, float]]:
         """Yield records, their unwrapped times and the fraction read, from record ``start`` on."""
@@ -192,8 +207,7 @@ class RecordsRecording(StreamRecording):
         self._counts = Counter()
         for records, times, fraction in self._pieces(place, t_us):
             self._fraction = fraction
-            events = self._in_frame(self._fields(records, times))
-            self._counts["backward_time"] += int(np.count_nonzero(np.diff(events.t_us) < 0))
+            events = self._events(records, times)
             if len(events):
                 yield self._batch(events)
 
@@ -242,13 +256,43 @@ class DatRecording(RecordsRecording):
             return None
         return checked_size(self._path, width, height)
 
-    def _fields(self, records: Array, t_us: Array) -> Fields:
-        bits = records["bits"]
-        x_bits, y_bits = self._bits
-        x = bits & np.uint32((1 << x_bits) - 1)
-        y = (bits >> np.uint32(x_bits)) & np.uint32((1 << y_bits) - 1)
-        p = (bits >> np.uint32(x_bits + y_bits)) & np.uint32(1)
-        return Fields(t_us, x, y, p)
+    def _events(self, records: Array, t_us: Array) -> Events:
+        columns = Columns.room(len(records))
+        tally = np.zeros(4, np.int64)
+        width, height = self._size
+        count = _unpack_dat(records["bits"], t_us, *self._bits, width, height, tally, columns)
+        self._counts["out_of_frame"] += int(tally[OUTSIDE])
+        self._counts["backward_time"] += int(tally[BACKWARD])
+        return columns.events(count, width, height)
+
+
+@njit(nogil=True, cache=True)
+def _unpack_dat(  # noqa: PLR0913, PLR0917 - columns, bits, a frame and two outputs
+    bits: KernelArray,
+    times: KernelArray,
+    x_bits: int,
+    y_bits: int,
+    width: int,
+    height: int,
+    tally: KernelArray,
+    columns: Columns,
+) -> int:
+    """Store every event and move on only behind one in the frame: no branches inside."""
+    last_t: Any = NO_TIME_YET
+    backward: Any = 0
+    count: Any = 0
+    for i in range(bits.size):
+        word: Any = np.int64(bits[i])
+        column = word & ((1 << x_bits) - 1)
+        row = (word >> x_bits) & ((1 << y_bits) - 1)
+        t: Any = times[i]
+        put(columns, count, column, row, t, (word >> (x_bits + y_bits)) & 1)
+        kept = (column < width) & (row < height)
+        backward += kept & (t < last_t)
+        last_t = t if kept else last_t
+        count += kept
+    add_tally(tally, 0, backward, bits.size - count, 0)
+    return int(count)
 
 
 class Aedat2Recording(RecordsRecording):
@@ -291,7 +335,7 @@ class Aedat2Recording(RecordsRecording):
     def _stored_size(self) -> tuple[int, int] | None:
         return self._sensor
 
-    def _fields(self, records: Array, t_us: Array) -> Fields:
+    def _events(self, records: Array, t_us: Array) -> Events:
         address = records["address"].astype(np.uint32)
         special = np.uint32(1 << 31) | np.uint32(1 << 10 if self._davis else 1 << 15)
         keep = (address & special) == 0
@@ -300,9 +344,10 @@ class Aedat2Recording(RecordsRecording):
         width, height = self._sensor
         if not self._davis:
             x, y = (address & 0xFE) >> 1, (address & 0x7F00) >> 8
-            return Fields(t_us, 127 - y, 127 - x, 1 - (address & 1))
+            return self._in_frame(Fields(t_us, 127 - y, 127 - x, 1 - (address & 1)))
         x, y = (address >> 12) & 0x3FF, (address >> 22) & 0x1FF
-        return Fields(t_us, width - 1 - x, height - 1 - y, (address >> 11) & 1)
+        p = (address >> 11) & 1
+        return self._in_frame(Fields(t_us, width - 1 - x, height - 1 - y, p))
 
 
 class FiveByteRecording(RecordsRecording):
@@ -366,17 +411,13 @@ class FiveByteRecording(RecordsRecording):
 
     def _guessed_size(self) -> tuple[int, int]:
         """Take the smallest frame of the two data sets that holds all events."""
-        width = height = 0
-        for records, t_us, _ in self._pieces(0, None):
-            fields = self._fields(records, t_us)
-            if len(fields.x):
-                width, height = max(width, int(fields.x.max())), max(height, int(fields.y.max()))
-        return next((s for s in self.SIZES if width < s[0] and height < s[1]), self.SIZES[-1])
+        width, height = self._extent()
+        return next((s for s in self.SIZES if width <= s[0] and height <= s[1]), self.SIZES[-1])
 
-    def _fields(self, records: Array, t_us: Array) -> Fields:
+    def _events(self, records: Array, t_us: Array) -> Events:
         keep = records["y"] != self.OVERFLOW_ROW
         records, t_us = records[keep], t_us[keep]
-        return Fields(t_us, records["x"], records["y"], records["t"][:, 0] >> 7)
+        return self._in_frame(Fields(t_us, records["x"], records["y"], records["t"][:, 0] >> 7))
 
 
 def unwrap(raw: npt.NDArray[np.uint32], last_us: int | None) -> npt.NDArray[np.int64]:
@@ -388,9 +429,17 @@ def unwrap(raw: npt.NDArray[np.uint32], last_us: int | None) -> npt.NDArray[np.i
     """
     if not len(raw):
         return np.empty(0, np.int64)
-    first_us = int(raw[0]) if last_us is None else last_us
-    steps = np.diff(raw, prepend=np.uint32(first_us & 0xFFFFFFFF)).view(np.int32)
-    return first_us + np.cumsum(steps, dtype=np.int64)
+    t_us = np.empty(len(raw), np.int64)
+    _unwrap(raw, int(raw[0]) if last_us is None else last_us, t_us)
+    return t_us
+
+
+@njit(nogil=True, cache=True)
+def _unwrap(raw: KernelArray, last_us: int, t_us: KernelArray) -> None:
+    t: Any = last_us
+    for i in range(raw.size):
+        t += np.int64(np.int32(raw[i] - np.uint32(t & 0xFFFFFFFF)))
+        t_us[i] = t
 
 
 def text_header(path: Path) -> tuple[dict[str, str], int]:
