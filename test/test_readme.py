@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from evdistill_core import parameters
+
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = dict(re.findall(r"<!-- run: (.+?) -->\n```sh\n(.*?)```", TEXT, re.DOTALL))
@@ -55,6 +57,17 @@ def test_what_the_readme_points_to_is_there():
     links = re.findall(r"\]\(([^)#]+)\)", TEXT)
     assert links
     assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
+
+
+def test_the_defaults_it_names_are_those_of_the_node():
+    table = TEXT.split("| parameter | default | meaning |")[1].split("\n\n")[0]
+    told = {}
+    for names, values in re.findall(r"^\| (`.+?) \| (.+?) \|", table, re.MULTILINE):
+        told |= dict(zip(re.findall(r"`(\w+)`", names), values.split(", "), strict=False))
+    numbers = {k: float(v) for k, v in told.items() if re.fullmatch(r"-?[\d.]+", v)}
+    assert numbers == {k: parameters.defaults()[k] for k in numbers}
+    assert len(numbers) >= 3
+    assert set(told) <= set(parameters.defaults())
 
 
 @pytest.mark.slow
