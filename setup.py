@@ -85,6 +85,7 @@ setup(
         "console_scripts": [
             "evdistill = evdistill_core.cli.main:main",
             "segmentation_node = evdistill_ros.segmentation_node:main",
+            "recognition_node = evdistill_ros.recognition_node:main",
             "replay_recorder = evdistill_ros.replay_recorder:main",
         ],
         "evdistill.commands": ["ros = evdistill_ros.cli"],

@@ -105,9 +105,9 @@ def work(front_end: str) -> None:
         return student, InstantRunner(len(student.info.classes))
 
     if front_end == "rclpy":
-        from evdistill_ros import segmentation_node  # noqa: PLC0415
+        from evdistill_ros import perception_node, segmentation_node  # noqa: PLC0415
 
-        segmentation_node.open_student = open_student
+        perception_node.open_student = open_student
         segmentation_node.main(["--ros-args", "-r", f"~/events:={EVENTS}"])
         return
     from evdistill_core.parameters import SegmentationParameters  # noqa: PLC0415

@@ -17,7 +17,7 @@ from evdistill_core.messages.standard import (
     KeyValue,
     Time,
 )
-from evdistill_core.parameters import SegmentationParameters
+from evdistill_core.parameters import PerceptionParameters
 from evdistill_core.perception import STAGES, Snapshot
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -55,7 +55,7 @@ def rates(before: Snapshot, after: Snapshot) -> Rates:
 def diagnostics(  # noqa: PLR0913 - two snapshots and what to call things
     before: Snapshot,
     after: Snapshot,
-    parameters: SegmentationParameters,
+    parameters: PerceptionParameters,
     *,
     stamp_ns: int,
     node: str,
@@ -92,7 +92,7 @@ def diagnostics(  # noqa: PLR0913 - two snapshots and what to call things
 
 
 def _events_level(
-    after: Snapshot, period: Rates, parameters: SegmentationParameters
+    after: Snapshot, period: Rates, parameters: PerceptionParameters
 ) -> tuple[int, str]:
     if not after.last_message_ns:
         return WARN, "no packet yet"

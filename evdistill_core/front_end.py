@@ -1,4 +1,4 @@
-"""What the rclpy node and the DDS front end share: everything but topics.
+"""What the rclpy nodes and the DDS front end share: everything but topics.
 
 A front end brings serialized packets and carries serialized messages away; the student, the
 pipeline, the messages and the diagnostics are here, so that both publish the same bytes.
@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,51 +21,64 @@ from evdistill_core.events.packet import Packet
 from evdistill_core.events.warm_up import warm_up as warm_up_events
 from evdistill_core.foundation.errors import StudentError
 from evdistill_core.foundation.latency import LatencyRing
-from evdistill_core.inference.postprocess import Postprocessor
 from evdistill_core.inference.runner import Runner, make_runner
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.messages.calibration import load_camera_info
-from evdistill_core.parameters import SegmentationParameters
-from evdistill_core.perception import Perception, Snapshot, WindowResult
-from evdistill_core.perception_messages import RESULT_TYPES, ResultMessages
+from evdistill_core.messages.standard import CameraInfo, Image
+from evdistill_core.parameters import PerceptionParameters, SegmentationParameters
+from evdistill_core.perception import Perception, Snapshot, WindowResult, sensor_stride
+from evdistill_core.perception_tasks import SEGMENTATION, PerceptionTask, task_of
 from evdistill_core.representations import represent
 
 SHIPPED_STUDENT = Path(__file__).parent / "assets" / "street6.evstudent"
 
 
-def check_student(parameters: SegmentationParameters) -> StudentFile:
+def check_student(parameters: PerceptionParameters) -> StudentFile:
     """Return the student file that the parameters name, opened and checked but not loaded.
 
     Raises:
         StudentError: missing, damaged, or a student of another task.
     """
     path = Path(parameters.student).expanduser() if parameters.student else SHIPPED_STUDENT
-    if not parameters.student and not path.exists():
+    task = task_of(parameters)
+    if not parameters.student and (task is not SEGMENTATION or not path.exists()):
         raise StudentError(
-            "this installation has no shipped student: name one with --student FILE, or `student` "
-            "in the parameter file"
+            f"this installation has no shipped student of {task.name}: name one with --student "
+            "FILE, or `student` in the parameter file"
         )
     student = StudentFile.open(path)
-    if student.info.task != "segmentation":
+    if student.info.task != task.name:
         raise StudentError(
-            f"{path} is a student of {student.info.task}; this pipeline publishes masks and needs "
-            "one of segmentation. `evdistill evaluate` and make_runner run it"
+            f"{path} is a student of {student.info.task}; this node publishes {_listed(task)} and "
+            f"needs one of {task.name}. {_cure(student.info.task)}"
         )
     return student
 
 
-def check_files(parameters: SegmentationParameters) -> None:
+def _listed(task: PerceptionTask) -> str:
+    return ", ".join(f"~/{name}" for name in task.recorded)
+
+
+def _cure(task: str) -> str:
+    files = {"segmentation": "seg", "recognition": "recognition"}
+    return (
+        f"Start {task}_node ({files[task]}.launch.py) for it, or take the parameters of "
+        f"config/{files[task]}.yaml"
+    )
+
+
+def check_files(parameters: PerceptionParameters) -> None:
     """Read the files that the parameters name beside the student, to refuse them early.
 
     Raises:
         ConfigError: one is missing or damaged.
     """
     parameters.filter_config()
-    if parameters.camera_info_url:
-        load_camera_info(parameters.camera_info_url)
+    if url := _calibration_url(parameters):
+        load_camera_info(url)
 
 
-def open_student(parameters: SegmentationParameters) -> tuple[StudentFile, Runner]:
+def open_student(parameters: PerceptionParameters) -> tuple[StudentFile, Runner]:
     """Return the student that the parameters name, loaded.
 
     Raises:
@@ -87,7 +99,7 @@ def open_student(parameters: SegmentationParameters) -> tuple[StudentFile, Runne
 def warm_up(
     student: StudentFile,
     runner: Runner,
-    parameters: SegmentationParameters,
+    parameters: PerceptionParameters,
     *,
     size: tuple[int, int],
 ) -> None:
@@ -110,43 +122,41 @@ def warm_up(
     spec = student.info.input
     runner.warm_up(*spec.shape(height=height, width=width)[1:])
     logits = runner.run(represent(events, spec, 0, 64))
-    grid = spec.grid(height=height, width=width)
-    is_thing = range(len(student.info.classes))
-    # Dense and with every class a thing, so that each step has something to do.
-    config = replace(parameters.postprocess(), unlabelled_radius_px=-1, min_area_px=1, min_score=0)
-    prediction = Postprocessor(config, is_thing)(
-        logits, events, stride=grid.factor * grid.height / logits.shape[1]
-    )
-    Postprocessor(parameters.postprocess(), is_thing)(
-        logits, events, stride=grid.factor * grid.height / logits.shape[1]
-    )
-    messages = ResultMessages(student.info.classes)
-    result = WindowResult(0, 0, 64, 64_000, "", events, prediction, 0, {})
+    interpreter = parameters.interpreter(student.info.classes)
+    stride = sensor_stride(spec, logits, events)
+    answer = interpreter.warm_up(logits, events, stride=stride)
+    messages = task_of(parameters).messages(student.info.classes)
+    result = WindowResult(0, 0, 64, 64_000, "", events, answer, 0, {})
     for _ in range(2):
-        for _ in messages.make(result, RESULT_TYPES):
+        for _ in messages.make(result, messages.TYPES):
             pass
         messages.push_picture(np.zeros((height, width), np.uint8), 64_000)
 
 
-class SegmentationFrontEnd:
+class FrontEnd:
     """A running student between somebody's topics.
 
     Args:
         student: as opened.
         runner: as made.
-        parameters: see ``SegmentationParameters``.
+        parameters: those of the student's task.
         publish: carries one serialized message away; called in the inference thread with the
-            name of the topic below the node's (``RESULT_TYPES``).
+            name of the topic below the node's (``topics``).
         is_wanted: tells whether anybody listens to a topic; what nobody wants is not made.
         node: name of the node, for diagnostics.
         on_result: told about each result after it was published.
+
+    Attributes:
+        topics: topic below the node's name -> message type, of what is published for each window.
+        messages: what makes them.
+        perception: the pipeline.
     """
 
     def __init__(  # noqa: PLR0913
         self,
         student: StudentFile,
         runner: Runner,
-        parameters: SegmentationParameters,
+        parameters: PerceptionParameters,
         *,
         publish: Callable[[str, bytes], None],
         is_wanted: Callable[[str], bool],
@@ -158,9 +168,14 @@ class SegmentationFrontEnd:
         self._node = node
         self._on_result = on_result
         self._hardware = f"{student.path.name} on {runner.description}"
-        self.messages = ResultMessages(student.info.classes, overlay_alpha=parameters.overlay_alpha)
-        if parameters.camera_info_url:
-            self.messages.calibration = load_camera_info(parameters.camera_info_url)
+        task = task_of(parameters)
+        self.topics = task.topics
+        self.messages = task.messages(student.info.classes)
+        self.messages.configure(parameters)
+        self._wants_camera_info = "camera_info" in self.topics
+        if url := _calibration_url(parameters):
+            self.messages.calibration = load_camera_info(url)
+            self._wants_camera_info = False
         self.perception = Perception(student, runner, parameters, self._carry)
         self._before = self.perception.snapshot()
         self._process = psutil.Process()
@@ -175,6 +190,15 @@ class SegmentationFrontEnd:
         """Take an event packet; ``perception.check`` tells whether anybody works on it."""
         self.perception.push(packet)
 
+    def inputs(self) -> dict[str, tuple[str, Callable[[Packet], None]]]:
+        """Return what is wanted beside events: topic below the node's -> type, what takes it."""
+        found: dict[str, tuple[str, Callable[[Packet], None]]] = {
+            "image": (Image.TYPE, self.push_image)
+        }
+        if self._wants_camera_info:
+            found["camera_info_in"] = (CameraInfo.TYPE, self.push_camera_info)
+        return found
+
     def push_image(self, packet: Packet) -> None:
         """Take a picture of the same camera."""
         self.messages.push_image(packet.data)
@@ -187,9 +211,9 @@ class SegmentationFrontEnd:
         """The time of the graph has jumped; see ``Perception.time_jumped``."""
         self.perception.time_jumped()
 
-    def reconfigure(self, parameters: SegmentationParameters) -> None:
+    def reconfigure(self, parameters: PerceptionParameters) -> None:
         """Take new values of dynamic parameters."""
-        self.messages.overlay_alpha = parameters.overlay_alpha
+        self.messages.configure(parameters)
         self.perception.reconfigure(parameters)
 
     def diagnostics(self, stamp_ns: int | None = None) -> tuple[bytes, Snapshot, Rates]:
@@ -235,7 +259,7 @@ class SegmentationFrontEnd:
         parameters = self.perception.parameters
         wanted = {
             name
-            for name in RESULT_TYPES
+            for name in self.topics
             if getattr(parameters, f"publish_{name}", True) and self._is_wanted(name)
         }
         for name, data in self.messages.make(result, wanted):
@@ -244,6 +268,11 @@ class SegmentationFrontEnd:
             self._ages_ms.add((time.time_ns() - result.stamp_ns) / 1e6)
         if self._on_result is not None:
             self._on_result(result)
+
+
+def _calibration_url(parameters: PerceptionParameters) -> str:
+    """Return the file of the camera's calibration; empty where none is named or needed."""
+    return parameters.camera_info_url if isinstance(parameters, SegmentationParameters) else ""
 
 
 def _gpu_memory() -> dict[str, str]:

@@ -19,31 +19,29 @@ from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.front_end import open_student, warm_up
 from evdistill_core.messages.standard import DiagnosticArray, Image
 from evdistill_core.messages.vision import LabelInfo
-from evdistill_core.parameters import NODE_NAME, SegmentationParameters
+from evdistill_core.parameters import PerceptionParameters
 from evdistill_core.perception import STAGES, Perception, Snapshot, WindowResult
 from evdistill_core.perception_files import ResultFiles, write_report
-from evdistill_core.perception_messages import RESULT_TYPES, ResultMessages
+from evdistill_core.perception_messages import LABEL_INFO, ResultMessages
+from evdistill_core.perception_tasks import PerceptionTask, task_of
 from evdistill_core.recordings.base import EventBatch, Frame, Recording, RecordingInfo
 from evdistill_core.recordings.opening import open_recording
-
-RECORDED = ("mask", "mask_color", "detections")
-"""What goes to masks.mcap; the overlay is in the film."""
 
 
 def run_recording(
     path: Path,
     out: Path,
-    parameters: SegmentationParameters,
+    parameters: PerceptionParameters,
     *,
     topic: str | None = None,
     show_progress: bool = True,
 ) -> dict[str, object]:
-    """Segment a recording and write the results.
+    """Put a recording through a student and write the results.
 
     Args:
         path: of the recording.
         out: folder of the results.
-        parameters: see ``SegmentationParameters``.
+        parameters: those of the student's task.
         topic: event topic, needed when there are several.
         show_progress: draw a bar on stderr.
 
@@ -60,12 +58,12 @@ def run_recording(
             raise RecordingError(f"{path} holds no events that we can read: {_reason(recording)}")
         student, runner = open_student(parameters)
         warm_up(student, runner, parameters, size=(info.height, info.width))
-        messages = ResultMessages(
-            student.info.classes, overlay_alpha=parameters.overlay_alpha, pictures=64
-        )
-        prefix = f"/{NODE_NAME}"
-        with ResultFiles(out, student.info.classes) as files:
-            keep = _Keep(files, messages, prefix)
+        task = task_of(parameters)
+        messages = task.messages(student.info.classes, pictures=64)
+        messages.configure(parameters)
+        legend = student.info.classes if task.has_legend else None
+        with ResultFiles(out, legend, bag=task.bag) as files:
+            keep = _Keep(files, messages, task)
             pipeline = Perception(student, runner, parameters, keep.add, lossless=True)
             before = pipeline.snapshot()
             pipeline.start()
@@ -79,7 +77,7 @@ def run_recording(
             stamp_ns = keep.last_stamp_ns
             hardware = f"{student.path.name} on {runner.description}"
             final = diagnostics(
-                before, after, parameters, stamp_ns=stamp_ns, node=NODE_NAME, student=hardware
+                before, after, parameters, stamp_ns=stamp_ns, node=task.name, student=hardware
             )
             if keep.windows:
                 files.write("/diagnostics", DiagnosticArray.TYPE, final.serialize(), stamp_ns)
@@ -116,10 +114,10 @@ def build_report(
 class _Keep:
     """Takes the pipeline's results into files."""
 
-    def __init__(self, files: ResultFiles, messages: ResultMessages, prefix: str) -> None:
+    def __init__(self, files: ResultFiles, messages: ResultMessages, task: PerceptionTask) -> None:
         self._files = files
         self._messages = messages
-        self._prefix = prefix
+        self._task = task
         self.windows = 0
         self.last_stamp_ns = 0
 
@@ -127,20 +125,23 @@ class _Keep:
         stamp_ns = result.stamp_ns
         if not self.windows:
             info = self._messages.label_info(stamp_ns, result.frame_id)
-            self._files.write(f"{self._prefix}/label_info", LabelInfo.TYPE, info, stamp_ns)
-        for name, data in self._messages.make(result, RECORDED):
-            self._files.write(f"{self._prefix}/{name}", RESULT_TYPES[name], data, stamp_ns)
-        found = len(result.prediction.detections)
-        caption = f"{result.index}: {len(result.events)} events, {found} detections"
+            self._write(LABEL_INFO, LabelInfo.TYPE, info, stamp_ns)
+        for name, data in self._messages.make(result, self._task.recorded):
+            self._write(name, self._task.topics[name], data, stamp_ns)
+        found = self._messages.caption(result)
+        caption = f"{result.index}: {len(result.events)} events, {found}"
         self._files.add_picture(self._messages.overlay(result), stamp_ns, caption)
         self.windows += 1
         self.last_stamp_ns = max(self.last_stamp_ns, stamp_ns)
+
+    def _write(self, name: str, type_name: str, data: bytes, stamp_ns: int) -> None:
+        self._files.write(f"/{self._task.name}/{name}", type_name, data, stamp_ns)
 
 
 def _feed(
     recording: Recording, pipeline: Perception, messages: ResultMessages, *, show_progress: bool
 ) -> None:
-    columns = (TextColumn("segmenting"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (TextColumn("computing"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not show_progress) as progress:
         task = progress.add_task("", total=1.0)

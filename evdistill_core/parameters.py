@@ -1,33 +1,30 @@
-"""Every parameter of the segmentation front ends, declared once.
+"""Every parameter of the front ends, declared once.
 
-One field of ``SegmentationParameters`` is one ROS parameter: its default, range, unit, meaning,
-and whether it may change while running stand together. The rclpy node, the DDS front end,
-``evdistill run`` and the table in the documentation all read them from here.
+One field is one ROS parameter: its default, range, unit, meaning, and whether it may change while
+running stand together. ``PerceptionParameters`` has what every task needs, one class for each task
+adds its own. The rclpy nodes, the DDS front end, ``evdistill run`` and the tables in the
+documentation all read them from here.
 """
 
 # ruff: noqa: RUF009 - _p() is field() with a declaration in it
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import Any, ClassVar
 
 from evdistill_core.events.filters import FilterConfig
 from evdistill_core.events.filters.chain import load_hot_pixels
 from evdistill_core.events.window import WindowSpec
-from evdistill_core.foundation.config import from_mapping, load_yaml
 from evdistill_core.foundation.errors import ConfigError
-from evdistill_core.inference.postprocess import PostprocessConfig
+from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.inference.postprocess import PostprocessConfig, Postprocessor
+from evdistill_core.inference.prediction import Interpreter
+from evdistill_core.inference.ranking import Ranker, RankingConfig
 from evdistill_core.inference.runner import Device, Precision, Runtime
+from evdistill_core.models.registry import TaskName
 from evdistill_core.representations.spec import InputSpec
-
-NODE_NAME = "segmentation"
-ROS_ONLY = ("use_sim_time", "autostart", "qos_overrides", "start_type_description_service")
-"""Parameters that only rclpy nodes have; a shared file may hold them, as `ros2 param dump` does."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +53,18 @@ def _p(default: Any, text: str, **more: Any) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentationParameters:
-    """Parameters of the segmentation node, in the order of ``config/seg.yaml``.
+class PerceptionParameters(ABC):
+    """Parameters of every node, whatever the task of its student.
 
     The fields are described by their declarations, see ``declarations``.
     """
 
-    student: str = _p("", "Student file; empty: the one that comes with the package.")
+    TASK: ClassVar[TaskName]
+    """Task of the students that these are for, and the usual name of their node."""
+
+    student: str = _p(
+        "", "Student file; empty: the one that comes with the package (segmentation only)."
+    )
     runtime: Runtime = _p(
         "auto", "What runs the network.", choices=("auto", "onnxruntime", "torch")
     )
@@ -127,6 +129,84 @@ class SegmentationParameters:
         unit="1/s", low=0, high=1_000_000_000, dynamic=True,
     )  # fmt: skip
 
+    frame_id: str = _p("", "frame_id of the results; empty: that of the events.", dynamic=True)
+
+    publish_overlay: bool = _p(True, "Make ~/overlay when somebody listens.", dynamic=True)
+
+    queue_packets: int = _p(
+        2000, "Packets waiting to be decoded; more are a counted loss.", unit="packets", low=1,
+        high=1_000_000,
+    )  # fmt: skip
+    queue_bytes: int = _p(
+        64_000_000, "Bytes waiting to be decoded; more are a counted loss.", unit="bytes",
+        low=1_000_000, high=1 << 34,
+    )  # fmt: skip
+    keep_windows: bool = _p(
+        False, "Compute every window, however late (replay); packets then wait in the queue."
+    )
+    stall_warn_ms: int = _p(
+        1000, "Silence of the event topic that diagnostics call WARN.", unit="ms", low=10,
+        high=3_600_000, dynamic=True,
+    )  # fmt: skip
+    stall_error_ms: int = _p(
+        5000, "Silence of the event topic that diagnostics call ERROR.", unit="ms", low=10,
+        high=3_600_000, dynamic=True,
+    )  # fmt: skip
+    diagnostics_period_ms: int = _p(
+        1000, "Time between two diagnostics messages.", unit="ms", low=100, high=60_000
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their declared range."""
+        for name, declaration in declarations(type(self)).items():
+            _check(name, getattr(self, name), declaration)
+        if self.stall_error_ms < self.stall_warn_ms:
+            raise ConfigError(
+                f"stall_error_ms must not be below stall_warn_ms ({self.stall_warn_ms}), "
+                f"got {self.stall_error_ms}"
+            )
+
+    @abstractmethod
+    def postprocess(self) -> PostprocessConfig | RankingConfig:
+        """Return the part that makes answers from logits."""
+
+    @abstractmethod
+    def interpreter(self, classes: ClassTable) -> Interpreter:
+        """Return what makes answers from logits; ``postprocess`` configures it anew."""
+
+    def filter_config(self) -> FilterConfig:
+        """Return which events are dropped before windows are cut.
+
+        Raises:
+            ConfigError: the list of hot pixels cannot be read.
+        """
+        return FilterConfig(
+            hot_pixels=load_hot_pixels(self.hot_pixels_file),
+            hot_learn_ms=self.hot_pixels_learn_ms,
+            hot_min_hz=self.hot_pixels_min_hz,
+            hot_ratio=self.hot_pixels_ratio,
+            refractory_us=self.refractory_us,
+            background_us=self.background_us,
+            max_events_per_s=self.max_events_per_s,
+        )
+
+    def window_spec(self, spec: InputSpec) -> WindowSpec:
+        """Return how events are cut into windows; what is 0 here comes from the student."""
+        count = self.window_count or spec.window_count
+        return WindowSpec(
+            duration_us=self.window_us or spec.window_us,
+            count=count,
+            stride_us=self.stride_us or None,
+            deadline_ms=self.deadline_ms or None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationParameters(PerceptionParameters):
+    """Parameters of the segmentation node; ``config/seg.yaml`` holds them."""
+
+    TASK: ClassVar[TaskName] = "segmentation"
+
     unlabelled_radius_px: int = _p(
         3, "Pixels with no event in the square of this radius are 255 (unlabelled); -1: none are.",
         unit="px", low=-1, high=64, dynamic=True,
@@ -167,167 +247,70 @@ class SegmentationParameters:
     overlay_alpha: float = _p(
         0.5, "Weight of the colour in the overlay.", low=0, high=1, dynamic=True
     )
-    frame_id: str = _p("", "frame_id of the results; empty: that of the events.", dynamic=True)
-
     camera_info_url: str = _p(
         "", "Calibration of the event camera (file://, package://); empty: from ~/camera_info_in."
     )
     publish_detections: bool = _p(True, "Make ~/detections when somebody listens.", dynamic=True)
     publish_confidence: bool = _p(True, "Make ~/confidence when somebody listens.", dynamic=True)
     publish_mask_color: bool = _p(True, "Make ~/mask_color when somebody listens.", dynamic=True)
-    publish_overlay: bool = _p(True, "Make ~/overlay when somebody listens.", dynamic=True)
-
-    queue_packets: int = _p(
-        2000, "Packets waiting to be decoded; more are a counted loss.", unit="packets", low=1,
-        high=1_000_000,
-    )  # fmt: skip
-    queue_bytes: int = _p(
-        64_000_000, "Bytes waiting to be decoded; more are a counted loss.", unit="bytes",
-        low=1_000_000, high=1 << 34,
-    )  # fmt: skip
-    keep_windows: bool = _p(
-        False, "Compute every window, however late (replay); packets then wait in the queue."
-    )
-    stall_warn_ms: int = _p(
-        1000, "Silence of the event topic that diagnostics call WARN.", unit="ms", low=10,
-        high=3_600_000, dynamic=True,
-    )  # fmt: skip
-    stall_error_ms: int = _p(
-        5000, "Silence of the event topic that diagnostics call ERROR.", unit="ms", low=10,
-        high=3_600_000, dynamic=True,
-    )  # fmt: skip
-    diagnostics_period_ms: int = _p(
-        1000, "Time between two diagnostics messages.", unit="ms", low=100, high=60_000
-    )
-
-    def __post_init__(self) -> None:
-        """Refuse values outside their declared range."""
-        for name, declaration in declarations().items():
-            _check(name, getattr(self, name), declaration)
-        if self.stall_error_ms < self.stall_warn_ms:
-            raise ConfigError(
-                f"stall_error_ms must not be below stall_warn_ms ({self.stall_warn_ms}), "
-                f"got {self.stall_error_ms}"
-            )
 
     def postprocess(self) -> PostprocessConfig:
         """Return the part that makes masks from logits."""
         names = [f.name for f in dataclasses.fields(PostprocessConfig)]
         return PostprocessConfig(**{name: getattr(self, name) for name in names})
 
-    def filter_config(self) -> FilterConfig:
-        """Return which events are dropped before windows are cut.
-
-        Raises:
-            ConfigError: the list of hot pixels cannot be read.
-        """
-        return FilterConfig(
-            hot_pixels=load_hot_pixels(self.hot_pixels_file),
-            hot_learn_ms=self.hot_pixels_learn_ms,
-            hot_min_hz=self.hot_pixels_min_hz,
-            hot_ratio=self.hot_pixels_ratio,
-            refractory_us=self.refractory_us,
-            background_us=self.background_us,
-            max_events_per_s=self.max_events_per_s,
-        )
-
-    def window_spec(self, spec: InputSpec) -> WindowSpec:
-        """Return how events are cut into windows; what is 0 here comes from the student."""
-        count = self.window_count or spec.window_count
-        return WindowSpec(
-            duration_us=self.window_us or spec.window_us,
-            count=count,
-            stride_us=self.stride_us or None,
-            deadline_ms=self.deadline_ms or None,
-        )
+    def interpreter(self, classes: ClassTable) -> Postprocessor:
+        """Return what makes masks and detections."""
+        return Postprocessor(self.postprocess(), classes.thing_ids)
 
 
-def declarations() -> dict[str, Declaration]:
+@dataclass(frozen=True, kw_only=True)
+class RecognitionParameters(PerceptionParameters):
+    """Parameters of the recognition node; ``config/recognition.yaml`` holds them."""
+
+    TASK: ClassVar[TaskName] = "recognition"
+
+    top_k: int = _p(
+        3, "At most so many classes are named, the likeliest.", unit="classes", low=1, high=255,
+        dynamic=True,
+    )  # fmt: skip
+    min_score: float = _p(0.0, "Less likely classes are not named.", low=0, high=1, dynamic=True)
+    min_events: int = _p(
+        1, "Windows with fewer events name no class (a network guesses from noise as well).",
+        unit="events", low=0, high=100_000_000, dynamic=True,
+    )  # fmt: skip
+
+    def postprocess(self) -> RankingConfig:
+        """Return the part that ranks classes."""
+        return RankingConfig(top_k=self.top_k, min_score=self.min_score, min_events=self.min_events)
+
+    def interpreter(self, classes: ClassTable) -> Ranker:
+        """Return what ranks classes."""
+        return Ranker(self.postprocess(), len(classes))
+
+
+Kind = type[PerceptionParameters]
+KINDS: dict[TaskName, Kind] = {k.TASK: k for k in (SegmentationParameters, RecognitionParameters)}
+
+
+def declarations(kind: Kind = SegmentationParameters) -> dict[str, Declaration]:
     """Return the declaration of every parameter by name, in order."""
-    return {f.name: f.metadata["declaration"] for f in dataclasses.fields(SegmentationParameters)}
+    return {f.name: f.metadata["declaration"] for f in dataclasses.fields(kind)}
 
 
-def defaults() -> dict[str, object]:
+def defaults(kind: Kind = SegmentationParameters) -> dict[str, object]:
     """Return the default of every parameter by name, in order."""
-    return {f.name: f.default for f in dataclasses.fields(SegmentationParameters)}
+    return {f.name: f.default for f in dataclasses.fields(kind)}
 
 
-def load_parameters(
-    path: Path | None, overrides: Mapping[str, object] | None = None, *, node: str = NODE_NAME
-) -> SegmentationParameters:
-    """Read a ROS parameter file.
-
-    Sections are taken as ROS takes them: those of ``/**`` first, then those named for the node,
-    with or without namespace; later ones win. those of ``ROS_ONLY`` are left out.
-
-    Args:
-        path: the file; ``None`` gives the defaults.
-        overrides: values that win over the file's.
-        node: name of the node.
-
-    Raises:
-        ConfigError: unreadable, no parameter file, an unknown parameter, or a refused value.
-    """
-    values: dict[str, object] = {}
-    if path is not None:
-        values = _parameters_of(load_yaml(path), node, path)
-        for name in ROS_ONLY:
-            values.pop(name, None)
-    values.update(overrides or {})
-    unknown = sorted(set(values) - set(declarations()))
-    if unknown:
-        where = f" in {path}" if path is not None else ""
-        raise ConfigError(
-            f"unknown parameter {', '.join(unknown)}{where}; "
-            f"parameters are: {', '.join(declarations())}"
-        )
-    return from_mapping(SegmentationParameters, values)
-
-
-def wants_sim_time(path: Path | None, *, node: str = NODE_NAME) -> bool:
-    """Tell whether a ROS parameter file asks for the time of ``/clock``.
-
-    Raises:
-        ConfigError: as ``load_parameters``, or ``use_sim_time`` is no truth value.
-    """
-    value = (
-        False
-        if path is None
-        else _parameters_of(load_yaml(path), node, path).get("use_sim_time", False)
-    )
-    if not isinstance(value, bool):
-        raise ConfigError(f"use_sim_time must be true or false, got {value!r}")
-    return value
-
-
-def parse_assignments(texts: Sequence[str]) -> dict[str, object]:
-    """Return parameters given as ``NAME:=VALUE``, the value read as YAML (as ROS does).
-
-    Raises:
-        ConfigError: a text has another form.
-    """
-    values: dict[str, object] = {}
-    for text in texts:
-        name, separator, value = text.partition(":=")
-        if not separator or not name:
-            raise ConfigError(f"a parameter is given as NAME:=VALUE, got {text!r}")
-        try:
-            values[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"the value of {name} is not valid YAML: {value!r}") from error
-        if values[name] is None:
-            values[name] = ""
-    return values
-
-
-def markdown_table() -> str:
+def markdown_table(kind: Kind = SegmentationParameters) -> str:
     """Return the parameters as a table for the documentation."""
     lines = [
         "| parameter | default | unit | range | dynamic | meaning |",
         "|---|---|---|---|---|---|",
     ]
-    for name, d in declarations().items():
-        default = defaults()[name]
+    for name, d in declarations(kind).items():
+        default = defaults(kind)[name]
         shown = '`""`' if default == "" else f"`{_as_yaml(default)}`"
         limits = ", ".join(d.choices) if d.choices else ""
         if d.low is not None:
@@ -348,25 +331,3 @@ def _check(name: str, value: Any, declaration: Declaration) -> None:
         raise ConfigError(f"{name} must lie in {low:g}..{high:g}{unit}, got {value}")
     if declaration.choices and value not in declaration.choices:
         raise ConfigError(f"{name} must be one of {', '.join(declaration.choices)}, got {value!r}")
-
-
-def _parameters_of(content: Mapping[str, object], node: str, path: Path) -> dict[str, object]:
-    values: dict[str, object] = {}
-    found = False
-    for section, body in content.items():
-        name = section.rsplit("/", 1)[-1]
-        if section == "/**" or name in {node, "*", "**"}:
-            if not isinstance(body, Mapping) or not isinstance(
-                body.get("ros__parameters"), Mapping | None
-            ):
-                raise ConfigError(
-                    f"section {section} of {path} must hold a mapping ros__parameters"
-                )
-            values.update(body.get("ros__parameters") or {})
-            found = True
-    if content and not found:
-        raise ConfigError(
-            f"{path} has no parameters for the node {node}: expected a section /** or {node} with "
-            f"ros__parameters below it, found {', '.join(map(str, content))}"
-        )
-    return values

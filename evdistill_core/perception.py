@@ -29,13 +29,12 @@ from evdistill_core.events.stream import DecodedPacket
 from evdistill_core.foundation.errors import EvdistillError
 from evdistill_core.foundation.latency import LatencyRing, Percentiles
 from evdistill_core.foundation.worker import BoundedQueue, Mailbox, Worker
-from evdistill_core.inference.postprocess import Postprocessor
-from evdistill_core.inference.prediction import Prediction
+from evdistill_core.inference.prediction import Answer
 from evdistill_core.inference.runner import Runner
 from evdistill_core.inference.student import StudentFile
-from evdistill_core.parameters import SegmentationParameters
+from evdistill_core.parameters import PerceptionParameters
 from evdistill_core.perception_ingest import Incoming, Ingest, Job
-from evdistill_core.representations import represent
+from evdistill_core.representations import InputSpec, represent
 
 STAGES = (
     "queue",
@@ -68,7 +67,7 @@ class WindowResult:
         stamp_ns: host time of the window's end: the header stamp of everything published from it.
         frame_id: of the events.
         events: the window's events, with the sensor's size.
-        prediction: mask, confidence and detections.
+        prediction: mask, confidence and detections, or the likeliest classes.
         received_ns: monotonic time at which the packet with the window's last event came in.
         latency_ms: stage name to milliseconds, all but publish and total.
     """
@@ -79,7 +78,7 @@ class WindowResult:
     stamp_ns: int
     frame_id: str
     events: Events
-    prediction: Prediction
+    prediction: Answer
     received_ns: int
     latency_ms: dict[str, float]
 
@@ -118,7 +117,7 @@ class Perception:
     Args:
         student: its input description and class table.
         runner: the loaded network, see ``make_runner``.
-        parameters: see ``SegmentationParameters``.
+        parameters: those of the student's task; they say what becomes of its logits.
         on_result: called with each result in the inference thread; its time counts as ``publish``.
         lossless: make ``push`` wait instead of dropping (recordings).
     """
@@ -127,7 +126,7 @@ class Perception:
         self,
         student: StudentFile,
         runner: Runner,
-        parameters: SegmentationParameters,
+        parameters: PerceptionParameters,
         on_result: Callable[[WindowResult], None],
         *,
         lossless: bool = False,
@@ -158,9 +157,7 @@ class Perception:
             record=self._record,
             lossless=lossless,
         )
-        self._postprocessor = Postprocessor(
-            parameters.postprocess(), student.info.classes.thing_ids
-        )
+        self._interpreter = parameters.interpreter(student.info.classes)
         self._parameters = parameters
         self._input: npt.NDArray[np.float32] | None = None
         self._epoch = 0
@@ -233,11 +230,11 @@ class Perception:
         return self._failure is not None
 
     @property
-    def parameters(self) -> SegmentationParameters:
+    def parameters(self) -> PerceptionParameters:
         """The parameters in force."""
         return self._parameters
 
-    def reconfigure(self, parameters: SegmentationParameters) -> None:
+    def reconfigure(self, parameters: PerceptionParameters) -> None:
         """Take new values of the dynamic parameters, from the next packet and window on."""
         self._parameters = parameters
         self._ingest.parameters = parameters
@@ -317,8 +314,8 @@ class Perception:
     def _predict(self, job: Job) -> WindowResult:
         if job.epoch != self._epoch:
             self._epoch = job.epoch
-            self._postprocessor.reset()
-        self._postprocessor.configure(self._parameters.postprocess())
+            self._interpreter.reset()
+        self._interpreter.configure(self._parameters.postprocess())
         window, events = job.window, job.window.events
         taken_ns = time.monotonic_ns()
         shape = self._student.info.input.shape(height=events.height, width=events.width)
@@ -329,9 +326,8 @@ class Perception:
         represented_ns = time.monotonic_ns()
         logits = self._runner.run(self._input)
         inferred_ns = time.monotonic_ns()
-        grid = spec.grid(height=events.height, width=events.width)
-        stride = grid.factor * grid.height / logits.shape[1]
-        prediction = self._postprocessor(logits, events, stride=stride)
+        stride = sensor_stride(spec, logits, events)
+        prediction = self._interpreter(logits, events, stride=stride)
         done_ns = time.monotonic_ns()
         latency_ms = {
             "window": (job.closed_ns - job.received_ns) / 1e6,
@@ -366,3 +362,10 @@ class Perception:
         with self._lock:
             for stage, value_ms in latency_ms.items():
                 self._latency[stage].add(value_ms)
+
+
+def sensor_stride(spec: InputSpec, logits: npt.NDArray[np.float32], events: Events) -> float:
+    """Return the sensor pixels a logit: of (K, h, w), or of (K,), one for the whole input."""
+    grid = spec.grid(height=events.height, width=events.width)
+    rows = logits.shape[1] if logits.ndim == 3 else 1
+    return grid.factor * grid.height / rows

@@ -1,4 +1,4 @@
-"""What a run leaves behind: overlay.mp4, overlay.png, masks.mcap and report.json.
+"""What a run leaves behind: overlay.mp4, overlay.png, a bag of results and report.json.
 
 Shared by ``evdistill run`` and by the demo's observer, so that both write the same things.
 """
@@ -26,7 +26,6 @@ from evdistill_core.recordings.mcap_writer import McapWriter
 
 FILM = "overlay.mp4"
 SHEET = "overlay.png"
-MASKS = "masks.mcap"
 REPORT = "report.json"
 
 _SHEET_PICTURES = 12
@@ -38,11 +37,15 @@ class ResultFiles:
     Args:
         folder: where; made when missing.
         classes: for the legend; may be given later, before the block ends.
+        bag: name of the bag.
     """
 
-    def __init__(self, folder: Path, classes: ClassTable | None = None) -> None:
+    def __init__(
+        self, folder: Path, classes: ClassTable | None = None, *, bag: str = "masks.mcap"
+    ) -> None:
         self.folder = folder
         self.classes = classes
+        self._bag_path = folder / bag
         self._stack = ExitStack()
         self._samples = _Samples(2 * _SHEET_PICTURES)
 
@@ -50,7 +53,7 @@ class ResultFiles:
         # A report of an earlier run must not stand beside half of this one's results.
         (self.folder / REPORT).unlink(missing_ok=True)
         self._film = self._stack.enter_context(FilmWriter(self.folder / FILM))
-        self._bag = self._stack.enter_context(McapWriter(self.folder / MASKS))
+        self._bag = self._stack.enter_context(McapWriter(self._bag_path))
         return self
 
     def __exit__(
@@ -66,7 +69,7 @@ class ResultFiles:
     def write(
         self, topic: str, type_name: str, data: bytes | bytearray | memoryview, stamp_ns: int
     ) -> None:
-        """Append a message to masks.mcap."""
+        """Append a message to the bag."""
         self._bag.write(topic, type_name, bytes(data), stamp_ns)
 
     def add_picture(self, picture: Image, stamp_ns: int, caption: str) -> None:

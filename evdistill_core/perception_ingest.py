@@ -19,7 +19,7 @@ from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import DecodedPacket, PacketDecoder
 from evdistill_core.events.window import MAX_REORDER_US, Window, WindowAssembler, WindowSpec
 from evdistill_core.foundation.worker import BoundedQueue
-from evdistill_core.parameters import SegmentationParameters
+from evdistill_core.parameters import PerceptionParameters
 from evdistill_core.representations import InputSpec
 
 IDLE_CHECK_S = 0.005
@@ -64,7 +64,7 @@ class Ingest:
 
     Args:
         spec: the student's input, for the length of windows.
-        parameters: see ``SegmentationParameters``; the attribute may be replaced while running.
+        parameters: see ``PerceptionParameters``; the attribute may be replaced while running.
         queue: where packets come from.
         hand_over: takes each finished window.
         count: adds to a named counter.
@@ -76,7 +76,7 @@ class Ingest:
     def __init__(  # noqa: PLR0913
         self,
         spec: InputSpec,
-        parameters: SegmentationParameters,
+        parameters: PerceptionParameters,
         *,
         queue: BoundedQueue[Incoming],
         hand_over: Callable[[Job], None],

@@ -8,8 +8,10 @@ listens to is not made.
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -17,33 +19,11 @@ import numpy as np
 from evdistill_core.foundation.errors import MessageError
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.inference.pictures import Image as Picture
-from evdistill_core.inference.pictures import color_mask, event_picture, overlay, to_bgr
-from evdistill_core.inference.prediction import Detection
-from evdistill_core.messages.calibration import fit_to
+from evdistill_core.inference.pictures import event_picture, to_bgr
 from evdistill_core.messages.standard import CameraInfo, Header, Image, Time
-from evdistill_core.messages.vision import (
-    BoundingBox2D,
-    Detection2D,
-    Detection2DArray,
-    LabelInfo,
-    ObjectHypothesis,
-    ObjectHypothesisWithPose,
-    Point2D,
-    Pose2D,
-    VisionClass,
-)
+from evdistill_core.messages.vision import VisionClass
+from evdistill_core.parameters import PerceptionParameters
 from evdistill_core.perception import WindowResult
-
-RESULT_TYPES = {
-    "mask": Image.TYPE,
-    "detections": Detection2DArray.TYPE,
-    "confidence": Image.TYPE,
-    "mask_color": Image.TYPE,
-    "overlay": Image.TYPE,
-    "camera_info": CameraInfo.TYPE,
-}
-"""Topic below the node's name -> message type, of everything published for each window, in the
-order in which it is made: what robots need before what people look at."""
 
 LABEL_INFO = "label_info"
 # OpenCV names a mosaic by its second row and column, ROS by its first.
@@ -57,32 +37,32 @@ _OPENCV_CODES = {
     "yuv422_yuy2": cv2.COLOR_YUV2BGR_YUY2,
     "yuyv": cv2.COLOR_YUV2BGR_YUY2,
 }
-UNLABELLED_NAME = "UNLABELED"  # vision_msgs spells it so
 MAX_PICTURE_AGE_NS = 500_000_000
 
 
-class ResultMessages:
-    """Makes the messages of each window.
+class ResultMessages(ABC):
+    """Makes the messages of each window; one subclass for each task.
 
     Args:
         classes: the student's table.
-        overlay_alpha: weight of the colour in the overlay; may be changed at any time.
         pictures: camera pictures kept to choose an overlay's background from.
 
     Attributes:
+        classes: the same.
         damaged_images: pictures that could not be read.
         damaged_camera_infos: calibrations that could not be read.
         calibration: of the camera, for ``camera_info``; None: that is not made.
     """
 
-    def __init__(
-        self, classes: ClassTable, *, overlay_alpha: float = 0.5, pictures: int = 8
-    ) -> None:
-        self.overlay_alpha = overlay_alpha
+    TYPES: ClassVar[Mapping[str, str]]
+    """Topic below the node's name -> message type, of everything published for each window, in
+    the order in which it is made: what robots need before what people look at."""
+
+    def __init__(self, classes: ClassTable, *, pictures: int = 8) -> None:
+        self.classes = classes
         self.damaged_images = 0
         self.damaged_camera_infos = 0
         self.calibration: CameraInfo | None = None
-        self._classes = classes
         self._lock = threading.Lock()
         self._pictures: deque[tuple[int, Image | Picture]] = deque(maxlen=pictures)
 
@@ -109,50 +89,58 @@ class ResultMessages:
             self._pictures.append((stamp_ns, picture))
 
     def make(self, result: WindowResult, wanted: Container[str]) -> Iterator[tuple[str, bytes]]:
-        """Yield name and serialized message of what is wanted of one window, the mask first.
+        """Yield name and serialized message of what is wanted of one window, in order.
 
-        Each is made when it is asked for: whoever sends the mask at once does not wait for
+        Each is made when it is asked for: whoever sends the first at once does not wait for
         pictures.
 
         Args:
             result: of the pipeline.
-            wanted: names of ``RESULT_TYPES`` that somebody listens to.
+            wanted: names of ``TYPES`` that somebody listens to.
         """
-        header = Header(Time.from_ns(result.stamp_ns), result.frame_id)
-        for name in RESULT_TYPES:
+        header = self.header(result.stamp_ns, result.frame_id)
+        for name in self.TYPES:
             if name in wanted and (name != "camera_info" or self.calibration is not None):
                 yield name, self._make_one(name, header, result)
 
-    def _make_one(self, name: str, header: Header, result: WindowResult) -> bytes:
-        prediction = result.prediction
-        if name == "detections":
-            return self._detections(header, prediction.detections)
-        if name == "mask":
-            return Image.from_array(header, prediction.mask, "mono8").serialize()
-        if name == "camera_info" and self.calibration is not None:
-            height, width = prediction.mask.shape
-            return fit_to(self.calibration, header, width=width, height=height).serialize()
-        if name == "confidence":
-            return Image.from_array(header, prediction.confidence, "32FC1").serialize()
-        if name == "mask_color":
-            colors = color_mask(prediction.mask, self._classes)
-            return Image.from_array(header, colors, "bgr8").serialize()
-        return Image.from_array(header, self.overlay(result), "bgr8").serialize()
+    @abstractmethod
+    def configure(self, parameters: PerceptionParameters) -> None:
+        """Take new values of what changes messages; from any thread."""
 
+    @abstractmethod
     def overlay(self, result: WindowResult) -> Picture:
-        """Return the overlay of one window: over the camera's latest picture, else its events."""
-        background = self._background(result.stamp_ns)
-        if background is None:
-            background = event_picture(result.events)
-        return overlay(background, result.prediction, self._classes, alpha=self.overlay_alpha)
+        """Return what is shown to people of one window, (H, W, 3) uint8 BGR."""
 
+    @abstractmethod
+    def facts(self, result: WindowResult) -> dict[str, object]:
+        """Return a few words and numbers of one window, for logs."""
+
+    @abstractmethod
+    def caption(self, result: WindowResult) -> str:
+        """Return the same in words, for a line below a picture."""
+
+    @abstractmethod
     def label_info(self, stamp_ns: int, frame_id: str = "") -> bytes:
-        """Return the names of the mask's values, 255 included, as a serialized LabelInfo."""
-        rows = [VisionClass(i, name) for i, name in enumerate(self._classes.names)]
-        rows.append(VisionClass(255, UNLABELLED_NAME))
-        return LabelInfo(Header(Time.from_ns(stamp_ns), frame_id), rows, 0.0).serialize()
+        """Return the names of the classes as a serialized LabelInfo."""
 
-    def _background(self, stamp_ns: int) -> Picture | None:
+    @abstractmethod
+    def _make_one(self, name: str, header: Header, result: WindowResult) -> bytes: ...
+
+    @staticmethod
+    def header(stamp_ns: int, frame_id: str) -> Header:
+        """Return the header of everything that comes from one window."""
+        return Header(Time.from_ns(stamp_ns), frame_id)
+
+    def vision_classes(self) -> list[VisionClass]:
+        """Return number and name of every class of the student."""
+        return [VisionClass(i, name) for i, name in enumerate(self.classes.names)]
+
+    def background(self, result: WindowResult) -> Picture:
+        """Return the camera's latest picture at the window's end, else the window's events."""
+        picture = self._latest_picture(result.stamp_ns)
+        return event_picture(result.events) if picture is None else picture
+
+    def _latest_picture(self, stamp_ns: int) -> Picture | None:
         """Return the latest picture that was taken before the window's end, unless it is old."""
         with self._lock:
             known = [(t, p) for t, p in self._pictures if 0 <= stamp_ns - t <= MAX_PICTURE_AGE_NS]
@@ -166,9 +154,6 @@ class ResultMessages:
         except MessageError:
             self.damaged_images += 1
             return None
-
-    def _detections(self, header: Header, detections: tuple[Detection, ...]) -> bytes:
-        return Detection2DArray(header, [_detection(header, d) for d in detections]).serialize()
 
 
 def image_to_bgr(message: Image) -> Picture:
@@ -189,15 +174,3 @@ def image_to_bgr(message: Image) -> Picture:
     if message.encoding.startswith("rgb"):
         return np.ascontiguousarray(bgr[:, :, ::-1])
     return bgr
-
-
-def _detection(header: Header, detection: Detection) -> Detection2D:
-    left, top, right, bottom = detection.box_xyxy
-    hypothesis = ObjectHypothesis(str(detection.class_id), detection.score)
-    center = Pose2D(Point2D((left + right) / 2, (top + bottom) / 2))
-    return Detection2D(
-        header,
-        [ObjectHypothesisWithPose(hypothesis)],
-        BoundingBox2D(center, float(right - left), float(bottom - top)),
-        str(detection.track_id),
-    )

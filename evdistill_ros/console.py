@@ -17,9 +17,9 @@ from rich.table import Table
 
 from evdistill_core.diagnostics import Rates
 from evdistill_core.foundation.files import atomic_path
-from evdistill_core.parameters import SegmentationParameters
+from evdistill_core.parameters import PerceptionParameters
 from evdistill_core.perception import Snapshot
-from evdistill_ros.live import GraphOptions, LiveSegmentation
+from evdistill_ros.live import GraphOptions, LivePerception
 
 INTERRUPTED = 130
 PLAIN_EVERY_S = 5.0
@@ -28,18 +28,18 @@ Row = tuple[str, str]
 
 
 def run_live(
-    parameters: SegmentationParameters, options: GraphOptions, *, result_log: Path | None = None
+    parameters: PerceptionParameters, options: GraphOptions, *, result_log: Path | None = None
 ) -> int:
     """Run the DDS front end until a signal; return the exit code: 0 SIGTERM, 130 SIGINT.
 
     Args:
-        parameters: see ``SegmentationParameters``.
+        parameters: see ``PerceptionParameters``.
         options: names and topics.
-        result_log: where to write one line a window, see ``LiveSegmentation``.
+        result_log: where to write one line a window, see ``LivePerception``.
     """
     console = Console(stderr=True)
     received: list[int] = []
-    live: list[LiveSegmentation] = []
+    live: list[LivePerception] = []
 
     def stop(number: int) -> None:
         received.append(number)
@@ -48,7 +48,7 @@ def run_live(
 
     with on_signals(stop), StatusView(console) as view, ExitStack() as stack:
         log = stack.enter_context(_log_file(result_log))
-        front = LiveSegmentation(parameters, options, log=view.say, result_log=log)
+        front = LivePerception(parameters, options, log=view.say, result_log=log)
         live.append(front)
         if not received:
             with front:

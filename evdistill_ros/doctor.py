@@ -15,7 +15,7 @@ from evdistill_core.events.stream import PacketDecoder, is_event_type
 from evdistill_core.foundation.errors import EvdistillError, MessageError
 from evdistill_core.front_end import open_student
 from evdistill_core.messages.event_messages import EVENT_PACKET_TYPES, EventPacket
-from evdistill_core.parameters import SegmentationParameters
+from evdistill_core.parameters import PerceptionParameters
 from evdistill_ros import qos
 from evdistill_ros.dds.domain import RANGES, discovery_warnings, domain_id
 
@@ -97,7 +97,7 @@ def check_buffers(path: Path = RMEM_MAX) -> Finding:
     )  # fmt: skip
 
 
-def check_student(parameters: SegmentationParameters) -> Finding:
+def check_student(parameters: PerceptionParameters) -> Finding:
     """Load the student and name what runs it."""
     try:
         student, runner = open_student(parameters)

@@ -1,4 +1,4 @@
-"""The segmentation front end over bare DDS: a ROS 2 node without a ROS install."""
+"""The front end of a student over bare DDS: a ROS 2 node without a ROS install."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import TextIO
 
 from evdistill_core.diagnostics import Rates
 from evdistill_core.foundation.errors import EvdistillError
-from evdistill_core.front_end import SegmentationFrontEnd, open_student, warm_up
+from evdistill_core.front_end import FrontEnd, open_student, warm_up
 from evdistill_core.messages.event_messages import EVENT_ARRAY_TYPES, EVENT_PACKET_TYPES
-from evdistill_core.messages.standard import CameraInfo, DiagnosticArray, Image
+from evdistill_core.messages.standard import DiagnosticArray
 from evdistill_core.messages.vision import LabelInfo
-from evdistill_core.parameters import NODE_NAME, SegmentationParameters
+from evdistill_core.parameters import PerceptionParameters
 from evdistill_core.perception import Snapshot, WindowResult
-from evdistill_core.perception_messages import LABEL_INFO, RESULT_TYPES
+from evdistill_core.perception_messages import LABEL_INFO
 from evdistill_ros import qos
 from evdistill_ros.dds import DdsNode, Publisher, Subscription
 from evdistill_ros.dds.clock import GraphClock
@@ -35,6 +35,7 @@ DEFAULT_EVENTS = "/event_camera/events"
 ACK_TIMEOUT_S = 0.5
 LIKELY_SIZE = (260, 346)  # warm-up before the first packet tells the real one
 
+_DRIVER_NAMES = {"image": "image_raw", "camera_info_in": "camera_info"}
 _IMAGES = qos.QosProfile(reliability="best_effort", depth=5)
 
 
@@ -47,7 +48,7 @@ class GraphOptions:
     """Where in the graph the node stands.
 
     Attributes:
-        name: of the node.
+        name: of the node; empty: its task.
         namespace: of the node, "/" for none.
         remaps: topic rules; ``~/events`` goes to ``/event_camera/events`` when no rule says else.
         domain: DDS domain; None: ROS_DOMAIN_ID.
@@ -57,7 +58,7 @@ class GraphOptions:
         hint_after_s: say what else is there when the topic does not come.
     """
 
-    name: str = NODE_NAME
+    name: str = ""
     namespace: str = "/"
     remaps: Mapping[str, str] = field(default_factory=dict)
     domain: int | None = None
@@ -66,31 +67,32 @@ class GraphOptions:
     hint_after_s: float = 3.0
 
 
-class LiveSegmentation:
+class LivePerception:
     """Subscribes to events, publishes results, until stopped.
 
     The student is loaded and warm before the node joins the graph: who sees the node can rely on
     it. Leaves the graph cleanly at the end of the ``with`` block.
 
     Args:
-        parameters: see ``SegmentationParameters``.
+        parameters: those of the student's task.
         options: names and topics.
         log: takes one line of text for people.
         result_log: gets one JSON line a window: ``index``, ``t_start_us``, ``t_end_us``,
-            ``last_event_us`` (null without events), ``stamp_ns``, ``events``, ``detections`` and
-            ``latency_ms``; together with the send log of ``evdistill play`` it tells how long
-            the whole way took.
+            ``last_event_us`` (null without events), ``stamp_ns``, ``events``, ``latency_ms``, and
+            ``detections`` or ``class`` and ``score``; together with the send log of
+            ``evdistill play`` it tells how long the whole way took.
     """
 
     def __init__(
         self,
-        parameters: SegmentationParameters,
+        parameters: PerceptionParameters,
         options: GraphOptions,
         *,
         log: Callable[[str], None],
         result_log: TextIO | None = None,
     ) -> None:
         self._options = options
+        self._name = options.name or parameters.TASK
         self._log = log
         self._result_log = result_log
         self._period_s = parameters.diagnostics_period_ms / 1000
@@ -100,21 +102,21 @@ class LiveSegmentation:
         warm_up(student, runner, parameters, size=LIKELY_SIZE)
         log(f"student {student.path.name} on {runner.description}")
         self._publishers: dict[str, Publisher] = {}
-        self.front_end = SegmentationFrontEnd(
+        self.front_end = FrontEnd(
             student,
             runner,
             parameters,
             publish=self._publish,
             is_wanted=self._is_wanted,
-            node=options.name,
+            node=self._name,
             on_result=self._write_log if result_log is not None else None,
         )
 
-    def __enter__(self) -> LiveSegmentation:
+    def __enter__(self) -> LivePerception:
         options = self._options
         remaps = {"~/events": DEFAULT_EVENTS, **options.remaps}
         self.node = DdsNode(
-            options.name,
+            self._name,
             options.namespace,
             domain=options.domain,
             remaps=remaps,
@@ -125,7 +127,7 @@ class LiveSegmentation:
                 self._now_ns = GraphClock(self.node, self._on_jump).now_ns
             self._rosout = RosoutHandler(self.node, self._now_ns)
             _log.addHandler(self._rosout)
-            for name, type_name in RESULT_TYPES.items():
+            for name, type_name in self.front_end.topics.items():
                 self._publishers[name] = self.node.create_publisher(
                     f"~/{name}", type_name, qos.RESULTS
                 )
@@ -218,7 +220,7 @@ class LiveSegmentation:
             "last_event_us": int(t_us[-1]) if len(t_us) else None,
             "stamp_ns": result.stamp_ns,
             "events": len(t_us),
-            "detections": len(result.prediction.detections),
+            **self.front_end.messages.facts(result),
             "latency_ms": {k: round(v, 3) for k, v in result.latency_ms.items()},
         }
         self._result_log.write(json.dumps(line) + "\n")
@@ -233,33 +235,24 @@ class LiveSegmentation:
         if type_name is None:
             return None
         self._say(f"events from {topic} ({type_name})")
-        image = self._image_topic(topic)
-        if image:
-            self.node.create_subscription(image, Image.TYPE, _IMAGES, self.front_end.push_image)
-        info = self._camera_info_topic(topic)
-        if info:
-            self.node.create_subscription(
-                info, CameraInfo.TYPE, _IMAGES, self.front_end.push_camera_info
-            )
+        for name, (input_type, take) in self.front_end.inputs().items():
+            beside = self._beside(name, topic)
+            if beside:
+                self.node.create_subscription(beside, input_type, _IMAGES, take)
         return self.node.create_subscription(
             "~/events", type_name, qos.EVENTS, self.front_end.push_events
         )
 
-    def _image_topic(self, events_topic: str) -> str:
-        """Return ``~/image`` when it is remapped, else the picture topic beside the events."""
-        if self.node.resolve("~/image") != f"{self.node.fully_qualified_name}/image":
-            return "~/image"
-        return f"{events_topic.rsplit('/', 1)[0]}/image_raw"
+    def _beside(self, name: str, events_topic: str) -> str:
+        """Return where an input comes from: its remap, else what drivers publish beside events.
 
-    def _camera_info_topic(self, events_topic: str) -> str:
-        """Return ``~/camera_info_in`` when remapped, else ``camera_info`` beside the events."""
-        if self.front_end.perception.parameters.camera_info_url:
-            return ""
-        own = f"{self.node.fully_qualified_name}/camera_info_in"
-        if self.node.resolve("~/camera_info_in") != own:
-            return "~/camera_info_in"
-        beside = f"{events_topic.rsplit('/', 1)[0]}/camera_info"
-        return "" if beside == self.node.resolve("~/camera_info") else beside
+        Empty where that would be a topic of our own.
+        """
+        if self.node.resolve(f"~/{name}") != f"{self.node.fully_qualified_name}/{name}":
+            return f"~/{name}"
+        beside = f"{events_topic.rsplit('/', 1)[0]}/{_DRIVER_NAMES[name]}"
+        ours = {self.node.resolve(f"~/{result}") for result in self.front_end.topics}
+        return "" if beside in ours else beside
 
     def _wait_for_type(self, topic: str) -> str | None:
         began = time.monotonic()
@@ -304,9 +297,11 @@ class LiveSegmentation:
 def split_rules(rules: Sequence[str]) -> tuple[str, str, dict[str, str]]:
     """Return node name, namespace and topic rules from remap rules as ROS writes them.
 
+    The name is empty when no rule gives one.
+
     Raises:
         ConfigError: a rule is not of the form FROM:=TO.
     """
     remaps = dict(parse_remap(rule) for rule in rules)
-    name = remaps.pop("__node", remaps.pop("__name", NODE_NAME))
+    name = remaps.pop("__node", remaps.pop("__name", ""))
     return name, remaps.pop("__ns", "/"), remaps

@@ -19,10 +19,10 @@ from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.latency import percentiles_ms
 from evdistill_core.messages.standard import DiagnosticArray, Image
 from evdistill_core.messages.vision import Detection2DArray, LabelInfo
-from evdistill_core.parameters import NODE_NAME
 from evdistill_core.perception import STAGES
 from evdistill_core.perception_files import ResultFiles
-from evdistill_core.perception_messages import LABEL_INFO, RESULT_TYPES
+from evdistill_core.perception_messages import LABEL_INFO
+from evdistill_core.perception_tasks import SEGMENTATION
 from evdistill_ros import qos
 from evdistill_ros.dds import DdsNode, Subscription
 
@@ -69,8 +69,9 @@ class Observer:
         self._last_ns = time.monotonic_ns()
         self._lock = threading.Lock()
         self._subscriptions: list[Subscription] = []
-        topics = {f"/{NODE_NAME}/{name}": (RESULT_TYPES[name], _DEEP) for name in WATCHED}
-        topics[f"/{NODE_NAME}/{LABEL_INFO}"] = (LabelInfo.TYPE, qos.LATCHED)
+        node_name, types = SEGMENTATION.name, SEGMENTATION.topics
+        topics = {f"/{node_name}/{name}": (types[name], _DEEP) for name in WATCHED}
+        topics[f"/{node_name}/{LABEL_INFO}"] = (LabelInfo.TYPE, qos.LATCHED)
         topics["/diagnostics"] = (DiagnosticArray.TYPE, _DEEP)
         for topic, (type_name, profile) in topics.items():
             self._subscriptions.append(

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from evdistill_core.foundation.config import from_mapping, to_mapping
 from evdistill_core.foundation.errors import ConfigError
-from evdistill_core.parameters import Declaration, SegmentationParameters, declarations, defaults
+from evdistill_core.parameters import (
+    Declaration,
+    Kind,
+    PerceptionParameters,
+    declarations,
+    defaults,
+)
+
+P = TypeVar("P", bound=PerceptionParameters)
 
 
 def autostart_descriptor() -> Any:
@@ -22,13 +30,14 @@ def autostart_descriptor() -> Any:
     )
 
 
-def declare(node: Any) -> None:
-    """Declare every parameter on an rclpy node, with description, range and unit."""
-    for name, declaration in declarations().items():
-        node.declare_parameter(name, defaults()[name], descriptor(name, declaration))
+def declare(node: Any, kind: Kind) -> None:
+    """Declare every parameter of a kind on an rclpy node, with description, range and unit."""
+    for name, declaration in declarations(kind).items():
+        default = defaults(kind)[name]
+        node.declare_parameter(name, default, descriptor(name, declaration, default))
 
 
-def descriptor(name: str, declaration: Declaration) -> Any:
+def descriptor(name: str, declaration: Declaration, default: object) -> Any:
     """Return the rcl_interfaces ParameterDescriptor of one parameter."""
     from rcl_interfaces.msg import (  # noqa: PLC0415 - only where ROS is installed
         FloatingPointRange,
@@ -44,7 +53,7 @@ def descriptor(name: str, declaration: Declaration) -> Any:
         result.additional_constraints = "one of " + ", ".join(declaration.choices)
     if declaration.low is None or declaration.high is None:
         return result
-    if isinstance(defaults()[name], float):
+    if isinstance(default, float):
         result.floating_point_range = [
             FloatingPointRange(from_value=float(declaration.low), to_value=float(declaration.high))
         ]
@@ -55,19 +64,17 @@ def descriptor(name: str, declaration: Declaration) -> Any:
     return result
 
 
-def read(node: Any) -> SegmentationParameters:
-    """Return the parameters that an rclpy node holds now.
+def read(node: Any, kind: type[P]) -> P:
+    """Return the parameters of a kind that an rclpy node holds now.
 
     Raises:
         ConfigError: a value is refused.
     """
-    values = {name: node.get_parameter(name).value for name in declarations()}
-    return from_mapping(SegmentationParameters, values)
+    values = {name: node.get_parameter(name).value for name in declarations(kind)}
+    return from_mapping(kind, values)
 
 
-def changed(
-    current: SegmentationParameters, changes: Mapping[str, object]
-) -> SegmentationParameters:
+def changed(current: P, changes: Mapping[str, object]) -> P:
     """Return the parameters with some changed while running.
 
     Args:
@@ -77,17 +84,18 @@ def changed(
     Raises:
         ConfigError: a value is refused, or may not change while running.
     """
-    ours = {name: value for name, value in changes.items() if name in declarations()}
+    declared = declarations(type(current))
+    ours = {name: value for name, value in changes.items() if name in declared}
     fixed = [
         name
         for name, value in ours.items()
-        if not declarations()[name].dynamic and value != getattr(current, name)
+        if not declared[name].dynamic and value != getattr(current, name)
     ]
     if fixed:
         raise ConfigError(f"{', '.join(fixed)} cannot change while the node runs: restart it")
-    return from_mapping(SegmentationParameters, {**to_mapping(current), **ours})
+    return from_mapping(type(current), {**to_mapping(current), **ours})
 
 
-def different(a: SegmentationParameters, b: SegmentationParameters) -> tuple[str, ...]:
+def different(a: PerceptionParameters, b: PerceptionParameters) -> tuple[str, ...]:
     """Return the names of the parameters in which two sets differ."""
     return tuple(f.name for f in dataclasses.fields(a) if getattr(a, f.name) != getattr(b, f.name))

@@ -12,19 +12,27 @@ from evdistill_core.messages.event_messages import EVENT_ARRAY_TYPES, EVENT_PACK
 from evdistill_core.messages.standard import CameraInfo, DiagnosticArray, Image
 from evdistill_core.messages.vision import LabelInfo
 from evdistill_core.perception import STAGES
-from evdistill_core.perception_messages import LABEL_INFO, RESULT_TYPES
+from evdistill_core.perception_messages import LABEL_INFO
+from evdistill_core.perception_tasks import SEGMENTATION, PerceptionTask
 from evdistill_ros import qos
 from evdistill_ros.qos import QosProfile
 
 RESULT_TEXTS = {
+    "classification": "the likeliest classes, best first; `class_id` is the number in "
+    "`label_info`; no results where nothing can be said",
     "mask": "mono8: class id; 255 is unlabelled",
     "detections": "boxes of vehicles and humans; `id` stays from window to window, `class_id` is "
     "the number in `label_info`",
     "confidence": "32FC1: probability of the class; 0 where unlabelled",
     "mask_color": "bgr8: the mask in the colours of its classes",
-    "overlay": "bgr8: the mask over the camera's picture, else over the events",
     "camera_info": "the calibration with the mask's header, scaled to the mask's size; not sent "
     "while none is known",
+}
+
+OVERLAY_TEXTS = {
+    "segmentation": "bgr8: the mask over the camera's picture, else over the events",
+    "recognition": "bgr8: the classes and their scores written on the camera's picture, else on "
+    "the events; small frames are enlarged by a whole factor",
 }
 
 PIPELINE_VALUES = {
@@ -60,8 +68,8 @@ PIPELINE_VALUES = {
 _COUNTERS = {"stream": StreamCounters, "filter": FilterCounters, "window": WindowCounters}
 
 
-def topics_table() -> str:
-    """Return the node's topics as a Markdown table."""
+def topics_table(task: PerceptionTask = SEGMENTATION) -> str:
+    """Return the topics of a task's node as a Markdown table."""
     rows = [
         (
             "`~/events` (in)",
@@ -75,16 +83,13 @@ def topics_table() -> str:
             qos.SENSOR_DATA,
             "pictures of the same camera, background of the overlay",
         ),
-        (
-            "`~/camera_info_in` (in)",
-            f"`{CameraInfo.TYPE}`",
-            qos.SENSOR_DATA,
-            "calibration of the same camera, unless `camera_info_url` names a file",
-        ),
     ]
+    if "camera_info" in task.topics:
+        text = "calibration of the same camera, unless `camera_info_url` names a file"
+        rows.append(("`~/camera_info_in` (in)", f"`{CameraInfo.TYPE}`", qos.SENSOR_DATA, text))
+    texts = RESULT_TEXTS | {"overlay": OVERLAY_TEXTS[task.name]}
     rows += [
-        (f"`~/{name}`", f"`{kind}`", qos.RESULTS, RESULT_TEXTS[name])
-        for name, kind in RESULT_TYPES.items()
+        (f"`~/{name}`", f"`{kind}`", qos.RESULTS, texts[name]) for name, kind in task.topics.items()
     ]
     rows += [
         (f"`~/{LABEL_INFO}`", f"`{LabelInfo.TYPE}`", qos.LATCHED, "names of the classes"),

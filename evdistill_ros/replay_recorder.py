@@ -26,12 +26,12 @@ from evdistill_core.foundation.errors import ConfigError, EvdistillError
 from evdistill_core.foundation.files import write_text_atomic
 from evdistill_core.messages.standard import DiagnosticArray
 from evdistill_core.messages.vision import LabelInfo
-from evdistill_core.perception_messages import LABEL_INFO, RESULT_TYPES
+from evdistill_core.perception_messages import LABEL_INFO
+from evdistill_core.perception_tasks import SEGMENTATION
 from evdistill_core.recordings.mcap_writer import McapWriter
 from evdistill_ros import qos
-from evdistill_ros.segmentation_node import message_class
+from evdistill_ros.message_classes import message_class
 
-RECORDED = ("mask", "mask_color", "detections")
 RESULTS, REPORT = "results.mcap", "report.json"
 LOOK_EVERY_S = 0.2
 _DEEP = qos.QosProfile(depth=1000)
@@ -62,7 +62,9 @@ class ReplayRecorder(Node):
             transition=Transition(id=Transition.TRANSITION_DEACTIVATE)
         )
         node = self.given["node"]
-        topics = {f"{node}/{name}": (RESULT_TYPES[name], _DEEP) for name in RECORDED}
+        topics = {
+            f"{node}/{name}": (SEGMENTATION.topics[name], _DEEP) for name in SEGMENTATION.recorded
+        }
         topics[f"{node}/{LABEL_INFO}"] = (LabelInfo.TYPE, qos.LATCHED)
         topics["/diagnostics"] = (DiagnosticArray.TYPE, _DEEP)
         for topic, (type_name, profile) in topics.items():
@@ -122,7 +124,7 @@ class ReplayRecorder(Node):
 
     def _node_listens(self) -> bool:
         name, namespace = self.given["node"].rsplit("/", 1)[::-1]
-        from evdistill_ros.segmentation_node import EVENT_TYPES  # noqa: PLC0415
+        from evdistill_ros.perception_node import EVENT_TYPES  # noqa: PLC0415
 
         topics = self.get_subscriber_names_and_types_by_node(name, namespace or "/")
         return any(set(kinds) & set(EVENT_TYPES) for _, kinds in topics)

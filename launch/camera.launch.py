@@ -1,4 +1,4 @@
-"""A camera and its segmentation: `ros2 launch evdistill_ros camera.launch.py driver:=metavision`.
+"""A camera and its node: `ros2 launch evdistill_ros camera.launch.py driver:=metavision`.
 
 Needs the driver's package: ros-$ROS_DISTRO-metavision-driver (Prophesee and IDS, Lucid cameras) or
 ros-$ROS_DISTRO-libcaer-driver (DAVIS, DVXplorer).
@@ -18,7 +18,7 @@ CAMERA = LaunchConfiguration("camera")
 
 
 def generate_launch_description() -> LaunchDescription:
-    share = FindPackageShare("evdistill_ros")
+    share, node = FindPackageShare("evdistill_ros"), LaunchConfiguration("node")
     arguments = [
         DeclareLaunchArgument(
             "driver",
@@ -37,22 +37,28 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             "serial", default_value="", description="Serial number; empty: the first camera found."
         ),
+        DeclareLaunchArgument(
+            "node",
+            default_value="seg",
+            choices=["seg", "recognition"],
+            description="What works on its events; recognition needs a student.",
+        ),
         DeclareLaunchArgument("student", default_value="", description="Student file; empty: own."),
         DeclareLaunchArgument(
             "params_file",
-            default_value=PathJoinSubstitution([share, "config", "seg.yaml"]),
-            description="Parameters of the segmentation node.",
+            default_value=PathJoinSubstitution([share, "config", [node, ".yaml"]]),
+            description="Parameters of that node.",
         ),
-        DeclareLaunchArgument(
-            "namespace", default_value="", description="Of the segmentation node."
-        ),
+        DeclareLaunchArgument("namespace", default_value="", description="Of that node."),
     ]
     names = ("camera", "student", "params_file", "namespace")
-    segmentation = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(PathJoinSubstitution([share, "launch", "seg.launch.py"])),
+    perception = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(
+            PathJoinSubstitution([share, "launch", [node, ".launch.py"]])
+        ),
         launch_arguments={name: LaunchConfiguration(name) for name in names}.items(),
     )
-    return LaunchDescription([*arguments, *_drivers(), segmentation])
+    return LaunchDescription([*arguments, *_drivers(), perception])
 
 
 def _drivers() -> list[Node]:

@@ -82,32 +82,55 @@ def _make_camvid(
 @pytest.fixture(scope="session")
 def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A student file with random weights, small enough to export in seconds."""
-    folder = tmp_path_factory.mktemp("student")
+    from evdistill_core.foundation.labels import SIX_CLASSES
+    from evdistill_core.representations import InputSpec
+
+    path = _student_path(tmp_path_factory, "EVDISTILL_TINY_STUDENT")
+    return _write_student(path, "onboard-seg", SIX_CLASSES, InputSpec())
+
+
+@pytest.fixture(scope="session")
+def tiny_recogniser(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a student of recognition with four classes."""
+    from evdistill_core.foundation.labels import ClassInfo, ClassTable
+    from evdistill_core.representations import InputSpec
+
+    names = ("cup", "hand", "ball", "door")
+    classes = ClassTable(tuple(ClassInfo(n, (60 * i, 90, 200)) for i, n in enumerate(names)))
+    path = _student_path(tmp_path_factory, "EVDISTILL_TINY_RECOGNISER")
+    return _write_student(path, "onboard-cls", classes, InputSpec(size_multiple=2))
+
+
+def _student_path(factory: pytest.TempPathFactory, variable: str) -> Path:
     # Tests that run in processes of their own (test/ros_nodes) share one.
-    path = Path(os.environ.get("EVDISTILL_TINY_STUDENT", folder / "tiny.evstudent"))
+    return Path(os.environ.get(variable, factory.mktemp("student") / "tiny.evstudent"))
+
+
+def _write_student(path, network_name, classes, spec):
     if path.exists():
         return path
     torch = pytest.importorskip("torch")
     from evdistill_core.export.onnx_model import to_onnx
-    from evdistill_core.foundation.labels import SIX_CLASSES
     from evdistill_core.inference.student import NetworkInfo, StudentInfo, write_student
     from evdistill_core.models.network import fold_batch_norm, parameter_count
-    from evdistill_core.models.registry import build_network
-    from evdistill_core.representations import InputSpec
+    from evdistill_core.models.registry import build_student, network_task
 
     torch.manual_seed(0)
     options = {"width": 0.25}
-    network = build_network("onboard-seg", options, in_channels=5, num_classes=6).eval()
+    network = build_student(
+        network_name, options, in_channels=spec.channels, num_classes=len(classes)
+    ).eval()
     info = StudentInfo(
+        task=network_task(network_name),
         network=NetworkInfo(
-            name="onboard-seg",
+            name=network_name,
             options=options,
             size_multiple=network.size_multiple,
             output_stride=network.output_stride,
             parameters=parameter_count(network),
         ),
-        input=InputSpec(),
-        classes=SIX_CLASSES,
+        input=spec,
+        classes=classes,
     )
     weights = {k: v.numpy() for k, v in network.state_dict().items()}
     write_student(path, info, weights=weights, onnx=to_onnx(fold_batch_norm(network)))

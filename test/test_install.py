@@ -82,7 +82,7 @@ def test_colcon_builds_the_same(source, tmp_path):
     prefix = tmp_path / "install" / "evdistill_ros"
     for name in expected_files():
         assert (prefix / name).is_file(), name
-    for script in ("evdistill", "segmentation_node"):
+    for script in ("evdistill", "segmentation_node", "recognition_node", "replay_recorder"):
         assert os.access(prefix / "lib" / "evdistill_ros" / script, os.X_OK), script
     for package in ("evdistill_core", "evdistill_ros"):
         assert list(prefix.glob(f"lib/python3*/site-packages/{package}/__init__.py")), package

@@ -23,13 +23,14 @@ def command(
     topic: Annotated[str | None, typer.Option(help="Event topic or stream.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Segment a recording: overlay.mp4, overlay.png, masks.mcap and report.json in OUT.
+    """Put a recording through a student: overlay.mp4, overlay.png, a bag, report.json in OUT.
 
-    Nothing is dropped: the recording waits for the network. The same packets give the same masks
-    as the live front ends when those drop nothing.
+    The bag is masks.mcap, or classifications.mcap of a student of recognition. Nothing is dropped:
+    the recording waits for the network. The same packets give the same results as the live front
+    ends when those drop nothing.
     """
     from evdistill_core.offline import run_recording
-    from evdistill_core.parameters import load_parameters, parse_assignments
+    from evdistill_core.parameter_files import load_parameters, parse_assignments
 
     overrides = parse_assignments(parameter or [])
     if student is not None:

@@ -23,6 +23,7 @@ Image = npt.NDArray[np.uint8]
 
 _BACKGROUND = 96
 _CAPTION_PX = 16
+_LABEL_PX = 128  # about 20 letters a line
 
 
 def color_mask(mask: Image, classes: ClassTable) -> Image:
@@ -87,6 +88,26 @@ def overlay(
         text = f"{classes.names[d.class_id]} {d.track_id} {d.score:.2f}"
         left = max(0, min(left, width - 6 * len(text)))  # 6 px a letter: keep it in the picture
         _put_text(picture, text, (left, top - 3 if top > 12 else bottom + 10), color)
+    return picture
+
+
+def label_picture(background: Image, lines: Sequence[tuple[str, float]]) -> Image:
+    """Return the background with guesses written on it, the first one brightest.
+
+    Args:
+        background: (H, W, 3) uint8 BGR; enlarged by a whole factor where letters would not fit.
+        lines: what to write, and its score, 0..1, drawn as a bar below it.
+
+    Returns:
+        (f H, f W, 3) uint8 BGR, f = 1 from 128 pixels a side on.
+    """
+    factor = -(-_LABEL_PX // min(_LABEL_PX, *background.shape[:2]))
+    picture = background.repeat(factor, axis=0).repeat(factor, axis=1)
+    for i, (text, score) in enumerate(lines or [("?", 0.0)]):
+        bottom = 14 + 17 * i
+        color = (90, 255, 255) if i == 0 else (170, 170, 170)
+        _put_text(picture, text, (4, bottom), color)
+        cv2.rectangle(picture, (4, bottom + 3), (4 + round(score * 60), bottom + 4), color, -1)
     return picture
 
 

@@ -8,7 +8,7 @@ near it in the same window; all others say 255, unlabelled (``unlabelled_radius_
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import ConfigError, StudentError
 from evdistill_core.foundation.labels import IGNORE
-from evdistill_core.inference.prediction import Detection, Prediction
+from evdistill_core.inference.prediction import Detection, Prediction, refuse_unfinite
 from evdistill_core.inference.tracking import Tracker
 
 
@@ -91,6 +91,15 @@ class Postprocessor:
     def reset(self) -> None:
         """Forget the tracks (after a jump in time or a new sensor size)."""
         self._tracker.reset()
+
+    def warm_up(
+        self, logits: npt.NDArray[np.float32], events: Events, *, stride: float
+    ) -> Prediction:
+        """Run every step once: a dense mask in which every class is a thing, and one as told."""
+        every = range(len(logits))
+        dense = replace(self._config, unlabelled_radius_px=-1, min_area_px=1, min_score=0)
+        Postprocessor(self._config, every)(logits, events, stride=stride)
+        return Postprocessor(dense, every)(logits, events, stride=stride)
 
     def __call__(
         self, logits: npt.NDArray[np.float32], events: Events, *, stride: float
@@ -166,8 +175,7 @@ def segment(
     counts = np.zeros(num_classes, np.int64)
     # Classes innermost: one pixel's logits then lie side by side.
     planes = np.ascontiguousarray(logits.transpose(1, 2, 0), np.float32)
-    if not np.isfinite(planes.sum(dtype=np.float64)):
-        raise StudentError("the student's logits are not finite: its weights are damaged")
+    refuse_unfinite(planes)
     _segment(planes, support, 1.0 / stride, mask, confidence, counts)
     return mask, confidence, counts
 

@@ -1,11 +1,15 @@
-"""What a student says about one window: a mask, how sure it is, and the things in it."""
+"""What a student says about one window: a mask and the things in it, or the window's class."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from evdistill_core.events.array import Events
+from evdistill_core.foundation.errors import StudentError
 
 
 @dataclass(frozen=True)
@@ -50,3 +54,73 @@ class Prediction:
                 f"confidence must be {self.mask.shape} float32, "
                 f"got {self.confidence.shape} {self.confidence.dtype}"
             )
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One class that a window may show.
+
+    Attributes:
+        class_id: id in the student's class table.
+        score: its probability, 0..1.
+    """
+
+    class_id: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """The answer of a student of recognition for one window.
+
+    Attributes:
+        guesses: likeliest first, equal ones by class id; empty when nothing can be said.
+    """
+
+    guesses: tuple[Guess, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse guesses that are out of order."""
+        scores = [g.score for g in self.guesses]
+        if scores != sorted(scores, reverse=True):
+            raise ValueError(f"guesses must be sorted by score, got {scores}")
+
+
+Answer = Prediction | Recognition
+"""What comes out of one window, by the student's task."""
+
+
+class Interpreter(Protocol):
+    """Makes answers from the logits of successive windows of one stream."""
+
+    def configure(self, config: Any) -> None:
+        """Take new settings, of the kind that it was made with, from the next window on."""
+        ...
+
+    def reset(self) -> None:
+        """Forget earlier windows (after a jump in time or a new sensor size)."""
+        ...
+
+    def warm_up(self, logits: npt.NDArray[np.float32], events: Events, *, stride: float) -> Answer:
+        """Compile and load what any window could need; an answer with something in it."""
+        ...
+
+    def __call__(self, logits: npt.NDArray[np.float32], events: Events, *, stride: float) -> Answer:
+        """Return the answer of one window.
+
+        Args:
+            logits: as the student's network gives them.
+            events: those of the window; they carry the sensor's size.
+            stride: sensor pixels a logit and axis.
+
+        Raises:
+            StudentError: the logits cannot be right.
+        """
+        ...
+
+
+def refuse_unfinite(logits: npt.NDArray[np.float32]) -> None:
+    """Raise StudentError when a logit is not finite."""
+    # One pass without a temporary array: an infinity or a NaN survives the sum.
+    if not np.isfinite(logits.sum(dtype=np.float64)):
+        raise StudentError("the student's logits are not finite: its weights are damaged")

@@ -32,7 +32,8 @@ def command(
     from rich.console import Console
 
     from evdistill_core.front_end import check_student
-    from evdistill_core.parameters import load_parameters
+    from evdistill_core.parameter_files import load_as
+    from evdistill_core.parameters import SegmentationParameters
     from evdistill_ros.console import StatusView, on_signals
     from evdistill_ros.demo import DemoOptions, run_demo
 
@@ -42,7 +43,7 @@ def command(
     if student is not None:
         arguments += ["--student", str(student)]
     overrides: dict[str, object] = {} if student is None else {"student": str(student)}
-    opened = check_student(load_parameters(params_file, overrides))
+    opened = check_student(load_as(SegmentationParameters, params_file, overrides))
     options = DemoOptions(
         recording=_recording(recording),
         out=out,

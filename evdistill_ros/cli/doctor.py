@@ -27,7 +27,7 @@ def command(
 
     Ends with 0 when nothing keeps the node from working (there may be warnings), else with 1.
     """
-    from evdistill_core.parameters import load_parameters
+    from evdistill_core.parameter_files import load_parameters
     from evdistill_ros.doctor import (
         Finding,
         check_buffers,

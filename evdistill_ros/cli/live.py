@@ -1,4 +1,4 @@
-"""``evdistill live``: the segmentation node without a ROS install."""
+"""``evdistill live``: the node of a student without a ROS install."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import typer
 
 def command(
     params_file: Annotated[
-        Path | None, typer.Option("--params-file", help="ROS parameter file: config/seg.yaml.")
+        Path | None,
+        typer.Option(
+            "--params-file", help="ROS parameter file: config/seg.yaml, config/recognition.yaml."
+        ),
     ] = None,
     events: Annotated[
         str | None, typer.Option(help="Event topic; default /event_camera/events.")
@@ -40,12 +43,17 @@ def command(
         bool, typer.Option("--ros-args", hidden=True, help="Accepted, as ROS nodes do.")
     ] = False,
 ) -> None:
-    """Segment a live event topic and publish masks, overlays and detections over DDS.
+    """Put a live event topic through a student and publish the results over DDS.
 
-    The topics and the parameter file are those of the rclpy node; nothing of ROS need be
-    installed. Ends with 0 on SIGTERM and with 130 on Ctrl-C.
+    Masks, detections and overlays of a student of segmentation, classifications and overlays of
+    one of recognition. The topics and the parameter file are those of the rclpy nodes; nothing of
+    ROS need be installed. Ends with 0 on SIGTERM and with 130 on Ctrl-C.
     """
-    from evdistill_core.parameters import load_parameters, parse_assignments, wants_sim_time
+    from evdistill_core.parameter_files import (
+        load_parameters,
+        parse_assignments,
+        wants_sim_time,
+    )
     from evdistill_ros.console import run_live
     from evdistill_ros.live import GraphOptions, split_rules
 
@@ -53,12 +61,14 @@ def command(
     if student is not None:
         overrides["student"] = str(student)
     name, namespace, remaps = split_rules(remap or [])
-    use_sim_time = bool(overrides.pop("use_sim_time", wants_sim_time(params_file, node=name)))
+    sim_time = overrides.pop("use_sim_time", None)
     if events is not None:
         remaps["~/events"] = events
     if image is not None:
         remaps["~/image"] = image
     parameters = load_parameters(params_file, overrides, node=name)
+    name = name or parameters.TASK
+    use_sim_time = wants_sim_time(params_file, node=name) if sim_time is None else bool(sim_time)
     options = GraphOptions(
         name=name,
         namespace=namespace,

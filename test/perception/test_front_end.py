@@ -6,12 +6,12 @@ import textwrap
 def test_the_robots_path_loads_neither_torch_nor_training(tiny_student):
     code = f"""
         import sys
-        from evdistill_core.front_end import SegmentationFrontEnd, open_student, warm_up
+        from evdistill_core.front_end import FrontEnd, open_student, warm_up
         from evdistill_core.parameters import SegmentationParameters
         parameters = SegmentationParameters(student={str(tiny_student)!r}, device="cpu")
         student, runner = open_student(parameters)
         warm_up(student, runner, parameters, size=(48, 64))
-        front = SegmentationFrontEnd(
+        front = FrontEnd(
             student, runner, parameters, publish=print, is_wanted=lambda _: True, node="n"
         )
         front.start()

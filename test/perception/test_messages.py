@@ -9,7 +9,8 @@ from evdistill_core.inference.prediction import Detection, Prediction
 from evdistill_core.messages.standard import CameraInfo, Header, Image, Time
 from evdistill_core.messages.vision import Detection2DArray, LabelInfo
 from evdistill_core.perception import WindowResult
-from evdistill_core.perception_messages import RESULT_TYPES, ResultMessages, image_to_bgr
+from evdistill_core.perception_messages import image_to_bgr
+from evdistill_core.segmentation_messages import SegmentationMessages
 
 STAMP_NS = 1_700_000_000_123_456_789
 
@@ -25,13 +26,13 @@ def result():
 
 
 def test_all_messages_of_a_window_have_one_header(result):
-    messages = ResultMessages(SIX_CLASSES)
-    assert "camera_info" not in dict(messages.make(result, RESULT_TYPES))
+    messages = SegmentationMessages(SIX_CLASSES)
+    assert "camera_info" not in dict(messages.make(result, SegmentationMessages.TYPES))
     messages.push_camera_info(b"no calibration")
     assert messages.damaged_camera_infos == 1
     messages.push_camera_info(CameraInfo(width=2, height=2, k=[1.0] * 9).serialize())
-    made = dict(messages.make(result, RESULT_TYPES))
-    assert set(made) == set(RESULT_TYPES)
+    made = dict(messages.make(result, SegmentationMessages.TYPES))
+    assert set(made) == set(SegmentationMessages.TYPES)
     headers = {
         name: {"detections": Detection2DArray, "camera_info": CameraInfo}.get(name, Image)
         .parse(data)
@@ -42,7 +43,9 @@ def test_all_messages_of_a_window_have_one_header(result):
 
 
 def test_mask_and_confidence_carry_the_prediction(result):
-    made = dict(ResultMessages(SIX_CLASSES).make(result, {"mask", "confidence", "mask_color"}))
+    made = dict(
+        SegmentationMessages(SIX_CLASSES).make(result, {"mask", "confidence", "mask_color"})
+    )
     mask = Image.parse(made["mask"])
     assert (mask.encoding, mask.width, mask.height, mask.step) == ("mono8", 64, 48, 64)
     np.testing.assert_array_equal(mask.to_array(), result.prediction.mask)
@@ -55,7 +58,7 @@ def test_mask_and_confidence_carry_the_prediction(result):
 
 
 def test_detections_have_box_class_score_and_id(result):
-    made = dict(ResultMessages(SIX_CLASSES).make(result, {"detections"}))
+    made = dict(SegmentationMessages(SIX_CLASSES).make(result, {"detections"}))
     (found,) = Detection2DArray.parse(made["detections"]).detections
     assert found.id == "3"
     assert (found.bbox.center.position.x, found.bbox.center.position.y) == (20.0, 15.0)
@@ -65,7 +68,7 @@ def test_detections_have_box_class_score_and_id(result):
 
 
 def test_only_what_is_wanted_is_made(result, monkeypatch):
-    messages = ResultMessages(SIX_CLASSES)
+    messages = SegmentationMessages(SIX_CLASSES)
     monkeypatch.setattr(messages, "overlay", lambda _: pytest.fail("nobody asked for it"))
     assert [name for name, _ in messages.make(result, {"mask"})] == ["mask"]
     assert list(messages.make(result, set())) == []
@@ -83,7 +86,7 @@ def overlay_of(messages, result):
 
 
 def test_overlay_stands_on_the_latest_picture_before_the_windows_end(result):
-    messages = ResultMessages(SIX_CLASSES)
+    messages = SegmentationMessages(SIX_CLASSES)
     messages.push_image(camera_image(40, stamp_ns=STAMP_NS - 40_000_000))
     messages.push_image(camera_image(80, stamp_ns=STAMP_NS - 10_000_000))
     messages.push_image(camera_image(120, stamp_ns=STAMP_NS + 30_000_000))
@@ -91,7 +94,7 @@ def test_overlay_stands_on_the_latest_picture_before_the_windows_end(result):
 
 
 def test_overlay_stands_on_events_when_there_is_no_fresh_picture(result):
-    messages = ResultMessages(SIX_CLASSES)
+    messages = SegmentationMessages(SIX_CLASSES)
     messages.push_image(camera_image(40, stamp_ns=STAMP_NS - 2_000_000_000))
     picture = overlay_of(messages, result)
     assert picture[40, 5].tolist() == [96, 96, 96]
@@ -102,7 +105,7 @@ def test_overlay_stands_on_events_when_there_is_no_fresh_picture(result):
     ("encoding", "value"), [("mono16", 0x5000), ("rgb8", 0x50), ("bgr8", 0x50)]
 )
 def test_pictures_of_every_encoding_become_backgrounds(result, encoding, value):
-    messages = ResultMessages(SIX_CLASSES)
+    messages = SegmentationMessages(SIX_CLASSES)
     messages.push_image(camera_image(value, encoding=encoding, size=(24, 32)))
     assert overlay_of(messages, result)[40, 5].tolist() == [0x50] * 3
 
@@ -135,7 +138,7 @@ def test_yuv_becomes_a_picture(encoding):
 
 
 def test_damaged_pictures_are_counted_and_left_out(result):
-    messages = ResultMessages(SIX_CLASSES)
+    messages = SegmentationMessages(SIX_CLASSES)
     messages.push_image(b"\x00\x01\x00\x00")
     messages.push_image(camera_image(9, encoding="mono8").replace(b"mono8", b"nono8"))
     assert overlay_of(messages, result)[40, 5].tolist() == [96, 96, 96]
@@ -143,7 +146,7 @@ def test_damaged_pictures_are_counted_and_left_out(result):
 
 
 def test_label_info_names_every_value_of_the_mask():
-    info = LabelInfo.parse(ResultMessages(SIX_CLASSES).label_info(STAMP_NS, "camera"))
+    info = LabelInfo.parse(SegmentationMessages(SIX_CLASSES).label_info(STAMP_NS, "camera"))
     names = {row.class_id: row.class_name for row in info.class_map}
     assert names == dict(enumerate(SIX_CLASSES.names)) | {255: "UNLABELED"}
     assert info.header.stamp.to_ns() == STAMP_NS

@@ -5,17 +5,27 @@ import yaml
 
 from evdistill_core.foundation.config import to_mapping
 from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.parameter_files import load_as, load_parameters, parse_assignments
 from evdistill_core.parameters import (
+    KINDS,
+    RecognitionParameters,
     SegmentationParameters,
     declarations,
     defaults,
-    load_parameters,
     markdown_table,
-    parse_assignments,
 )
 from evdistill_core.representations import InputSpec
 
-SHIPPED = Path(__file__).resolve().parents[2] / "config" / "seg.yaml"
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = {
+    SegmentationParameters: ROOT / "config" / "seg.yaml",
+    RecognitionParameters: ROOT / "config" / "recognition.yaml",
+}
+PAGES = {
+    SegmentationParameters: ROOT / "docs" / "segmentation-node.md",
+    RecognitionParameters: ROOT / "docs" / "recognition-node.md",
+}
+each_kind = pytest.mark.parametrize("kind", list(KINDS.values()))
 
 
 def write(tmp_path, content):
@@ -24,16 +34,19 @@ def write(tmp_path, content):
     return path
 
 
-def test_the_shipped_file_holds_every_default_and_nothing_else():
-    content = yaml.safe_load(SHIPPED.read_text())
-    assert content["/**"]["ros__parameters"] == defaults()
-    assert load_parameters(SHIPPED) == SegmentationParameters() == load_parameters(None)
+@each_kind
+def test_the_shipped_file_holds_every_default_and_nothing_else(kind):
+    content = yaml.safe_load(SHIPPED[kind].read_text())
+    assert content["/**"]["ros__parameters"] == defaults(kind)
+    assert load_parameters(SHIPPED[kind]) == kind() == load_as(kind, None)
 
 
-def test_every_parameter_is_declared_with_words():
-    for name, declaration in declarations().items():
+@each_kind
+def test_every_parameter_is_declared_with_words(kind):
+    for name, declaration in declarations(kind).items():
         assert declaration.text.endswith("."), name
-        if isinstance(defaults()[name], int | float) and not isinstance(defaults()[name], bool):
+        default = defaults(kind)[name]
+        if isinstance(default, int | float) and not isinstance(default, bool):
             assert declaration.low is not None, name
             assert declaration.high is not None, name
 
@@ -113,11 +126,40 @@ def test_postprocessing_takes_its_parameters():
     assert own == to_mapping(type(config)())
 
 
-def test_the_table_lists_every_parameter():
-    table = markdown_table()
-    assert all(f"| `{name}` |" in table for name in declarations())
+def test_ranking_takes_its_parameters():
+    config = RecognitionParameters(top_k=2, min_score=0.25, min_events=9).postprocess()
+    assert (config.top_k, config.min_score, config.min_events) == (2, 0.25, 9)
+    assert to_mapping(RecognitionParameters().postprocess()) == to_mapping(type(config)())
 
 
-def test_the_documentation_holds_the_table_of_today():
-    page = Path(__file__).resolve().parents[2] / "docs" / "segmentation-node.md"
-    assert markdown_table() in page.read_text(), "write markdown_table() into the page again"
+def test_the_task_is_told_by_parameters_then_by_the_student(
+    tmp_path, tiny_student, tiny_recogniser
+):
+    def kind(values, overrides=None, section="/**", node=""):
+        path = write(tmp_path, {section: {"ros__parameters": values}})
+        return type(load_parameters(path, overrides, node=node))
+
+    seg, cls = str(tiny_student), str(tiny_recogniser)
+    assert kind({"threads": 1}) is SegmentationParameters
+    assert kind({"threads": 1}, {"student": cls}) is RecognitionParameters
+    assert kind({"student": cls}) is RecognitionParameters
+    assert kind({"student": cls}, {"student": seg}) is SegmentationParameters
+    assert kind({"student": str(tmp_path / "none.evstudent")}) is SegmentationParameters
+    # Values meant for one task are not given to a student of the other: it is refused later.
+    assert kind({"top_k": 2}, {"student": seg}) is RecognitionParameters
+    assert kind({"closing_px": 2, "student": cls}) is SegmentationParameters
+    assert kind({"top_k": 2}, section="/robot/recognition") is RecognitionParameters
+    assert kind({"top_k": 2}, section="/robot/what", node="what") is RecognitionParameters
+    with pytest.raises(ConfigError, match="no parameters for the node segmentation or recognition"):
+        kind({"top_k": 2}, section="/robot/what")
+
+
+@each_kind
+def test_the_table_lists_every_parameter(kind):
+    table = markdown_table(kind)
+    assert all(f"| `{name}` |" in table for name in declarations(kind))
+
+
+@each_kind
+def test_the_documentation_holds_the_table_of_today(kind):
+    assert markdown_table(kind) in PAGES[kind].read_text(), "write markdown_table() there again"

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
-from evdistill_core.perception_messages import RESULT_TYPES
+import pytest
+
+from evdistill_core.perception_tasks import TASKS
 from evdistill_ros.reference import (
+    OVERLAY_TEXTS,
     RESULT_TEXTS,
     diagnostics_table,
     diagnostics_values,
@@ -11,24 +14,34 @@ from evdistill_ros.reference import (
 )
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "segmentation-node.md"
+PAGES = {name: PAGE.with_name(f"{name}-node.md") for name in TASKS}
 
 
-def test_the_documentation_holds_the_tables_of_today():
-    page = PAGE.read_text()
-    for name, table in (("topics", topics_table()), ("diagnostics", diagnostics_table())):
-        assert table in page, f"write {name}_table() of evdistill_ros.reference into {PAGE.name}"
-    assert set(RESULT_TEXTS) == set(RESULT_TYPES)
+@pytest.mark.parametrize("task", list(TASKS))
+def test_the_documentation_holds_the_topics_of_today(task):
+    table = topics_table(TASKS[task])
+    assert table in PAGES[task].read_text(), "write topics_table() of evdistill_ros.reference there"
+
+
+def test_the_documentation_holds_the_diagnostics_of_today():
+    assert diagnostics_table() in PAGE.read_text(), "write diagnostics_table() there"
+
+
+def test_no_text_is_of_a_topic_that_is_gone():
+    topics = {name for task in TASKS.values() for name in task.topics}
+    assert {*RESULT_TEXTS, "overlay"} == topics
+    assert set(OVERLAY_TEXTS) == set(TASKS)
 
 
 def test_every_value_that_a_run_reports_is_described(tiny_student, tmp_path):
-    from evdistill_core.front_end import SegmentationFrontEnd, open_student
+    from evdistill_core.front_end import FrontEnd, open_student
     from evdistill_core.messages.standard import DiagnosticArray
     from evdistill_core.parameters import SegmentationParameters
     from evdistill_core.recordings.opening import open_recording
 
     parameters = SegmentationParameters(student=str(tiny_student))
     student, runner = open_student(parameters)
-    front = SegmentationFrontEnd(
+    front = FrontEnd(
         student, runner, parameters, publish=lambda *_: None, is_wanted=lambda _: True, node="n"
     )
     front.start()

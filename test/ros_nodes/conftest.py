@@ -76,6 +76,7 @@ def _run(item, setup):
         **os.environ,
         INSIDE: "1",
         "EVDISTILL_TINY_STUDENT": str(Path(_scratch.name) / "tiny.evstudent"),
+        "EVDISTILL_TINY_RECOGNISER": str(Path(_scratch.name) / "tiny-cls.evstudent"),
         # A domain that nobody else uses, on this machine alone.
         "ROS_DOMAIN_ID": str(20 + os.getpid() % 80),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",

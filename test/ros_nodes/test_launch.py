@@ -10,7 +10,7 @@ from ros_graph import Graph, Process
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
-LAUNCH_FILES = ("seg", "replay", "camera")
+LAUNCH_FILES = ("seg", "recognition", "replay", "camera")
 
 
 def masks_of(path):
@@ -21,7 +21,7 @@ def masks_of(path):
 
 def test_replay_gives_the_masks_of_run_and_a_score(installed, tiny_student, packets, tmp_path):
     from evdistill_core.offline import run_recording
-    from evdistill_core.parameters import load_parameters
+    from evdistill_core.parameter_files import load_parameters
     from evdistill_core.recordings.mcap_writer import McapWriter
 
     bag, out = tmp_path / "bag.mcap", tmp_path / "out"

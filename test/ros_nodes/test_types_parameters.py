@@ -79,7 +79,7 @@ def test_old_drivers_are_read_without_configuration(package, tiny_student, graph
 
 def test_a_missing_message_package_is_named_with_its_install_command():
     from evdistill_core.foundation.errors import ConfigError
-    from evdistill_ros.segmentation_node import message_class
+    from evdistill_ros.message_classes import message_class
 
     with pytest.raises(
         ConfigError, match="evk4_msg/msg/EventArray is not installed: git clone htt"
@@ -120,7 +120,7 @@ def test_parameters_by_the_command_line_of_ros(tiny_student, graph, tmp_path):
         "reliability": "best_effort",
     }
     # The same file starts the other front ends: nothing in it is unknown to them.
-    from evdistill_core.parameters import load_parameters
+    from evdistill_core.parameter_files import load_parameters
 
     again = load_parameters(path)
     assert (again.min_score, again.publish_overlay) == (0.75, False)

@@ -1,0 +1,99 @@
+"""Logits of a student of recognition -> its likeliest classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.events.array import Events
+from evdistill_core.foundation.errors import ConfigError, StudentError
+from evdistill_core.inference.prediction import Guess, Recognition, refuse_unfinite
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingConfig:
+    """What is said of a window.
+
+    Attributes:
+        top_k: at most so many classes, the likeliest.
+        min_score: less likely ones are left out.
+        min_events: windows with fewer events say nothing: where nothing moved, a network guesses
+            from its prior, and a guess looks like knowledge.
+    """
+
+    top_k: int = 3
+    min_score: float = 0.0
+    min_events: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing."""
+        for name, low, high in (
+            ("top_k", 1, 255),
+            ("min_score", 0, 1),
+            ("min_events", 0, 100_000_000),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigError(f"{name} must lie in {low}..{high}, got {value}")
+
+
+class Ranker:
+    """Turns the logits of each window into guesses; windows do not depend on each other.
+
+    Args:
+        config: what is said.
+        num_classes: of the student's table.
+    """
+
+    def __init__(self, config: RankingConfig, num_classes: int) -> None:
+        self._config = config
+        self._num_classes = num_classes
+
+    def configure(self, config: RankingConfig) -> None:
+        """Take new settings from the next window on."""
+        self._config = config
+
+    def reset(self) -> None:
+        """Nothing is kept from window to window."""
+
+    def warm_up(
+        self, logits: npt.NDArray[np.float32], events: Events, *, stride: float
+    ) -> Recognition:
+        """Return the answer: nothing is compiled here."""
+        return self(logits, events, stride=stride)
+
+    def __call__(
+        self, logits: npt.NDArray[np.float32], events: Events, *, stride: float
+    ) -> Recognition:
+        """Return the guesses of one window.
+
+        Args:
+            logits: (K,) float32.
+            events: those of the window; only their number counts.
+            stride: not used: there is one answer for the whole window.
+
+        Raises:
+            StudentError: not one logit a class, or not finite.
+        """
+        del stride
+        if logits.shape != (self._num_classes,):
+            raise StudentError(
+                f"the student must give ({self._num_classes},) logits, one a class, "
+                f"got {logits.shape}; export it again with `evdistill export`"
+            )
+        refuse_unfinite(logits)
+        if len(events) < self._config.min_events:
+            return Recognition()
+        scores = softmax(logits)
+        likeliest = np.argsort(-scores, kind="stable")[: self._config.top_k]
+        guesses = (Guess(int(i), float(scores[i])) for i in likeliest)
+        return Recognition(tuple(g for g in guesses if g.score >= self._config.min_score))
+
+
+def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Return the probabilities of (K,) logits, float64."""
+    powers = np.exp(logits.astype(np.float64) - float(logits.max()))
+    probabilities: npt.NDArray[np.float64] = powers / powers.sum()
+    return probabilities
