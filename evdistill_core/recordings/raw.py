@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from evdistill_core.events.decoders import Decoder, make_decoder
-from evdistill_core.events.decoders.evt2 import TIME_HIGH, TimeHighDecoder
+from evdistill_core.events.decoders.base import TimeHighDecoder
+from evdistill_core.events.decoders.evt2 import TIME_HIGH
 from evdistill_core.events.decoders.evt21 import Evt21Decoder
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.recordings.base import EventBatch, checked_size
@@ -33,6 +35,12 @@ UNKNOWN_SIZE = (2048, 2048)
 CHUNK_BYTES = 1 << 18
 SEEK_SAMPLES = 256
 SEEK_BYTES = 1 << 14
+# EVT3's clock turns every 16.8 s. Sensors repeat its upper part so often that 2 s fill this much at
+# the least; larger steps in time are looked at more closely.
+EVT3_SEEK_STEP = 1 << 18
+EVT3_LARGE_STEP = 1 << 10  # of the upper 12 bits: 4.2 s
+# Below this a file is decoded sooner than a quiet stretch in it could be told from a turn.
+EVT3_SEEK_FROM_BYTES = 1 << 26
 
 
 class RawRecording(StreamRecording):
@@ -81,8 +89,8 @@ class RawRecording(StreamRecording):
         return self._batches_at(0, None)
 
     def _batches_from(self, start_us: int) -> Iterator[EventBatch]:
-        if self._encoding == "evt3":
-            return self._all_batches()  # 24 bits of time: only counting tells the turn
+        if self._encoding == "evt3" and self._bytes < EVT3_SEEK_FROM_BYTES:
+            return self._all_batches()
         self._table = self._table or self._sampled()
         if not len(self._table.places):
             return self._all_batches()
@@ -130,28 +138,45 @@ class RawRecording(StreamRecording):
             self._warn(f"{unknown} words are no {self._encoding}: left out, the file is damaged")
 
     def _sampled(self) -> SeekTable:
-        """Find a time word at evenly spread places."""
-        places, times = [], []
+        """Find time words spread over the file, dense enough to tell how often the clock turned."""
+        step = -(-self._bytes // SEEK_SAMPLES)
+        if self._encoding == "evt3":
+            step = min(step, EVT3_SEEK_STEP)
+        ahead = list(range(0, self._bytes, max(step // self._word, 1) * self._word))[::-1]
+        found: list[tuple[int, int]] = []
         decoder = self._decoder()
         assert isinstance(decoder, TimeHighDecoder)
-        ends = np.linspace(0, self._bytes, SEEK_SAMPLES, endpoint=False).astype(np.int64)
         with self._path.open("rb") as file:
-            for place in np.unique(ends // self._word * self._word):
-                file.seek(self._data_at + int(place))
-                data = file.read(SEEK_BYTES)
-                word = self._first_time_word(data[: len(data) // self._word * self._word])
-                if word is None:
+            while ahead:
+                place = ahead[-1]
+                sample = self._first_time_word(file, place)
+                if found and sample and self._is_far(found[-1], place, sample[1]):
+                    middle = (found[-1][0] + place) // 2
+                    ahead.append(middle // self._word * self._word)
                     continue
-                index, time_word = word
-                decoder.decode(time_word * 2, 0)
-                times.append(decoder.high_us())
-                places.append(int(place) + index * self._word)
+                ahead.pop()
+                if sample:
+                    decoder.decode(sample[1] * 2, 0)
+                    found.append((sample[0], decoder.high_us()))
+        places, times = zip(*found, strict=True) if found else ((), ())
         return SeekTable(np.array(places, np.int64), np.array(times, np.int64))
 
-    def _first_time_word(self, data: bytes) -> tuple[int, bytes] | None:
-        if self._encoding == "evt2":
-            codes = np.frombuffer(data, "<u4") >> np.uint32(28)
-            found = np.flatnonzero(codes == TIME_HIGH)
+    def _is_far(self, last: tuple[int, int], place: int, word: bytes) -> bool:
+        """Tell whether a sample of EVT3 is so much later than the last that it may be a turn on."""
+        if self._encoding != "evt3" or place - last[0] <= SEEK_BYTES:
+            return False
+        high = int.from_bytes(word, "little") & 0xFFF
+        return (high - (last[1] >> 12)) % (1 << 12) > EVT3_LARGE_STEP
+
+    def _first_time_word(self, file: IO[bytes], place: int) -> tuple[int, bytes] | None:
+        """Return the place of the first time word from ``place`` on, and the word."""
+        file.seek(self._data_at + place)
+        data = file.read(min(SEEK_BYTES, self._bytes - place))
+        data = data[: len(data) // self._word * self._word]
+        if self._encoding == "evt3":
+            found = np.flatnonzero(np.frombuffer(data, "<u2") >> np.uint16(12) == TIME_HIGH)
+        elif self._encoding == "evt2":
+            found = np.flatnonzero(np.frombuffer(data, "<u4") >> np.uint32(28) == TIME_HIGH)
         else:
             # Time words have one half of zeros; the other one, whichever it is, starts with an 8.
             halves = np.frombuffer(data, "<u4").reshape(-1, 2)
@@ -159,8 +184,8 @@ class RawRecording(StreamRecording):
             found = np.flatnonzero(is_time.any(axis=1))
         if not len(found):
             return None
-        index = int(found[0])
-        return index, data[index * self._word : (index + 1) * self._word]
+        at = int(found[0]) * self._word
+        return place + at, data[at : at + self._word]
 
 
 def _encoding(path: Path, fields: dict[str, str]) -> tuple[str, dict[str, str]]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import EvdistillError, RecordingError
-from evdistill_core.recordings import records
+from evdistill_core.recordings import raw, records
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.recordings.records import unwrap
 from evdistill_core.recordings.summary import summarise
@@ -154,6 +154,37 @@ def test_evt2_and_evt21_files_are_entered_in_the_middle(tmp_path, word, order):
             found = [b.events for b in recording.batches(start_us=start + shift)]
             assert recording.counters["events"] < count * 3 // 4
         assert Events.concatenate(found).equals(whole[t_us >= start])
+
+
+def test_evt3_files_are_entered_in_the_middle(tmp_path, monkeypatch):
+    """Five turns of the 24 bit clock, and twelve seconds in which only the clock is heard."""
+    monkeypatch.setattr(raw, "EVT3_SEEK_FROM_BYTES", 1)
+    monkeypatch.setattr(raw, "EVT3_SEEK_STEP", 1 << 17)
+    monkeypatch.setattr(raw, "SEEK_BYTES", 1 << 8)
+    rng = np.random.default_rng(2)
+    count = 100_000
+    t_us = np.sort(rng.integers(16_000_000, 100_000_000, count))
+    t_us = t_us[(t_us < 50_000_000) | (t_us > 62_000_000)]
+    words = []
+    clock = int(t_us[0]) >> 12
+    for i, t in enumerate(t_us.tolist()):
+        while clock <= t >> 12:
+            words.append(0x8000 | clock & 0xFFF)
+            clock += 1
+        x, y, p = i % 1280, i % 720, i % 2
+        words += [0x6000 | t & 0xFFF, y, 0x2000 | p << 11 | x]
+    path = tmp_path / "a.raw"
+    data = np.array(words, "<u2").tobytes()
+    path.write_bytes(b"% evt 3.0\n% geometry 1280x720\n% end\n" + data)
+    whole = read(path)
+    shift = int(whole.t_us[0] - t_us[0])
+    assert np.array_equal(whole.t_us - shift, t_us)
+    for start in (30_000_000, 64_000_000, 95_000_000):
+        with open_recording(path) as recording:
+            found = [b.events for b in recording.batches(start_us=start + shift)]
+            read_events = recording.counters["events"]
+        assert Events.concatenate(found).equals(whole[t_us >= start])
+        assert read_events < len(whole) - np.count_nonzero(t_us < start) // 2
 
 
 @pytest.mark.parametrize("order", ["upper", "lower"])

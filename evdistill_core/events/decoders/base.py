@@ -133,6 +133,57 @@ class Decoder(ABC):
         return words
 
 
+# Places in the state of a decoder whose time comes in two words.
+HIGH, HIGH_KNOWN, LOW, LAST_T, FRESH = range(5)
+MAX_GAP_US = 86_400_000_000  # a longer gap is a clock set anew, not a pause
+
+
+class TimeHighDecoder(Decoder):
+    """What the encodings of Prophesee share: the upper part of the time has words of its own.
+
+    The upper part wraps and is unwrapped by the nearest value to the last one.
+    """
+
+    #: Bits of microseconds below those of the time words.
+    low_bits: int
+    #: Places in the state that a gap makes unknown, among them ``HIGH_KNOWN``.
+    lost_in_a_gap: tuple[int, ...] = (HIGH_KNOWN,)
+    state_size = 5
+
+    def __init__(self, *, width: int, height: int) -> None:
+        super().__init__(width=width, height=height)
+        self._state = np.zeros(self.state_size, np.int64)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the stream, including how often its time wrapped."""
+        self._state[:] = 0
+        self._state[FRESH] = 1
+        self._state[LAST_T] = NO_TIME_YET
+
+    def invalidate(self, elapsed_us: int | None = None) -> None:
+        """Wait for time and place again; keep the count of wraps."""
+        self._state[list(self.lost_in_a_gap)] = 0
+        if elapsed_us is not None and 0 < elapsed_us < MAX_GAP_US:
+            self._state[HIGH] += elapsed_us >> self.low_bits
+
+    def start_at(self, t_us: int) -> None:
+        """Begin in the middle of a stream: the next time word is the one nearest to ``t_us``."""
+        self.reset()
+        self._state[HIGH] = t_us >> self.low_bits
+        self._state[FRESH] = 0
+
+    def high_us(self) -> int:
+        """Return the time of the latest time word, unwrapped."""
+        return int(self._state[HIGH] << self.low_bits)
+
+    def _reached_us(self) -> int | None:
+        """Return the latest time that the payload told."""
+        if not self._state[HIGH_KNOWN]:
+            return None
+        return int(self._state[HIGH] << self.low_bits | self._state[LOW])
+
+
 class Columns(NamedTuple):
     """Room for events, to be filled by a kernel; kernels take it as one argument."""
 

@@ -13,12 +13,16 @@ import numpy as np
 from numba import njit
 
 from evdistill_core.events.decoders.base import (
-    NO_TIME_YET,
+    FRESH,
+    HIGH,
+    HIGH_KNOWN,
+    LAST_T,
+    LOW,
     Columns,
     Decoded,
-    Decoder,
     Edges,
     KernelArray,
+    TimeHighDecoder,
     add_tally,
     put,
     put_edge,
@@ -26,53 +30,13 @@ from evdistill_core.events.decoders.base import (
 from evdistill_core.messages.cdr import Buffer
 
 CD_OFF, CD_ON, TIME_HIGH, EXT_TRIGGER, OTHERS, CONTINUED = 0, 1, 8, 10, 14, 15
-# Places in the state array.
-HIGH, HIGH_KNOWN, LOW, LAST_T, FRESH = range(5)
-STATE_SIZE = 5
-MAX_GAP_US = 86_400_000_000  # a longer gap is a clock set anew, not a pause
-
-
-class TimeHighDecoder(Decoder):
-    """What EVT2 and EVT2.1 share: a time of 28 + 6 bits whose upper part has words of its own."""
-
-    def __init__(self, *, width: int, height: int) -> None:
-        super().__init__(width=width, height=height)
-        self._state = np.zeros(STATE_SIZE, np.int64)
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the stream, including how often its time wrapped."""
-        self._state[:] = 0
-        self._state[FRESH] = 1
-        self._state[LAST_T] = NO_TIME_YET
-
-    def invalidate(self, elapsed_us: int | None = None) -> None:
-        """Wait for the upper half of the time again; keep the count of wraps."""
-        self._state[HIGH_KNOWN] = 0
-        if elapsed_us is not None and 0 < elapsed_us < MAX_GAP_US:
-            self._state[HIGH] += elapsed_us >> 6
-
-    def start_at(self, t_us: int) -> None:
-        """Begin in the middle of a stream: the next time word is the one nearest to ``t_us``."""
-        self.reset()
-        self._state[HIGH] = t_us >> 6
-        self._state[FRESH] = 0
-
-    def high_us(self) -> int:
-        """Return the time of the latest time word, unwrapped."""
-        return int(self._state[HIGH] << 6)
-
-    def _reached_us(self) -> int | None:
-        """Return the latest time that the payload told."""
-        if not self._state[HIGH_KNOWN]:
-            return None
-        return int(self._state[HIGH] << 6 | self._state[LOW])
 
 
 class Evt2Decoder(TimeHighDecoder):
     """Decoder of ``evt2``; ignores ``time_base``."""
 
     encoding = "evt2"
+    low_bits = 6
 
     def _decode(self, payload: Buffer, time_base_ns: int) -> Decoded:
         words = self._words(payload, np.uint32)

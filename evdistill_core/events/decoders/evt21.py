@@ -14,11 +14,17 @@ import numpy as np
 from numba import njit
 
 from evdistill_core.events.decoders.base import (
+    FRESH,
+    HIGH,
+    HIGH_KNOWN,
+    LAST_T,
+    LOW,
     UNSYNCED,
     Columns,
     Decoded,
     Edges,
     KernelArray,
+    TimeHighDecoder,
     add_tally,
     popcount,
     put,
@@ -27,14 +33,8 @@ from evdistill_core.events.decoders.base import (
 from evdistill_core.events.decoders.evt2 import (
     CONTINUED,
     EXT_TRIGGER,
-    FRESH,
-    HIGH,
-    HIGH_KNOWN,
-    LAST_T,
-    LOW,
     OTHERS,
     TIME_HIGH,
-    TimeHighDecoder,
     unwrapped,
 )
 from evdistill_core.messages.cdr import Buffer
@@ -61,6 +61,7 @@ class Evt21Decoder(TimeHighDecoder):
     """
 
     encoding = "evt21"
+    low_bits = 6
 
     def __init__(self, *, width: int, height: int, half_order: HalfOrder = "detect") -> None:
         self._told = half_order

@@ -17,12 +17,16 @@ import numpy as np
 from numba import njit
 
 from evdistill_core.events.decoders.base import (
-    NO_TIME_YET,
+    FRESH,
+    HIGH,
+    HIGH_KNOWN,
+    LAST_T,
+    LOW,
     Columns,
     Decoded,
-    Decoder,
     Edges,
     KernelArray,
+    TimeHighDecoder,
     add_tally,
     fill_lanes,
     popcount,
@@ -36,35 +40,19 @@ TIME_LOW, TIME_HIGH, EXT_TRIGGER = 6, 8, 10
 CONTINUED_4, IMU, OTHERS, CONTINUED_12 = 7, 13, 14, 15
 PADDING_WORD = 0x9999  # sent by a Lucid camera to fill its buffers
 
-# Places in the state array.
-HIGH, LOW, HIGH_KNOWN, TIME_KNOWN, Y, Y_KNOWN, BASE, BASE_KNOWN, POLARITY, LAST_T, FRESH = range(11)
-_STATE_SIZE = 11
-MAX_GAP_US = 86_400_000_000  # a longer gap is a clock set anew, not a pause
+# Places in the state array, behind those that TimeHighDecoder has.
+TIME_KNOWN, Y, Y_KNOWN, BASE, BASE_KNOWN, POLARITY = range(5, 11)
 # A vector word writes all its lanes and then moves on by those that are set: no branches inside.
 _LANES = 12
 
 
-class Evt3Decoder(Decoder):
+class Evt3Decoder(TimeHighDecoder):
     """Decoder of ``evt3``; ignores ``time_base`` (the driver writes none)."""
 
     encoding = "evt3"
-
-    def __init__(self, *, width: int, height: int) -> None:
-        super().__init__(width=width, height=height)
-        self._state = np.zeros(_STATE_SIZE, np.int64)
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the stream, including how often its time wrapped."""
-        self._state[:] = 0
-        self._state[FRESH] = 1
-        self._state[LAST_T] = NO_TIME_YET
-
-    def invalidate(self, elapsed_us: int | None = None) -> None:
-        """Wait for row, column base and time again; keep the count of wraps."""
-        self._state[[HIGH_KNOWN, TIME_KNOWN, Y_KNOWN, BASE_KNOWN]] = 0
-        if elapsed_us is not None and 0 < elapsed_us < MAX_GAP_US:
-            self._state[HIGH] += elapsed_us >> 12
+    low_bits = 12
+    lost_in_a_gap = (HIGH_KNOWN, TIME_KNOWN, Y_KNOWN, BASE_KNOWN)
+    state_size = 11
 
     def _decode(self, payload: Buffer, time_base_ns: int) -> Decoded:
         words = self._words(payload, np.uint16)
@@ -74,11 +62,10 @@ class Evt3Decoder(Decoder):
         count, edge_count = _decode(
             words, self._state, self._tally, self.width, self.height, columns, edges
         )
-        known = bool(self._state[TIME_KNOWN])
         return Decoded(
             columns.events(count, self.width, self.height),
             edges.triggers(edge_count),
-            int(self._state[HIGH] << 12 | self._state[LOW]) if known else None,
+            self._reached_us() if self._state[TIME_KNOWN] else None,
         )
 
 
