@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from evdistill_core.events.array import Events
 from evdistill_core.foundation.worker import wait_until
 from evdistill_core.messages.event_messages import EventPacket
 from evdistill_core.messages.standard import DiagnosticArray, Header, Image, Log, Time
-from evdistill_core.messages.vision import Detection2DArray, LabelInfo
+from evdistill_core.messages.vision import Classification, Detection2DArray, LabelInfo
 from evdistill_core.offline import run_recording
 from evdistill_core.parameters import SegmentationParameters
 from evdistill_core.recordings.encoding import encode_libcaer_cmp
@@ -22,6 +23,7 @@ from evdistill_ros import qos
 pytestmark = pytest.mark.slow
 
 MASK = "/segmentation/mask"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def masks_of(packets):
@@ -86,6 +88,33 @@ def test_live_and_run_give_the_same_masks(
         same = by_stamp[mask.header.stamp]
         assert mask.header == same.header
         np.testing.assert_array_equal(mask.to_array(), same.to_array())
+
+
+def test_a_recogniser_classifies_under_its_own_name(
+    evdistill, camera, tiny_recogniser, street_packets, tmp_path
+):
+    camera.advertise()
+    found = camera.listen("/recognition/classification", Classification.TYPE)
+    overlays = camera.listen("/recognition/overlay", Image.TYPE)
+    labels = camera.listen("/recognition/label_info", LabelInfo.TYPE, qos.LATCHED)
+    diagnostics = camera.listen("/diagnostics", DiagnosticArray.TYPE)
+    log = tmp_path / "results.jsonl"
+    live = evdistill(
+        "live", "--params-file", ROOT / "config" / "recognition.yaml", "--result-log", log,
+        "--student", tiny_recogniser, "-p", "keep_windows:=true",
+    )  # fmt: skip
+    camera.send(street_packets[:60])
+    assert wait_until(lambda: len(overlays) >= 11 and diagnostics, timeout_s=20)
+    live.send(signal.SIGTERM)
+    assert live.wait() == 0, live.output
+    parsed = [Classification.parse(p.data) for p in found]
+    assert [c.header for c in parsed] == [Image.parse(p.data).header for p in overlays]
+    assert all(len(c.results) == 3 for c in parsed)
+    names = [c.class_name for c in LabelInfo.parse(labels[0].data).class_map]
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["class"] for line in lines] == [names[int(c.results[0].class_id)] for c in parsed]
+    status = DiagnosticArray.parse(diagnostics[-1].data).status
+    assert [s.name for s in status] == ["recognition: events", "recognition: results"]
 
 
 def packet(index, width, height):
@@ -197,6 +226,7 @@ def test_ctrl_c_at_any_time(evdistill, tiny_student, after_s):
         (["--params-file", "nowhere.yaml"], "nowhere.yaml"),
         (["-r", "nonsense"], "must read FROM:=TO"),
         (["-p", "device:=cuda"], "cuda"),
+        (["--params-file", ROOT / "config" / "recognition.yaml"], "no shipped student of recog"),
     ],
 )
 def test_bad_arguments_are_one_clear_line(evdistill, arguments, words):

@@ -21,8 +21,9 @@ class Graph:
         from rclpy.executors import SingleThreadedExecutor
         from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
         from sensor_msgs.msg import CameraInfo, Image
-        from vision_msgs.msg import Detection2DArray, LabelInfo
+        from vision_msgs.msg import Classification, Detection2DArray, LabelInfo
 
+        self.sut = sut
         rclpy.init()
         self.node = rclpy.create_node("tester")
         self.executor = SingleThreadedExecutor()
@@ -36,6 +37,7 @@ class Graph:
             (f"{sut}/mask", Image, deep),
             (f"{sut}/overlay", Image, deep),
             (f"{sut}/detections", Detection2DArray, deep),
+            (f"{sut}/classification", Classification, deep),
             (f"{sut}/label_info", LabelInfo, latched),
             (f"{sut}/camera_info", CameraInfo, deep),
             ("/diagnostics", DiagnosticArray, deep),
@@ -109,9 +111,9 @@ class Process:
         sys.stdout.write(self.output)
 
 
-def node_process(student, *arguments):
+def node_process(student, *arguments, task="segmentation"):
     return Process(
-        sys.executable, "-m", "evdistill_ros.segmentation_node", "--ros-args",
+        sys.executable, "-m", f"evdistill_ros.{task}_node", "--ros-args",
         "-r", "~/events:=/event_camera/events", "-p", f"student:={student}", *arguments,
     )  # fmt: skip
 
@@ -121,7 +123,7 @@ def stamps(messages):
 
 
 def parameter_client(graph, service, request):
-    client = graph.node.create_client(service, f"/segmentation/{request[0]}")
+    client = graph.node.create_client(service, f"{graph.sut}/{request[0]}")
     assert client.wait_for_service(30)
     future = client.call_async(request[1])
     assert graph.spin(30, future.done)

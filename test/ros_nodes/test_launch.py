@@ -88,17 +88,22 @@ def nodes_of(path, **arguments):
     return list(walk(IncludeLaunchDescription(source))), context
 
 
-@pytest.mark.parametrize("driver", ["libcaer", "metavision"])
-def test_a_camera_is_its_driver_and_the_node(installed, driver):
+@pytest.mark.parametrize(
+    ("driver", "node"), [("libcaer", "seg"), ("metavision", "seg"), ("libcaer", "recognition")]
+)
+def test_a_camera_is_its_driver_and_the_node(installed, driver, node):
     from launch.utilities import normalize_to_list_of_substitutions, perform_substitutions
 
     path = next(installed.glob("share/evdistill_ros/launch/camera.launch.py"))
-    nodes, context = nodes_of(path, driver=driver, camera="left_camera")
+    nodes, context = nodes_of(path, driver=driver, camera="left_camera", node=node)
 
     def text(value):
         return perform_substitutions(context, normalize_to_list_of_substitutions(value))
 
     assert [text(n._Node__package) for n in nodes] == [f"{driver}_driver", "evdistill_ros"]
+    executable = {"seg": "segmentation_node", "recognition": "recognition_node"}[node]
+    assert text(nodes[1]._Node__executable) == executable
+    assert text(context.launch_configurations["params_file"]).endswith(f"/{node}.yaml")
     remaps = {text(a): text(b) for a, b in nodes[1]._Node__remappings}
     assert remaps["~/events"] == "/left_camera/events"
 
