@@ -3,7 +3,7 @@
 A DVS event is a byte (7 bits of time step, polarity) and two 16 bit addresses; 255 adds a step of
 127 and no event, 254 is a mark without a meaning for us. An ATIS event has 6 bits of step and two
 flags; a byte of six ones adds 63 for each count in its lower two bits. Steps add up from the first
-byte on, so a span cannot be entered in the middle.
+byte on, so a span cannot be entered in the middle. Rows count from the bottom and are turned over.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from evdistill_core.events.decoders.base import Columns, KernelArray
+from evdistill_core.events.decoders.base import Columns, KernelArray, put
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.recordings.base import EventBatch, checked_size
 from evdistill_core.recordings.records import StreamRecording
@@ -67,10 +67,8 @@ class EventStreamRecording(StreamRecording):
                 self._fraction = file.tell() / self._bytes
                 data = rest + data
                 columns = Columns.room(len(data) // EVENT_BYTES)
-                count, used, t_us = _decode(
-                    np.frombuffer(data, np.uint8), self._atis, t_us, width, height, tally,
-                    columns.x, columns.y, columns.t_us, columns.p,
-                )  # fmt: skip
+                octets = np.frombuffer(data, np.uint8)
+                count, used, t_us = _decode(octets, self._atis, t_us, width, height, tally, columns)
                 rest = data[used:]
                 self._counts["out_of_frame"] = int(tally[0])
                 self._counts["not_events"] = int(tally[1])
@@ -88,10 +86,7 @@ def _decode(  # noqa: PLR0913, PLR0917 - a kernel: columns in, columns out
     width: int,
     height: int,
     tally: KernelArray,
-    x: KernelArray,
-    y: KernelArray,
-    t_us: KernelArray,
-    p: KernelArray,
+    columns: Columns,
 ) -> tuple[int, int, int]:
     """Decode whole events; return their number, the bytes used and the time reached."""
     count: Any = 0
@@ -108,8 +103,8 @@ def _decode(  # noqa: PLR0913, PLR0917 - a kernel: columns in, columns out
             continue
         if i + 5 > data.size:
             break
-        column = np.int64(data[i + 1]) | np.int64(data[i + 2]) << 8
-        row = np.int64(data[i + 3]) | np.int64(data[i + 4]) << 8
+        column: Any = np.int64(data[i + 1]) | np.int64(data[i + 2]) << 8
+        row: Any = np.int64(data[i + 3]) | np.int64(data[i + 4]) << 8
         t += head >> 2 if atis else head >> 1
         i += 5
         if atis and head & 1:
@@ -117,9 +112,7 @@ def _decode(  # noqa: PLR0913, PLR0917 - a kernel: columns in, columns out
         elif column >= width or row >= height:
             tally[0] += 1
         else:
-            x[count] = column
-            y[count] = row
-            t_us[count] = t
-            p[count] = (head >> 1) & 1 if atis else head & 1
+            polarity = (head >> 1) & 1 if atis else head & 1
+            put(columns, count, column, height - 1 - row, t, polarity)
             count += 1
     return count, i, t

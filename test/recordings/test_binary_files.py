@@ -31,7 +31,7 @@ GOLDEN = {
     "gen3_evt2.raw": (
         "prophesee-raw", "evt2", 640, 480, 521252, 185861, 95871, 128979953, 216346680),
     "atis_plane.es": (
-        "event-stream", "es-dvs", 320, 240, 473225, 270001, 999000, 72946016, 57092979),
+        "event-stream", "es-dvs", 320, 240, 473225, 270001, 999000, 72946016, 56007796),
     "ncars_one.dat": ("dat", "dat", 78, 42, 2009, 1350, 99952, 93457, 40463),
     "ncaltech101_faces_easy_0001.bin": (
         "five-byte", "five-byte", 240, 180, 67445, 33770, 299358, 4337148, 4922131),
@@ -279,7 +279,7 @@ def es_reference(body, atis, width, height):
             t += head >> (2 if atis else 1)
             p = head >> 1 & 1 if atis else head & 1
             if not (atis and head & 1) and x < width and y < height:
-                found.append((x, y, t, p))
+                found.append((x, height - 1 - y, t, p))
             i += 5
     return found
 
