@@ -290,6 +290,8 @@ class PerceptionNode(LifecycleNode):
             return SetParametersResult(successful=False, reason=str(error))
         if self._front_end is not None:
             self._front_end.reconfigure(wanted)
+            # It holds a threshold that may have changed.
+            self._label_info.publish(self._front_end.label_info())
         return SetParametersResult(successful=True)
 
 

@@ -117,7 +117,9 @@ def test_png_is_written(tmp_path):
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "a" / "b.png")), image)
 
 
-@pytest.mark.parametrize(("height", "width", "factor"), [(34, 34, 4), (128, 200, 1), (180, 240, 1)])
+@pytest.mark.parametrize(
+    ("height", "width", "factor"), [(34, 34, 6), (128, 200, 2), (192, 200, 1), (260, 346, 1)]
+)
 def test_guesses_are_written_on_a_picture_that_letters_fit_on(height, width, factor):
     background = np.full((height, width, 3), 96, np.uint8)
     picture = label_picture(background, [("seven 0.75", 0.75), ("one 0.10", 0.1)])
@@ -125,12 +127,14 @@ def test_guesses_are_written_on_a_picture_that_letters_fit_on(height, width, fac
     assert (background == 96).all()
     # The bars are as long as the scores, 60 pixels being 1.
     bars = [
-        (picture[y] == color).all(1).sum() for y, color in ((17, (90, 255, 255)), (34, (170,) * 3))
+        (picture[y] == color).all(1).sum() for y, color in ((17, (90, 255, 255)), (34, (200,) * 3))
     ]
     assert bars == [46, 7]
-    assert (picture[40:] == 96).all()
+    assert (picture[38:] == 96).all()
+    assert (picture[:, 8 + 70 :] == 96).all()
 
 
 def test_nothing_recognised_is_said_so():
     background = np.full((130, 130, 3), 96, np.uint8)
-    assert (label_picture(background, [])[:20, :20] != 96).any()
+    question = label_picture(background, [])[:21, :72]
+    assert (question != 24).any(2).sum() > 10

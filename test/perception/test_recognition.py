@@ -117,7 +117,7 @@ def test_a_classification_names_classes_best_first_under_the_windows_header(resu
     assert [(h.class_id, h.score) for h in found.results] == [("2", 0.75), ("0", 0.125)]
     overlay = Image.parse(made["overlay"])
     assert overlay.header == found.header
-    assert (overlay.encoding, overlay.height, overlay.width) == ("bgr8", 130, 160)
+    assert (overlay.encoding, overlay.height, overlay.width) == ("bgr8", 260, 320)
     assert messages.facts(result) == {"class": "ball", "score": 0.75}
     assert messages.caption(result) == "ball 0.75"
     assert dict(messages.make(result, ())) == {}

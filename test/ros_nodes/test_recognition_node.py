@@ -134,6 +134,9 @@ def test_lifecycle_and_parameters(tiny_recogniser, graph, packets):
             assert not set_parameter(graph, "top_k", 0).successful
             assert "read-only" in set_parameter(graph, "threads", 2).reason
             assert set_parameter(graph, "top_k", top_k).successful
+            threshold = top_k / 1024  # the random student says about a quarter of each class
+            assert set_parameter(graph, "min_score", threshold).successful
+            assert graph.spin(10, lambda t=threshold: graph.got["label_info"][-1].threshold == t)
             before = len(graph.got["classification"])
             graph.send(packets[:30])
             got = graph.got["classification"][before:]

@@ -11,14 +11,20 @@ import yaml
 from typer.testing import CliRunner
 
 from evdistill_core.cli.main import build_app
+from evdistill_core.data.whole_recordings import read_whole
 from evdistill_core.foundation.config import from_mapping
 from evdistill_core.foundation.errors import ConfigError, StudentError
 from evdistill_core.front_end import check_student
+from evdistill_core.inference.ranking import softmax
 from evdistill_core.inference.runner import make_runner
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.losses.distillation import distribution_matching, posterior_kd
 from evdistill_core.losses.segmentation import SegmentationBatch, weighted_sum
-from evdistill_core.parameters import SegmentationParameters
+from evdistill_core.messages.vision import Classification
+from evdistill_core.offline import run_recording
+from evdistill_core.parameters import RecognitionParameters, SegmentationParameters
+from evdistill_core.recordings.opening import open_recording
+from evdistill_core.representations import represent
 from evdistill_core.training.distill_config import TERMS
 from evdistill_core.training.stages import load_experiment, make_trainer
 from evdistill_core.training.tasks import TASKS
@@ -193,6 +199,23 @@ def test_student_files_give_class_logits(runs):
 def test_the_pipeline_of_masks_refuses_it(runs):
     with pytest.raises(StudentError, match="recognition"):
         check_student(from_mapping(SegmentationParameters, {"student": str(runs / "s.evstudent")}))
+
+
+def test_run_says_of_a_recording_what_evaluation_scores(runs, tmp_path):
+    student = StudentFile.open(runs / "s.evstudent")
+    runner = make_runner(student, device="cpu")
+    parameters = RecognitionParameters(student=str(student.path), device="cpu", top_k=2)
+    for path in sorted((runs / "events").glob("*/*.bin"))[::4]:
+        events, start_us = read_whole(path, student.input.window_us)
+        window = represent(events, student.input, start_us, start_us + student.input.window_us)
+        expected = softmax(runner.run(window))
+        run_recording(path, tmp_path, parameters, show_progress=False)
+        with open_recording(tmp_path / "classifications.mcap") as recording:
+            (packet,) = recording.packets(["/recognition/classification"])
+        found = Classification.parse(packet.data).results
+        scores = {int(h.class_id): h.score for h in found}
+        assert scores == pytest.approx(dict(enumerate(expected)), abs=1e-6)
+        assert found[0].score == max(scores.values())
 
 
 def test_evaluate_counts_by_hand(runs, tmp_path):
