@@ -52,6 +52,7 @@ setup(
         "matplotlib>=3.8",
     ],
     extras_require={
+        "inivation": ["dv-processing>=2.0"],
         "dds": ["cyclonedds>=11.0.1; python_version < '3.14'"],
         "hdf5": ["h5py>=3.8", "hdf5plugin>=4.1"],
         "rosbag1": ["rosbags>=0.10"],

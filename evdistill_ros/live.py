@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TextIO
 
+from evdistill_core.cameras.address import CameraAddress
 from evdistill_core.diagnostics import Rates
 from evdistill_core.foundation.errors import EvdistillError
 from evdistill_core.front_end import FrontEnd, open_student, warm_up
@@ -21,6 +22,7 @@ from evdistill_core.parameters import PerceptionParameters
 from evdistill_core.perception import Snapshot, WindowResult
 from evdistill_core.perception_messages import LABEL_INFO
 from evdistill_ros import qos
+from evdistill_ros.camera_feed import CameraFeed
 from evdistill_ros.dds import DdsNode, Publisher, Subscription
 from evdistill_ros.dds.clock import GraphClock
 from evdistill_ros.dds.names import parse_remap
@@ -32,6 +34,8 @@ _log.propagate = False  # the terminal is told by `log`; this one goes to /rosou
 
 EVENT_TYPES = (*EVENT_PACKET_TYPES, *EVENT_ARRAY_TYPES)
 DEFAULT_EVENTS = "/event_camera/events"
+CAMERA_FRAME = "event_camera"
+OPEN_TIMEOUT_S = 10.0
 ACK_TIMEOUT_S = 0.5
 LIKELY_SIZE = (260, 346)  # warm-up before the first packet tells the real one
 
@@ -56,6 +60,8 @@ class GraphOptions:
         use_sim_time: take the time of diagnostics and log from ``/clock``, and start anew when it
             jumps.
         hint_after_s: say what else is there when the topic does not come.
+        camera: read this camera instead of a topic, and publish what it gives where the topic
+            would be; None: a topic.
     """
 
     name: str = ""
@@ -65,10 +71,11 @@ class GraphOptions:
     timeout_s: float | None = None
     use_sim_time: bool = False
     hint_after_s: float = 3.0
+    camera: CameraAddress | None = None
 
 
 class LivePerception:
-    """Subscribes to events, publishes results, until stopped.
+    """Subscribes to events, or reads a camera, and publishes results, until stopped.
 
     The student is loaded and warm before the node joins the graph: who sees the node can rely on
     it. Leaves the graph cleanly at the end of the ``with`` block.
@@ -102,6 +109,7 @@ class LivePerception:
         warm_up(student, runner, parameters, size=LIKELY_SIZE)
         log(f"student {student.path.name} on {runner.description}")
         self._publishers: dict[str, Publisher] = {}
+        self._feed: CameraFeed | None = None
         self.front_end = FrontEnd(
             student,
             runner,
@@ -149,6 +157,8 @@ class LivePerception:
         trace: TracebackType | None,
     ) -> None:
         try:
+            if self._feed is not None:
+                self._feed.close()
             self.front_end.stop()
         finally:
             _log.removeHandler(self._rosout)
@@ -166,9 +176,10 @@ class LivePerception:
 
         Raises:
             TopicError: the topic did not come in time, or carries no events.
+            CameraError: the camera cannot be opened; one that goes away later is waited for.
             EvdistillError, RuntimeError: the pipeline has ended, see ``Perception.check``.
         """
-        events = self._subscribe()
+        events = self._subscribe() if self._options.camera is None else self._open_camera()
         while events is not None and not self._stopping.wait(self._period_s):
             self._check()
             on_period(*self._tick())
@@ -194,6 +205,8 @@ class LivePerception:
         except (EvdistillError, RuntimeError) as error:
             _log.critical("%s", error)
             raise
+        if self._feed is not None and self._feed.failure is not None:
+            raise self._feed.failure
         if self.node.failure is not None:
             raise RuntimeError(f"DDS has stopped: {self.node.failure}") from self.node.failure
 
@@ -235,13 +248,40 @@ class LivePerception:
         if type_name is None:
             return None
         self._say(f"events from {topic} ({type_name})")
-        for name, (input_type, take) in self.front_end.inputs().items():
-            beside = self._beside(name, topic)
-            if beside:
-                self.node.create_subscription(beside, input_type, _IMAGES, take)
+        self._subscribe_beside(topic)
         return self.node.create_subscription(
             "~/events", type_name, qos.EVENTS, self.front_end.push_events
         )
+
+    def _subscribe_beside(self, events_topic: str, *, without: str = "") -> None:
+        for name, (input_type, take) in self.front_end.inputs().items():
+            beside = self._beside(name, events_topic)
+            if beside and name != without:
+                self.node.create_subscription(beside, input_type, _IMAGES, take)
+
+    def _open_camera(self) -> CameraFeed:
+        """Return the camera, which feeds the pipeline and its own topics."""
+        assert self._options.camera is not None
+        topic = self.node.resolve("~/events")
+        timeout_s = self._options.timeout_s
+        image = self.front_end.inputs().get("image")
+        self._feed = feed = CameraFeed(
+            self._options.camera,
+            self.node,
+            take_events=self.front_end.push_events,
+            take_picture=None if image is None else image[1],
+            events_topic=topic,
+            image_topic=self._beside("image", topic) if image is not None else "",
+            frame_id=CAMERA_FRAME,
+            open_timeout_s=OPEN_TIMEOUT_S if timeout_s is None else timeout_s,
+            warn=self._warn,
+        )
+        size = f"{feed.info.width}x{feed.info.height}"
+        self._say(f"events from {feed.info.name} ({size}), also on {topic}")
+        # Who has its own pictures needs no topic of them; a calibration comes from a topic still.
+        self._subscribe_beside(topic, without="image" if feed.info.frame_size else "")
+        feed.start()
+        return feed
 
     def _beside(self, name: str, events_topic: str) -> str:
         """Return where an input comes from: its remap, else what drivers publish beside events.

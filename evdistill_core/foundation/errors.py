@@ -43,3 +43,7 @@ class DataError(EvdistillError):
 
 class TrainingError(EvdistillError):
     """A training run cannot start or go on."""
+
+
+class CameraError(EvdistillError):
+    """A camera is not there, cannot be opened, went away, or its library failed."""

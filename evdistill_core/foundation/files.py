@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
+def atomic_path(target: Path, *, salvage: Path | None = None) -> Iterator[Path]:
     """Give a temporary path beside ``target`` and move it there when the block ends well.
 
     The temporary file has the suffix of the target (writers choose formats by it). It is removed
@@ -18,6 +18,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
     Args:
         target: the file to make; missing parent folders are made.
+        salvage: where the temporary file goes instead when the block ends with an OSError (disk
+            full), for formats that are read as far as they go.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(
@@ -34,6 +36,10 @@ def atomic_path(target: Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(target)
+    except OSError:
+        if salvage is not None and temporary.exists() and temporary.stat().st_size:
+            temporary.replace(salvage)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -61,12 +61,20 @@ class Aedat4Writer:
         width: columns of the sensor.
         height: rows of the sensor.
         frame_size: width and height of the pictures; ``None`` writes none.
+        salvage: where what was written goes when the disk is full, see ``atomic_path``.
     """
 
     def __init__(
-        self, path: Path, *, width: int, height: int, frame_size: tuple[int, int] | None = None
+        self,
+        path: Path,
+        *,
+        width: int,
+        height: int,
+        frame_size: tuple[int, int] | None = None,
+        salvage: Path | None = None,
     ) -> None:
         self._path = path
+        self._salvage = salvage
         streams: list[_Stream] = [(EVENTS, "events", "EVTS", (width, height))]
         if frame_size is not None:
             streams.append((FRAMES, "frames", "FRME", frame_size))
@@ -76,7 +84,7 @@ class Aedat4Writer:
 
     def __enter__(self) -> Aedat4Writer:
         self._stack = ExitStack()
-        temporary = self._stack.enter_context(atomic_path(self._path))
+        temporary = self._stack.enter_context(atomic_path(self._path, salvage=self._salvage))
         self._file: IO[bytes] = self._stack.enter_context(temporary.open("wb"))
         self._file.write(LINE + _header(self._description, -1))
         return self
@@ -95,6 +103,11 @@ class Aedat4Writer:
     def write_frame(self, frame: Frame, t_us: int) -> None:
         """Append a picture with its sensor time."""
         self._packet(FRAMES, _frame_packet(frame.image, t_us), np.array([t_us], np.int64))
+
+    @property
+    def written_bytes(self) -> int:
+        """Size of the file so far."""
+        return self._file.tell()
 
     def _packet(self, stream: int, payload: bytes, t_us: npt.NDArray[np.int64]) -> None:
         packed = lz4.frame.compress(payload)

@@ -312,6 +312,9 @@ class NpzWriter:
         path: the file to make.
         width: columns of the sensor.
         height: rows of the sensor.
+
+    Attributes:
+        written_bytes: on disk so far, before compression.
     """
 
     def __init__(self, path: Path, *, width: int, height: int) -> None:
@@ -319,6 +322,7 @@ class NpzWriter:
         self._size = {"width": np.int64(width), "height": np.int64(height)}
         self._folder: Path | None = None
         self._files: dict[str, IO[bytes]] = {}
+        self.written_bytes = 0
 
     def __enter__(self) -> NpzWriter:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -329,6 +333,7 @@ class NpzWriter:
 
     def write(self, events: Events, triggers: Triggers) -> None:
         """Append a batch."""
+        self.written_bytes += 13 * len(events) + 10 * len(triggers)
         columns = (events.t_us, events.x, events.y, events.p)
         for name, column in zip(COLUMNS, columns, strict=True):
             self._files[name].write(np.ascontiguousarray(column).tobytes())

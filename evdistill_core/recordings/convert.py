@@ -12,8 +12,9 @@ import numpy as np
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.messages.event_messages import EventPacket
-from evdistill_core.messages.standard import Header, Image, Time
+from evdistill_core.messages.standard import Image
 from evdistill_core.recordings.aedat4_writer import Aedat4Writer
+from evdistill_core.recordings.bag_messages import BagMessages
 from evdistill_core.recordings.base import EventBatch, Frame, Recording
 from evdistill_core.recordings.columns import NpzWriter
 from evdistill_core.recordings.encoding import PACKET_US, EncodedPacket, Packetizer
@@ -189,6 +190,7 @@ class _Job:
         self._config = config
         self._span = span
         self._progress = progress
+        self._make = BagMessages(config.encoding, config.frame_id)
         self.result = ConvertResult()
 
     def to_columns(self) -> ConvertResult:
@@ -289,17 +291,9 @@ class _Job:
 
     def _event_message(self, packet: EncodedPacket, seq: int) -> StampedMessage:
         stamp_ns = packet.end_us * 1000 + self._span.host_minus_sensor_ns
-        message = EventPacket(
-            header=self._header(stamp_ns),
-            height=packet.height,
-            width=packet.width,
-            seq=seq,
-            time_base=packet.time_base_ns,
-            encoding=self._config.encoding,
-            events=packet.payload,
-        )
         self.result.packets += 1
-        return (stamp_ns, self._config.events_topic, EventPacket.TYPE, message.serialize())
+        data = self._make.events(packet, seq, stamp_ns)
+        return (stamp_ns, self._config.events_topic, EventPacket.TYPE, data)
 
     def _other_messages(self) -> Iterator[StampedMessage]:
         info = self._recording.info
@@ -333,9 +327,5 @@ class _Job:
             yield (frame.stamp_ns - self._span.host_minus_sensor_ns) // 1000, frame
 
     def _frame_message(self, frame: Frame) -> StampedMessage:
-        encoding = "mono8" if frame.image.ndim == 2 else "rgb8"
-        image = Image.from_array(self._header(frame.stamp_ns), frame.image, encoding)
-        return (frame.stamp_ns, self._config.frames_topic, Image.TYPE, image.serialize())
-
-    def _header(self, stamp_ns: int) -> Header:
-        return Header(Time.from_ns(stamp_ns), self._config.frame_id)
+        data = self._make.picture(frame, frame.stamp_ns)
+        return (frame.stamp_ns, self._config.frames_topic, Image.TYPE, data)

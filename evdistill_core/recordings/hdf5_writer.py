@@ -66,27 +66,37 @@ class DsecWriter:
         Raises:
             RecordingError: an event is earlier than the first one, or 71 minutes later.
         """
+        if len(events):
+            self._check(events)
+            self._pending.append(events)
         if len(triggers):
             self._triggers.append(triggers)
-        if len(events):
-            self._pending.append(events)
         if sum(map(len, self._pending)) >= FLUSH_EVENTS:
             self._flush()
+
+    @property
+    def written_bytes(self) -> int:
+        """Size of the file so far."""
+        size: int = self._file.id.get_filesize()
+        return size
+
+    def _check(self, events: Events) -> None:
+        if self._offset_us is None:
+            self._offset_us = int(events.t_us[0]) // 1000 * 1000
+        first, last = int(events.t_us.min()), int(events.t_us.max())
+        if first < self._offset_us or last - self._offset_us >= LONGEST_US:
+            raise RecordingError(
+                "a DSEC file holds times from its first event to 71 minutes later, got one of "
+                f"{(first - self._offset_us) / 1e6:.3f} .. {(last - self._offset_us) / 1e6:.3f} s: "
+                "cut with --start and --end, or write .npz"
+            )
 
     def _flush(self) -> None:
         if not self._pending:
             return
         events = Events.concatenate(self._pending)
         self._pending = []
-        if self._offset_us is None:
-            self._offset_us = int(events.t_us[0]) // 1000 * 1000
-        since = events.t_us - self._offset_us
-        if since.min() < 0 or since.max() >= LONGEST_US:
-            raise RecordingError(
-                "a DSEC file holds times from its first event to 71 minutes later, got one of "
-                f"{int(since.min()) / 1e6:.3f} .. {int(since.max()) / 1e6:.3f} s: cut with "
-                "--start and --end, or write .npz"
-            )
+        since = events.t_us - (self._offset_us or 0)
         self._append_index(since)
         for name, column in (("x", events.x), ("y", events.y), ("t", since), ("p", events.p)):
             _append(self._columns[name], column)

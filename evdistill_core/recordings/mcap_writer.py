@@ -6,7 +6,7 @@ import contextlib
 import copy
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import evdistill_core
 from evdistill_core.foundation.errors import RecordingError
@@ -28,15 +28,18 @@ class McapWriter:
 
     Args:
         path: the ``.mcap`` file to make.
+        salvage: where what was written goes when the disk is full, see ``atomic_path``.
 
     Raises:
         RecordingError: the file cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, salvage: Path | None = None) -> None:
         self._path = path
+        self._salvage = salvage
         self._stack = contextlib.ExitStack()
         self._writer: Any = None
+        self._file: IO[bytes]
         self._channels: dict[str, tuple[int, str]] = {}
         self._schemas: dict[str, int] = {}
         self._counts: dict[str, int] = {}
@@ -47,8 +50,9 @@ class McapWriter:
         from mcap.writer import CompressionType, Writer  # noqa: PLC0415
 
         try:
-            temporary = self._stack.enter_context(atomic_path(self._path))
+            temporary = self._stack.enter_context(atomic_path(self._path, salvage=self._salvage))
             file = self._stack.enter_context(temporary.open("wb"))
+            self._file = file
         except OSError as error:
             self._stack.close()
             raise RecordingError(f"{self._path} cannot be written: {error}") from error
@@ -106,6 +110,11 @@ class McapWriter:
         self._counts[topic] = 0
         return channel
 
+    @property
+    def written_bytes(self) -> int:
+        """Size of the file so far."""
+        return self._file.tell()
+
     def metadata_yaml(self) -> str:
         """Return the bag's ``metadata.yaml`` for what was written so far."""
         return _yaml({"rosbag2_bagfile_information": self._information()})
@@ -147,13 +156,15 @@ class McapWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
+        writer, self._writer = self._writer, None
+        if kind is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
             # In the file, rosbag2 wants the content of metadata.yaml without its outermost key.
             information = _yaml(self._information())
-            self._writer.add_metadata("rosbag2", {"serialized_metadata": information})
-            self._writer.finish()
-        self._writer = None
-        self._stack.__exit__(kind, error, trace)
+            writer.add_metadata("rosbag2", {"serialized_metadata": information})
+            writer.finish()
 
 
 def _yaml(content: dict[str, Any]) -> str:

@@ -18,6 +18,14 @@ def command(
     events: Annotated[
         str | None, typer.Option(help="Event topic; default /event_camera/events.")
     ] = None,
+    camera: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CAMERA",
+            help="Read a camera instead of a topic: inivation, inivation:SERIAL, "
+            "tcp://HOST:PORT[,PORT] or unix:///PATH[,/PATH].",
+        ),
+    ] = None,
     image: Annotated[
         str | None,
         typer.Option(help="Pictures of the same camera; default: image_raw beside the events."),
@@ -34,7 +42,8 @@ def command(
         int | None, typer.Option(min=0, max=232, help="DDS domain; default ROS_DOMAIN_ID.")
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option(min=0, help="Give up when no event topic comes for so long, s.")
+        float | None,
+        typer.Option(min=0, help="Give up when no event topic or camera comes for so long, s."),
     ] = None,
     result_log: Annotated[
         Path | None, typer.Option(help="Write one JSON line a window into this file.")
@@ -46,9 +55,11 @@ def command(
     """Put a live event topic through a student and publish the results over DDS.
 
     Masks, detections and overlays of a student of segmentation, classifications and overlays of
-    one of recognition. The topics and the parameter file are those of the rclpy nodes; nothing of
+    one of recognition. With --camera the node is the camera's driver too and publishes its events.
+    The topics and the parameter file are those of the rclpy nodes; nothing of
     ROS need be installed. Ends with 0 on SIGTERM and with 130 on Ctrl-C.
     """
+    from evdistill_core.cameras.address import CameraAddress
     from evdistill_core.parameter_files import (
         load_parameters,
         parse_assignments,
@@ -76,6 +87,7 @@ def command(
         domain=domain,
         timeout_s=timeout,
         use_sim_time=use_sim_time,
+        camera=None if camera is None else CameraAddress.parse(camera),
     )
     code = run_live(parameters, options, result_log=result_log)
     if code:

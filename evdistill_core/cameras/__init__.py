@@ -1,0 +1,1 @@
+"""Cameras without ROS: iniVation's through dv-processing, in a process of its own."""

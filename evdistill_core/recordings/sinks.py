@@ -1,0 +1,287 @@
+"""Writing while it happens: batches and pictures go in as they come, a recording comes out.
+
+`convert` reads its source again and again to put pictures between events; a camera comes once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from evdistill_core.events.array import Triggers
+from evdistill_core.events.clock import SensorClock
+from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.messages.event_messages import EventPacket
+from evdistill_core.messages.standard import Image
+from evdistill_core.recordings.aedat4_writer import Aedat4Writer
+from evdistill_core.recordings.bag_messages import BagMessages
+from evdistill_core.recordings.base import EventBatch, Frame
+from evdistill_core.recordings.columns import NpzWriter
+from evdistill_core.recordings.convert import SUFFIXES, ConvertConfig, ConvertResult
+from evdistill_core.recordings.encoding import EncodedPacket, Packetizer
+from evdistill_core.recordings.hdf5_writer import DsecWriter
+from evdistill_core.recordings.mcap_writer import McapWriter
+
+PLAUSIBLE_NS = 10_000_000_000
+"""A stamp farther than this from the time of arrival is wrong."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SensorSizes:
+    """Sizes that a file has to be told before the first event.
+
+    Attributes:
+        width: columns of the sensor.
+        height: rows of the sensor.
+        frame_size: width and height of its pictures; None: it gives none.
+    """
+
+    width: int
+    height: int
+    frame_size: tuple[int, int] | None = None
+
+
+class Sink(ABC):
+    """An open recording that is being written; it appears when the block ends well.
+
+    Attributes:
+        result: what was taken, and what the format has no place for.
+        salvage: where what was written is left when the disk is full; None: it cannot be read
+            without its end, and is removed.
+    """
+
+    salvage: Path | None = None
+
+    def __init__(self) -> None:
+        self.result = ConvertResult()
+        self._stack = ExitStack()
+
+    @abstractmethod
+    def write(self, batch: EventBatch) -> None:
+        """Append events and triggers.
+
+        Raises:
+            RecordingError, EncodingError: they do not fit the format; what came before is whole.
+            OSError: the disk is full.
+        """
+
+    @abstractmethod
+    def write_frame(self, frame: Frame) -> None:
+        """Append a picture, or count it where the format has no place for it."""
+
+    @property
+    @abstractmethod
+    def written_bytes(self) -> int:
+        """Size on disk so far."""
+
+    @property
+    def finishing_bytes(self) -> int:
+        """How much room the end of the recording may still need."""
+        return 0
+
+    @abstractmethod
+    def _open(self) -> None: ...
+
+    def _finish(self) -> None:  # noqa: B027 - most formats hold nothing back
+        """Write what is held back."""
+
+    def __enter__(self) -> Sink:
+        self._open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
+            self._finish()
+
+
+def open_sink(target: Path, sizes: SensorSizes, config: ConvertConfig) -> Sink:
+    """Return a sink, to be used in a with block; the suffix chooses the format.
+
+    Args:
+        target: ``.mcap``, ``.aedat4``, ``.h5``, ``.hdf5`` or ``.npz``.
+        sizes: of the sensor.
+        config: encoding, length of packets, topics and ``frame_step`` (0 writes no pictures).
+
+    Raises:
+        RecordingError: unknown suffix.
+    """
+    check_target(target)
+    if target.suffix == ".mcap":
+        return _BagSink(target, config)
+    if target.suffix == ".aedat4":
+        return _Aedat4Sink(target, sizes, config)
+    return _ColumnSink(target, sizes)
+
+
+def check_target(target: Path) -> None:
+    """Refuse a suffix that no sink has.
+
+    Raises:
+        RecordingError: with those that there are.
+    """
+    if target.suffix not in SUFFIXES:
+        raise RecordingError(
+            f"cannot write '{target.suffix or target.name}' files; "
+            f"end the name with {' or '.join(SUFFIXES)}"
+        )
+
+
+def _salvage(target: Path) -> Path:
+    return target.with_name(f"{target.stem}.cut-off{target.suffix}")
+
+
+class _BagSink(Sink):
+    """A rosbag2; stamps are sensor time brought to host time by the times of arrival."""
+
+    def __init__(self, target: Path, config: ConvertConfig) -> None:
+        super().__init__()
+        self.salvage = _salvage(target)
+        self._writer = McapWriter(target, salvage=self.salvage)
+        self._config = config
+        self._make = BagMessages(config.encoding, config.frame_id)
+        self._packetizer = Packetizer(config.packet_us, config.encoding)
+        self._clock = SensorClock()
+        self._seq = 0
+        self._arrival_ns = self._log_ns = 0
+        self._pictures = 0
+
+    def _open(self) -> None:
+        self._stack.enter_context(self._writer)
+
+    def write(self, batch: EventBatch) -> None:
+        self.result.dropped_triggers += len(batch.triggers)
+        if batch.discontinuity:
+            self._write_packets(self._packetizer.flush())
+            self._seq += 1  # a missing number: readers do not join across it
+        if batch.discontinuity == "time":
+            self._clock.reset()
+        if len(batch.events):
+            self.result.events += len(batch.events)
+            self._arrival_ns = batch.stamp_ns
+            self._clock.observe(int(batch.events.t_us[-1]), batch.stamp_ns)
+            self._write_packets(self._packetizer.push(batch.events))
+
+    def write_frame(self, frame: Frame) -> None:
+        step = self._config.frame_step
+        self._pictures += 1
+        if not step or (self._pictures - 1) % step:
+            self.result.dropped_frames += 1
+            return
+        self.result.frames += 1
+        stamp_ns = self._host_ns(frame.t_us, frame.stamp_ns)
+        data = self._make.picture(frame, stamp_ns)
+        self._log(self._config.frames_topic, Image.TYPE, data, stamp_ns)
+
+    @property
+    def written_bytes(self) -> int:
+        return self._writer.written_bytes
+
+    def _finish(self) -> None:
+        self._write_packets(self._packetizer.flush())
+
+    def _write_packets(self, packets: list[EncodedPacket]) -> None:
+        for packet in packets:
+            stamp_ns = self._host_ns(packet.end_us, self._arrival_ns)
+            data = self._make.events(packet, self._seq, stamp_ns)
+            self._log(self._config.events_topic, EventPacket.TYPE, data, stamp_ns)
+            self._seq += 1
+            self.result.packets += 1
+
+    def _host_ns(self, t_us: int, arrival_ns: int) -> int:
+        """Return the host time of a sensor time; that of arrival where the two do not go together.
+
+        So it is before the first event, for pictures around a reset, and for damaged times.
+        """
+        if self._clock.offset_ns is None:
+            return arrival_ns
+        stamp_ns = self._clock.to_host_ns(t_us)
+        return stamp_ns if abs(stamp_ns - arrival_ns) < PLAUSIBLE_NS else arrival_ns
+
+    def _log(self, topic: str, type_name: str, data: bytes, stamp_ns: int) -> None:
+        """Write at a time that never falls: a picture is older than when it arrives."""
+        self._log_ns = max(self._log_ns, stamp_ns)
+        self._writer.write(topic, type_name, data, self._log_ns)
+
+
+class _Aedat4Sink(Sink):
+    """Events, pictures and the edges of trigger 0, each stream in the order of arrival."""
+
+    def __init__(self, target: Path, sizes: SensorSizes, config: ConvertConfig) -> None:
+        super().__init__()
+        self.salvage = _salvage(target)
+        self._step = config.frame_step if sizes.frame_size else 0
+        self._pictures = 0
+        self._writer = Aedat4Writer(
+            target,
+            width=sizes.width,
+            height=sizes.height,
+            frame_size=sizes.frame_size if self._step else None,
+            salvage=self.salvage,
+        )
+
+    def _open(self) -> None:
+        self._stack.enter_context(self._writer)
+
+    def write(self, batch: EventBatch) -> None:
+        keep = batch.triggers.channel == 0
+        self.result.events += len(batch.events)
+        self.result.triggers += int(np.count_nonzero(keep))
+        self.result.dropped_triggers += int(np.count_nonzero(~keep))
+        edges = batch.triggers
+        triggers = Triggers(edges.t_us[keep], edges.channel[keep], edges.edge[keep])
+        self._writer.write(batch.events, triggers)
+
+    def write_frame(self, frame: Frame) -> None:
+        self._pictures += 1
+        if not self._step or (self._pictures - 1) % self._step:
+            self.result.dropped_frames += 1
+            return
+        self.result.frames += 1
+        self._writer.write_frame(frame, frame.t_us)
+
+    @property
+    def written_bytes(self) -> int:
+        return self._writer.written_bytes
+
+
+class _ColumnSink(Sink):
+    """npz or HDF5 as DSEC has it; pictures have no place in them."""
+
+    def __init__(self, target: Path, sizes: SensorSizes) -> None:
+        super().__init__()
+        self._is_npz = target.suffix == ".npz"
+        kind = NpzWriter if self._is_npz else DsecWriter
+        self._writer = kind(target, width=sizes.width, height=sizes.height)
+
+    def _open(self) -> None:
+        self._stack.enter_context(self._writer)
+
+    def write(self, batch: EventBatch) -> None:
+        self._writer.write(batch.events, batch.triggers)
+        self.result.events += len(batch.events)
+        self.result.triggers += len(batch.triggers)
+
+    def write_frame(self, frame: Frame) -> None:
+        self.result.dropped_frames += 1
+
+    @property
+    def written_bytes(self) -> int:
+        return self._writer.written_bytes
+
+    @property
+    def finishing_bytes(self) -> int:
+        # The archive is packed beside the columns, at worst as large as they are.
+        return self._writer.written_bytes if self._is_npz else 0

@@ -1,0 +1,166 @@
+"""`evdistill live --camera`: the same windows and results as from a recording, without a topic."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from evdistill_core.events.array import Events
+from evdistill_core.events.stream import PacketDecoder
+from evdistill_core.foundation.worker import wait_until
+from evdistill_core.messages.event_messages import EventPacket
+from evdistill_core.messages.standard import DiagnosticArray, Image
+from evdistill_core.offline import run_recording
+from evdistill_core.parameters import SegmentationParameters
+from evdistill_core.recordings.convert import ConvertConfig, convert
+from evdistill_core.recordings.opening import open_recording
+from evdistill_ros import qos
+
+pytestmark = pytest.mark.slow
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+STREET = REPOSITORY / "demo" / "davis346_street.mcap"
+FAKE = REPOSITORY / "test" / "cameras" / "fake"
+MASK = "/segmentation/mask"
+KEEP_ALL = ("-p", "keep_windows:=true")
+
+
+@pytest.fixture(scope="session")
+def street_aedat4(tmp_path_factory):
+    path = tmp_path_factory.mktemp("street") / "street.aedat4"
+    with open_recording(STREET) as recording:
+        convert(recording, path, ConvertConfig(end_us=1_000_000))
+    return path
+
+
+@pytest.fixture
+def sender():
+    """A process of dv-processing's that sends; see test/cameras/sender.py."""
+    pytest.importorskip("dv_processing")
+    started = []
+
+    def start(*arguments):
+        script = str(REPOSITORY / "test" / "cameras" / "sender.py")
+        process = subprocess.Popen(
+            [sys.executable, script, *map(str, arguments)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        started.append(process)
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def counters_of(diagnostics):
+    status = {s.name: s for s in DiagnosticArray.parse(diagnostics[-1].data).status}
+    return {row.key: row.value for each in status.values() for row in each.values}
+
+
+def test_a_camera_gives_the_masks_of_a_recording(  # noqa: PLR0917
+    evdistill, camera, tiny_student, street_aedat4, sender, tmp_path
+):
+    """Also: who listens to the topic gets every event, and the pictures."""
+    with open_recording(street_aedat4) as recording:
+        true = Events.concatenate([b.events for b in recording.batches()])
+    events, frames = tmp_path / "events.sock", tmp_path / "frames.sock"
+    sender(street_aedat4, "--events", events, "--frames", frames, "--pace-s", 0.01)
+    masks = camera.listen(MASK, Image.TYPE)
+    packets = camera.listen("/event_camera/events", EventPacket.TYPE, qos.EVENTS)
+    pictures = camera.listen("/event_camera/image_raw", Image.TYPE)
+    diagnostics = camera.listen("/diagnostics", DiagnosticArray.TYPE)
+    log = tmp_path / "results.jsonl"
+    live = evdistill(
+        "live", "--camera", f"unix://{events},{frames}", "--student", tiny_student,
+        "--result-log", log, "-p", "deadline_ms:=0.0", *KEEP_ALL,
+    )  # fmt: skip
+    assert wait_until(
+        lambda: diagnostics and counters_of(diagnostics).get("events") == str(len(true)),
+        timeout_s=60,
+    )
+    live.send(signal.SIGTERM)
+    assert live.wait() == 0, live.output
+    parameters = SegmentationParameters(student=str(tiny_student))
+    run_recording(street_aedat4, tmp_path / "out", parameters, show_progress=False)
+    with open_recording(tmp_path / "out" / "masks.mcap") as recording:
+        wanted = [Image.parse(p.data) for p in recording.packets([MASK])]
+    found = [Image.parse(p.data) for p in masks]
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert sum(line["events"] for line in lines) == len(true)
+    # The subscriber may have come after the first windows; the node's own log has them all.
+    assert len(lines) == len(wanted)
+    assert len(found) > 0
+    for ours, theirs in zip(reversed(found), reversed(wanted), strict=False):
+        assert ours.data == theirs.data
+    decoder = PacketDecoder()
+    heard = [decoder.push(p) for p in packets]
+    assert all(d is not None for d in heard)
+    assert decoder.counters.seq_gaps == 0
+    seen = Events.concatenate([d.events for d in heard])
+    assert len(seen) > 0
+    assert seen.equals(true[len(true) - len(seen) :])
+    assert pictures
+
+
+def test_a_camera_that_goes_away_is_waited_for(  # noqa: PLR0917
+    evdistill, camera, tiny_student, street_aedat4, sender, tmp_path
+):
+    events = tmp_path / "events.sock"
+    first = sender(street_aedat4, "--events", events, "--pace-s", 0.01, "--loops", 1000)
+    masks = camera.listen(MASK, Image.TYPE)
+    live = evdistill("live", "--camera", f"unix://{events}", "--student", tiny_student)
+    assert wait_until(lambda: len(masks) > 3, timeout_s=60)
+    first.kill()
+    first.communicate()
+    events.unlink(missing_ok=True)
+    sender(street_aedat4, "--events", events, "--pace-s", 0.01, "--loops", 1000)
+    before = len(masks)
+    assert wait_until(lambda: len(masks) > before + 5, timeout_s=60)
+    live.send(signal.SIGINT)
+    assert live.wait() == 130, live.output
+    assert "the other side closed the stream. Opening it anew until it is back" in live.output
+    assert "is back" in live.output
+
+
+@pytest.mark.parametrize("word", ["crash", "nonsense", "reset", "outside"])
+def test_what_a_camera_does_does_not_end_the_node(
+    evdistill, camera, tiny_student, monkeypatch, word
+):
+    monkeypatch.setenv("FAKE_CAMERA", f"one {word}")
+    monkeypatch.setenv("PYTHONPATH", str(FAKE))
+    diagnostics = camera.listen("/diagnostics", DiagnosticArray.TYPE)
+    live = evdistill("live", "--camera", "inivation", "--student", tiny_student)
+    wanted = 20_000 if word in {"reset", "outside"} else 40_000  # those two come twice
+
+    def events():
+        return int(counters_of(diagnostics).get("events", 0)) if diagnostics else 0
+
+    assert wait_until(lambda: events() > wanted * 0.9, timeout_s=60), events()
+    live.send(signal.SIGTERM)
+    assert live.wait() == 0, live.output
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        ("inivaton", "names no camera"),
+        ("unix:///nowhere/a.sock", "cannot be opened"),
+        ("inivation", "no iniVation camera was found"),
+    ],
+)
+def test_a_camera_that_is_not_there(evdistill, tiny_student, monkeypatch, address, text):
+    if address == "inivation":
+        monkeypatch.setenv("FAKE_CAMERA", "none")
+        monkeypatch.setenv("PYTHONPATH", str(FAKE))
+    else:
+        pytest.importorskip("dv_processing")
+    live = evdistill("live", "--camera", address, "--student", tiny_student)
+    assert live.wait() == 2
+    assert text in live.output
+    assert "Traceback" not in live.output
