@@ -1,7 +1,11 @@
 """`evdistill record` from dv-processing's own network streams, and from the fake camera."""
 
+import contextlib
 import os
 import signal
+import socket
+import subprocess
+import threading
 import time
 
 import numpy as np
@@ -360,3 +364,63 @@ def test_the_camera_without_a_library(fake, record, tmp_path):
     assert process.returncode == 2
     assert "pip install dv-processing" in err
     assert os.listdir(tmp_path) == []  # noqa: PTH208
+
+
+class Relay:
+    """Stands between sender and camera and damages some bytes of every thousand."""
+
+    def __init__(self, to_path, at_path, clean_bytes):
+        self._to, self._clean = to_path, clean_bytes
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(at_path)
+        self._server.listen()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self):
+        with self._server, self._server.accept()[0] as down, socket.socket(socket.AF_UNIX) as up:
+            up.connect(self._to)
+            passed = 0
+            with contextlib.suppress(OSError):
+                while data := bytearray(up.recv(65536)):
+                    for i in range(max(self._clean - passed, 0), len(data)):
+                        if (passed + i) % 1000 < 20:
+                            data[i] ^= 0x55
+                    passed += len(data)
+                    down.sendall(data)
+
+
+@pytest.mark.parametrize("compression", ["NONE", "LZ4", "ZSTD"])
+def test_a_damaged_stream_costs_only_its_own_process(sender, film, record, tmp_path, compression):
+    """dv-processing crashes or hangs on it; what came before is a whole file all the same."""
+    events, relayed, _ = sockets(tmp_path)
+    sender(film, "--events", events, "--compression", compression, "--pace-s", 0.002)
+    Relay(events, relayed, 200_000)
+    target = tmp_path / "out.mcap"
+    process = record("--camera", f"unix://{relayed}", target)
+    try:
+        _, err = process.communicate(timeout=8)
+    except subprocess.TimeoutExpired:  # it hangs, and nothing tells
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode in {0, 2}, err
+    assert "Traceback" not in err
+    found, true = events_of(target), events_of(film)
+    assert 1000 < len(found) <= len(true)
+    assert found[:1000].equals(true[:1000])
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("suffix", ["mcap", "aedat4"])
+def test_a_killed_recorder_leaves_what_can_be_read(sender, film, record, tmp_path, suffix):
+    events, *_ = sockets(tmp_path)
+    sender(film, "--events", events, "--pace-s", 0.002, "--loops", 1000)
+    process = record("--camera", f"unix://{events}", tmp_path / f"out.{suffix}")
+    # A bag's chunks are written when they are full.
+    wait_for_events(tmp_path, f".part.{suffix}", size=400_000)
+    process.kill()
+    process.communicate()
+    (part,) = tmp_path.glob(f".out.*.part.{suffix}")
+    found, true = events_of(part), events_of(film)
+    count = min(len(found), len(true))
+    assert count > 10_000
+    assert found[:count].equals(true[:count])
