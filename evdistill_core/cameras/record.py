@@ -80,7 +80,7 @@ class Recorder:
         camera: open.
         target: the file to make.
         config: how.
-        on_status: told at least ten times a second where the recording stands.
+        on_status: told about ten times a second where the recording stands.
         free_bytes: room on the disk that holds a folder.
 
     Raises:
@@ -104,7 +104,7 @@ class Recorder:
         self._stopping = threading.Event()
         self._first_s: float | None = None
         self._opened_s = self._heard_s = 0.0
-        self._checked_s = float("-inf")
+        self._checked_s = self._told_s = float("-inf")
         self._trouble: Exception | None = None
 
     def stop(self) -> None:
@@ -133,9 +133,10 @@ class Recorder:
         except OSError as error:
             raise self._disk_full(sink, error) from error
         if self._trouble is not None:
+            lost = status.counters.get("lost_events", 0)
             raise type(self._trouble)(
                 f"{self._trouble}. What came before is kept: {self._target} "
-                f"({status.result.events:,} events)"
+                f"({status.result.events:,} events{f', {lost:,} lost' if lost else ''})"
             ) from self._trouble
         return status
 
@@ -150,6 +151,12 @@ class Recorder:
             except (CameraError, RecordingError, EncodingError) as error:
                 self._trouble = error
                 return
+            self._tell(sink, at_once=found is None)
+
+    def _tell(self, sink: Sink, *, at_once: bool) -> None:
+        now_s = time.monotonic()
+        if at_once or now_s - self._told_s >= READ_S:
+            self._told_s = now_s
             self._on_status(self._status(sink))
 
     def _take(self, sink: Sink, found: EventBatch | Frame | None) -> None:
