@@ -454,12 +454,13 @@ def test_a_list_of_hot_pixels_that_cannot_be_read_is_refused_at_the_start(bench)
 
 
 def test_a_paused_bag_goes_on_where_it_was(bench, scene):
-    pipeline = bench.start(deadline_ms=5.0, window_us=50_000)
+    # A deadline that a busy machine does not miss by itself.
+    pipeline = bench.start(deadline_ms=300.0, window_us=50_000)
     for i in range(23):
         pipeline.push(scene.packet(i))
         time.sleep(0.005)
     assert wait_until(lambda: len(bench.results) >= 5, timeout_s=5)
-    time.sleep(0.5)  # host time passes, sensor time does not
+    time.sleep(1.0)  # host time passes, sensor time does not
     before = len(bench.results)
     for i in range(23, 50):
         pipeline.push(scene.packet(i))
