@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,19 +22,14 @@ def atomic_path(target: Path, *, salvage: Path | None = None) -> Iterator[Path]:
             full), for formats that are read as far as they go.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        prefix=f".{target.stem}.", suffix=f".part{target.suffix}", dir=target.parent
-    )
-    os.close(handle)
-    temporary = Path(name)
+    # The name comes first and the file inside the block: Ctrl-C between the two would leave it.
+    name = f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}"
+    temporary = target.parent / name
     try:
+        temporary.touch(exist_ok=False)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        # mkstemp makes files private; a finished file has the rights of any other new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         temporary.replace(target)
     except OSError:
         if salvage is not None and temporary.exists() and temporary.stat().st_size:

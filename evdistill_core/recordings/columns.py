@@ -326,7 +326,11 @@ class NpzWriter:
 
     def __enter__(self) -> NpzWriter:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix=f".{self._path.stem}.", dir=self._path.parent))
+        # Removes itself even when Ctrl-C comes before the block has begun.
+        self._scratch = tempfile.TemporaryDirectory(
+            prefix=f".{self._path.stem}.", dir=self._path.parent, ignore_cleanup_errors=True
+        )
+        self._folder = Path(self._scratch.name)
         for name in (*COLUMNS, *TRIGGER_COLUMNS):
             self._files[name] = (self._folder / name).open("wb")
         return self
@@ -354,7 +358,7 @@ class NpzWriter:
             if kind is None:
                 self._finish(self._folder)
         finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._scratch.cleanup()
 
     def _finish(self, folder: Path) -> None:
         with (
