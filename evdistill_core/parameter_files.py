@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,8 +19,9 @@ from evdistill_core.parameters import (
     declarations,
 )
 
-ROS_ONLY = ("use_sim_time", "autostart", "qos_overrides", "start_type_description_service")
-"""Parameters that only rclpy nodes have; a shared file may hold them, as `ros2 param dump` does."""
+QOS = "qos_overrides"
+NOT_OF_THE_TASK = ("use_sim_time", "autostart", QOS, "start_type_description_service")
+"""Parameters of every node; a shared file may hold them, as `ros2 param dump` does."""
 
 P = TypeVar("P", bound=PerceptionParameters)
 
@@ -31,7 +32,7 @@ def load_parameters(
     """Read a ROS parameter file for whichever task it is meant, see ``kind_of``.
 
     Sections are taken as ROS takes them: those of ``/**`` first, then those named for the node,
-    with or without namespace; later ones win. Those of ``ROS_ONLY`` are left out.
+    with or without namespace; later ones win. Those of ``NOT_OF_THE_TASK`` are left out.
 
     Args:
         path: the file; ``None`` gives the defaults.
@@ -53,9 +54,8 @@ def load_as(
 ) -> P:
     """Read a ROS parameter file for one task; see ``load_parameters``."""
     values = {} if path is None else _parameters_of(load_yaml(path), [node or kind.TASK], path)
-    for name in ROS_ONLY:
-        values.pop(name, None)
     values.update(overrides or {})
+    values = {k: v for k, v in values.items() if k.split(".")[0] not in NOT_OF_THE_TASK}
     unknown = sorted(set(values) - set(declarations(kind)))
     if unknown:
         where = f" in {path}" if path is not None else ""
@@ -110,6 +110,34 @@ def wants_sim_time(path: Path | None, *, node: str) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"use_sim_time must be true or false, got {value!r}")
     return value
+
+
+def qos_overrides(
+    path: Path | None, overrides: Mapping[str, object] | None = None, *, node: str
+) -> dict[str, object]:
+    """Return what stands below ``qos_overrides``, by name: ``/topic.subscription.depth``.
+
+    Args:
+        path: the file.
+        overrides: values that win over the file's.
+        node: name of the node.
+
+    Raises:
+        ConfigError: as ``load_parameters``.
+    """
+    values = {} if path is None else _parameters_of(load_yaml(path), [node], path)
+    values.update(overrides or {})
+    flat = dict(_flattened(values))
+    return {k.removeprefix(f"{QOS}."): v for k, v in flat.items() if k.startswith(f"{QOS}.")}
+
+
+def _flattened(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield values with their names joined by points, as ROS does with nested ones."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flattened(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def parse_assignments(texts: Sequence[str]) -> dict[str, object]:

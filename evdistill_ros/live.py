@@ -59,6 +59,7 @@ class GraphOptions:
         timeout_s: give up when the event topic has no publisher for so long; None: never.
         use_sim_time: take the time of diagnostics and log from ``/clock``, and start anew when it
             jumps.
+        qos_overrides: what to offer or ask for instead of our defaults.
         hint_after_s: say what else is there when the topic does not come.
         camera: read this camera instead of a topic, and publish what it gives where the topic
             would be; None: a topic.
@@ -70,6 +71,7 @@ class GraphOptions:
     domain: int | None = None
     timeout_s: float | None = None
     use_sim_time: bool = False
+    qos_overrides: qos.QosOverrides = field(default_factory=qos.QosOverrides)
     hint_after_s: float = 3.0
     camera: CameraAddress | None = None
 
@@ -128,6 +130,7 @@ class LivePerception:
             options.namespace,
             domain=options.domain,
             remaps=remaps,
+            qos_overrides=options.qos_overrides,
             on_warning=self._warn,
         )
         try:

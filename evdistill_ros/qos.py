@@ -6,7 +6,8 @@ into an rclpy ``QoSProfile``. rclpy is imported only there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from evdistill_core.foundation.errors import ConfigError
@@ -93,6 +94,60 @@ class QosProfile:
             durability=DurabilityPolicy[self.durability.upper()],
             **options,
         )
+
+
+class QosOverrides:
+    """What ``qos_overrides`` parameters change, as rclpy understands them.
+
+    Args:
+        values: policy by its name below ``qos_overrides``, such as
+            ``/event_camera/events.subscription.depth``.
+
+    Raises:
+        ConfigError: a name or a value is none that we can set.
+    """
+
+    ENTITIES = ("publisher", "subscription")
+    POLICIES = ("depth", "durability", "history", "reliability")
+
+    def __init__(self, values: Mapping[str, object] | None = None) -> None:
+        self._found: dict[tuple[str, str], dict[str, object]] = {}
+        for name, value in (values or {}).items():
+            topic, _, rest = name.rpartition(".")
+            topic, _, entity = topic.rpartition(".")
+            if entity not in self.ENTITIES or rest not in self.POLICIES or topic[:1] != "/":
+                kinds, policies = "|".join(self.ENTITIES), "|".join(self.POLICIES)
+                raise ConfigError(
+                    f"qos_overrides.{name} is none that can be set: expected "
+                    f"qos_overrides./TOPIC.({kinds}).({policies}), with the topic's full name"
+                )
+            self._found.setdefault((topic, entity), {})[rest] = value
+        for key in self._found:
+            self.apply(QosProfile(), *key)
+
+    def apply(self, profile: QosProfile, topic: str, entity: str) -> QosProfile:
+        """Return the profile with what was given for one topic.
+
+        Args:
+            profile: of the publisher or subscription.
+            topic: its full name, after remaps.
+            entity: ``publisher`` or ``subscription``.
+        """
+        given = dict(self._found.get((topic, entity), {}))
+        history = given.pop("history", None)
+        if history not in {None, "keep_last", "keep_all"}:
+            raise ConfigError(
+                f"qos_overrides.{topic}.{entity}.history must be keep_last or keep_all, "
+                f"got {history!r}"
+            )
+        depth = given.get("depth", profile.depth)
+        if not isinstance(depth, int) or isinstance(depth, bool):
+            raise ConfigError(
+                f"qos_overrides.{topic}.{entity}.depth must be a whole number, got {depth!r}"
+            )
+        if history == "keep_all":
+            given["depth"] = 0
+        return replace(profile, **given)  # type: ignore[arg-type]  # __post_init__ checks them
 
 
 DEFAULT = QosProfile()

@@ -63,10 +63,12 @@ def command(
     from evdistill_core.parameter_files import (
         load_parameters,
         parse_assignments,
+        qos_overrides,
         wants_sim_time,
     )
     from evdistill_ros.console import run_live
     from evdistill_ros.live import GraphOptions, split_rules
+    from evdistill_ros.qos import QosOverrides
 
     overrides = parse_assignments(parameter or [])
     if student is not None:
@@ -87,6 +89,7 @@ def command(
         domain=domain,
         timeout_s=timeout,
         use_sim_time=use_sim_time,
+        qos_overrides=QosOverrides(qos_overrides(params_file, overrides, node=name)),
         camera=None if camera is None else CameraAddress.parse(camera),
     )
     code = run_live(parameters, options, result_log=result_log)

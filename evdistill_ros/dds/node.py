@@ -54,6 +54,7 @@ class DdsNode:
         domain: DDS domain; ``None`` takes ROS_DOMAIN_ID. Discovery follows
             ROS_AUTOMATIC_DISCOVERY_RANGE, ROS_STATIC_PEERS, ROS_LOCALHOST_ONLY, CYCLONEDDS_URI.
         remaps: topic rules ``from -> to``, e.g. ``{"~/events": "/event_camera/events"}``.
+        qos_overrides: of topics by their full names; win over what endpoints are created with.
         on_warning: told about what a user should know (incompatible QoS with its cure, another
             type on the topic, an RMW that DDS does not see); the log by default.
 
@@ -62,13 +63,14 @@ class DdsNode:
         DdsError: DDS is not there or refused.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the options of a node
         self,
         name: str,
         namespace: str = "/",
         *,
         domain: int | None = None,
         remaps: Mapping[str, str] | None = None,
+        qos_overrides: profiles.QosOverrides | None = None,
         on_warning: Callable[[str], None] | None = None,
     ) -> None:
         self.name = check_node_name(name)
@@ -76,6 +78,7 @@ class DdsNode:
         self.graph = Graph()
         self.failure: BaseException | None = None
         self._remaps = dict(remaps or {})
+        self._qos_overrides = qos_overrides or profiles.QosOverrides()
         self._on_warning = on_warning or _log.warning
         self._pid = os.getpid()
         self._lock = threading.RLock()
@@ -162,7 +165,9 @@ class DdsNode:
         """
         with self._lock:
             self._check_open()
-            publisher = Publisher(self, self.resolve(topic), type_name, qos, max_blocking_ms)
+            name = self.resolve(topic)
+            qos = self._qos_overrides.apply(qos, name, "publisher")
+            publisher = Publisher(self, name, type_name, qos, max_blocking_ms)
             self._endpoints.append(publisher)
             self._announce()
         return publisher
@@ -190,7 +195,9 @@ class DdsNode:
         """
         with self._lock:
             self._check_open()
-            subscription = Subscription(self, self.resolve(topic), type_name, qos, callback)
+            name = self.resolve(topic)
+            qos = self._qos_overrides.apply(qos, name, "subscription")
+            subscription = Subscription(self, name, type_name, qos, callback)
             self._endpoints.append(subscription)
             self._announce()
         return subscription

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.worker import wait_until
@@ -88,6 +89,23 @@ def test_live_and_run_give_the_same_masks(
         same = by_stamp[mask.header.stamp]
         assert mask.header == same.header
         np.testing.assert_array_equal(mask.to_array(), same.to_array())
+
+
+def test_quality_of_service_follows_the_parameters(evdistill, camera, tiny_student, tmp_path):
+    file = tmp_path / "seg.yaml"
+    wish = {"/event_camera/events": {"subscription": {"reliability": "reliable"}}}
+    file.write_text(yaml.safe_dump({"/**": {"ros__parameters": {"qos_overrides": wish}}}))
+    camera.advertise()
+    evdistill(
+        "live", "--student", tiny_student, "--params-file", file,
+        "-p", f"qos_overrides.{MASK}.publisher.reliability:=best_effort",
+    )  # fmt: skip
+    (mask,) = camera.node.wait_for_publisher(MASK, 40)
+    assert mask.qos.reliability == "best_effort"
+    topic = "/event_camera/events"
+    assert wait_until(lambda: camera.node.graph.subscribers(topic), timeout_s=20)
+    (events,) = camera.node.graph.subscribers(topic)
+    assert events.qos.reliability == "reliable"
 
 
 def test_a_recogniser_classifies_under_its_own_name(

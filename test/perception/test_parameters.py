@@ -5,7 +5,12 @@ import yaml
 
 from evdistill_core.foundation.config import to_mapping
 from evdistill_core.foundation.errors import ConfigError
-from evdistill_core.parameter_files import load_as, load_parameters, parse_assignments
+from evdistill_core.parameter_files import (
+    load_as,
+    load_parameters,
+    parse_assignments,
+    qos_overrides,
+)
 from evdistill_core.parameters import (
     KINDS,
     RecognitionParameters,
@@ -63,6 +68,25 @@ def test_sections_are_read_as_ros_reads_them(tmp_path):
     parameters = load_parameters(path)
     assert (parameters.min_score, parameters.threads) == (0.9, 2)
     assert load_parameters(path, {"min_score": 0.3}).min_score == 0.3
+
+
+def test_qos_overrides_are_read_nested_and_flat(tmp_path):
+    nested = {"/a": {"subscription": {"depth": 7, "reliability": "reliable"}}}
+    path = write(
+        tmp_path,
+        {
+            "/**": {"ros__parameters": {"qos_overrides": nested, "threads": 2}},
+            "segmentation": {"ros__parameters": {"qos_overrides./b.publisher.depth": 3}},
+        },
+    )
+    given = parse_assignments(["qos_overrides./a.subscription.depth:=9", "min_score:=0.5"])
+    assert qos_overrides(path, given, node="segmentation") == {
+        "/a.subscription.depth": 9,
+        "/a.subscription.reliability": "reliable",
+        "/b.publisher.depth": 3,
+    }
+    assert load_parameters(path, given).min_score == 0.5
+    assert qos_overrides(None, node="segmentation") == {}
 
 
 @pytest.mark.parametrize(
