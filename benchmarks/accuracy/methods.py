@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from rows import ROWS, Row
+from scoring import score
 from self_training import SelfTrainer
 from settings import Budget, Settings
 from splits import SOURCE_DRIVES, make_splits
 from torch import nn
-from windows import WindowSets, bound_settings, digest
+from windows import TEST_SETS, WindowSets, bound_settings, digest
 
 from evdistill_core.data.build import DataConfig, SourceConfig
 from evdistill_core.data.labelled_images import ImagesConfig
@@ -23,7 +24,7 @@ from evdistill_core.data.simulated import StoredWindows
 from evdistill_core.data.stills import StillsConfig
 from evdistill_core.data.unpaired import DistillDataConfig, TeacherDataConfig
 from evdistill_core.foundation.config import from_mapping
-from evdistill_core.foundation.labels import CAMVID_CLASSES
+from evdistill_core.foundation.labels import CAMVID_CLASSES, ClassTable
 from evdistill_core.models.checkpoint import load_checkpoint
 from evdistill_core.simulation.dataset import SetWriter, SimulatedSet, write_windows
 from evdistill_core.simulation.window import SimulatedWindow
@@ -46,11 +47,14 @@ PICTURE_GAIN = 0.5  # grey of an event picture, per unit of the summed input
 
 
 class Methods:
-    """Trains what a row needs, once, and gives its prediction.
+    """Trains what a row needs, once, and scores it.
 
     Args:
         settings: of the benchmark.
     """
+
+    task = "segmentation"
+    rows = ROWS
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -62,6 +66,36 @@ class Methods:
         """Return the name of everything that decides a row's result, whatever the commit."""
         base = self.key(ROWS[row.base]) if row.base else ""
         return digest([bound_settings(self.settings), row.facts(), base, self.sets.root.name])
+
+    def budget(self) -> dict[str, object]:
+        """Return what stands in a result about steps, size and student."""
+        student = self.settings.student
+        return {
+            "name": self.settings.name,
+            "steps": student.steps,
+            "batch_size": student.batch_size,
+            "size": [self.settings.height, self.settings.width],
+            "student": student.network.name,
+            "options": student.network.options,
+        }
+
+    def is_label_free(self, row: Row) -> bool:
+        """Return whether a row reads no label of the target."""
+        return not row.reads_target_labels
+
+    def scores(self, row: Row, seed: int) -> dict[str, object]:
+        """Train what is missing; return the scores on every test set."""
+        predict = self.predictor(row, seed)
+        scored = {}
+        for name in TEST_SETS:
+            windows = self.windows(name)
+            samples = (windows.sample(i) for i in range(len(windows)))
+            scored[name] = score(predict, samples, self.sets.blocks(name).tolist())
+        return scored
+
+    def headline(self, sets: dict[str, Any]) -> str:
+        """Return one line about a result."""
+        return f"mIoU {sets['target_target']['miou_6']}, run {sets['run']['miou_6']}"
 
     def predictor(self, row: Row, seed: int) -> Predict:
         """Return (C, H, W) input -> (11, h, w) logits of a row, trained now where it is not yet."""
@@ -140,17 +174,7 @@ class Methods:
         name: str,
         prepare: Callable[[Trainer], None] = lambda trainer: None,
     ) -> Path:
-        out = self.settings.work / "runs" / name
-        last, done = out / LAST, out / "done"
-        if done.exists():
-            return last
-        trainer = kind(config, out, resume=last.exists(), classes=CAMVID_CLASSES)
-        prepare(trainer)
-        trainer.run(_Progress(name))
-        for set_name, scores in trainer.state.scores.items():
-            print(f"  {name} on {set_name}: {_brief(scores)}", flush=True)
-        done.touch()
-        return last
+        return train_once(kind, config, self.settings.work / "runs" / name, CAMVID_CLASSES, prepare)
 
     def _supervised(self, row: Row, seed: int) -> Path:
         labelled = {name: self.sets.folder(name) for name in row.labelled}
@@ -196,7 +220,7 @@ class Methods:
         return f"{row.name}-{self.key(row)}-s{seed}"
 
     def _network(self, path: Path) -> Predict:
-        return _on_torch(load_checkpoint(path).build().to(self.device).eval(), self.device)
+        return on_torch(load_checkpoint(path).build().to(self.device).eval(), self.device)
 
     def _prior(self, row: Row) -> Predict:
         """The share of every class at every place, over the labelled windows; blurred a little."""
@@ -213,7 +237,7 @@ class Methods:
         return load_teacher(self.teacher(), CAMVID_CLASSES, self.device)
 
     def _pictures(self) -> Predict:
-        see = _on_torch(self._load_teacher().network, self.device)
+        see = on_torch(self._load_teacher().network, self.device)
         return lambda x: see(np.clip(PICTURE_GAIN * x.sum(0, keepdims=True), -1, 1))
 
     def _adabn(self, row: Row, seed: int) -> Predict:
@@ -221,14 +245,14 @@ class Methods:
         target = self.windows("target")
         inputs = [target.sample(i).input for i in range(ADABN_BATCHES * ADABN_BATCH)]
         adapt_batch_norm(network, np.stack(inputs), self.device)
-        return _on_torch(network.eval(), self.device)
+        return on_torch(network.eval(), self.device)
 
     def _reconstruct(self, row: Row, seed: int) -> Predict:
         """G_ei learns pictures of simulated windows of many cameras (as E2VID does); then T."""
         path, config = self._distil(row, seed, target="wide")
         trainer = DistillTrainer(config, path.parent, resume=True, classes=CAMVID_CLASSES)
         to_image, teacher = trainer.translation.to_image.eval(), trainer.teacher.network
-        return _on_torch(nn.Sequential(to_image, teacher).eval(), self.device)
+        return on_torch(nn.Sequential(to_image, teacher).eval(), self.device)
 
     def _pseudo_set(self) -> Path:
         """The target's windows with what the teacher says of their frames as labels."""
@@ -236,7 +260,7 @@ class Methods:
         if (folder / "done").exists():
             return folder
         windows = SimulatedSet(self.sets.folder("target"))
-        see = _on_torch(self._load_teacher().network, self.device)
+        see = on_torch(self._load_teacher().network, self.device)
         size = (windows.height, windows.width)
 
         def labelled(numbers: range) -> Iterator[SimulatedWindow]:
@@ -277,7 +301,29 @@ def adapt_batch_norm(network: nn.Module, inputs: Array, device: torch.device) ->
     network.eval()
 
 
-def _on_torch(network: nn.Module, device: torch.device) -> Predict:
+def train_once(
+    kind: type[Trainer],
+    config: TrainConfig,
+    out: Path,
+    classes: ClassTable,
+    prepare: Callable[[Trainer], None] = lambda trainer: None,
+) -> Path:
+    """Train to the end, or go on with an interrupted run; return the last checkpoint."""
+    last, done = out / LAST, out / "done"
+    if done.exists():
+        return last
+    trainer = kind(config, out, resume=last.exists(), classes=classes)
+    prepare(trainer)
+    trainer.run(_Progress(out.name))
+    for set_name, scores in trainer.state.scores.items():
+        print(f"  {out.name} on {set_name}: {_brief(scores)}", flush=True)
+    done.touch()
+    return last
+
+
+def on_torch(network: nn.Module, device: torch.device) -> Predict:
+    """Return the network as a function of one input."""
+
     def predict(network_input: Array) -> Array:
         with torch.inference_mode():
             logits = network(torch.from_numpy(network_input)[None].to(device))[0]
@@ -291,7 +337,10 @@ def _labels(windows: StoredWindows) -> Iterator[npt.NDArray[np.uint8]]:
 
 
 def _brief(scores: object) -> str:
-    everywhere = cast("dict[str, dict[str, float]]", scores)["everywhere"]
+    known = cast("dict[str, Any]", scores)
+    if "top1" in known:
+        return f"top-1 {100 * known['top1']:.1f}"
+    everywhere = known["everywhere"]
     return f"mIoU {100 * everywhere['miou']:.1f} (11 classes)"
 
 

@@ -3,6 +3,8 @@
 Run: python benchmarks/accuracy/run.py --config benchmarks/accuracy/reduced.yaml
          [--camvid DIR] [--rows source,wide,...] [--seeds 0,1] [--results FILE] [--table]
 
+recognition.yaml has rows of its own.
+
 Every row and seed is written to the results as soon as it is done; what is there already is
 skipped, and an interrupted training goes on from its checkpoint. See README.md beside this file.
 """
@@ -17,17 +19,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import recognition
 import torch
 from methods import Methods
-from rows import ROWS, Row
-from scoring import score
+from recognition import RecognitionMethods, RecognitionSettings
+from rows import ROWS
 from settings import Settings
 from table import print_tables, summarise
-from windows import TEST_SETS
 
 from evdistill_core.foundation.config import from_mapping, load_yaml
-from evdistill_core.foundation.errors import EvdistillError
+from evdistill_core.foundation.errors import ConfigError, EvdistillError
 from evdistill_core.foundation.files import write_text_atomic
 
 HERE = Path(__file__).resolve().parent
@@ -36,26 +39,45 @@ HERE = Path(__file__).resolve().parent
 def main() -> None:
     """Run the rows that are missing, then print the tables."""
     arguments = _arguments()
-    settings = from_mapping(Settings, load_yaml(arguments.config))
-    if arguments.camvid:
-        settings = dataclasses.replace(settings, camvid=arguments.camvid)
-    if arguments.work:
-        settings = dataclasses.replace(settings, work=arguments.work)
-    rows = (
-        [ROWS[name] for name in arguments.rows.split(",")] if arguments.rows else [*ROWS.values()]
-    )
-    seeds = [int(s) for s in arguments.seeds.split(",")] if arguments.seeds else settings.seeds
-    methods = Methods(settings)
+    methods = open_methods(arguments)
+    names = arguments.rows.split(",") if arguments.rows else list(methods.rows)
+    unknown = sorted(set(names) - set(methods.rows))
+    if unknown:
+        raise ConfigError(f"unknown rows {unknown}; there are {', '.join(methods.rows)}")
+    seeds = methods.settings.seeds
+    if arguments.seeds:
+        seeds = tuple(int(s) for s in arguments.seeds.split(","))
     results = read_results(arguments.results)
     if not arguments.table:
         for seed in seeds:  # a whole table with one seed before the second begins
-            for row in rows:
-                run_row(methods, row, seed, results, arguments.results)
-    print_tables(methods, [r for r in results if r["budget"]["name"] == settings.name])
+            for name in names:
+                run_row(methods, methods.rows[name], seed, results, arguments.results)
+    entries = [r for r in results if r["budget"]["name"] == methods.settings.name]
+    if isinstance(methods, RecognitionMethods):
+        recognition.print_tables(entries)
+    else:
+        print_tables(methods, entries)
+
+
+def open_methods(arguments: argparse.Namespace) -> Methods | RecognitionMethods:
+    """Return what trains the rows of the configuration's task."""
+    content = load_yaml(arguments.config)
+    is_recognition = content.pop("task", "segmentation") == "recognition"
+    kind = RecognitionSettings if is_recognition else Settings
+    settings = from_mapping(kind, content)
+    if arguments.camvid and not is_recognition:
+        settings = dataclasses.replace(settings, camvid=arguments.camvid)
+    if arguments.work:
+        settings = dataclasses.replace(settings, work=arguments.work)
+    return RecognitionMethods(settings) if is_recognition else Methods(settings)
 
 
 def run_row(
-    methods: Methods, row: Row, seed: int, results: list[dict[str, object]], path: Path
+    methods: Methods | RecognitionMethods,
+    row: Any,
+    seed: int,
+    results: list[dict[str, Any]],
+    path: Path,
 ) -> None:
     """Train and score one row with one seed, unless the results hold it; write the results."""
     entry = find_entry(methods, row, results)
@@ -63,25 +85,23 @@ def run_row(
         return
     print(f"{row.name}, seed {seed}", flush=True)
     start = time.perf_counter()
-    predict = methods.predictor(row, seed)
+    sets = methods.scores(row, seed)
     seconds = time.perf_counter() - start
-    sets = {}
-    for name in TEST_SETS:
-        windows = methods.windows(name)
-        samples = (windows.sample(i) for i in range(len(windows)))
-        sets[name] = score(predict, samples, methods.sets.blocks(name).tolist())
     entry["runs"].append(
         {"seed": seed, "seconds": round(seconds, 1), "commit": commit(), "sets": sets}
     )
     entry["runs"].sort(key=lambda run: run["seed"])
-    entry.update(summarise(entry))
+    summary = recognition.summarise if methods.task == "recognition" else summarise
+    entry.update(summary(entry))
     if entry not in results:
         results.append(entry)
     write_results(path, results)
-    print(f"  mIoU {sets['target_target']['miou_6']}, run {sets['run']['miou_6']}", flush=True)
+    print(f"  {methods.headline(sets)}", flush=True)
 
 
-def find_entry(methods: Methods, row: Row, results: list[dict[str, object]]) -> dict[str, object]:
+def find_entry(
+    methods: Methods | RecognitionMethods, row: Any, results: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Return the entry of a row under these settings; a new one where there is none.
 
     An entry of the same name and budget under other settings is out of date and is removed.
@@ -92,22 +112,14 @@ def find_entry(methods: Methods, row: Row, results: list[dict[str, object]]) -> 
             if entry["key"] == key:
                 return entry
             results.remove(entry)
-    student = methods.settings.student
     return {
-        "task": "segmentation",
+        "task": methods.task,
         "name": row.name,
         "title": row.title,
-        "label_free": not row.reads_target_labels,
+        "label_free": methods.is_label_free(row),
         "key": key,
         "device": device_name(methods.device),
-        "budget": {
-            "name": methods.settings.name,
-            "steps": student.steps,
-            "batch_size": student.batch_size,
-            "size": [methods.settings.height, methods.settings.width],
-            "student": student.network.name,
-            "options": student.network.options,
-        },
+        "budget": methods.budget(),
         "runs": [],
     }
 
@@ -119,7 +131,7 @@ def read_results(path: Path) -> list[dict[str, object]]:
 
 def write_results(path: Path, results: list[dict[str, object]]) -> None:
     """Write the entries, one a line."""
-    order = {name: i for i, name in enumerate(ROWS)}
+    order = {name: i for i, name in enumerate([*ROWS, *recognition.ROWS])}
     results.sort(key=lambda e: (e["budget"]["name"], order.get(e["name"], len(order))))
     lines = ",\n".join(json.dumps(e) for e in results)
     write_text_atomic(path, f"[\n{lines}\n]\n")
@@ -149,15 +161,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--config", type=Path, default=HERE / "reduced.yaml")
     parser.add_argument("--camvid", type=Path, help="instead of the configuration's")
     parser.add_argument("--work", type=Path, help="instead of the configuration's")
-    parser.add_argument("--rows", help=f"comma-separated; all: {', '.join(ROWS)}")
+    parser.add_argument("--rows", help="comma-separated; else all")
     parser.add_argument("--seeds", help="comma-separated; instead of the configuration's")
     parser.add_argument("--results", type=Path, default=HERE / "results.json")
     parser.add_argument("--table", action="store_true", help="print the tables, run nothing")
-    arguments = parser.parse_args()
-    unknown = set(arguments.rows.split(",")) - set(ROWS) if arguments.rows else set()
-    if unknown:
-        parser.error(f"unknown rows {sorted(unknown)}; there are {', '.join(ROWS)}")
-    return arguments
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -6,8 +6,11 @@ same code that makes those sets from MNIST or class folders makes them of anybod
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -16,7 +19,13 @@ import numpy.typing as npt
 from evdistill_core.data.augment import AugmentConfig
 from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
 from evdistill_core.data.samples import Sample, Shuffle, seed_of
-from evdistill_core.data.simulated import KeptWindow, augmented_sample
+from evdistill_core.data.simulated import (
+    KeptWindow,
+    augmented_sample,
+    cached_window,
+    window_digest,
+)
+from evdistill_core.foundation.config import to_mapping
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.representations import InputSpec
@@ -27,6 +36,7 @@ from evdistill_core.simulation.sensor import SensorModel, SensorRanges
 # Three legs of 5.5 px that come back to the start: down right, up right, left.
 SACCADES_PX = ((2.75, 4.76), (2.75, -4.76), (-5.5, 0.0))
 STEP_PX = 0.5  # intensity is linear between two drawn pictures, so they must lie this close
+UNIQUE_SEED = 0
 Path2D = npt.NDArray[np.float64]
 
 
@@ -46,7 +56,14 @@ class MovingStillsConfig:
         length: (low, high) of a random factor on the path.
         turn_deg: the path is turned by a random angle of at most this; 180 is any direction.
         settle: (low, high) share of each leg that the motion takes; the rest of it stands still.
+        delay: (low, high) share of that rest that comes before the motion, drawn for every leg.
+        speed: ``constant``, or ``smooth``: from rest to rest, fastest half-way, as servos move.
+        shift_px: the middle of the path lies at most this far from that of the sensor, in columns
+            and in rows.
         sensor: what the pixels are like.
+        unique: how many different windows there are, the same ones for every seed; the seed of a
+            run decides their order and augmentation. 0: every index is a new window.
+        cache: folder in which the unique windows are kept, for this run and later ones.
     """
 
     images: ImagesConfig
@@ -57,7 +74,12 @@ class MovingStillsConfig:
     length: tuple[float, float] = (0.8, 1.2)
     turn_deg: float = 0.0
     settle: tuple[float, float] = (0.9, 1.0)
+    delay: tuple[float, float] = (0.0, 0.0)
+    speed: Literal["constant", "smooth"] = "constant"
+    shift_px: float = 0.0
     sensor: SensorRanges = field(default_factory=SensorRanges)
+    unique: int = 0
+    cache: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse images of another task, and motions that are none."""
@@ -74,8 +96,14 @@ class MovingStillsConfig:
             value = getattr(self, name)
             if not 0.01 <= value[0] <= value[1] <= high:
                 raise ConfigError(f"{name} must be (low, high) within 0.01..{high:g}, got {value}")
+        if not 0 <= self.delay[0] <= self.delay[1] <= 1:
+            raise ConfigError(f"delay must be (low, high) within 0..1, got {self.delay}")
+        if not 0 <= self.shift_px <= max(self.height, self.width):
+            raise ConfigError(f"shift_px must lie in 0..the sensor's size, got {self.shift_px}")
         if not self.legs_px or not all(math.isfinite(v) for leg in self.legs_px for v in leg):
             raise ConfigError(f"legs_px needs at least one leg of finite length: {self.legs_px}")
+        if self.unique < 0:
+            raise ConfigError(f"unique must be at least 0, got {self.unique}")
         if not 0 <= self.turn_deg <= 180:
             raise ConfigError(f"turn_deg must lie in 0..180, got {self.turn_deg}")
 
@@ -106,15 +134,20 @@ class MovingStills:
         self._config, self._spec, self._seed = config, spec, seed
         self._augmentation = augmentation
         self._images = LabelledImages(config.images, classes)
-        self._shuffle = Shuffle(len(self._images), seed=seed)
+        # Runs of several seeds share the windows of one cache.
+        self._window_seed = UNIQUE_SEED if config.unique else seed
+        self._shuffle = Shuffle(len(self._images), seed=self._window_seed)
+        self._order = Shuffle(config.unique, seed=seed) if config.unique else None
+        self._cache = self._cache_folder()
 
     def __len__(self) -> int:
-        return len(self._images)
+        return self._config.unique or len(self._images)
 
     def sample(self, index: int) -> Sample:
         """Return the window of this index; its label is (1, 1)."""
+        number = self._order.at(index) if self._order is not None else index
         return augmented_sample(
-            self.window(index),
+            cached_window(self._cache, number, self.window),
             self._spec,
             self._augmentation,
             (self._seed, index),
@@ -122,22 +155,35 @@ class MovingStills:
         )
 
     def window(self, index: int) -> KeptWindow:
-        """Return the events of this index and the class on every pixel."""
+        """Return the events of this number and the class on every pixel."""
         config = self._config
-        rng = np.random.default_rng(seed_of(self._seed, index, 31))
+        rng = np.random.default_rng(seed_of(self._window_seed, index, 31))
         still = self._images[self._shuffle.at(index)]
         code = LabelledImage.from_arrays(still.image, still.label).code
         sensor = SensorModel.random(rng, config.sensor)
         path, settle = _drawn_path(config, rng), rng.uniform(*config.settle)
+        delays = rng.uniform(*config.delay, len(config.legs_px))
+        path += rng.uniform(-config.shift_px, config.shift_px, 2)
         canvas = _Canvas(sensor.response()[code], config, rng.uniform(*config.scale))
         pixels = PixelArray(sensor, height=config.height, width=config.width, rng=rng)
         window_us = self._spec.window_us
-        times_us, places = _timetable(path, window_us, settle)
+        times_us, places = _timetable(
+            path, window_us, settle, delays, is_smooth=config.speed == "smooth"
+        )
         pixels.start(canvas.draw(places[0]), 0)
         for t_us, place in zip(times_us[1:], places[1:], strict=True):
             pixels.advance(canvas.draw(place), int(t_us))
         label = np.full((config.height, config.width), still.label[0, 0], np.uint8)
         return KeptWindow(pixels.take_events(), label, 0, window_us)
+
+    def _cache_folder(self) -> Path | None:
+        config = self._config
+        if config.cache is None or not config.unique:
+            return None
+        facts = to_mapping(config)
+        facts.update(unique=0, cache="", window_us=self._spec.window_us)
+        facts["files"] = list(self._images.names)
+        return config.cache / window_digest(facts, Path(__file__))
 
 
 class _Canvas:
@@ -184,20 +230,25 @@ def _drawn_path(config: MovingStillsConfig, rng: np.random.Generator) -> Path2D:
 
 
 def _timetable(
-    corners: Path2D, window_us: int, settle: float
+    corners: Path2D,
+    window_us: int,
+    settle: float,
+    delays: npt.NDArray[np.float64],
+    *,
+    is_smooth: bool,
 ) -> tuple[npt.NDArray[np.int64], Path2D]:
     """Return rising times (N,) from 0 to ``window_us`` and the places (N, 2) at them."""
-    legs = len(corners) - 1
-    times, places = [0.0], [corners[0]]
-    for i in range(legs):
-        start_us, end_us = i * window_us / legs, (i + 1) * window_us / legs
-        steps = max(2, math.ceil(float(np.hypot(*(corners[i + 1] - corners[i]))) / STEP_PX))
-        share = np.arange(1, steps + 1) / steps
-        times += list(start_us + share * settle * (end_us - start_us))
-        places += list(corners[i] + share[:, None] * (corners[i + 1] - corners[i]))
-        if settle < 1:
-            times.append(end_us)
-            places.append(corners[i + 1])
-    rounded = np.rint(times).astype(np.int64)
-    rising = np.append(True, np.diff(rounded) > 0)  # windows of a few microseconds
-    return rounded[rising], np.array(places)[rising]
+    leg_us = window_us / (len(corners) - 1)
+    times, places = [np.zeros(1)], [corners[:1]]
+    for i, (start, end) in enumerate(itertools.pairwise(corners)):
+        begin_us = (i + (1 - settle) * delays[i]) * leg_us
+        # A smooth motion is up to pi / 2 times as fast as a constant one.
+        pictures = math.ceil(float(np.hypot(*(end - start))) / STEP_PX * (1.6 if is_smooth else 1))
+        u = np.arange(max(2, pictures) + 1) / max(2, pictures)
+        share = (1 - np.cos(np.pi * u)) / 2 if is_smooth else u
+        times += [begin_us + u * settle * leg_us, np.array([(i + 1) * leg_us])]
+        places += [start + share[:, None] * (end - start), end[None]]
+    rounded = np.rint(np.concatenate(times)).astype(np.int64)
+    # What coincides with its predecessor is no new picture: no pause, or a window of microseconds.
+    rising = np.append(True, np.diff(rounded) > 0)
+    return rounded[rising], np.concatenate(places)[rising]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -114,35 +115,24 @@ class SimulatedWindows:
         return augmented_sample(window, self._spec, self._augmentation, (self._seed, index))
 
     def _window(self, number: int) -> KeptWindow:
-        path = self._cache / f"{number:06d}.npz" if self._cache else None
-        if path is not None and path.exists():
-            stored = read_window(path)
-            if stored is not None:
-                return stored
-        window = self._simulate(number)
-        stored = KeptWindow(window.events, window.labels, window.t_start_us, window.t_end_us)
-        if path is not None:
-            write_window(path, stored)
-        return stored
+        return cached_window(self._cache, number, self._simulate)
 
-    def _simulate(self, number: int) -> SimulatedWindow:
+    def _simulate(self, number: int) -> KeptWindow:
         if self._factory is None:
             self._factory = self._make_factory()
         rng = np.random.default_rng(seed_of(self._seed, number, 2))
         sensor = SensorModel.random(rng, self._config.sensor)
         window_us = round(self._spec.window_us * rng.uniform(*self._config.window_jitter))
-        return simulate_window(self._factory.make(sensor, rng), sensor, window_us, rng)
+        window = simulate_window(self._factory.make(sensor, rng), sensor, window_us, rng)
+        return KeptWindow(window.events, window.labels, window.t_start_us, window.t_end_us)
 
     def _cache_folder(self) -> Path | None:
-        if self._config.cache is None or not self._config.unique:
+        config = self._config
+        if config.cache is None or not config.unique:
             return None
-        # Whatever changes a window is in the folder's name; the number of windows is not.
-        facts = to_mapping(self._config)
+        facts = to_mapping(config)
         facts.update(unique=0, cache="", seed=self._seed, window_us=self._spec.window_us)
-        facts["files"] = list(self._files.names)
-        facts["simulator"] = _simulator_digest()
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-        return self._config.cache / digest[:16]
+        return config.cache / window_digest({**facts, "files": list(self._files.names)})
 
     def _make_factory(self) -> SceneFactory:
         images = [
@@ -246,12 +236,19 @@ def augmented_sample(
     return sample
 
 
-def _simulator_digest() -> str:
+def window_digest(facts: dict[str, object], *others: Path) -> str:
+    """Return the folder name of cached windows.
+
+    Args:
+        facts: whatever changes a window; not how many there are.
+        others: modules beside the simulation whose code makes windows.
+    """
     # Another version of the simulation makes other windows of the same configuration.
     digest = hashlib.sha256()
-    for path in sorted(Path(simulation.__file__).parent.glob("*.py")):
+    for path in (*sorted(Path(simulation.__file__).parent.glob("*.py")), *others):
         digest.update(path.read_bytes())
-    return digest.hexdigest()
+    whole = json.dumps({**facts, "simulator": digest.hexdigest()}, sort_keys=True)
+    return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,6 +266,27 @@ class KeptWindow:
     labels: npt.NDArray[np.uint8]
     t_start_us: int
     t_end_us: int
+
+
+def cached_window(
+    folder: Path | None, number: int, make: Callable[[int], KeptWindow]
+) -> KeptWindow:
+    """Return the window of a number from a folder; made, and kept there, where it is missing.
+
+    Args:
+        folder: of all windows; None: nothing is kept.
+        number: of the window.
+        make: the window of a number, always the same one.
+    """
+    path = folder / f"{number:06d}.npz" if folder is not None else None
+    if path is not None and path.exists():
+        stored = read_window(path)
+        if stored is not None:
+            return stored
+    window = make(number)
+    if path is not None:
+        write_window(path, window)
+    return window
 
 
 def write_window(path: Path, window: KeptWindow) -> None:

@@ -29,6 +29,8 @@ from evdistill_core.representations import InputSpec, represent
 Array = npt.NDArray[np.float32]
 T = TypeVar("T", bound=np.generic)
 REDRAWS = 8
+# Events of whole files that stay in memory (13 bytes each): opening one takes milliseconds.
+KEPT_EVENTS = 8_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +232,8 @@ class WholeFiles:
         self.paths = files[: config.limit] if config.limit else files
         if not self.paths:
             raise DataError(f"no recording left in {[str(p) for p in config.paths]}")
+        self._kept: dict[Path, tuple[Events, int]] = {}
+        self._room = KEPT_EVENTS
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -238,10 +242,23 @@ class WholeFiles:
         """Return the window of this index (>= 0)."""
         rng = np.random.default_rng([self._seed & 0xFFFFFFFF, index & 0xFFFFFFFF, 13])
         path = self.paths[int(rng.integers(len(self.paths)))]
-        events, t_start_us = read_whole(path, self._spec.window_us)
+        events, t_start_us = self._read(path)
         if self._config.dropout > 0:
             events = events[rng.random(len(events)) >= rng.uniform(0, self._config.dropout)]
         return changed(_whole(events, self._spec, t_start_us, None), self._config, self._spec, rng)
+
+    def __getstate__(self) -> dict[str, object]:
+        # Workers read for themselves instead of receiving what was read through a pipe.
+        return {**self.__dict__, "_kept": {}, "_room": KEPT_EVENTS}
+
+    def _read(self, path: Path) -> tuple[Events, int]:
+        if path in self._kept:
+            return self._kept[path]
+        read = read_whole(path, self._spec.window_us)
+        if len(read[0]) <= self._room:
+            self._kept[path] = read
+            self._room -= len(read[0])
+        return read
 
 
 def open_windows(

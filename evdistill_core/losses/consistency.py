@@ -35,6 +35,24 @@ def as_judge(network: nn.Module) -> Iterator[nn.Module]:
             module.training = mode
 
 
+@contextmanager
+def statistics_kept(network: nn.Module) -> Iterator[nn.Module]:
+    """Keep the running statistics of batch norms inside the block; all else stays as it is.
+
+    In training they still normalise by the batch; what they will normalise by in evaluation does
+    not move.
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield network
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
 def semantic_consistency(
     before_log_BKX: Tensor, after_log_BKX: Tensor, weight_BX: Tensor | None = None
 ) -> Tensor:

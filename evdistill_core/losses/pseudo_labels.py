@@ -48,6 +48,60 @@ def hybrid_pseudo_labels(
     return label.masked_fill(~kept, IGNORE), sure * kept
 
 
+def averaged_pseudo_labels(averaged_log_BKX: Tensor, *, threshold: float) -> tuple[Tensor, Tensor]:
+    """Return what the averaged student alone is sure of: its labels, and what they count.
+
+    The class is that of its posterior; it stays where its probability reaches the threshold and is
+    255 elsewhere. A label that stays weighs 1.
+
+    Args:
+        averaged_log_BKX: log posterior over the classes.
+        threshold: 0..1.
+
+    Returns:
+        Labels (B, X) int64 and weights (B, X) float32; both without gradient.
+
+    Source:
+        Mean teacher (Tarvainen and Valpola, NeurIPS 2017) with the fixed threshold of FixMatch
+        (Sohn et al., NeurIPS 2020): self-training, in which no teacher of images has a say.
+    """
+    sure, label = averaged_log_BKX.detach().exp().max(1)
+    kept = sure >= threshold
+    return label.masked_fill(~kept, IGNORE), kept.to(sure.dtype)
+
+
+def changed_view(
+    x_BCHW: Tensor, *, dropout: float, strength: tuple[float, float], shift_px: int
+) -> Tensor:
+    """Return windows as another camera or moment might have given them; labels stay.
+
+    Cells of the input are emptied at random in all bins, values are scaled by one factor a window,
+    and every window is moved by whole cells, with nothing coming in at its edge.
+
+    Args:
+        x_BCHW: inputs of the student.
+        dropout: share of the cells that are emptied, 0 <= dropout < 1.
+        strength: (low, high) of the factor.
+        shift_px: most cells along an axis; above 0 for recognition alone, where a label has no
+            place.
+
+    Source:
+        Ours. The judge sees the window as it is and the student sees it changed, so that the
+        student learns more than to repeat itself (noisy student, FixMatch).
+    """
+    count, _, height, width = x_BCHW.shape
+    kept = torch.rand(count, 1, height, width) >= dropout
+    factor = strength[0] + (strength[1] - strength[0]) * torch.rand(count, 1, 1, 1)
+    view = x_BCHW * (kept * factor).to(x_BCHW)
+    if shift_px == 0:
+        return view
+    padded = torch.nn.functional.pad(view, (shift_px,) * 4)
+    places = torch.randint(2 * shift_px + 1, (count, 2)).tolist()
+    return torch.stack(
+        [padded[i, :, y : y + height, x : x + width] for i, (y, x) in enumerate(places)]
+    )
+
+
 def class_mix(
     source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor, Tensor], draw_BK: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -74,6 +74,37 @@ class TeacherConfig(TrainConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ViewConfig:
+    """How a target window is changed where the student learns pseudo-labels.
+
+    The judges always see it as it is. Without changes the student sees the same.
+
+    Attributes:
+        dropout: share of the cells that are emptied.
+        strength: (low, high) of a factor on the input.
+        shift_px: most cells that it is moved along an axis (recognition).
+    """
+
+    dropout: float = 0.0
+    strength: tuple[float, float] = (1.0, 1.0)
+    shift_px: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range."""
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout must lie in 0..1 and be below 1, got {self.dropout}")
+        if not 0 < self.strength[0] <= self.strength[1] <= 100:
+            raise ConfigError(f"strength must be (low, high) within 0..100, got {self.strength}")
+        if not 0 <= self.shift_px <= 64:
+            raise ConfigError(f"shift_px must lie in 0..64, got {self.shift_px}")
+
+    @property
+    def changes(self) -> bool:
+        """Whether the student sees anything else than the judges."""
+        return self != ViewConfig()
+
+
+@dataclass(frozen=True, kw_only=True)
 class TransferConfig:
     """How the teacher's knowledge is passed on.
 
@@ -89,6 +120,18 @@ class TransferConfig:
         affinity_nodes: nodes per axis of the dense graph.
         affinity_norm: of differences between similarities.
         pseudo_threshold: certainty from which a pseudo-label stands without agreement.
+        pseudo_judges: who makes pseudo-labels: ``both``, the teacher on the reconstruction and the
+            averaged student; ``averaged``, the latter alone where it is sure (self-training: no
+            generator is needed for it).
+        pseudo_mean: the term ``pseudo_label`` is a mean over what is ``kept``, or over ``all``:
+            then it counts less where few are sure.
+        pseudo_ramp: share of the run over which ``pseudo_label`` grows from nothing to its weight.
+        view: what the student is shown where it learns pseudo-labels.
+        joint_batch: the student sees labelled and target windows in one pass, and passes of
+            generated windows leave its running statistics alone. Batch norm then has one set of
+            statistics, of windows that a sensor gave; with a pass for every kind each is
+            normalised apart in training, and all alike by an average of all afterwards. Wants
+            inputs of one size.
     """
 
     temperature: float = 1.0
@@ -101,6 +144,11 @@ class TransferConfig:
     affinity_nodes: int = 16
     affinity_norm: Literal["l1", "l2"] = "l2"
     pseudo_threshold: float = 0.968
+    pseudo_judges: Literal["both", "averaged"] = "both"
+    pseudo_mean: Literal["kept", "all"] = "kept"
+    pseudo_ramp: float = 0.0
+    view: ViewConfig = field(default_factory=ViewConfig)
+    joint_batch: bool = False
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range."""
@@ -111,6 +159,7 @@ class TransferConfig:
             ("pool_scale", 1e-3, 1.0),
             ("affinity_nodes", 1, 64),
             ("pseudo_threshold", 0.0, 2.0),
+            ("pseudo_ramp", 0.0, 1.0),
         ):
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"{name} must lie in {low}..{high}, got {getattr(self, name)}")
@@ -200,6 +249,10 @@ class DistillConfig(TrainConfig):
             raise ConfigError(
                 f"network {self.network.name} and images of layout "
                 f"{self.data.stills.images.layout} are of different tasks"
+            )
+        if not recognises and self.transfer.view.shift_px:
+            raise ConfigError(
+                "view.shift_px moves windows away from their dense labels: leave it 0"
             )
         for name in ("output", "class_mix"):
             if recognises and self.terms[name] > 0:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from evdistill_core.data.samples import Batch
 from evdistill_core.data.unpaired import UnpairedBatch
+from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.losses.adversarial import (
     gradient_penalty,
     lsgan_discriminator,
@@ -26,14 +27,19 @@ from evdistill_core.losses.adversarial import (
     wgan_generator,
 )
 from evdistill_core.losses.affinity import affinity_kd, batch_nodes, grid_nodes, scaled_nodes
-from evdistill_core.losses.consistency import as_judge, semantic_consistency
+from evdistill_core.losses.consistency import as_judge, semantic_consistency, statistics_kept
 from evdistill_core.losses.distillation import (
     distribution_matching,
     mutual_distillation,
     posterior_kd,
 )
 from evdistill_core.losses.divergence import confidence_weight, log_posterior
-from evdistill_core.losses.pseudo_labels import class_mix, hybrid_pseudo_labels
+from evdistill_core.losses.pseudo_labels import (
+    averaged_pseudo_labels,
+    changed_view,
+    class_mix,
+    hybrid_pseudo_labels,
+)
 from evdistill_core.losses.reconstruction import reconstruction_l1
 from evdistill_core.losses.segmentation import SegmentationBatch, cross_entropy, weighted_sum
 from evdistill_core.models.discriminators import OutputDiscriminator, PatchDiscriminator
@@ -51,6 +57,21 @@ from evdistill_core.training.tasks import Task
 from evdistill_core.training.teacher import Teacher
 
 Seen = tuple[Tensor, Tensor]
+# Which terms ask what the student says of which input; see ``DistillStep`` for ``event`` and
+# ``view``.
+STUDENT_INPUTS = {
+    "labelled": ("task_events",),
+    "event": (
+        "consistency_event",
+        "kd_event",
+        "kd_paired",
+        "matching_event",
+        "affinity_event",
+        "mutual",
+        "output",
+    ),
+    "view": ("pseudo_label",),
+}
 
 
 class Translation(nn.Module):
@@ -114,6 +135,7 @@ class DistillStep:
         networks: who takes part.
         config: of the run.
         class_weight_K: of the supervised losses.
+        progress: share of the run that is done, 0..1.
     """
 
     def __init__(
@@ -122,7 +144,10 @@ class DistillStep:
         networks: Networks,
         config: DistillConfig,
         class_weight_K: Tensor,
+        *,
+        progress: float = 1.0,
     ) -> None:
+        self._progress = progress
         self.batch, self.networks, self.config = batch, networks, config
         self._class_weight_K = class_weight_K
         self._transfer = config.transfer
@@ -222,12 +247,69 @@ class DistillStep:
     @cached_property
     def s_generated(self) -> Seen:
         """S(G_ie(x_i))."""
-        return self._see(self.networks.student, self.fake_event)
+        if not self._transfer.joint_batch:
+            return self._see(self.networks.student, self.fake_event)
+        with statistics_kept(self.networks.student):
+            return self._see(self.networks.student, self.fake_event)
+
+    @cached_property
+    def s_labelled(self) -> Seen:
+        """S of labelled windows."""
+        return self._student("labelled")
 
     @cached_property
     def s_event(self) -> Seen:
         """S(x_e)."""
-        return self._see(self.networks.student, self.batch.input)
+        return self._student("event")
+
+    @cached_property
+    def s_view(self) -> Seen:
+        """S of x_e as the student is shown it where it learns pseudo-labels."""
+        return self._student("view") if self._transfer.view.changes else self.s_event
+
+    @cached_property
+    def _seen_jointly(self) -> dict[str, Seen]:
+        """What the student sees in one pass: all that any term with a weight will ask for."""
+        inputs = {name: make() for name, make in self._student_inputs.items() if self._asks(name)}
+        sizes = {tuple(x.shape[1:]) for x in inputs.values()}
+        if len(sizes) > 1:
+            raise ConfigError(
+                f"joint_batch needs inputs of one size, got {sorted(sizes)}: give all the same crop"
+            )
+        joined = torch.cat([*inputs.values()])
+        logits, features = self._see(self.networks.student, joined)
+        seen, first = {}, 0
+        for name, x_BCHW in inputs.items():
+            part = slice(first, first + len(x_BCHW))
+            seen[name], first = (logits[part], features[part]), part.stop
+        return seen
+
+    @cached_property
+    def _student_inputs(self) -> dict[str, Callable[[], Tensor]]:
+        view = self._transfer.view
+        return {
+            "labelled": lambda: self._labelled().input,
+            "event": lambda: self.batch.input,
+            "view": lambda: changed_view(
+                self.batch.input,
+                dropout=view.dropout,
+                strength=view.strength,
+                shift_px=view.shift_px,
+            ),
+        }
+
+    def _asks(self, name: str) -> bool:
+        readers = STUDENT_INPUTS[name]
+        if name == "event" and not self._transfer.view.changes:
+            readers = (*readers, "pseudo_label")
+        if name == "view" and not self._transfer.view.changes:
+            return False
+        return any(self.config.terms[term] > 0 for term in readers)
+
+    def _student(self, name: str) -> Seen:
+        if self._transfer.joint_batch and self._asks(name):
+            return self._seen_jointly[name]
+        return self._see(self.networks.student, self._student_inputs[name]())
 
     @cached_property
     def t_image(self) -> Seen:
@@ -255,14 +337,16 @@ class DistillStep:
 
     @cached_property
     def pseudo_labels(self) -> tuple[Tensor, Tensor]:
-        """Labels and weights that teacher and averaged student agree on."""
+        """Labels and weights of target windows, made by the judges that are configured."""
         with torch.no_grad(), self.networks.mixed():
-            averaged = self.networks.averaged(self.batch.input)
-        label, weight = hybrid_pseudo_labels(
-            self.networks.teacher.log_posterior(self.t_fake[0].detach()),
-            log_posterior(self._at_labels(averaged, self.batch.input)),
-            threshold=self._transfer.pseudo_threshold,
-        )
+            logits = self.networks.averaged(self.batch.input)
+        averaged = log_posterior(self._at_labels(logits, self.batch.input))
+        threshold = self._transfer.pseudo_threshold
+        if self._transfer.pseudo_judges == "averaged":
+            label, weight = averaged_pseudo_labels(averaged, threshold=threshold)
+        else:
+            teacher = self.networks.teacher.log_posterior(self.t_fake[0].detach())
+            label, weight = hybrid_pseudo_labels(teacher, averaged, threshold=threshold)
         return label, weight * self._event_weight()
 
     # The terms.
@@ -272,9 +356,10 @@ class DistillStep:
 
     def _task_events(self) -> Tensor:
         labelled = self._labelled()
-        logits = self._see(self.networks.student, labelled.input)[0]
         active = activity_weights(labelled.active, self.config.loss)
-        return self._supervised(logits, labelled.label, self.networks.task.at_label_size(active))
+        return self._supervised(
+            self.s_labelled[0], labelled.label, self.networks.task.at_label_size(active)
+        )
 
     def _cycle_image(self) -> Tensor:
         with self.networks.mixed():
@@ -342,7 +427,11 @@ class DistillStep:
 
     def _pseudo_label(self) -> Tensor:
         label, weight = self.pseudo_labels
-        return self._cross_entropy(self.s_event[0], label, weight)
+        loss = self._cross_entropy(self.s_view[0], label, weight)
+        if self._transfer.pseudo_mean == "all":
+            loss = loss * weight.sum() / self._event_weight().sum().clamp_min(1e-6)
+        ramp = self._transfer.pseudo_ramp
+        return loss * min(1.0, self._progress / ramp) if ramp > 0 else loss
 
     def _class_mix(self) -> Tensor:
         if self.batch.labelled is not None:

@@ -180,7 +180,13 @@ class DistillTrainer(Trainer):
             task=self.task,
             mixed=self._mixed,
         )
-        return DistillStep(_on(batch, self.device), networks, self.config, self.class_weight_K)
+        return DistillStep(
+            _on(batch, self.device),
+            networks,
+            self.config,
+            self.class_weight_K,
+            progress=self.state.step / self.config.steps,
+        )
 
     def _averaged(self, x_BCHW: Tensor) -> Tensor:
         student = self.state.network

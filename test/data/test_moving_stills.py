@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 
 from evdistill_core.data.labelled_images import ImagesConfig
-from evdistill_core.data.moving_stills import MovingStills, MovingStillsConfig, _timetable
+from evdistill_core.data.moving_stills import (
+    STEP_PX,
+    MovingStills,
+    MovingStillsConfig,
+    _timetable,
+)
 from evdistill_core.data.samples import Shuffle
 from evdistill_core.foundation.class_maps import named_classes
 from evdistill_core.foundation.errors import ConfigError
@@ -109,16 +114,78 @@ def test_large_pictures_are_shrunk_into_the_sensor(tmp_path):
     assert events.x.max() < 55
 
 
+@pytest.mark.parametrize("is_smooth", [False, True])
+@pytest.mark.parametrize("delay", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("settle", [0.3, 1.0])
 @pytest.mark.parametrize("window_us", [100, 312_000])
-def test_timetable_rises_and_ends_with_the_window(settle, window_us):
+def test_timetable_rises_and_ends_with_the_window(window_us, settle, delay, is_smooth):
     corners = np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0]])
-    times, places = _timetable(corners, window_us, settle)
+    delays = np.full(2, delay)
+    times, places = _timetable(corners, window_us, settle, delays, is_smooth=is_smooth)
     assert (np.diff(times) > 0).all()
     assert times[0] == 0
     assert times[-1] == window_us
+    np.testing.assert_allclose(places[0], corners[0])
     np.testing.assert_allclose(places[-1], corners[-1])
     assert len(times) == len(places)
+    steps_px = np.hypot(*np.diff(places, axis=0).T)
+    if window_us > 100:  # enough microseconds for every picture
+        assert steps_px.max() <= STEP_PX + 1e-9
+
+
+def test_a_leg_stands_moves_and_stands():
+    corners = np.array([[0.0, 0.0], [10.0, 0.0]])
+    times, places = _timetable(corners, 100_000, 0.5, np.array([0.4]), is_smooth=True)
+
+    def at(t_us):
+        return np.interp(t_us, times, places[:, 0])
+
+    # Half of 100 ms in motion, 0.4 of the rest before it: from 20 to 70 ms.
+    assert (at(0), at(20_000), at(70_000), at(100_000)) == (0, 0, 10, 10)
+    assert at(45_000) == pytest.approx(5)
+    # From rest to rest: the first tenth of the time takes (1 - cos(pi / 10)) / 2 of the way.
+    assert at(25_000) == pytest.approx(10 * (1 - np.cos(np.pi / 10)) / 2, abs=0.02)
+    constant, places = _timetable(corners, 100_000, 0.5, np.array([0.4]), is_smooth=False)
+    assert np.interp(25_000, constant, places[:, 0]) == pytest.approx(1)
+
+
+def test_the_path_is_shifted_at_random(pictures):
+    still = {"legs_px": ((6.0, 0.0), (-6.0, 0.0))}
+    middles = {}
+    for shift_px in (0.0, 5.0):
+        source = make(pictures, shift_px=shift_px, **still)
+        windows = [source.window(i).events for i in range(12)]
+        middles[shift_px] = np.array([[e.x.mean(), e.y.mean()] for e in windows])
+    assert middles[0.0].std(0).max() < 0.5
+    assert middles[5.0].std(0).min() > 1.5
+    assert np.abs(middles[5.0] - 16.5).max() < 6
+
+
+def test_unique_windows_are_kept_on_disk_for_all_seeds(pictures, tmp_path_factory, monkeypatch):
+    cache = tmp_path_factory.mktemp("cache")
+    kept = {"unique": 5, "cache": cache}
+    first = [make(pictures, **kept).sample(i) for i in range(10)]
+    plain = [make(pictures, unique=5).sample(i) for i in range(10)]
+    (folder,) = cache.iterdir()
+    assert len(list(folder.iterdir())) == 5
+
+    def never(self, index):
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(MovingStills, "window", never)
+    source, other = make(pictures, **kept), make(pictures, seed=1, **kept)
+    same, others = ([s.sample(i).input for i in range(10)] for s in (source, other))
+    for i in range(10):
+        for again in (first[i], plain[i]):
+            np.testing.assert_array_equal(again.input, same[i])
+        assert first[i].label == plain[i].label
+    # Every round has the same five windows, in orders of its own and of the seed.
+    rounds = [sorted(x.tobytes() for x in r) for r in (same[:5], same[5:], others[:5])]
+    assert rounds[0] == rounds[1] == rounds[2]
+    assert len(set(rounds[0])) == 5
+    assert [x.tobytes() for x in same] != [x.tobytes() for x in others]
+    with pytest.raises(AssertionError, match="made again"):
+        make(pictures, turn_deg=5.0, **kept).sample(0)
 
 
 def test_shuffle_names_everything_once_a_round():
@@ -137,6 +204,9 @@ def test_dense_layouts_and_wrong_numbers_are_refused(tmp_path, pictures):
         ({"legs_px": ((float("nan"), 0.0),)}, "finite"),
         ({"settle": (0.5, 1.5)}, "settle"),
         ({"turn_deg": 200.0}, "turn_deg"),
+        ({"delay": (0.5, 0.2)}, "delay"),
+        ({"shift_px": -1.0}, "shift_px"),
+        ({"unique": -1}, "unique"),
     ):
         with pytest.raises(ConfigError, match=match):
             MovingStillsConfig(**({"images": pictures} | changes))

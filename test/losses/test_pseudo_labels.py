@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from evdistill_core.foundation.errors import ConfigError
-from evdistill_core.losses.pseudo_labels import class_mix, hybrid_pseudo_labels
+from evdistill_core.foundation.labels import IGNORE
+from evdistill_core.losses.pseudo_labels import (
+    averaged_pseudo_labels,
+    changed_view,
+    class_mix,
+    hybrid_pseudo_labels,
+)
 
 
 def test_agreement_or_certainty_keeps_a_pixel():
@@ -51,3 +57,39 @@ def test_sizes_that_differ_are_refused():
             (torch.ones(1, 1, 2, 3), torch.zeros(1, 2, 3), torch.zeros(1, 2, 3)),
             torch.zeros(1, 2),
         )
+
+
+def test_the_averaged_student_alone_labels_what_it_is_sure_of():
+    p = torch.tensor([[0.95, 0.05], [0.2, 0.8], [0.1, 0.9]])[:, :, None, None]
+    label, weight = averaged_pseudo_labels(p.log().requires_grad_(), threshold=0.9)
+    assert label.flatten().tolist() == [0, IGNORE, 1]
+    assert weight.flatten().tolist() == [1.0, 0.0, 1.0]
+    assert not weight.requires_grad
+
+
+def test_a_view_without_changes_is_the_window():
+    x = torch.randn(3, 2, 6, 7)
+    assert torch.equal(changed_view(x, dropout=0.0, strength=(1.0, 1.0), shift_px=0), x)
+
+
+def test_a_view_empties_scales_and_moves():
+    torch.manual_seed(0)
+    x = torch.ones(64, 2, 12, 12)
+    emptied = changed_view(x, dropout=0.25, strength=(1.0, 1.0), shift_px=0)
+    assert (emptied[:, 0] == emptied[:, 1]).all()  # all bins of a cell
+    assert float((emptied == 0).float().mean()) == pytest.approx(0.25, abs=0.02)
+    scaled = changed_view(x, dropout=0.0, strength=(0.5, 2.0), shift_px=0).flatten(1)
+    assert torch.equal(scaled.amin(1), scaled.amax(1))
+    assert 0.5 <= float(scaled.min()) < 0.7
+    assert 1.7 < float(scaled.max()) <= 2.0
+
+    dot = torch.zeros(64, 1, 9, 9)
+    dot[:, :, 4, 4] = 1.0
+    moved = changed_view(dot, dropout=0.0, strength=(1.0, 1.0), shift_px=2)
+    assert torch.equal(moved.sum((1, 2, 3)), torch.ones(64))
+    places = {tuple(p) for p in moved[:, 0].nonzero()[:, 1:].tolist()}
+    assert {y for y, _ in places} == {x for _, x in places} == {2, 3, 4, 5, 6}
+    edge = torch.zeros(64, 1, 3, 3)
+    edge[:, :, 0, 0] = 1.0
+    left = changed_view(edge, dropout=0.0, strength=(1.0, 1.0), shift_px=1).sum((1, 2, 3))
+    assert set(left.tolist()) == {0.0, 1.0}  # what leaves does not come in at the other side

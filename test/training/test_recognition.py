@@ -1,5 +1,6 @@
 """Recognition through the same trainer: teacher, distillation, export, evaluation."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -183,6 +184,99 @@ def test_resume_goes_on_with_the_same_losses(runs, tmp_path):
     assert losses[0] == losses[1]
 
 
+def one_step(runs, out, *, steps=4, terms=None, **transfer):
+    """A trainer of the given transfer, and the step that it would take first."""
+    experiment = experiments(runs)[1]
+    experiment["steps"] = steps
+    experiment["transfer"] |= transfer
+    if terms is not None:
+        experiment["terms"] = {name: 0.0 for name in TERMS} | terms
+    out.mkdir(exist_ok=True)
+    (out / "experiment.yaml").write_text(yaml.safe_dump(experiment), encoding="utf-8")
+    trainer = make_trainer(load_experiment(out / "experiment.yaml"), out / "run")
+    return trainer, trainer._step_of(next(iter(trainer._batches())))
+
+
+def test_one_pass_gives_what_two_passes_give(runs, tmp_path):
+    values = []
+    for joint in (False, True):
+        trainer, step = one_step(runs, tmp_path / str(joint), joint_batch=joint)
+        trainer.state.network.eval()  # fixed statistics, no drop-out: passes do not differ
+        terms, weights = step.terms(), trainer.config.terms
+        values.append({n: float(t().detach()) for n, t in terms.items() if weights[n] > 0})
+    assert values[0].keys() == values[1].keys()
+    for name, value in values[0].items():
+        assert values[1][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_one_pass_has_one_set_of_statistics(runs, tmp_path, joint):
+    trainer, step = one_step(runs, tmp_path, joint_batch=joint)
+    network = trainer.state.network.train()
+    norm = next(m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    inputs = []
+    norm.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
+    before = norm.running_mean.clone()
+    assert len(step.s_generated[0]) == 4
+    # Windows that no sensor gave leave no trace in what the student is evaluated with.
+    assert torch.equal(norm.running_mean, before) == joint
+    assert norm.momentum == 0.1
+    assert [len(logits) for logits, _ in (step.s_labelled, step.s_event)] == [4, 4]
+    assert [len(x) for x in inputs] == ([4, 8] if joint else [4, 4, 4])
+    assert not torch.equal(norm.running_mean, before)
+
+
+def test_one_pass_needs_one_size(runs, tmp_path):
+    trainer, _ = one_step(runs, tmp_path, joint_batch=True)
+    batch = next(iter(trainer._batches()))
+    step = trainer._step_of(dataclasses.replace(batch, input=batch.input[..., :-2]))
+    with pytest.raises(ConfigError, match="one size"):
+        step.s_event  # noqa: B018 - a property that computes
+
+
+def test_self_training_needs_no_generator_and_grows(runs, tmp_path):
+    trainer, step = one_step(
+        runs,
+        tmp_path,
+        steps=3,
+        terms={"task_events": 1.0, "pseudo_label": 2.0},
+        pseudo_judges="averaged",
+        pseudo_threshold=0.0,
+        pseudo_mean="all",
+        pseudo_ramp=1.0,
+        view={"dropout": 0.2, "strength": [0.7, 1.3], "shift_px": 2},
+        joint_batch=True,
+    )
+    assert float(step.terms()["pseudo_label"]().detach()) == 0.0
+    assert "fake_image" not in vars(step)
+    assert "fake_event" not in vars(step)
+    assert not torch.equal(step.s_view[0], step.s_event[0])
+    before = {n: p.clone() for n, p in trainer.translation.named_parameters()}
+    assert trainer.run()
+    assert all(torch.equal(p, before[n]) for n, p in trainer.translation.named_parameters())
+    terms = [r["loss_pseudo_label"] for r in records(tmp_path / "run", "step")]
+    assert terms[0] == 0.0
+    assert min(terms[1:]) > 0
+
+
+def test_few_sure_windows_count_little(runs, tmp_path):
+    values = {}
+    for mean in ("kept", "all"):
+        _, step = one_step(
+            runs,
+            tmp_path / mean,
+            terms={"pseudo_label": 1.0},
+            pseudo_judges="averaged",
+            pseudo_mean=mean,
+        )
+        label = torch.tensor([0, 255, 255, 255])[:, None, None]
+        step.pseudo_labels = (label, (label != 255).float())
+        step.s_view = (torch.zeros(4, 2, 1, 1), torch.zeros(4, 8, 1, 1))
+        values[mean] = float(step.terms()["pseudo_label"]())
+    assert values["kept"] == pytest.approx(np.log(2), rel=1e-5)
+    assert values["all"] == pytest.approx(np.log(2) / 4, rel=1e-5)
+
+
 def test_student_files_give_class_logits(runs):
     student = StudentFile.open(runs / "s.evstudent")
     assert student.info.task == "recognition"
@@ -242,6 +336,9 @@ def test_tasks_do_not_mix(runs):
         (teacher, {"network": {"name": "onboard-seg"}}, "dense labels"),
         (distill, {"terms": distill["terms"] | {"class_mix": 1.0}}, "class_mix"),
         (distill, {"classes": "seven"}, "classes must be one of"),
+        (distill, {"transfer": {"view": {"dropout": 1.0}}}, "dropout"),
+        (distill, {"transfer": {"view": {"strength": [0.0, 1.0]}}}, "strength"),
+        (distill, {"transfer": {"pseudo_ramp": 1.5}}, "pseudo_ramp"),
     )
     for experiment, change, match in refused:
         path = runs / "refused.yaml"
