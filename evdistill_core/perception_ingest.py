@@ -23,6 +23,8 @@ from evdistill_core.parameters import PerceptionParameters
 from evdistill_core.representations import InputSpec
 
 IDLE_CHECK_S = 0.005
+QUIET_US = 200_000
+"""After a shorter silence, of a driver that was held up, nothing is guessed but a window's end."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,9 +239,15 @@ class Ingest:
         t_us, received_ns = latest
         silent_us = (time.monotonic_ns() - received_ns) // 1000
         # A driver that sends few large messages is not quiet between two of them.
-        if silent_us > 2 * self._arrivals.longest_gap_us:
+        if silent_us <= 2 * self._arrivals.longest_gap_us:
+            return
+        reached_us = t_us + silent_us - int(deadline_ms * 1000)
+        if silent_us < QUIET_US:
+            # The windows that hold the latest event, and none after them.
+            reached_us = min(reached_us, t_us + (self._window_spec.duration_us or 0))
+        else:
             self._has_guessed = True
-            self._emit(self._assembler.close(t_us + silent_us - int(deadline_ms * 1000)))
+        self._emit(self._assembler.close(reached_us))
 
     def _emit(self, windows: list[Window]) -> None:
         closed_ns = time.monotonic_ns()

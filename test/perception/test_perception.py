@@ -4,6 +4,7 @@ import time
 import numpy as np
 import pytest
 
+from evdistill_core import perception_ingest
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import DecodedPacket, PacketDecoder
 from evdistill_core.foundation.errors import ConfigError, StudentError
@@ -283,6 +284,27 @@ def test_a_quiet_camera_still_gets_its_last_window(bench, scene):
     assert first.t_end_us - first.t_start_us == 50_000
     assert len(first.events) == 1000
     pipeline.stop(drain=True)
+    bench.check_balance()
+
+
+def test_a_driver_that_was_held_up_moves_no_window(bench, scene, monkeypatch):
+    monkeypatch.setattr(perception_ingest, "QUIET_US", 60_000_000)
+    pipeline = bench.start(deadline_ms=20.0, window_us=50_000, keep_windows=True)
+    for i in range(23):
+        pipeline.push(scene.packet(i))
+    assert wait_until(lambda: len(bench.results) == 5, timeout_s=5)
+    time.sleep(0.3)
+    assert len(bench.results) == 5, "only the window that had events is closed"
+    for i in range(23, 50):
+        pipeline.push(scene.packet(i))
+    pipeline.stop(drain=True)
+    ends_us = np.array([r.t_end_us for r in bench.results])
+    assert (np.diff(ends_us) == 50_000).all()
+    assert len(ends_us) == 10
+    counts = bench.counts()
+    assert counts.get("breaks_pause", 0) == 0
+    # Two packets came when their window was closed; the last 10 ms of it went to the next one.
+    assert 190 <= counts["window_late"] <= 210
     bench.check_balance()
 
 

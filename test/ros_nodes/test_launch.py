@@ -102,7 +102,7 @@ def test_a_camera_is_its_driver_and_the_node(installed, driver, node):
 
     assert [text(n._Node__package) for n in nodes] == [f"{driver}_driver", "evdistill_ros"]
     executable = {"seg": "segmentation_node", "recognition": "recognition_node"}[node]
-    assert text(nodes[1]._Node__executable) == executable
+    assert text(nodes[1]._Node__node_executable) == executable
     assert text(context.launch_configurations["params_file"]).endswith(f"/{node}.yaml")
     remaps = {text(a): text(b) for a, b in nodes[1]._Node__remappings}
     assert remaps["~/events"] == "/left_camera/events"
