@@ -42,6 +42,22 @@ TERMS: dict[str, str] = {
 }
 
 
+# Those whose gradient reaches a generator.
+GENERATOR_TERMS = (
+    "task_generated",
+    "gan_image",
+    "gan_event",
+    "cycle_image",
+    "cycle_event",
+    "paired",
+    "consistency_image",
+    "consistency_event",
+    "kd_generated",
+    "matching_generated",
+    "affinity_generated",
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TeacherConfig(TrainConfig):
     """Train a network on labelled images.
@@ -242,6 +258,11 @@ class DistillConfig(TrainConfig):
                     f"the term {name} needs recordings with frames: set "
                     "data.recordings.frame_within_us, or give the term the weight 0"
                 )
+
+    @property
+    def translates(self) -> bool:
+        """Whether a term moves a generator."""
+        return any(self.terms[name] > 0 for name in GENERATOR_TERMS)
 
     def _check_task(self) -> None:
         recognises = network_task(self.network.name) == "recognition"

@@ -59,7 +59,12 @@ class DistillTrainer(Trainer):
     config: DistillConfig
 
     def panels(self) -> dict[str, list[list[Picture]]]:
-        """Return rows (event, reconstruction, teacher, student) and (image, generated, ...)."""
+        """Return rows (event, reconstruction, teacher, student) and (image, generated, ...).
+
+        None where no term moves a generator: their pictures would be noise.
+        """
+        if not self.config.translates:
+            return {}
         batch = next(iter(self._unpaired(0, 1)))
         with self.evaluation_weights(), torch.no_grad():
             step = self._step_of(batch)

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
+from evdistill_core.data import unlabelled
 from evdistill_core.data.build import SourceConfig, build_evaluation_sets, build_source
 from evdistill_core.data.unlabelled import RecordingsConfig, WholeFiles, open_windows
 from evdistill_core.data.whole_recordings import (
@@ -149,6 +150,31 @@ def test_unlabelled_whole_files(tmp_path):
     for changes in ({"frame_within_us": 5, "whole": True}, {"limit": 3}):
         with pytest.raises(ConfigError, match="whole"):
             RecordingsConfig(paths=(tmp_path,), **changes)
+
+
+@pytest.mark.parametrize("files_in_room", [0, 1, 2])
+def test_small_files_are_read_once(tmp_path, monkeypatch, files_in_room):
+    write_nmnist(tmp_path, [1, 2, 3])
+    config = RecordingsConfig(paths=(tmp_path / "Test" / "1", tmp_path / "Test" / "2"), whole=True)
+    plain = [open_windows(config, SPEC, seed=0).sample(i).input for i in range(12)]
+    opened = []
+
+    def read(path, window_us):
+        opened.append(path)
+        return read_whole(path, window_us)
+
+    monkeypatch.setattr(unlabelled, "read_whole", read)
+    monkeypatch.setattr(unlabelled, "KEPT_EVENTS", 2 * files_in_room)  # two events a file
+    windows = open_windows(config, SPEC, seed=0)
+    for i in range(12):
+        np.testing.assert_array_equal(windows.sample(i).input, plain[i])
+    times = sorted(opened.count(path) for path in windows.paths)
+    assert [n == 1 for n in times] == [k < files_in_room for k in range(2)]
+    assert files_in_room or sum(times) == 12
+    copy = pickle.loads(pickle.dumps(windows))
+    before = len(opened)
+    copy.sample(0)
+    assert len(opened) == before + 1
 
 
 def test_numbers_in_names_count(tmp_path):

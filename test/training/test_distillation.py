@@ -28,6 +28,7 @@ from evdistill_core.recordings.columns import NpzWriter
 from evdistill_core.representations import InputSpec
 from evdistill_core.training.config import LossConfig, NetworkConfig, OptimiserConfig, TrainConfig
 from evdistill_core.training.distill_config import (
+    GENERATOR_TERMS,
     TERMS,
     AdversaryConfig,
     DistillConfig,
@@ -320,6 +321,12 @@ def test_each_term_moves_exactly_whom_it_should(all_on, name):
     }
     assert moved == set(MOVES[name].split())
     assert torch.isfinite(value)
+
+
+def test_the_terms_that_move_a_generator_are_known():
+    assert set(GENERATOR_TERMS) == {
+        n for n, who in MOVES.items() if {"ei", "ie"} & set(who.split())
+    }
 
 
 def test_activity_weights_are_those_of_the_loop():

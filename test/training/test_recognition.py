@@ -254,6 +254,7 @@ def test_self_training_needs_no_generator_and_grows(runs, tmp_path):
     before = {n: p.clone() for n, p in trainer.translation.named_parameters()}
     assert trainer.run()
     assert all(torch.equal(p, before[n]) for n, p in trainer.translation.named_parameters())
+    assert trainer.panels() == {}  # of generators that nobody trained
     terms = [r["loss_pseudo_label"] for r in records(tmp_path / "run", "step")]
     assert terms[0] == 0.0
     assert min(terms[1:]) > 0
@@ -382,6 +383,6 @@ def test_matching_pools_the_batch():
 
 
 def test_shipped_configurations_load():
-    for name in ("recognition-teacher-tiny", "recognition-tiny"):
+    for name in ("recognition-teacher-tiny", "recognition-tiny", "recognition"):
         config = load_experiment(CONFIGS / "train" / f"{name}.yaml")
         assert config.class_table().names == tuple("0123456789")
