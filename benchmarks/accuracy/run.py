@@ -2,8 +2,9 @@
 
 Run: python benchmarks/accuracy/run.py --config benchmarks/accuracy/reduced.yaml
          [--camvid DIR] [--rows source,wide,...] [--seeds 0,1] [--results FILE] [--table]
+         [--steps N] [--batch-size N]
 
-recognition.yaml has rows of its own.
+recognition.yaml has rows of its own. Another number of steps is a budget of its own.
 
 Every row and seed is written to the results as soon as it is done; what is there already is
 skipped, and an interrupted training goes on from its checkpoint. See README.md beside this file.
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import recognition
 import torch
@@ -34,6 +35,7 @@ from evdistill_core.foundation.errors import ConfigError, EvdistillError
 from evdistill_core.foundation.files import write_text_atomic
 
 HERE = Path(__file__).resolve().parent
+S = TypeVar("S", Settings, RecognitionSettings)
 
 
 def main() -> None:
@@ -69,7 +71,20 @@ def open_methods(arguments: argparse.Namespace) -> Methods | RecognitionMethods:
         settings = dataclasses.replace(settings, camvid=arguments.camvid)
     if arguments.work:
         settings = dataclasses.replace(settings, work=arguments.work)
+    if arguments.steps or arguments.batch_size:
+        settings = rescaled(settings, arguments.steps, arguments.batch_size)
     return RecognitionMethods(settings) if is_recognition else Methods(settings)
+
+
+def rescaled(settings: S, steps: int | None, batch_size: int | None) -> S:
+    """Return the settings with another budget for all students, and a name that says so."""
+    student = dataclasses.replace(
+        settings.student,
+        steps=steps or settings.student.steps,
+        batch_size=batch_size or settings.student.batch_size,
+    )
+    name = f"{settings.name}-{student.steps}x{student.batch_size}"
+    return dataclasses.replace(settings, name=name, student=student)
 
 
 def run_row(
@@ -131,8 +146,14 @@ def read_results(path: Path) -> list[dict[str, object]]:
 
 def write_results(path: Path, results: list[dict[str, object]]) -> None:
     """Write the entries, one a line."""
-    order = {name: i for i, name in enumerate([*ROWS, *recognition.ROWS])}
-    results.sort(key=lambda e: (e["budget"]["name"], order.get(e["name"], len(order))))
+    rows = {"segmentation": list(ROWS), "recognition": list(recognition.ROWS)}
+
+    def place(entry: dict[str, Any]) -> tuple[str, int]:
+        names = rows[entry["task"]]
+        at = names.index(entry["name"]) if entry["name"] in names else len(names)
+        return entry["budget"]["name"], at
+
+    results.sort(key=place)
     lines = ",\n".join(json.dumps(e) for e in results)
     write_text_atomic(path, f"[\n{lines}\n]\n")
 
@@ -163,6 +184,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, help="instead of the configuration's")
     parser.add_argument("--rows", help="comma-separated; else all")
     parser.add_argument("--seeds", help="comma-separated; instead of the configuration's")
+    parser.add_argument("--steps", type=int, help="of every student; the budget gets a name of it")
+    parser.add_argument("--batch-size", type=int, help="the same")
     parser.add_argument("--results", type=Path, default=HERE / "results.json")
     parser.add_argument("--table", action="store_true", help="print the tables, run nothing")
     return parser.parse_args()

@@ -159,6 +159,11 @@ def test_all_rows_run_and_are_not_run_again(tmp_path):
     assert "seed 1" not in run()
     assert results.read_bytes() == written
     assert "EMA self-training" in run("--table")
+    run("--rows", "source-calibrated", "--steps", "3")
+    longer = json.loads(results.read_text())
+    (added,) = [e for e in longer if e not in entries]
+    assert added["budget"]["name"].endswith("-3x2")
+    assert added["budget"]["steps"] == 3
 
 
 def test_a_row_that_is_none_is_refused(tmp_path):
