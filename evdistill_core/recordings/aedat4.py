@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from evdistill_core.recordings.base import (
     RecordingInfo,
     TopicInfo,
 )
+from evdistill_core.recordings.records import SEEK_SAMPLES, SeekTable
 
 AEDAT4_MAGIC = b"#!AER-DAT4"
 EVENT = np.dtype(
@@ -56,6 +58,7 @@ class Aedat4Recording(Recording):
         self._events = self._choose(topic)
         self._frames = self._first("FRME")
         self._triggers = self._first("TRIG")
+        self._table: SeekTable | None = None
         if self._events is not None and not (self._events.width and self._events.height):
             raise RecordingError(f"{path} does not tell the size of its sensor")
 
@@ -96,6 +99,31 @@ class Aedat4Recording(Recording):
         self._counts["damaged_messages"] += 1
 
     def _all_batches(self) -> Iterator[EventBatch]:
+        return self._batches_at(None)
+
+    def _batches_from(self, start_us: int) -> Iterator[EventBatch]:
+        if self._events is None:
+            return self._all_batches()
+        self._table = self._table or self._sampled(self._events)
+        if not len(self._table.places):
+            return self._all_batches()
+        return self._batches_at(self._table.before(start_us)[0])
+
+    def _sampled(self, stream: Stream) -> SeekTable:
+        """Read the first times of packets spread evenly over the file."""
+        every = self._file.places(stream)
+        chosen = np.unique(np.linspace(0, len(every) - 1, SEEK_SAMPLES).astype(np.int64))
+        places, times = [], []
+        for place in every[chosen] if len(every) else ():
+            packet = next(self._file.packets(stream, begin=int(place)), None)
+            with contextlib.suppress(struct.error):
+                first = b"" if packet is None else packet.table.vector(0, EVENT.itemsize)[:8]
+                if first:
+                    places.append(int(place))
+                    times.append(int.from_bytes(first, "little", signed=True))
+        return SeekTable(np.array(places, np.int64), np.array(times, np.int64))
+
+    def _batches_at(self, place: int | None) -> Iterator[EventBatch]:
         stream = self._events
         if stream is None:
             names = ", ".join(f"{t.name} ({t.type_name})" for t in self.info.topics) or "nothing"
@@ -103,7 +131,7 @@ class Aedat4Recording(Recording):
         self._counts = Counter()
         pending = _TriggerQueue(self._edges())
         last_us = 0
-        for packet in self._file.packets(stream, self._count_damage):
+        for packet in self._file.packets(stream, self._count_damage, begin=place):
             self._fraction = packet.fraction
             self._counts["messages"] += 1
             events = self._unpack(packet.table, stream)

@@ -14,9 +14,13 @@ from __future__ import annotations
 
 import struct
 import xml.etree.ElementTree as ET
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.recordings.bounded import PIECE_LIMIT_BYTES, unlz4, unzstd
@@ -159,17 +163,38 @@ class Aedat4File:
         elif table != NO_TABLE:
             self._warn(f"the file ends before its table of contents, at byte {self._size}")
 
+    def places(self, stream: Stream) -> npt.NDArray[np.int64]:
+        """Return where the packets of a stream begin, as far as lengths make sense."""
+        found = array("q")
+        known = {s.number for s in self.streams}
+        with self._path.open("rb") as file:
+            at = self._begin
+            while at < self._end:
+                file.seek(at)
+                head = file.read(8)
+                number, length = struct.unpack("<ii", head) if len(head) == 8 else (-1, -1)
+                if number not in known or not 0 <= length <= self._end - at - 8:
+                    break
+                if number == stream.number:
+                    found.append(at)
+                at += 8 + length
+        return np.array(found, np.int64)
+
     def packets(
-        self, stream: Stream, on_damage: Callable[[], None] | None = None
+        self,
+        stream: Stream,
+        on_damage: Callable[[], None] | None = None,
+        *,
+        begin: int | None = None,
     ) -> Iterator[StoredPacket]:
-        """Yield the packets of a stream in stored order.
+        """Yield the packets of a stream in stored order, from one of its ``places`` on.
 
         A packet that does not decompress is left out, told, and reported to ``on_damage``; where
         lengths do not make sense, reading ends and that is told.
         """
         known = {s.number for s in self.streams}
         with self._path.open("rb") as file:
-            at = self._begin
+            at = self._begin if begin is None else begin
             while at < self._end:
                 file.seek(at)
                 head = file.read(8)

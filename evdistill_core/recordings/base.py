@@ -144,9 +144,9 @@ class Recording(ABC):
             end_us: leave out events and triggers at or after it; ``None`` reads to the end.
 
         Yields:
-            Batches; without a span every one, with a span those that hold something. Bags and EVT3
-            files are decoded from their beginning nevertheless: EVT3 keeps state, and counts its
-            clock's wraps, from the first word on. Files of other formats are entered in the middle.
+            Batches; without a span every one, with a span those that hold something. Most formats
+            are entered near its start; bags of EVT3 and event streams, where times add up
+            from the first word on, and text are read from their beginning.
 
         Raises:
             RecordingError: ``end_us`` is below ``start_us``, there are no events, the file is

@@ -6,6 +6,9 @@ import pytest
 
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.recordings import aedat4
+from evdistill_core.recordings.aedat4_file import Aedat4File
+from evdistill_core.recordings.aedat4_writer import Aedat4Writer
 from evdistill_core.recordings.opening import open_recording
 
 STREET = "recordings/davis346_street_frames.aedat4"
@@ -71,6 +74,34 @@ def test_iterations_start_afresh_and_spans_are_parts_of_the_whole(shared_data):
     with open_recording(shared_data / SHORT) as recording:
         one = next(recording.batches())
         assert next(recording.batches()).events.equals(one.events)
+
+
+def test_a_span_is_entered_in_the_middle(tmp_path, monkeypatch):
+    """A minute in packets of 20 ms; between start and file's begin only samples are unpacked."""
+    monkeypatch.setattr(aedat4, "SEEK_SAMPLES", 50)
+    rng = np.random.default_rng(0)
+    count = 60_000
+    t_us = np.sort(rng.integers(10**15, 10**15 + 60_000_000, count))
+    events = Events.from_columns(
+        rng.integers(0, 64, count), rng.integers(0, 48, count), t_us, rng.integers(0, 2, count),
+        width=64, height=48,
+    )  # fmt: skip
+    path = tmp_path / "a.aedat4"
+    with Aedat4Writer(path, width=64, height=48) as writer:
+        for part in range(0, count, 20):
+            writer.write(events[part : part + 20], Triggers.empty())
+    whole = read(path)
+    assert whole.equals(events)
+    unpacked = []
+    original = Aedat4File._table
+    monkeypatch.setattr(
+        Aedat4File, "_table", lambda self, *a: unpacked.append(1) or original(self, *a)
+    )
+    start_us = 10**15 + 45_000_000
+    assert read(path, start_us=start_us).equals(whole[t_us >= start_us])
+    assert len(unpacked) < count // 20 // 2
+    with open_recording(path) as recording:
+        assert list(recording.batches(start_us=10**15 + 70_000_000)) == []
 
 
 @pytest.mark.parametrize("size", [14, 100, 3000])
