@@ -121,12 +121,13 @@ def draw(rows: Sequence[dict[str, float]], path: Path, title: str) -> None:
 
     minutes = [row["t_s"] / 60 for row in rows]
     figure, (top, bottom) = plt.subplots(2, 1, sharex=True, figsize=(8, 5))
-    top.plot(minutes, [row["rss_mb"] for row in rows])
-    top.set_ylim(bottom=0)
+    rss_mb = [row["rss_mb"] for row in rows]
+    top.plot(minutes, rss_mb)
+    top.set_ylim(0, 1.25 * max(rss_mb))
     top.set_ylabel("resident memory, MB")
     top.set_title(title)
     bottom.step(minutes, [row["threads"] for row in rows])
-    bottom.set_ylim(bottom=0)
+    bottom.set_ylim(0, 1.25 * max(row["threads"] for row in rows))
     bottom.set_ylabel("threads")
     bottom.set_xlabel("minutes")
     figure.tight_layout()
