@@ -66,7 +66,6 @@ setup(
         "test": [
             "pytest<9",
             "pytest-timeout",
-            "pytest-xdist",
             "pytest-cov",
             "hypothesis",
             "lark",  # of the launch library, in tests on a ROS 2 installation
