@@ -20,6 +20,7 @@ from evdistill_core.models.registry import build_classifier, build_network
 from evdistill_core.representations.spec import InputSpec
 
 SMALL = GeneratorOptions(base_channels=4, halvings=1, blocks=1)
+FOLDED = GeneratorOptions(base_channels=4, halvings=1, fold=2, blocks=1)
 VOXEL = InputSpec(kind="voxel", bins=3, clip=1.5)
 COUNTS = InputSpec(kind="counts2")
 
@@ -29,15 +30,17 @@ def seeded():
     torch.manual_seed(0)
 
 
-def test_image_generator_makes_images_of_the_same_size():
-    made = event_to_image(VOXEL, SMALL)(torch.randn(2, 3, 16, 24))
+@pytest.mark.parametrize("options", [SMALL, FOLDED])
+def test_image_generator_makes_images_of_the_same_size(options):
+    made = event_to_image(VOXEL, options)(torch.randn(2, 3, 16, 24))
     assert made.shape == (2, 1, 16, 24)
     assert float(made.detach().abs().max()) <= 1.0
 
 
+@pytest.mark.parametrize("options", [SMALL, FOLDED])
 @pytest.mark.parametrize("spec", [VOXEL, COUNTS, InputSpec(kind="voxel", normalisation="nonzero")])
-def test_event_generator_keeps_the_rules_of_the_representation(spec):
-    generator = image_to_event(spec, SMALL)
+def test_event_generator_keeps_the_rules_of_the_representation(spec, options):
+    generator = image_to_event(spec, options)
     for p in generator.parameters():
         p.data.mul_(20)  # far out: limits must hold everywhere
     made = generator(torch.rand(2, 1, 16, 16) * 2 - 1).detach()
@@ -52,20 +55,21 @@ def test_event_generator_keeps_the_rules_of_the_representation(spec):
 
 
 def test_small_values_are_exactly_empty_but_still_learn():
-    head = EventHead(1, VOXEL)
+    head = EventHead(GeneratorOptions(base_channels=1), VOXEL)
     with torch.no_grad():
-        head.conv.weight.zero_()
-        head.conv.bias.zero_()
-        head.conv.bias[0] = 0.005  # strength of the first bin: below half a level
+        head.last.conv.weight.zero_()
+        head.last.conv.bias.zero_()
+        head.last.conv.bias[0] = 0.005  # strength of the first bin: below half a level
     x = torch.zeros(1, 1, 4, 4)
     made = head(x)
     assert float(made.detach().abs().max()) == 0.0
     made.sum().backward()
-    assert float(head.conv.bias.grad[0]) > 0.0
+    assert float(head.last.conv.bias.grad[0]) > 0.0
 
 
-def test_a_fresh_event_generator_is_dim():
-    made = image_to_event(VOXEL, SMALL)(torch.rand(1, 1, 16, 16)).detach()
+@pytest.mark.parametrize("options", [SMALL, FOLDED])
+def test_a_fresh_event_generator_is_dim(options):
+    made = image_to_event(VOXEL, options)(torch.rand(1, 1, 16, 16)).detach()
     assert float(made.abs().mean()) < 0.1
 
 
@@ -74,6 +78,19 @@ def test_cyclegan_sizes():
     generator = event_to_image(InputSpec(kind="counts2"), GeneratorOptions())
     assert 11.0e6 < parameter_count(generator) < 12.0e6
     assert 2.7e6 < parameter_count(PatchDiscriminator(3, DiscriminatorOptions())) < 2.9e6
+
+
+def test_a_folded_generator_moves_with_its_input():
+    # What is folded must come back to its place: a shift by whole folds shifts the result.
+    generator = event_to_image(
+        VOXEL, GeneratorOptions(base_channels=4, halvings=0, fold=2, blocks=0)
+    )
+    x = torch.randn(1, 3, 32, 32)
+    made, moved = generator(x).detach(), generator(x.roll(2, 3)).detach()
+    inner = (..., slice(8, -8), slice(8, -8))
+    # Instance norm sees the seam, so equality is not exact.
+    assert torch.allclose(moved[inner], made.roll(2, 3)[inner], atol=0.02)
+    assert not torch.allclose(moved[inner], made[inner], atol=0.02)
 
 
 @pytest.mark.parametrize("size", [(15, 16), (16, 18), (4, 16)])
