@@ -78,6 +78,10 @@ class InstantRunner:
     description = "none: answers at once"
     size_multiple = 8
     output_stride = 4
+    is_recurrent = False
+
+    def reset(self) -> None:
+        """Nothing to forget."""
 
     def __init__(self, classes: int) -> None:
         self._classes = classes

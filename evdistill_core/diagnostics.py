@@ -20,6 +20,9 @@ from evdistill_core.messages.standard import (
 from evdistill_core.parameters import PerceptionParameters
 from evdistill_core.perception import STAGES, Snapshot
 
+# Counters that stand with the results, not with the stream of events.
+_RESULTS = ("windows", "state_")
+
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
@@ -122,13 +125,13 @@ def _stream(after: Snapshot, period: Rates) -> list[KeyValue]:
         "queue_packets": str(after.queue_packets),
         "queue_bytes": str(after.queue_bytes),
     }
-    rows |= {n: str(v) for n, v in sorted(after.counters.items()) if not n.startswith("windows")}
+    rows |= {n: str(v) for n, v in sorted(after.counters.items()) if not n.startswith(_RESULTS)}
     return [KeyValue(key, value) for key, value in rows.items()]
 
 
 def _results(after: Snapshot, period: Rates, extra: Mapping[str, str]) -> list[KeyValue]:
     rows = {"windows_per_s": f"{period.windows_per_s:.1f}"}
-    rows |= {n: str(v) for n, v in sorted(after.counters.items()) if n.startswith("windows")}
+    rows |= {n: str(v) for n, v in sorted(after.counters.items()) if n.startswith(_RESULTS)}
     for stage in STAGES:
         for name, value_ms in after.latency_ms[stage].to_dict().items():
             rows[f"{stage}_ms_{name}"] = f"{value_ms:.2f}"

@@ -8,6 +8,10 @@ The caller's thread only appends to the queue. The ingest thread keeps the decod
 inference thread keeps the network and the tracks. Between them is room for one window: when the
 network is slower than the camera the newest window wins, and the drop is counted.
 
+A recurrent student's state lives in the runner. Every break of the stream (a jump in time, a gap,
+lost packets, another size, a pause, a looped bag) sets it back, counted as ``state_resets``; a
+window that was dropped or skipped is a step that the state does not take, and nothing else.
+
 ``lossless`` (offline): the queue and the mailbox make their writers wait instead, so that every
 window is computed and the same input gives the same masks.
 """
@@ -92,7 +96,8 @@ class Snapshot:
         counters: name to count. ``messages_received`` = ``messages_used`` + ``messages_damaged``
             + ``messages_lost_queue`` + ``messages_discarded`` + ``messages_waiting``;
             ``windows`` = ``windows_done`` + ``windows_dropped`` + ``windows_discarded`` + at most
-            two that wait or are being computed.
+            two that wait or are being computed. ``state_resets``: breaks of the stream after
+            which a recurrent student began anew.
         latency_ms: stage to percentiles of the latest windows (packets for queue and decode).
         queue_packets: packets waiting.
         queue_bytes: bytes waiting.
@@ -161,13 +166,16 @@ class Perception:
         self._parameters = parameters
         self._input: npt.NDArray[np.float32] | None = None
         self._epoch = 0
+        self._stretch = 0
+        self._has_state = False
         self._workers = [
             Worker("ingest", self._run_ingest, self._fail),
             Worker("inference", self._infer, self._fail),
         ]
 
     def start(self) -> None:
-        """Start both threads."""
+        """Start both threads; a recurrent student begins without memory."""
+        self._runner.reset()
         for worker in self._workers:
             worker.start()
 
@@ -315,6 +323,7 @@ class Perception:
         if job.epoch != self._epoch:
             self._epoch = job.epoch
             self._interpreter.reset()
+        self._follow_breaks(job.stretch)
         self._interpreter.configure(self._parameters.postprocess())
         window, events = job.window, job.window.events
         taken_ns = time.monotonic_ns()
@@ -325,6 +334,7 @@ class Perception:
         represent(events, spec, window.t_start_us, window.t_end_us, out=self._input)
         represented_ns = time.monotonic_ns()
         logits = self._runner.run(self._input)
+        self._has_state = self._runner.is_recurrent
         inferred_ns = time.monotonic_ns()
         stride = sensor_stride(spec, logits, events)
         prediction = self._interpreter(logits, events, stride=stride)
@@ -347,6 +357,16 @@ class Perception:
             job.received_ns,
             latency_ms,
         )
+
+    def _follow_breaks(self, stretch: int) -> None:
+        """Let a recurrent student forget what came before a break."""
+        if stretch == self._stretch:
+            return
+        self._stretch = stretch
+        if self._has_state:
+            self._runner.reset()
+            self._has_state = False
+            self._count("state_resets")
 
     def _fail(self, report: str, error: Exception) -> None:
         self._failure_report = report

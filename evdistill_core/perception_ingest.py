@@ -49,6 +49,7 @@ class Job:
         stamp_ns: host time of the window's end.
         frame_id: of the events.
         epoch: rises with every break after which tracks must not go on.
+        stretch: rises with every break at all: a recurrent state must not go on after it.
         received_ns: monotonic time at which the packet with its last event came in.
         closed_ns: monotonic time at which the window was closed.
     """
@@ -57,6 +58,7 @@ class Job:
     stamp_ns: int
     frame_id: str
     epoch: int
+    stretch: int
     received_ns: int
     closed_ns: int
 
@@ -102,6 +104,7 @@ class Ingest:
         self._replaced: Counter[str] = Counter()
         self._arrivals = _Arrivals()
         self._epoch = 0
+        self._stretch = 0
         self._index = 0
         self._has_guessed = False
         self._last_end_us: int | None = None
@@ -195,6 +198,7 @@ class Ingest:
         self._filters.reset()
         self._has_guessed = False
         self._last_end_us = None
+        self._stretch += 1
         if reason in {"time", "size", "encoding", "clock"}:
             self._epoch += 1
         if reason not in {"seq", "queue"}:
@@ -264,6 +268,7 @@ class Ingest:
                     stamp_ns,
                     self._frame_id,
                     self._epoch,
+                    self._stretch,
                     received_ns,
                     closed_ns,
                 )

@@ -7,15 +7,17 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
 from evdistill_core.foundation.errors import StudentError
-from evdistill_core.models.network import StudentNetwork
+from evdistill_core.models.network import StudentNetwork, zero_state
 
 OPSET = 18
 INPUT_NAME = "input"
 OUTPUT_NAME = "logits"
+STATE_NAMES = ("state", "state_out")
 
 
 def to_onnx(network: StudentNetwork) -> bytes:
@@ -27,6 +29,8 @@ def to_onnx(network: StudentNetwork) -> bytes:
     Returns:
         Serialized model: ``input`` (1, C, H, W) to ``logits`` (1, K, H / s, W / s), H and W any
         multiples of ``network.size_multiple``; weights inside. Recognition: ``logits`` (1, K).
+        A recurrent network also takes ``state`` (1, S, H / r, W / r), zeros at the start of a
+        stream, and gives ``state_out``, the state for the next window.
 
     Raises:
         StudentError: torch cannot express the network in ONNX.
@@ -37,16 +41,22 @@ def to_onnx(network: StudentNetwork) -> bytes:
     example = torch.zeros(1, network.in_channels, height, width)
     low, high = max(1, -(-32 // multiple)), max(1, 8192 // multiple)
     cells = [torch.export.Dim(name, min=low, max=high) for name in ("h", "w")]
-    shapes = {2 + i: cell * multiple if multiple > 1 else cell for i, cell in enumerate(cells)}
+    inputs: tuple[torch.Tensor, ...] = (example,)
+    shapes: tuple[dict[int, Any], ...] = (_sizes(cells, multiple),)
+    if network.state_channels:
+        inputs += (zero_state(network, example),)
+        shapes += (_sizes(cells, multiple // network.state_stride),)
+    names = zip([INPUT_NAME, OUTPUT_NAME], STATE_NAMES, strict=True)
+    taken, given = ([*pair][: len(inputs)] for pair in names)
     with _quiet():
         try:
             program = torch.onnx.export(
                 network,
-                (example,),
+                inputs,
                 dynamo=True,
-                dynamic_shapes=(shapes,),
-                input_names=[INPUT_NAME],
-                output_names=[OUTPUT_NAME],
+                dynamic_shapes=shapes,
+                input_names=taken,
+                output_names=given,
                 opset_version=OPSET,
                 verbose=False,
             )
@@ -60,6 +70,10 @@ def to_onnx(network: StudentNetwork) -> bytes:
 
     onnx.save(program.model_proto, buffer)
     return buffer.getvalue()
+
+
+def _sizes(cells: list[Any], factor: int) -> dict[int, Any]:
+    return {2 + i: cell * factor if factor > 1 else cell for i, cell in enumerate(cells)}
 
 
 @contextlib.contextmanager

@@ -53,27 +53,30 @@ class ParityRow:
         )
 
 
-def compare(
+def compare(  # noqa: PLR0913 - what to compare, and on what
     trained: Logits,
     forms: dict[str, Logits],
     *,
     channels: int,
     sizes: Iterable[tuple[int, int]],
     seed: int = 0,
+    windows: int = 1,
 ) -> list[ParityRow]:
     """Run forms of a network on the same inputs.
 
     Args:
-        trained: (C, H, W) to logits (K, h, w), the truth.
+        trained: (C, H, W), or (T, C, H, W) windows in a row, to logits (K, h, w), the truth.
         forms: name to the same, exported.
         channels: C.
         sizes: heights and widths to try.
         seed: of the inputs, which are sparse as windows of events are.
+        windows: T, above 1 for recurrent networks.
     """
     rng = np.random.default_rng(seed)
     rows = []
     for height, width in sizes:
-        x = rng.normal(0, 1, (channels, height, width)).astype(np.float32)
+        shape = (channels, height, width)
+        x = rng.normal(0, 1, shape if windows == 1 else (windows, *shape)).astype(np.float32)
         x[rng.random(x.shape) < 0.7] = 0
         truth = trained(x)
         for name, form in forms.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ import yaml
 from evdistill_core.export.onnx_model import to_onnx
 from evdistill_core.export.parity import FloatArray, Logits, ParityRow, compare, require_parity
 from evdistill_core.inference.onnx_runner import OnnxRunner
+from evdistill_core.inference.runner import run_sequence
 from evdistill_core.inference.student import (
     SUFFIX,
     NetworkInfo,
@@ -21,11 +23,17 @@ from evdistill_core.inference.student import (
     write_student,
 )
 from evdistill_core.models.checkpoint import Checkpoint
-from evdistill_core.models.network import StudentNetwork, fold_batch_norm, parameter_count
+from evdistill_core.models.network import (
+    StudentNetwork,
+    fold_batch_norm,
+    logits_of,
+    parameter_count,
+)
 from evdistill_core.models.registry import network_entry, network_task
 
 # Above this a second copy of the weights is worth its space only to those who ask for it.
 ONNX_MAX_PARAMETERS = 20_000_000
+_PARITY_WINDOWS = 4  # of recurrent networks: errors of the state add up
 _PARITY_SIZES = ((96, 128), (200, 346), (264, 352))
 
 
@@ -60,12 +68,13 @@ def export_student(
         if model is not None:
             trial = Path(folder) / f"trial{SUFFIX}"
             write_student(trial, info, weights=weights, onnx=model)
-            forms["onnx"] = OnnxRunner(StudentFile.open(trial)).run
+            forms["onnx"] = partial(run_sequence, OnnxRunner(StudentFile.open(trial)))
         rows = compare(
             _on_torch(network),
             forms,
             channels=network.in_channels,
             sizes=_sizes(network.size_multiple),
+            windows=_PARITY_WINDOWS if network.state_channels else 1,
         )
     require_parity(rows)
     final = replace(info, parity={"rows": [asdict(row) for row in rows]})
@@ -87,6 +96,8 @@ def _describe(checkpoint: Checkpoint, network: StudentNetwork) -> StudentInfo:
             size_multiple=network.size_multiple,
             output_stride=network.output_stride,
             parameters=parameter_count(network),
+            state_channels=network.state_channels,
+            state_stride=network.state_stride,
         ),
         input=checkpoint.input,
         classes=checkpoint.classes,
@@ -95,9 +106,9 @@ def _describe(checkpoint: Checkpoint, network: StudentNetwork) -> StudentInfo:
 
 
 def _on_torch(network: StudentNetwork) -> Logits:
-    def run(input_chw: FloatArray) -> FloatArray:
+    def run(x: FloatArray) -> FloatArray:
         with torch.inference_mode():
-            logits: FloatArray = network(torch.from_numpy(input_chw)[None])[0].numpy()
+            logits: FloatArray = logits_of(network, torch.from_numpy(x)[None])[0].numpy()
         return logits
 
     return run
@@ -110,6 +121,16 @@ def _output_text(info: StudentInfo) -> str:
     if info.task == "recognition":
         return "one set of class logits a window"
     return f"logits at 1/{info.network.output_stride} of the input"
+
+
+def _state_lines(info: StudentInfo) -> list[str]:
+    network = info.network
+    if not network.is_recurrent:
+        return []
+    return [
+        f"- Recurrent: a state of {network.state_channels} channels at 1/{network.state_stride} of "
+        "the input goes from window to window; it begins at zero wherever the stream breaks off."
+    ]
 
 
 def model_card(info: StudentInfo, text: str = "") -> str:
@@ -132,6 +153,7 @@ def model_card(info: StudentInfo, text: str = "") -> str:
         f"- Classes: {classes}.",
         f"- Parameters: {network.parameters:,}; {_output_text(info)}.",
         f"- Input: `{json.dumps(info.input.to_mapping())}`",
+        *_state_lines(info),
         "",
         "## Where the weights come from",
         "",

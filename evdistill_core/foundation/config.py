@@ -19,6 +19,8 @@ import yaml
 from evdistill_core.foundation.errors import ConfigError
 
 T = TypeVar("T")
+LATER = {"later": True}
+"""Metadata of a field that came later: ``to_mapping`` leaves it out at its default."""
 
 
 def load_yaml(path: Path) -> dict[str, object]:
@@ -74,10 +76,18 @@ def from_mapping(cls: type[T], values: Mapping[str, object], where: str = "") ->
 
 
 def to_mapping(config: object) -> dict[str, object]:
-    """Return plain data (for YAML or JSON) that ``from_mapping`` reads back to an equal object."""
+    """Return plain data (for YAML or JSON) that ``from_mapping`` reads back to an equal object.
+
+    Fields with ``metadata=LATER`` are left out at their default: files that do not need them stay
+    what they were before the field was there, for older versions and for keys made of them.
+    """
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         raise TypeError(f"expected a dataclass instance, got {type(config).__name__}")
-    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    return {
+        f.name: _plain(getattr(config, f.name))
+        for f in dataclasses.fields(config)
+        if not ("later" in f.metadata and getattr(config, f.name) == f.default)
+    }
 
 
 def dump_yaml(config: object) -> str:

@@ -45,7 +45,8 @@ class OnnxRunner:
         self._threads = threads or 1
         self._device = device
         self._session = self._load(student)
-        self._input_name = self._session.get_inputs()[0].name
+        self._input_names = [v.name for v in self._session.get_inputs()]
+        self._state: FloatArray | None = None
 
     def _load(self, student: StudentFile) -> onnxruntime.InferenceSession:
         model = student.onnx()
@@ -75,18 +76,19 @@ class OnnxRunner:
 
     def _check_signature(self, session: onnxruntime.InferenceSession, student: StudentFile) -> None:
         inputs, outputs = session.get_inputs(), session.get_outputs()
-        shapes = [list(v.shape) for v in (*inputs, *outputs)]
-        fits = (
-            len(inputs) == len(outputs) == 1
-            and len(shapes[0]) == 4
-            and len(shapes[1]) == (2 if student.info.task == "recognition" else 4)
-            and shapes[0][1] == self._channels
-            and shapes[1][1] == len(student.classes)
-        )
+        taken, given = ([list(v.shape) for v in values] for values in (inputs, outputs))
+        # Dimensions and channels of what goes in and comes out, then those of the state.
+        state = [(4, self._network.state_channels)] * self._network.is_recurrent
+        answer = (2 if student.info.task == "recognition" else 4, len(student.classes))
+        fits = [(len(s), s[1] if len(s) > 1 else 0) for s in taken] == [
+            (4, self._channels),
+            *state,
+        ] and [(len(s), s[1] if len(s) > 1 else 0) for s in given] == [answer, *state]
         if not fits:
+            memory = f" and a state of {state[0][1]} channels" if state else ""
             raise StudentError(
-                f"{student.path}: its ONNX model maps {shapes[:1]} to {shapes[1:]}, but its "
-                f"description says {self._channels} channels to {len(student.classes)} classes; "
+                f"{student.path}: its ONNX model maps {taken} to {given}, but its description "
+                f"says {self._channels} channels to {len(student.classes)} classes{memory}; "
                 "export it again with `evdistill export`"
             )
 
@@ -109,14 +111,35 @@ class OnnxRunner:
         """Input cells per logit and axis."""
         return self._network.output_stride
 
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether a state is carried from call to call."""
+        return self._network.is_recurrent
+
+    def reset(self) -> None:
+        """Forget earlier windows."""
+        self._state = None
+
     def run(self, input_chw: FloatArray) -> FloatArray:
         """Return the logits of one window (see ``runner.Runner.run``)."""
         check_run_input(input_chw, self._channels, self.size_multiple)
-        feed = {self._input_name: np.ascontiguousarray(input_chw)[None]}
-        logits: FloatArray = self._session.run(None, feed)[0][0]
+        given = [np.ascontiguousarray(input_chw)[None]]
+        if self.is_recurrent:
+            given.append(self._state_for(*input_chw.shape[1:]))
+        results = self._session.run(None, dict(zip(self._input_names, given, strict=True)))
+        if self.is_recurrent:
+            self._state = results[1]
+        logits: FloatArray = results[0][0]
         return logits
+
+    def _state_for(self, height: int, width: int) -> FloatArray:
+        shape = self._network.state_shape(height, width)
+        if self._state is None or self._state.shape != shape:
+            return np.zeros(shape, np.float32)
+        return self._state
 
     def warm_up(self, height: int, width: int) -> None:
         """Run on zeros of this size."""
         for _ in range(2):
             self.run(np.zeros((self._channels, height, width), np.float32))
+        self.reset()

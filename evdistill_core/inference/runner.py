@@ -33,6 +33,7 @@ class Runner(Protocol):
         description: runtime, device and precision in one line, for logs and diagnostics.
         size_multiple: height and width of the input are multiples of this.
         output_stride: input cells per logit and axis.
+        is_recurrent: whether ``run`` depends on the windows that it was given before.
     """
 
     @property
@@ -50,8 +51,20 @@ class Runner(Protocol):
         """Input cells per logit and axis."""
         ...
 
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether a state is carried from call to call; then a runner serves one stream."""
+        ...
+
+    def reset(self) -> None:
+        """Forget earlier windows: the next one begins a stream. Without a state: nothing."""
+        ...
+
     def run(self, input_chw: FloatArray) -> FloatArray:
         """Return the logits of one window.
+
+        A recurrent student remembers: call it with the windows of one stream in order, ``reset``
+        where the stream breaks off. An input of another size begins a stream by itself.
 
         Args:
             input_chw: (C, H, W) float32 as ``representations.represent`` makes it; any H and W
@@ -67,7 +80,10 @@ class Runner(Protocol):
         ...
 
     def warm_up(self, height: int, width: int) -> None:
-        """Run on zeros of this size, so that the first window does not pay for lazy set-up."""
+        """Run on zeros of this size, so that the first window does not pay for lazy set-up.
+
+        Forgets earlier windows.
+        """
         ...
 
 
@@ -164,6 +180,21 @@ def _torch_runner(
     from evdistill_core.inference.torch_runner import TorchRunner  # noqa: PLC0415 - only where chosen
 
     return TorchRunner(student, device=device, precision=precision, threads=threads)
+
+
+def run_sequence(runner: Runner, x: FloatArray) -> FloatArray:
+    """Return the logits of the last window of a stream that begins with the first.
+
+    Args:
+        runner: is left with the state after the last window.
+        x: (C, H, W) one window, or (T, C, H, W) windows in a row.
+    """
+    runner.reset()
+    if x.ndim == 3:
+        return runner.run(x)
+    for window in x[:-1] if runner.is_recurrent else ():
+        runner.run(window)
+    return runner.run(x[-1])
 
 
 def check_run_input(input_chw: FloatArray, channels: int, size_multiple: int) -> None:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evdistill_core.foundation.config import from_mapping, to_mapping
+from evdistill_core.foundation.config import LATER, from_mapping, to_mapping
 from evdistill_core.foundation.errors import ConfigError, StudentError
 from evdistill_core.foundation.files import atomic_path
 from evdistill_core.foundation.labels import ClassTable
@@ -66,6 +66,8 @@ class NetworkInfo:
         size_multiple: input height and width are multiples of this.
         output_stride: input cells per logit and axis.
         parameters: learned values.
+        state_channels: channels of the state that it carries from window to window; 0: none.
+        state_stride: input cells per cell of the state and axis.
     """
 
     name: str
@@ -73,13 +75,32 @@ class NetworkInfo:
     size_multiple: int
     output_stride: int
     parameters: int
+    state_channels: int = field(default=0, metadata=LATER)
+    state_stride: int = field(default=0, metadata=LATER)
 
     def __post_init__(self) -> None:
         """Refuse networks that this version does not have, and sizes that mean nothing."""
         network_entry(self.name)
+        low, stride = min(self.state_channels, 1), self.state_stride
+        if not 0 <= self.state_channels <= 4096 or not low <= stride <= 1024 * low:
+            raise ConfigError(
+                f"a state of {self.state_channels} channels at stride {stride} is none of ours"
+            )
+        if self.is_recurrent and self.size_multiple % stride:
+            raise ConfigError(f"state_stride {stride} must divide {self.size_multiple}")
         for label in ("size_multiple", "output_stride"):
             if not 1 <= getattr(self, label) <= 1024:
                 raise ConfigError(f"{label} must lie in 1..1024, got {getattr(self, label)}")
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether it carries a state from window to window."""
+        return self.state_channels > 0
+
+    def state_shape(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Return the shape of the state for an input of this size; recurrent students only."""
+        stride = self.state_stride
+        return 1, self.state_channels, height // stride, width // stride
 
 
 @dataclass(frozen=True, kw_only=True)

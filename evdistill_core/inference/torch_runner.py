@@ -37,6 +37,7 @@ class TorchRunner:
         network = fold_batch_norm(load_network(student))
         self._network = network.to(device=self._device, dtype=_DTYPES[self._precision])
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._state: torch.Tensor | None = None
 
     @property
     def description(self) -> str:
@@ -58,6 +59,15 @@ class TorchRunner:
         """Input cells per logit and axis."""
         return self._info.output_stride
 
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether a state is carried from call to call."""
+        return self._info.is_recurrent
+
+    def reset(self) -> None:
+        """Forget earlier windows."""
+        self._state = None
+
     def run(self, input_chw: FloatArray) -> FloatArray:
         """Return the logits of one window (see ``runner.Runner.run``)."""
         check_run_input(input_chw, self._channels, self.size_multiple)
@@ -69,14 +79,24 @@ class TorchRunner:
             memory_format=torch.channels_last,
         )
         with torch.inference_mode():
-            logits = self._network(x_bchw)[0]
-        result: FloatArray = logits.float().contiguous().cpu().numpy()
+            logits = self._step(x_bchw) if self.is_recurrent else self._network(x_bchw)
+        result: FloatArray = logits[0].float().contiguous().cpu().numpy()
         return result
 
     def warm_up(self, height: int, width: int) -> None:
         """Run on zeros of this size."""
         for _ in range(3):  # cuDNN tries its algorithms, the allocator fills its pools
             self.run(np.zeros((self._channels, height, width), np.float32))
+        self.reset()
+
+    def _step(self, x_bchw: torch.Tensor) -> torch.Tensor:
+        shape = self._info.state_shape(x_bchw.shape[2], x_bchw.shape[3])
+        state = self._state
+        if state is None or state.shape != shape:
+            state = x_bchw.new_zeros(shape)
+        logits: torch.Tensor
+        logits, self._state = self._network(x_bchw, state)
+        return logits
 
 
 def load_network(student: StudentFile) -> StudentNetwork:
@@ -91,10 +111,8 @@ def load_network(student: StudentFile) -> StudentNetwork:
         in_channels=student.info.input.channels,
         num_classes=len(student.classes),
     )
-    if (network.size_multiple, network.output_stride) != (
-        student.info.network.size_multiple,
-        student.info.network.output_stride,
-    ):
+    facts = ("size_multiple", "output_stride", "state_channels", "state_stride")
+    if any(getattr(network, f) != getattr(student.info.network, f) for f in facts):
         raise StudentError(
             f"{student.path} describes another version of {student.info.network.name}; export it "
             "again with `evdistill export`"

@@ -17,15 +17,22 @@ class SegmentationNetwork(nn.Module):
 
     ``forward`` maps (B, in_channels, H, W) to logits (B, num_classes, H / s, W / s).
 
+    A recurrent one (``state_channels`` above 0) maps a window and the state after the window
+    before to (logits, state): see ``logits_of`` and ``zero_state``.
+
     Attributes:
         in_channels: channels of the input.
         num_classes: channels of the logits.
         size_multiple: H and W must be multiples of this.
         output_stride: s, input cells per logit and axis.
+        state_channels: channels of the state; 0: there is none.
+        state_stride: input cells per cell of the state and axis.
     """
 
     size_multiple: int
     output_stride: int
+    state_channels: int = 0
+    state_stride: int = 0
 
     def __init__(self, *, in_channels: int, num_classes: int) -> None:
         super().__init__()
@@ -48,10 +55,14 @@ class ClassificationNetwork(nn.Module):
         num_classes: classes of the output.
         size_multiple: H and W must be multiples of this.
         output_stride: 1, without a meaning: there is one set of logits a window.
+        state_channels: 0: there is no state.
+        state_stride: 0.
     """
 
     size_multiple: int
     output_stride: int = 1
+    state_channels: int = 0
+    state_stride: int = 0
 
     def __init__(self, *, in_channels: int, num_classes: int) -> None:
         super().__init__()
@@ -68,6 +79,39 @@ class ClassificationNetwork(nn.Module):
 
 
 StudentNetwork = SegmentationNetwork | ClassificationNetwork
+
+
+def logits_of(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Return what a network says of the last window of a sequence, recurrent or not.
+
+    Args:
+        network: a ``StudentNetwork``, bare or wrapped.
+        x: (B, C, H, W) single windows, or (B, T, C, H, W) windows in a row: a recurrent network is
+            rolled over them from the zero state, another one sees the last.
+
+    Returns:
+        Logits as ``forward`` of the network gives them.
+    """
+    logits: torch.Tensor
+    if getattr(network, "state_channels", 0):
+        logits, _ = network(x)
+    else:
+        logits = network(x[:, -1] if x.ndim == 5 else x)
+    return logits
+
+
+def seen_by(network: StudentNetwork, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return logits and features of the last window; see ``logits_of``."""
+    if x.ndim == 5 and not network.state_channels:
+        x = x[:, -1]
+    return network.forward_with_features(x)
+
+
+def zero_state(network: StudentNetwork, x_BCHW: torch.Tensor) -> torch.Tensor:
+    """Return the state before the first window of a stream, (B, S, H / stride, W / stride)."""
+    batch, _, height, width = x_BCHW.shape
+    stride = network.state_stride
+    return x_BCHW.new_zeros(batch, network.state_channels, height // stride, width // stride)
 
 
 def parameter_count(network: nn.Module) -> int:

@@ -74,6 +74,10 @@ class StubRunner:
     description = "stub"
     size_multiple = 8
     output_stride = 4
+    is_recurrent = False
+
+    def reset(self):
+        """Nothing to forget."""
 
     def __init__(self) -> None:
         self.runs = 0

@@ -30,6 +30,10 @@ class SideRunner:
     """Class 0 while events are in the left half, 1 in the right one; without a network."""
 
     description = "stub"
+    is_recurrent = False
+
+    def reset(self):
+        """Nothing to forget."""
 
     def run(self, input_chw):
         activity = np.abs(input_chw).sum((0, 1))
