@@ -60,6 +60,7 @@ PIPELINE_VALUES = {
     "windows_dropped": "not computed because a newer one came first",
     "windows_discarded": "not computed because the node was deactivated",
     "windows_skipped": "not computed because of `max_rate_hz`",
+    "state_resets": "breaks after which a recurrent student began anew",
     "rss_mb": "resident memory, MB of 1e6 bytes",
     "gpu_memory_mb": "reserved by torch on the GPU, where one is used",
     "damaged_images": "of `~/image`: not readable, or of no known encoding",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -98,6 +99,16 @@ def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     path = _student_path(tmp_path_factory, "EVDISTILL_TINY_STUDENT")
     return _write_student(path, "onboard-seg", SIX_CLASSES, InputSpec())
+
+
+@pytest.fixture(scope="session")
+def recurrent_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student file whose network carries a state, random weights, checked at export."""
+    pytest.importorskip("torch")
+    sys.path.insert(0, str(Path(__file__).parent / "inference"))
+    from students import write_random_student
+
+    return write_random_student(tmp_path_factory.mktemp("recurrent"), recurrent=True)
 
 
 @pytest.fixture(scope="session")

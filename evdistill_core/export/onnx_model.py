@@ -43,7 +43,7 @@ def to_onnx(network: StudentNetwork) -> bytes:
     cells = [torch.export.Dim(name, min=low, max=high) for name in ("h", "w")]
     inputs: tuple[torch.Tensor, ...] = (example,)
     shapes: tuple[dict[int, Any], ...] = (_sizes(cells, multiple),)
-    if network.state_channels:
+    if getattr(network, "state_channels", 0):
         inputs += (zero_state(network, example),)
         shapes += (_sizes(cells, multiple // network.state_stride),)
     names = zip([INPUT_NAME, OUTPUT_NAME], STATE_NAMES, strict=True)

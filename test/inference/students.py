@@ -11,18 +11,21 @@ from evdistill_core.models.registry import build_network
 from evdistill_core.representations.spec import InputSpec
 
 
-def random_checkpoint(**changes) -> Checkpoint:
+def random_checkpoint(*, recurrent: bool = False, **changes) -> Checkpoint:
     """A narrow `onboard-seg` whose batch norms have seen data."""
     torch.manual_seed(0)
-    network = build_network("onboard-seg", {"width": 0.25}, in_channels=3, num_classes=6)
+    options = {"width": 0.25, "recurrent": True} if recurrent else {"width": 0.25}
+    network = build_network("onboard-seg", options, in_channels=3, num_classes=6)
     torch.nn.init.normal_(network.head.weight, std=0.5)
+    if recurrent:
+        torch.nn.init.normal_(network.recall.weight, std=0.5)
     network.train()
     with torch.no_grad():
         for _ in range(5):
             network(torch.randn(2, 3, 32, 64) + 0.3)
     values = {
         "network": "onboard-seg",
-        "options": {"width": 0.25},
+        "options": options,
         "state_dict": network.state_dict(),
         "input": InputSpec(bins=3, size_multiple=8),
         "classes": SIX_CLASSES,
@@ -31,8 +34,8 @@ def random_checkpoint(**changes) -> Checkpoint:
     return Checkpoint(**{**values, **changes})
 
 
-def write_random_student(folder: Path) -> Path:
+def write_random_student(folder: Path, *, recurrent: bool = False) -> Path:
     """Export it; returns the path of the student file."""
-    path = folder / "random.evstudent"
-    export_student(random_checkpoint(), path)
+    path = folder / ("recurrent.evstudent" if recurrent else "random.evstudent")
+    export_student(random_checkpoint(recurrent=recurrent), path)
     return path

@@ -15,6 +15,38 @@ def make(width=1.0, in_channels=5, num_classes=6):
     )
 
 
+def make_recurrent(width=1.0):
+    torch.manual_seed(0)
+    options = {"width": width, "recurrent": True}
+    return build_network("onboard-seg", options, in_channels=5, num_classes=6)
+
+
+def test_fresh_weights_begin_as_the_network_without_memory():
+    plain, recurrent = make(0.5).eval(), make_recurrent(0.5).eval()
+    recurrent.load_state_dict(plain.state_dict(), strict=False)
+    x = torch.randn(2, 3, 5, 40, 56)
+    with torch.no_grad():
+        torch.testing.assert_close(recurrent(x)[0], plain(x[:, -1]), atol=1e-5, rtol=1e-5)
+
+
+def test_the_memory_is_small_and_adds_no_name_to_the_plain_network():
+    plain, recurrent = make(), make_recurrent()
+    assert parameter_count(recurrent) < 1.05 * parameter_count(plain)
+    added = set(recurrent.state_dict()) - set(plain.state_dict())
+    assert {name.split(".")[0] for name in added} == {"memory", "recall"}
+    assert not set(plain.state_dict()) - set(recurrent.state_dict())
+
+
+def test_the_gradient_reaches_the_first_window_through_the_state():
+    network = make_recurrent(0.25)
+    torch.nn.init.normal_(network.recall.weight)
+    x = torch.randn(1, 4, 5, 32, 32, requires_grad=True)
+    logits, state = network.eval()(x)
+    assert state.shape == (1, network.state_channels, 4, 4)
+    logits.square().sum().backward()
+    assert (x.grad.abs().amax((0, 2, 3, 4)) > 0).all()
+
+
 def unsettle(network):
     """Give batch norms statistics and gains that are not the initial ones."""
     generator = torch.Generator().manual_seed(1)
