@@ -36,7 +36,8 @@ from evdistill_core.training.distill_config import (
     TransferConfig,
 )
 from evdistill_core.training.distillation import DistillTrainer
-from evdistill_core.training.loop import LAST, StepReport, Trainer, pick_device
+from evdistill_core.training.loop import LAST, StepReport, Trainer
+from evdistill_core.training.processes import pick_device
 from evdistill_core.training.teacher import Teacher, TeacherTrainer, load_teacher
 
 Array = npt.NDArray[np.float32]

@@ -43,7 +43,8 @@ from evdistill_core.training.distill_config import (
     TransferConfig,
 )
 from evdistill_core.training.distillation import DistillTrainer
-from evdistill_core.training.loop import Trainer, pick_device
+from evdistill_core.training.loop import Trainer
+from evdistill_core.training.processes import pick_device
 from evdistill_core.training.teacher import TeacherTrainer, load_teacher
 
 Entry = dict[str, Any]

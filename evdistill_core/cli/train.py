@@ -19,6 +19,9 @@ def command(
     steps: Annotated[
         int | None, typer.Option(help="Stop the schedule at this many steps instead.", min=1)
     ] = None,
+    devices: Annotated[
+        int | None, typer.Option(help="Processes (GPUs) on this machine instead.", min=1)
+    ] = None,
 ) -> None:
     """Train a student, a teacher, or a student from a teacher (stage: distill).
 
@@ -33,5 +36,7 @@ def command(
     experiment = load_experiment(config)
     if steps is not None:
         experiment = dataclasses.replace(experiment, steps=steps)
+    if devices is not None:
+        experiment = dataclasses.replace(experiment, devices=devices)
     folder = out or Path("runs") / experiment.name
     run_with_progress(make_trainer(experiment, folder, resume=resume))

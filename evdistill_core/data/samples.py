@@ -15,10 +15,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from evdistill_core.foundation.errors import ConfigError
 
+Part = tuple[int, int]
 S = TypeVar("S")
 S_co = TypeVar("S_co", covariant=True)
 
@@ -155,22 +156,24 @@ class Batch:
     active: torch.Tensor
 
 
-def load_batches(
+def load_batches(  # noqa: PLR0913 - numbers by name
     source: SampleSource,
     *,
     batch_size: int,
     first_batch: int,
     last_batch: int,
     workers: int,
+    part: Part = (0, 1),
 ) -> Iterator[Batch]:
     """Yield the batches first_batch .. last_batch - 1, each of consecutive indices.
 
     Args:
         source: asked for indices ``batch * batch_size + k``.
-        batch_size: samples a batch.
+        batch_size: samples a batch, of all parts together.
         first_batch: where to go on (0 for a new run).
         last_batch: where to stop.
         workers: processes that make samples ahead of time; 0 makes them here.
+        part: which part of every batch, of how many; they divide ``batch_size``.
 
     Yields:
         Batches in order. Their content does not depend on ``workers``.
@@ -181,27 +184,30 @@ def load_batches(
         first_batch=first_batch,
         last_batch=last_batch,
         workers=workers,
+        part=part,
     ):
         yield stack(first_index, samples)
 
 
-def load_samples(
+def load_samples(  # noqa: PLR0913 - numbers by name
     source: IndexedSource[S],
     *,
     batch_size: int,
     first_batch: int,
     last_batch: int,
     workers: int,
+    part: Part = (0, 1),
 ) -> Iterator[tuple[int, list[S]]]:
     """Yield (index of the first, samples) of each batch of any kind of sample.
 
     See ``load_batches``, which does the same for labelled windows.
     """
-    indices = range(first_batch * batch_size, last_batch * batch_size)
+    number, parts = part
+    own = batch_size // parts
+    starts = range(first_batch * batch_size + number * own, last_batch * batch_size, batch_size)
     loader: DataLoader[S] = DataLoader(
         _ByIndex(source),
-        batch_size=batch_size,
-        sampler=indices,
+        batch_sampler=_Batches(starts, own),
         num_workers=workers,
         collate_fn=list,
         worker_init_fn=_prepare_worker if workers else None,
@@ -211,8 +217,18 @@ def load_samples(
         # resumed run would differ from an uninterrupted one.
         generator=torch.Generator(),
     )
-    for number, samples in enumerate(loader):
-        yield (first_batch + number) * batch_size, samples
+    yield from zip(starts, loader, strict=True)
+
+
+class _Batches(Sampler[list[int]]):
+    def __init__(self, starts: range, size: int) -> None:
+        self._starts, self._size = starts, size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (list(range(start, start + self._size)) for start in self._starts)
+
+    def __len__(self) -> int:
+        return len(self._starts)
 
 
 class _ByIndex(Dataset[S]):

@@ -16,6 +16,7 @@ from evdistill_core.data.samples import (
     Batch,
     IndexedSource,
     Mixture,
+    Part,
     Prefix,
     Sample,
     SampleSource,
@@ -230,8 +231,14 @@ def build_stills_sets(config: TeacherDataConfig, classes: ClassTable) -> dict[st
     return {name: Prefix(stills, len(stills)) for name, stills in sets.items()}
 
 
-def load_unpaired(
-    source: UnpairedSource, *, batch_size: int, first_batch: int, last_batch: int, workers: int
+def load_unpaired(  # noqa: PLR0913 - numbers by name
+    source: UnpairedSource,
+    *,
+    batch_size: int,
+    first_batch: int,
+    last_batch: int,
+    workers: int,
+    part: Part = (0, 1),
 ) -> Iterator[UnpairedBatch]:
     """Yield batches as ``load_batches`` does: their content depends on their number alone."""
     for first_index, samples in load_samples(
@@ -240,6 +247,7 @@ def load_unpaired(
         first_batch=first_batch,
         last_batch=last_batch,
         workers=workers,
+        part=part,
     ):
         yield stack_unpaired(first_index, samples)
 

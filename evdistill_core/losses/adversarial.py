@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.models.joined import joined_mean
 
 
 def lsgan_generator(fake_scores: Tensor) -> Tensor:
@@ -20,7 +21,7 @@ def lsgan_generator(fake_scores: Tensor) -> Tensor:
         Mao et al., ICCV 2017, eq. 9 with labels a = 0, b = c = 1, without the factor 1/2 (as
         CycleGAN does). [release]: LSGAN.
     """
-    return (fake_scores.float() - 1).square().mean()
+    return joined_mean((fake_scores.float() - 1).square())
 
 
 def lsgan_discriminator(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
@@ -33,8 +34,8 @@ def lsgan_discriminator(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
     Source:
         Mao et al., ICCV 2017, eq. 9.
     """
-    real = (real_scores.float() - 1).square().mean()
-    return 0.5 * (real + fake_scores.float().square().mean())
+    real = joined_mean((real_scores.float() - 1).square())
+    return 0.5 * (real + joined_mean(fake_scores.float().square()))
 
 
 def wgan_generator(fake_scores: Tensor) -> Tensor:
@@ -43,12 +44,12 @@ def wgan_generator(fake_scores: Tensor) -> Tensor:
     Source:
         Arjovsky et al., ICML 2017; the output discriminator of [release], off there by default.
     """
-    return -fake_scores.float().mean()
+    return -joined_mean(fake_scores.float())
 
 
 def wgan_critic(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
     """Return mean D(fake) - mean D(real), the negative Wasserstein estimate (see above)."""
-    return fake_scores.float().mean() - real_scores.float().mean()
+    return joined_mean(fake_scores.float()) - joined_mean(real_scores.float())
 
 
 def gradient_penalty(
@@ -81,4 +82,4 @@ def gradient_penalty(
     (slope,) = torch.autograd.grad(critic(mixed).sum(), mixed, create_graph=True)
     # The norm's gradient is infinite at 0; the small number keeps a flat critic trainable.
     norm = (slope.flatten(1).square().sum(1) + 1e-12).sqrt()
-    return (norm - 1).square().mean()
+    return joined_mean((norm - 1).square())

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.models.joined import joined_mean
 
 Norm = Literal["l1", "l2"]
 
@@ -93,4 +94,4 @@ def affinity_kd(student_BCN: Tensor, teacher_BDN: Tensor, *, norm: Norm = "l2") 
             f"and {tuple(teacher_BDN.shape)}"
         )
     apart = cosine_affinity(student_BCN) - cosine_affinity(teacher_BDN.detach())
-    return apart.abs().mean() if norm == "l1" else apart.square().mean()
+    return joined_mean(apart.abs() if norm == "l1" else apart.square())

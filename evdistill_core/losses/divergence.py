@@ -14,6 +14,7 @@ from torch import Tensor
 
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import IGNORE
+from evdistill_core.models.joined import joined_mean, joined_sums
 
 SMALLEST_WEIGHT_SUM = 1e-6  # below it nothing counts, and the mean is 0 instead of 0 / 0
 
@@ -101,6 +102,8 @@ def kl_divergence(target_log_BKX: Tensor, log_BKX: Tensor) -> Tensor:
 def weighted_mean(value_X: Tensor, weight_X: Tensor | None = None) -> Tensor:
     """Return sum(weight value) / sum(weight); zero, with a gradient, where no weight is above 0.
 
+    Both sums are over the joined batch where several processes train (``models.joined``).
+
     Args:
         value_X: any shape.
         weight_X: >= 0, same shape; None: all 1.
@@ -109,14 +112,15 @@ def weighted_mean(value_X: Tensor, weight_X: Tensor | None = None) -> Tensor:
         ConfigError: the shapes differ.
     """
     if weight_X is None:
-        return value_X.mean()
+        return joined_mean(value_X)
     if weight_X.shape != value_X.shape:
         raise ConfigError(
             f"weights must have the shape {tuple(value_X.shape)} of what they weigh, "
             f"got {tuple(weight_X.shape)}"
         )
     weight = weight_X.to(value_X.dtype)
-    return (value_X * weight).sum() / weight.sum().clamp_min(SMALLEST_WEIGHT_SUM)
+    value, total = joined_sums((value_X * weight).sum(), weight.sum())
+    return value / total.clamp_min(SMALLEST_WEIGHT_SUM)
 
 
 def confidence_weight(

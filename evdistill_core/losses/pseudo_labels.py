@@ -10,6 +10,7 @@ from torch import Tensor
 
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import IGNORE
+from evdistill_core.models.joined import joined_draw
 
 
 def hybrid_pseudo_labels(
@@ -90,13 +91,14 @@ def changed_view(
         student learns more than to repeat itself (noisy student, FixMatch).
     """
     count, _, height, width = x_BCHW.shape
-    kept = torch.rand(count, 1, height, width) >= dropout
-    factor = strength[0] + (strength[1] - strength[0]) * torch.rand(count, 1, 1, 1)
+    kept = joined_draw(lambda n: torch.rand(n, 1, height, width), count) >= dropout
+    draw = joined_draw(lambda n: torch.rand(n, 1, 1, 1), count)
+    factor = strength[0] + (strength[1] - strength[0]) * draw
     view = x_BCHW * (kept * factor).to(x_BCHW)
     if shift_px == 0:
         return view
     padded = torch.nn.functional.pad(view, (shift_px,) * 4)
-    places = torch.randint(2 * shift_px + 1, (count, 2)).tolist()
+    places = joined_draw(lambda n: torch.randint(2 * shift_px + 1, (n, 2)), count).tolist()
     return torch.stack(
         [padded[i, :, y : y + height, x : x + width] for i, (y, x) in enumerate(places)]
     )

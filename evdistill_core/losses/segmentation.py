@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import IGNORE
+from evdistill_core.models.joined import joined_gather, joined_sums
 
 DICE_SMOOTH = 1.0  # pixels added to both sides of the ratio: a class that is absent costs nothing
 
@@ -69,7 +70,8 @@ def cross_entropy(batch: SegmentationBatch) -> torch.Tensor:
     weight = batch.pixel_weight()
     target = torch.where(batch.target_BHW == IGNORE, 0, batch.target_BHW)
     nats = F.cross_entropy(batch.logits_BKHW.float(), target, reduction="none")
-    return (nats * weight).sum() / weight.sum().clamp_min(1e-6)
+    value, total = joined_sums((nats * weight).sum(), weight.sum())
+    return value / total.clamp_min(1e-6)
 
 
 def dice(batch: SegmentationBatch) -> torch.Tensor:
@@ -86,9 +88,11 @@ def dice(batch: SegmentationBatch) -> torch.Tensor:
     probability = batch.logits_BKHW.float().softmax(1) * weight[:, None]
     truth = _one_hot(batch) * weight[:, None]
     dims = (0, 2, 3)
-    overlap = (probability * truth).sum(dims)
-    total = probability.sum(dims) + truth.sum(dims)
-    present = truth.sum(dims) > 0
+    overlap, guessed, true = joined_sums(
+        (probability * truth).sum(dims), probability.sum(dims), truth.sum(dims)
+    )
+    total = guessed + true
+    present = true > 0
     score = (2 * overlap + DICE_SMOOTH) / (total + DICE_SMOOTH)
     return ((1 - score) * present).sum() / present.sum().clamp_min(1)
 
@@ -101,9 +105,13 @@ def lovasz(batch: SegmentationBatch) -> torch.Tensor:
         Pixels of weight 0 are left out; other weights do not scale it (the loss has no per-pixel
         terms).
     """
-    counted = ((batch.target_BHW != IGNORE) & (batch.weight_BHW > 0)).flatten()
-    probability = batch.logits_BKHW.float().softmax(1).permute(0, 2, 3, 1).flatten(0, 2)[counted]
-    target = batch.target_BHW.flatten()[counted]
+    # The pixels are put in order, so all of them must be here.
+    logits_BKHW, target_BHW, weight_BHW = (
+        joined_gather(x) for x in (batch.logits_BKHW, batch.target_BHW, batch.weight_BHW)
+    )
+    counted = ((target_BHW != IGNORE) & (weight_BHW > 0)).flatten()
+    probability = logits_BKHW.float().softmax(1).permute(0, 2, 3, 1).flatten(0, 2)[counted]
+    target = target_BHW.flatten()[counted]
     terms = []
     for k in torch.unique(target).tolist():
         truth = (target == k).float()

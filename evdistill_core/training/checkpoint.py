@@ -39,6 +39,9 @@ class TrainingSnapshot:
         torch_rng: state of torch's CPU generator (drop-out).
         best_score: highest validation score so far, or -1.
         scores: last validation, by set and region.
+        device_rng: state of the GPU's generator, empty without one. All processes of a run draw
+            alike, so there is one of each.
+        scaler: of the gradients in float16, else empty.
         extra: what a stage beyond the student needs: tensors and plain data.
     """
 
@@ -52,6 +55,8 @@ class TrainingSnapshot:
     torch_rng: torch.Tensor
     best_score: float
     scores: dict[str, object]
+    device_rng: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    scaler: dict[str, object] = field(default_factory=dict)
     extra: dict[str, object] = field(default_factory=dict)
 
 
@@ -65,6 +70,8 @@ def save_snapshot(path: Path, snapshot: TrainingSnapshot) -> None:
         "average_updates": snapshot.average_updates,
         "optimiser": snapshot.optimiser,
         "torch_rng": snapshot.torch_rng,
+        "device_rng": snapshot.device_rng,
+        "scaler": snapshot.scaler,
         "best_score": snapshot.best_score,
         "scores": json.dumps(snapshot.scores),
         "extra": snapshot.extra,
@@ -108,6 +115,8 @@ def load_snapshot(path: Path, config_type: type[TrainConfig] = TrainConfig) -> T
             torch_rng=_typed(training["torch_rng"], torch.Tensor),
             best_score=_typed(training["best_score"], float),
             scores=json.loads(_typed(training["scores"], str)),
+            device_rng=_typed(training.get("device_rng", torch.empty(0)), torch.Tensor),
+            scaler=_typed(training.get("scaler", {}), dict),
             extra=_typed(training.get("extra", {}), dict),
         )
     except (KeyError, TypeError, json.JSONDecodeError) as error:

@@ -113,7 +113,7 @@ class TrainConfig:
         name: of the run; the student file is named after it.
         seed: of weights, data and drop-out.
         steps: optimiser steps.
-        batch_size: windows a step.
+        batch_size: windows a step, of all processes together; a multiple of their number.
         classes: ``six``, ``eleven`` or ``cityscapes`` (segmentation), ``digits``, or a list of
             names (recognition, and segmentation with classes of your own).
         network: which network.
@@ -122,9 +122,12 @@ class TrainConfig:
         loss: what is minimised.
         optimiser: how.
         device: ``auto`` takes CUDA where there is one.
-        precision: ``bfloat16`` runs the network in mixed precision.
-        threads: CPU threads of the network; 0 leaves the library's choice.
-        workers: processes that make samples; 0: none beside this one.
+        devices: processes on a machine, each with a GPU of its own (or its share of the CPU).
+        nodes: machines; with more than one, start it on each (docs/training.md).
+        precision: ``bfloat16`` and ``float16`` run the network in mixed precision; the latter
+            scales the loss so that small gradients do not vanish.
+        threads: CPU threads of the network of a process; 0 leaves the library's choice.
+        workers: processes that make samples, for each that trains; 0: none beside it.
         log_every: steps between two lines of progress where the output is no terminal.
         validate_every: steps between two validations; 0: only at the end.
         checkpoint_every: steps between two checkpoints.
@@ -143,7 +146,9 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     device: str = "auto"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    devices: int = 1
+    nodes: int = 1
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     threads: int = 0
     workers: int = 1
     log_every: int = 50
@@ -157,6 +162,8 @@ class TrainConfig:
         for name, low in (
             ("steps", 1),
             ("batch_size", 1),
+            ("devices", 1),
+            ("nodes", 1),
             ("threads", 0),
             ("workers", 0),
             ("log_every", 1),

@@ -28,7 +28,8 @@ def run_with_progress(trainer: Trainer) -> None:
     Raises:
         KeyboardInterrupt: Ctrl-C (or SIGTERM) ended the run; its checkpoint is written.
     """
-    console = Console()
+    first = trainer.processes.is_first
+    console = Console(quiet=not first)
     last: dict[str, Result] = {}
 
     def on_validation(results: dict[str, Result]) -> None:
@@ -38,6 +39,8 @@ def run_with_progress(trainer: Trainer) -> None:
 
     with _stopping_on_signals(trainer), _Steps(console, trainer) as steps:
         finished = trainer.run(steps.show, on_validation)
+    if not first:
+        return
     if not finished:
         console.print(f"stopped at step {trainer.state.step}; go on with --resume")
         raise KeyboardInterrupt
@@ -59,7 +62,7 @@ class _Steps:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=console.quiet or not console.is_terminal,
         )
         self._task = self._bar.add_task(
             trainer.config.name,

@@ -8,7 +8,7 @@ generators. Nothing is computed that no term with a weight asks for.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -48,6 +48,7 @@ from evdistill_core.models.generators import (
     event_to_image,
     image_to_event,
 )
+from evdistill_core.models.joined import joined_batch, joined_draw, joined_gather, joined_sums
 from evdistill_core.models.network import StudentNetwork
 from evdistill_core.models.registry import build_student
 from evdistill_core.representations.spec import InputSpec
@@ -226,8 +227,9 @@ class DistillStep:
         for name, (events_BCHW, valid_BHW) in sides.items():
             on, off = _polarities(events_BCHW, kind)
             lit = ((on + off) > 0) & (valid_BHW > 0)
-            figures[f"watch_lit_{name}"] = lit.sum() / valid_BHW.sum().clamp_min(1)
-            figures[f"watch_on_{name}"] = on.sum() / (on.sum() + off.sum()).clamp_min(1e-6)
+            some, all_, ons, offs = joined_sums(lit.sum(), valid_BHW.sum(), on.sum(), off.sum())
+            figures[f"watch_lit_{name}"] = some / all_.clamp_min(1)
+            figures[f"watch_on_{name}"] = ons / (ons + offs).clamp_min(1e-6)
         return figures
 
     # What the networks see. Logits come at the size of the labels, with a feature map beside.
@@ -398,26 +400,33 @@ class DistillStep:
         )
 
     def _matching(self, student: Seen, teacher: Seen, weight_BHW: Tensor) -> Tensor:
-        regions = self.networks.task.as_regions
-        return distribution_matching(
-            regions(student[0]),
-            regions(teacher[0]),
-            regions(weight_BHW),
-            cells=self._transfer.matching_cells,
-            class_map=self.networks.teacher.class_map,
-        )
+        task = self.networks.task
+        seen = [student[0], teacher[0], weight_BHW]
+        if task.pools_samples:
+            seen = [joined_gather(x) for x in seen]
+        student_logits, teacher_logits, weight = (task.as_regions(x) for x in seen)
+        with _the_same_everywhere(task.pools_samples):
+            return distribution_matching(
+                student_logits,
+                teacher_logits,
+                weight,
+                cells=self._transfer.matching_cells,
+                class_map=self.networks.teacher.class_map,
+            )
 
     def _affinity(self, student: Seen, teacher: Seen) -> Tensor:
         transfer = self._transfer
 
         def nodes(seen: Seen) -> Tensor:
             if transfer.affinity_graph == "batch":
-                return batch_nodes(seen[1].mean((2, 3)))
+                return batch_nodes(joined_gather(seen[1].mean((2, 3))))
             if transfer.affinity_graph == "scaled":
                 return scaled_nodes(seen[1], transfer.pool_scale)
             return grid_nodes(seen[1], transfer.affinity_nodes)
 
-        return affinity_kd(nodes(student), nodes(teacher), norm=transfer.affinity_norm)
+        student_nodes, teacher_nodes = nodes(student), nodes(teacher)
+        with _the_same_everywhere(transfer.affinity_graph == "batch"):
+            return affinity_kd(student_nodes, teacher_nodes, norm=transfer.affinity_norm)
 
     def _output(self) -> Tensor:
         posterior = log_posterior(self.s_event[0]).exp()
@@ -429,7 +438,8 @@ class DistillStep:
         label, weight = self.pseudo_labels
         loss = self._cross_entropy(self.s_view[0], label, weight)
         if self._transfer.pseudo_mean == "all":
-            loss = loss * weight.sum() / self._event_weight().sum().clamp_min(1e-6)
+            kept, all_ = joined_sums(weight.sum(), self._event_weight().sum())
+            loss = loss * kept / all_.clamp_min(1e-6)
         ramp = self._transfer.pseudo_ramp
         return loss * min(1.0, self._progress / ramp) if ramp > 0 else loss
 
@@ -438,7 +448,8 @@ class DistillStep:
             source = (self.batch.labelled.input, self.batch.labelled.label)
         else:
             source = (self.fake_event.detach(), self.batch.image_label)
-        draw_BK = torch.rand(len(self.batch.input), len(self._class_weight_K))
+        classes = len(self._class_weight_K)
+        draw_BK = joined_draw(lambda n: torch.rand(n, classes), len(self.batch.input))
         mixed, label, weight = class_mix(source, (self.batch.input, *self.pseudo_labels), draw_BK)
         logits, _ = self._see(self.networks.student, mixed)
         return self._cross_entropy(logits, label, weight)
@@ -465,7 +476,7 @@ class DistillStep:
 
     def _slope_of_output_critic(self) -> Tensor:
         real, fake = (_square(p) for p in self._posteriors())
-        mix_B = torch.rand(len(real)).to(real.device)
+        mix_B = joined_draw(torch.rand, len(real)).to(real.device)
         return gradient_penalty(self.networks.translation.output_critic, real, fake, mix_B)
 
     # What counts, and how much.
@@ -531,6 +542,11 @@ def activity_weights(active_BHW: Tensor, config: LossConfig) -> Tensor:
         return torch.ones_like(active_BHW, dtype=torch.float32)
     near = F.max_pool2d(active_BHW[:, None].float(), 2 * radius + 1, 1, radius)[:, 0]
     return near + (1 - near) * config.inactive_weight
+
+
+def _the_same_everywhere(gathered: bool) -> AbstractContextManager[None]:
+    # What every process computes of samples that it fetched must not be summed once more.
+    return joined_batch(False) if gathered else nullcontext()
 
 
 def _polarities(events_BCHW: Tensor, kind: str) -> tuple[Tensor, Tensor]:

@@ -18,17 +18,18 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
 from evdistill_core.data.build import build_validation_sources
-from evdistill_core.data.samples import Batch
+from evdistill_core.data.samples import Batch, Part
 from evdistill_core.data.unpaired import UnpairedBatch, UnpairedSource, load_unpaired
 from evdistill_core.evaluation.pictures import input_picture, label_picture
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.losses.consistency import as_judge
 from evdistill_core.losses.terms import sum_terms
 from evdistill_core.models.checkpoint import load_weights
+from evdistill_core.models.joined import join_batches
 from evdistill_core.models.network import StudentNetwork
 from evdistill_core.training.checkpoint import load_snapshot
 from evdistill_core.training.distill_config import DistillConfig
@@ -38,7 +39,7 @@ from evdistill_core.training.distill_terms import (
     Translation,
     build_frame_student,
 )
-from evdistill_core.training.loop import Trainer, TrainingState
+from evdistill_core.training.loop import Moved, Trainer, TrainingState
 from evdistill_core.training.optimisation import learning_rate, make_optimiser
 from evdistill_core.training.teacher import load_teacher
 
@@ -81,15 +82,16 @@ class DistillTrainer(Trainer):
         self.validation = build_validation_sources(config.data, config.input, self.classes)
 
     def _batches(self) -> Iterator[Batch]:
-        yield from self._unpaired(self.state.step, self.config.steps)
+        yield from self._unpaired(self.state.step, self.config.steps, self.processes.part)
 
-    def _unpaired(self, first: int, last: int) -> Iterator[UnpairedBatch]:
+    def _unpaired(self, first: int, last: int, part: Part = (0, 1)) -> Iterator[UnpairedBatch]:
         return load_unpaired(
             self.unpaired,
             batch_size=self.config.batch_size,
             first_batch=first,
             last_batch=last,
             workers=self.config.workers if last - first > 1 else 0,
+            part=part,
         )
 
     def _fresh_state(self) -> TrainingState:
@@ -103,6 +105,12 @@ class DistillTrainer(Trainer):
         self.frame_student = frame.to(self.device) if frame is not None else None
         self.optimisers = self._other_optimisers()
         return state
+
+    def _join(self) -> None:
+        super()._join()
+        self.processes.share(self.translation, self.frame_student)
+        if self.frame_student is not None:
+            join_batches(self.frame_student)
 
     def _other_optimisers(self) -> dict[str, torch.optim.Optimizer]:
         adversary, betas = self.config.adversary, (self.config.adversary.beta1, 0.999)
@@ -133,17 +141,9 @@ class DistillTrainer(Trainer):
 
     def _optimise(self, total: Tensor) -> None:
         self._follow_schedule()
-        moved = [o for name, o in self.optimisers.items() if name != "critics"]
-        for optimiser in moved:
-            optimiser.zero_grad(set_to_none=True)
-        super()._optimise(total)
-        clip = self.config.optimiser.clip_norm
-        for optimiser in moved:
-            if clip > 0:
-                nn.utils.clip_grad_norm_(
-                    [p for group in optimiser.param_groups for p in group["params"]], clip
-                )
-            optimiser.step()
+        others = [_moved_by(o) for name, o in self.optimisers.items() if name != "critics"]
+        moved = [self._moved_by_the_student(), *others]
+        self._descend(total, moved, self.config.optimiser.clip_norm)
         self._optimise_critics()
 
     def _optimise_critics(self) -> None:
@@ -155,10 +155,7 @@ class DistillTrainer(Trainer):
         result = sum_terms(terms, weights)
         if not math.isfinite(float(result.total.detach())):
             self._keep_bad_batch(self._current.batch, float(result.total.detach()))
-        optimiser = self.optimisers["critics"]
-        optimiser.zero_grad(set_to_none=True)
-        result.total.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        self._descend(result.total, [_moved_by(self.optimisers["critics"])], clip_norm=0.0)
         # The loop logs this table after the step: discriminators are part of it.
         self._terms.update(result.unscaled)
 
@@ -248,6 +245,10 @@ class DistillTrainer(Trainer):
         # The one label of a recognition image is drawn on all of it.
         label = label_HW.cpu().numpy().astype(np.uint8)
         return label_picture(np.broadcast_to(label, like_BCHW.shape[2:]), self.classes)
+
+
+def _moved_by(optimiser: torch.optim.Optimizer) -> Moved:
+    return optimiser, [p for group in optimiser.param_groups for p in group["params"]]
 
 
 def _on(batch: UnpairedBatch, device: torch.device) -> UnpairedBatch:

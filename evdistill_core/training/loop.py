@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from evdistill_core.foundation.files import atomic_path, write_text_atomic
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.losses.segmentation import SegmentationBatch, weighted_sum
 from evdistill_core.models.checkpoint import load_checkpoint, load_weights
+from evdistill_core.models.joined import join_batches, joined_batch
 from evdistill_core.models.registry import build_student
 from evdistill_core.training.checkpoint import TrainingSnapshot, load_snapshot, save_snapshot
 from evdistill_core.training.config import TrainConfig
@@ -34,12 +35,14 @@ from evdistill_core.training.optimisation import (
     make_optimiser,
     swapped_weights,
 )
-from evdistill_core.training.run_log import RunLog
+from evdistill_core.training.processes import Processes, start_processes
+from evdistill_core.training.run_log import NoLog, RunLog
 from evdistill_core.training.tasks import task_of
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+Moved = tuple[torch.optim.Optimizer, list[nn.Parameter]]
 LAST = "last.pt"
 BEST = "best.pt"
 METRICS = "metrics.jsonl"
@@ -79,7 +82,11 @@ class TrainingState:
 
 
 class Trainer:
-    """One run.
+    """One run, in one process or several.
+
+    Several processes compute what one would: each makes its part of every batch, losses and batch
+    norms are those of the joined batch (``models.joined``), gradients are summed. The first one
+    alone validates, talks and writes files.
 
     Other stages (teacher, distillation) are subclasses: they replace where batches come from and
     what their loss is, and add state of their own; steps, checkpoints, resume, validation and the
@@ -111,18 +118,21 @@ class Trainer:
         self.out = out
         self.classes = config.class_table() if classes is None else classes
         self.task = task_of(config.network.name)
-        self.device = pick_device(config.device)
-        if config.threads:
-            torch.set_num_threads(config.threads)
         if not resume and (out / LAST).exists():
             raise TrainingError(
                 f"{out} already holds a run; go on with --resume or choose another --out"
             )
         self._build_data()
+        self.processes: Processes = start_processes(config)
+        self.device = self.processes.device
+        if config.threads:
+            torch.set_num_threads(config.threads)
         self.class_weight_K = self._class_weights()
         self.state = self._fresh_state()
         if resume:
             self._load(out / LAST)
+        if self.processes.count > 1:
+            self._join()
         self._out_of_time = False
 
     def run(
@@ -143,11 +153,7 @@ class Trainer:
         Raises:
             TrainingError: the loss is not finite; the batch lies in ``nonfinite_batch.pt``.
         """
-        self.out.mkdir(parents=True, exist_ok=True)
-        text = f"stage: {self.stage}\n{dump_yaml(self.config)}"
-        write_text_atomic(self.out / "config.yaml", text)
-        log = RunLog(self.out / METRICS, keep_below=self.state.step)
-        board = _board(self.out) if self.config.tensorboard else None
+        log, board = self._open_log()
         try:
             for report in self._steps():
                 log.write(
@@ -162,18 +168,30 @@ class Trainer:
                 if self._due(self.config.validate_every):
                     self._validate(log, on_validation)
                     self._show_panels(board)
-                if self._due(self.config.checkpoint_every) or self._out_of_time:
+                # Read once: a signal may come at any moment, and to one of several processes.
+                stopping = self.processes.agree(self._out_of_time)
+                if stopping or self._due(self.config.checkpoint_every):
                     self.save()
-                if self._out_of_time:
+                if stopping:
                     return False
             self._validate(log, on_validation)
             self._show_panels(board)
             self.save()
+            self.processes.wait()
         finally:
             log.close()
             if board is not None:
                 board.close()
         return True
+
+    def _open_log(self) -> tuple[RunLog | NoLog, SummaryWriter | None]:
+        if not self.processes.is_first:
+            return NoLog(), None
+        self.out.mkdir(parents=True, exist_ok=True)
+        text = f"stage: {self.stage}\n{dump_yaml(self.config)}"
+        write_text_atomic(self.out / "config.yaml", text)
+        log = RunLog(self.out / METRICS, keep_below=self.state.step)
+        return log, _board(self.out) if self.config.tensorboard else None
 
     def stop(self) -> None:
         """Let ``run`` end after the step at hand, with a checkpoint (from any thread or signal)."""
@@ -181,6 +199,8 @@ class Trainer:
 
     def save(self) -> None:
         """Write ``last.pt``."""
+        if not self.processes.is_first:
+            return
         save_snapshot(self.out / LAST, self._snapshot())
 
     @property
@@ -243,6 +263,7 @@ class Trainer:
             first_batch=self.state.step,
             last_batch=config.steps,
             workers=config.workers,
+            part=self.processes.part,
         )
 
     def _steps(self) -> Iterator[StepReport]:
@@ -262,23 +283,44 @@ class Trainer:
         rate = learning_rate(config.optimiser, state.step, config.steps)
         for group in state.optimiser.param_groups:
             group["lr"] = rate
-        total, terms = self._loss(batch)
-        value = float(total.detach())
-        if not math.isfinite(value):
-            self._keep_bad_batch(batch, value)
-        self._optimise(total)
+        with joined_batch(self.processes.count > 1):
+            total, terms = self._loss(batch)
+            value = float(total.detach())
+            if not math.isfinite(value):
+                self._keep_bad_batch(batch, value)
+            self._optimise(total)
+        self.processes.scaler.update()
         state.average.update(state.network)
         state.step += 1
         return value, {name: float(term.detach()) for name, term in terms.items()}
 
     def _optimise(self, total: torch.Tensor) -> None:
         """Move the weights down the gradient of the loss."""
-        state, config = self.state, self.config
-        state.optimiser.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
-        if config.optimiser.clip_norm > 0:
-            nn.utils.clip_grad_norm_(state.network.parameters(), config.optimiser.clip_norm)
-        state.optimiser.step()
+        self._descend(total, [self._moved_by_the_student()], self.config.optimiser.clip_norm)
+
+    def _moved_by_the_student(self) -> Moved:
+        return self.state.optimiser, list(self.state.network.parameters())
+
+    def _descend(self, total: torch.Tensor, moved: Sequence[Moved], clip_norm: float) -> None:
+        """Take one step down the gradient of a loss, of all processes and in any precision.
+
+        Args:
+            total: the loss.
+            moved: optimisers, each with what it moves.
+            clip_norm: largest norm of the gradient of each; 0 does not clip.
+        """
+        scaler = self.processes.scaler
+        for optimiser, _ in moved:
+            optimiser.zero_grad(set_to_none=True)
+        scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+        self.processes.sum_gradients(p for _, parameters in moved for p in parameters)
+        for optimiser, parameters in moved:
+            if all(p.grad is None for p in parameters):
+                continue
+            scaler.unscale_(optimiser)
+            if clip_norm > 0:
+                nn.utils.clip_grad_norm_(parameters, clip_norm)
+            scaler.step(optimiser)
 
     def _loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the weighted sum of a batch and what of it is logged by name."""
@@ -295,14 +337,13 @@ class Trainer:
         )
         return weighted_sum(segmentation, self.config.loss.weights)
 
-    def _mixed(self) -> torch.autocast:
-        enabled = self.config.precision == "bfloat16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+    def _mixed(self) -> contextlib.AbstractContextManager[object]:
+        return self.processes.mixed()
 
     def _validate(
-        self, log: RunLog, on_validation: Callable[[dict[str, Result]], None] | None
+        self, log: RunLog | NoLog, on_validation: Callable[[dict[str, Result]], None] | None
     ) -> None:
-        if not self.validation:
+        if not (self.validation and self.processes.is_first):
             return
         results = self.validate()
         state = self.state
@@ -353,6 +394,11 @@ class Trainer:
             network, average, make_optimiser(network, config.optimiser), 0, -1.0, {}
         )
 
+    def _join(self) -> None:
+        """Take part with others: the same weights, and layers that see the joined batch."""
+        self.processes.share(self.state.network)
+        join_batches(self.state.network)
+
     def _snapshot(self) -> TrainingSnapshot:
         state = self.state
         return TrainingSnapshot(
@@ -364,6 +410,8 @@ class Trainer:
             average_updates=state.average.updates,
             optimiser=state.optimiser.state_dict(),
             torch_rng=torch.get_rng_state(),
+            device_rng=_device_rng(self.device),
+            scaler=self.processes.scaler.state_dict(),
             best_score=state.best_score,
             scores=state.scores,
             extra=self._extra_state(),
@@ -390,37 +438,33 @@ class Trainer:
         state.optimiser.load_state_dict(saved.optimiser)
         state.step, state.best_score, state.scores = saved.step, saved.best_score, saved.scores
         self._load_extra_state(saved.extra)
+        if saved.scaler:
+            self.processes.scaler.load_state_dict(saved.scaler)
         torch.set_rng_state(saved.torch_rng)
+        if saved.device_rng.numel() and self.device.type == "cuda":
+            torch.cuda.set_rng_state(saved.device_rng, self.device)
 
     def _keep_bad_batch(self, batch: Batch, value: float) -> None:
         path = self.out / "nonfinite_batch.pt"
-        with atomic_path(path) as temporary:
-            torch.save(dataclasses.asdict(batch), temporary)
+        whole = self.processes.gathered(dataclasses.asdict(batch))
+        if self.processes.is_first:
+            with atomic_path(path) as temporary:
+                torch.save(whole, temporary)
         raise TrainingError(
             f"the loss of step {self.state.step} is {value}; its batch is kept in {path}. "
             "Lower optimiser.lr, or look into the batch for values that are not finite"
         )
 
 
-def pick_device(name: str) -> torch.device:
-    """Return the device of a name; ``auto`` is CUDA where there is one.
-
-    Raises:
-        ConfigError: torch does not know the name, or has no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {name!r} cannot be used here: {error}") from error
-    return device
+def _device_rng(device: torch.device) -> torch.Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.empty(0)
 
 
 def _changed_keys(old: object, new: object, where: str = "") -> list[str]:
     # How a run is watched may change from one start to the next; what it computes may not.
+    # Several processes compute what one does, up to rounding.
     free = {"workers", "threads", "log_every", "checkpoint_every", "tensorboard", "notes"}
+    free |= {"devices", "nodes"}
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [k for k in {**old, **new} if where or k not in free]
         return [

@@ -34,6 +34,16 @@ class RunLog:
         self._file.close()
 
 
+class NoLog:
+    """The log of a process that keeps none."""
+
+    def write(self, **record: object) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 def read_records(path: Path) -> Iterator[dict[str, object]]:
     """Yield the records of a log; a last line that was cut by a kill is left out."""
     if not path.is_file():

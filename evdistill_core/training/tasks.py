@@ -39,10 +39,12 @@ class Task(Protocol):
     Attributes:
         name: as the student file says it.
         score_name: what ``selection_score`` of its results is.
+        pools_samples: whether ``as_regions`` pools over the samples of a batch.
     """
 
     name: TaskName
     score_name: str
+    pools_samples: bool
 
     def at_labels(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """Return a network's logits as (B, K, H, W) float32 at the size of dense labels."""
@@ -93,6 +95,7 @@ class Segmentation:
 
     name: TaskName = "segmentation"
     score_name = "mIoU near events"
+    pools_samples = False
 
     def at_labels(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """Enlarge bilinearly."""
@@ -153,6 +156,7 @@ class Recognition:
 
     name: TaskName = "recognition"
     score_name = "top-1"
+    pools_samples = True
 
     def at_labels(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """Return (B, K, 1, 1): the size of the input does not matter."""

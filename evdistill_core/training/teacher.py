@@ -49,6 +49,7 @@ class TeacherTrainer(Trainer):
             first_batch=self.state.step,
             last_batch=config.steps,
             workers=config.workers,
+            part=self.processes.part,
         )
 
     @property

@@ -16,7 +16,8 @@ from evdistill_core.foundation.errors import ConfigError, DataError, StudentErro
 from evdistill_core.models.checkpoint import load_checkpoint
 from evdistill_core.training.config import LossConfig, TrainConfig
 from evdistill_core.training.console import run_with_progress
-from evdistill_core.training.loop import Trainer, pick_device
+from evdistill_core.training.loop import Trainer
+from evdistill_core.training.processes import pick_device
 from evdistill_core.training.run_log import read_records
 from evdistill_core.training.stages import load_experiment
 from evdistill_core.training.tasks import pixel_weights
