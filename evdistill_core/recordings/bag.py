@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from evdistill_core.events.packet import EVENT_TYPES, Packet
-from evdistill_core.events.stream import PacketDecoder, is_event_type
+from evdistill_core.events.stream import DecodedPacket, PacketDecoder, is_event_type
 from evdistill_core.foundation.errors import MessageError, RecordingError
 from evdistill_core.messages.event_messages import (
     EVENT_ARRAY_TYPES,
@@ -18,6 +18,7 @@ from evdistill_core.messages.event_messages import (
     EventPacket,
 )
 from evdistill_core.messages.standard import Image
+from evdistill_core.recordings.bag_entry import enter
 from evdistill_core.recordings.base import (
     EventBatch,
     Frame,
@@ -43,10 +44,6 @@ METADATA_LIMIT_BYTES = 1 << 22
 
 #: Encodings whose messages need none of those before them.
 SELF_CONTAINED = {"libcaer", "libcaer_cmp", "mono", *EVENT_ARRAY_TYPES}
-#: A span is entered this long before its start, and by this part of the way to it: receive times
-#: and sensor times run side by side, but not exactly.
-SEEK_SLACK_US = 2_000_000
-SEEK_DRIFT = 0.001
 
 FORMATS: dict[type[Storage], str] = {
     McapStorage: "rosbag2-mcap",
@@ -168,42 +165,31 @@ class BagRecording(Recording):
         return self._topic
 
     def _all_batches(self) -> Iterator[EventBatch]:
-        return self._decoded(0)
+        self._decoder = decoder = PacketDecoder()
+        yield from self._decoded(decoder, self.packets())
+        self._judge(decoder)
 
     def _batches_from(self, start_us: int) -> Iterator[EventBatch]:
-        """Begin some seconds before, by receive times, where every message stands alone."""
-        from_ns = self._receive_ns(start_us) if self._encoding in SELF_CONTAINED else None
-        if from_ns is not None:
-            first = next((b for b in self._decoded(from_ns) if len(b.events)), None)
-            # If the clocks do not run side by side in this bag, only reading all is right.
-            if first is not None and int(first.events.t_us.min()) <= start_us:
-                return self._decoded(from_ns)
-        return self._all_batches()
+        entry = enter(
+            lambda from_ns: self._packets(None, from_ns),
+            start_us,
+            self_contained=self._encoding in SELF_CONTAINED,
+        )
+        if entry is None:
+            yield from self._all_batches()
+            return
+        self._decoder, first, packets = entry
+        yield _batch(first)
+        yield from self._decoded(self._decoder, packets)
+        self._judge(self._decoder)
 
-    def _receive_ns(self, start_us: int) -> int | None:
-        """Return when what happened at ``start_us`` cannot have been received yet, roughly."""
-        decoder = PacketDecoder()
-        for packet in self.packets():
-            decoded = decoder.push(packet)
-            if decoded is not None and len(decoded.events):
-                since_us = start_us - int(decoded.events.t_us[0])
-                slack_us = SEEK_SLACK_US + int(since_us * SEEK_DRIFT)
-                from_ns = packet.receive_time_ns + (since_us - slack_us) * 1000
-                return from_ns if since_us > slack_us else None
-        return None
-
-    def _decoded(self, from_ns: int) -> Iterator[EventBatch]:
-        self._decoder = decoder = PacketDecoder()
+    def _decoded(self, decoder: PacketDecoder, packets: Iterator[Packet]) -> Iterator[EventBatch]:
         total = max(1, sum(t.message_count for t in self._topics if t.name == self._topic))
-        for count, packet in enumerate(self._packets(None, from_ns), start=1):
+        for count, packet in enumerate(packets, start=1):
             self._fraction = min(1.0, count / total)
             decoded = decoder.push(packet)
-            if decoded is None:
-                continue
-            yield EventBatch(
-                decoded.events, decoded.triggers, decoded.stamp_ns, decoded.discontinuity
-            )
-        self._judge(decoder)
+            if decoded is not None:
+                yield _batch(decoded)
 
     def _judge(self, decoder: PacketDecoder) -> None:
         """Say what damage the whole topic showed; nothing readable at all is an error."""
@@ -231,6 +217,10 @@ class BagRecording(Recording):
                 damaged += 1
                 if damaged == 1:
                     self._warn(f"pictures on {self._frame_topic} are left out: {error}")
+
+
+def _batch(decoded: DecodedPacket) -> EventBatch:
+    return EventBatch(decoded.events, decoded.triggers, decoded.stamp_ns, decoded.discontinuity)
 
 
 def _shared(a: str, b: str) -> int:

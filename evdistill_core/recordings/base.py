@@ -145,8 +145,8 @@ class Recording(ABC):
 
         Yields:
             Batches; without a span every one, with a span those that hold something. Most formats
-            are entered near its start; bags of EVT3 and event streams, where times add up
-            from the first word on, and text are read from their beginning.
+            are entered near its start (``docs/recordings.md`` says which); what lies before is
+            decoded and left out in event streams, whose times add up, and compressed columns.
 
         Raises:
             RecordingError: ``end_us`` is below ``start_us``, there are no events, the file is

@@ -1,4 +1,4 @@
-"""Plain columns: ``.npz`` files (read and written) and text files of ``t x y p``."""
+"""Plain columns: what all such files have in common, and ``.npz`` files, read and written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import zlib
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -33,8 +32,6 @@ BATCH_EVENTS = 65_536
 TIME_LIMIT_US = 2.0**62
 #: numbers in one row of an array of events; longer ones are none
 MAX_ROW = 64
-#: characters of one line of text that are looked at
-MAX_LINE = 256
 COLUMNS: Mapping[str, Any] = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.uint8}
 TRIGGER_COLUMNS: Mapping[str, Any] = {
     "trigger_t": np.int64,
@@ -118,11 +115,14 @@ class ColumnsRecording(Recording):
         )
 
     def _all_batches(self) -> Iterator[EventBatch]:
+        return self._batches_of(self._chunks())
+
+    def _batches_of(self, chunks: Iterator[Quad]) -> Iterator[EventBatch]:
         self._counts = Counter()
         triggers = self._triggers()
         handed = 0
         stamp_us = 0
-        for t_us, x, y, p in self._chunks():
+        for t_us, x, y, p in chunks:
             events = self._checked(t_us, x, y, p)
             if not len(events):
                 continue
@@ -224,84 +224,6 @@ class NpzRecording(ColumnsRecording):
                 yield microseconds(t), x, y, p
 
 
-class TextRecording(ColumnsRecording):
-    """Lines of ``t x y p``: seconds when ``t`` has a decimal point, else microseconds.
-
-    A first line of two numbers is the sensor's width and height; ``#`` starts a comment.
-    """
-
-    kind = "text"
-
-    @staticmethod
-    def matches(head: bytes) -> bool:
-        """Tell whether the first bytes of a file look like such text."""
-        try:
-            lines = head.decode("ascii").splitlines()
-        except UnicodeDecodeError:
-            return False
-        rows = [line.split() for line in lines if line.strip() and not line.startswith("#")]
-        if rows and len(rows[0]) == 2:
-            rows = rows[1:]
-        return bool(rows) and _is_row(rows[0])
-
-    def _stored_size(self) -> tuple[int, int] | None:
-        with self._path.open(encoding="ascii", errors="replace") as file:
-            for line in _lines(file):
-                words = line.split("#")[0].split()
-                if len(words) == 2:
-                    return self._checked_size(*self._whole_numbers(words))
-                if words:
-                    return None
-        return None
-
-    def _chunks(self) -> Iterator[Quad]:
-        with self._path.open(encoding="ascii", errors="replace") as file:
-            number = read_bytes = 0
-            size = max(1, self._path.stat().st_size)
-            source = _lines(file)
-            while lines := list(islice(source, BATCH_EVENTS)):
-                rows = [words for line in lines if (words := line.split("#")[0].split())]
-                if number == 0 and rows and len(rows[0]) == 2:
-                    rows = rows[1:]
-                read_bytes += sum(map(len, lines))
-                self._fraction = min(1.0, read_bytes / size)
-                yield self._columns(rows, number)
-                number += len(lines)
-
-    def _whole_numbers(self, words: list[str]) -> list[int]:
-        try:
-            return [int(word) for word in words]
-        except ValueError as error:
-            raise RecordingError(
-                f"{self._path}: its first line must be the sensor's width and height, got "
-                f"{' '.join(words)[:80]!r}"
-            ) from error
-
-    def _columns(self, rows: list[list[str]], number: int) -> Quad:
-        wrong = next((row for row in rows if len(row) != 4), None)
-        if wrong is not None:
-            raise RecordingError(
-                f"{self._path}: expected four numbers 't x y p' a line, near line {number + 1}: "
-                f"got {' '.join(wrong)[:80]!r}"
-            )
-        try:
-            table = np.array([row[1:] for row in rows], np.float64).reshape(-1, 3)
-            seconds = any("." in row[0] or "e" in row[0] for row in rows[:1])
-            t_us = (
-                microseconds(np.array([row[0] for row in rows], np.float64))
-                if seconds
-                else np.array([int(row[0]) for row in rows], np.int64)
-            )
-        except RecordingError:
-            raise
-        except (ValueError, OverflowError) as error:
-            raise RecordingError(
-                f"{self._path}: expected four numbers 't x y p' a line, near line {number + 1}: "
-                f"{error}"
-            ) from error
-        return t_us, table[:, 0], table[:, 1], table[:, 2]
-
-
 class NpzWriter:
     """Write events as an ``.npz`` of plain columns that ``numpy.load`` and we read.
 
@@ -375,14 +297,6 @@ class NpzWriter:
             for name, number in self._size.items():
                 with archive.open(f"{name}.npy", "w") as member:
                     np.lib.format.write_array(member, np.asarray(number), allow_pickle=False)
-
-
-def _lines(file: IO[str]) -> Iterator[str]:
-    """Yield lines, cut where they get too long: a file may be one line of gigabytes."""
-    while line := file.readline(MAX_LINE):
-        yield line
-        while line and not line.endswith("\n"):
-            line = file.readline(MAX_LINE)
 
 
 def _write_header(member: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
@@ -479,13 +393,3 @@ def microseconds(t: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
 def _part(triggers: Triggers, start: int, end: int) -> Triggers:
     span = slice(start, end)
     return Triggers(triggers.t_us[span], triggers.channel[span], triggers.edge[span])
-
-
-def _is_row(words: list[str]) -> bool:
-    if len(words) != 4:
-        return False
-    try:
-        [float(word) for word in words]
-    except ValueError:
-        return False
-    return True

@@ -9,7 +9,7 @@ from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.recordings.aedat4 import AEDAT4_MAGIC, Aedat4Recording
 from evdistill_core.recordings.bag import BagRecording
 from evdistill_core.recordings.base import Recording
-from evdistill_core.recordings.columns import ZIP_MAGIC, NpzRecording, TextRecording
+from evdistill_core.recordings.columns import ZIP_MAGIC, NpzRecording
 from evdistill_core.recordings.ess_folder import EssFolder
 from evdistill_core.recordings.event_stream import ES_MAGIC, EventStreamRecording
 from evdistill_core.recordings.hdf5 import HDF5_MAGIC, open_hdf5
@@ -24,6 +24,7 @@ from evdistill_core.recordings.records import (
 )
 from evdistill_core.recordings.rosbag1 import ROSBAG1_MAGIC
 from evdistill_core.recordings.storage import MCAP_MAGIC, SQLITE_MAGIC, ZSTD_MAGIC
+from evdistill_core.recordings.text import TextRecording
 
 READABLE = (
     "AEDAT4 and AEDAT 2 files, rosbag2 bags (a directory, .mcap or .db3, zstd too), ROS 1 bags, "

@@ -188,28 +188,6 @@ def test_a_column_shorter_than_its_header_is_refused(tmp_path):
         read(path)
 
 
-def test_text(tmp_path):
-    path = tmp_path / "events.txt"
-    path.write_text("# made by hand\n240 180\n\n0.003811000 96 133 0\n1.5 127 171 1\n")
-    events, _ = read(path)
-    assert (events.width, events.height) == (240, 180)
-    assert events.t_us.tolist() == [3811, 1_500_000]
-    assert events.p.tolist() == [0, 1]
-    path.write_text("1589163147368868 96 133 0\n1589163147368869 127 171 -1\n")
-    events, _ = read(path)
-    assert events.t_us.tolist() == [1589163147368868, 1589163147368869]
-    assert events.p.tolist() == [0, 0]
-    path.write_text("1 2 3 0\n4 5 6\n")
-    with pytest.raises(RecordingError, match="four numbers"):
-        read(path)
-    path.write_text("1.5 2 3 0\nnan 5 6 1\n")
-    with pytest.raises(RecordingError, match="no numbers"):
-        read(path)
-    path.write_text("99999 3\n1.5 2 3 0\n")
-    with pytest.raises(RecordingError, match="99999x3"):
-        read(path)
-
-
 def test_real_text_and_npz(shared_data):
     events, _ = read(shared_data / "recordings" / "davis240_slider_50k.txt")
     assert (len(events), int(events.t_us[0]), int(events.p.sum())) == (50_000, 3811, 21_147)
