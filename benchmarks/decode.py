@@ -1,6 +1,7 @@
 """How fast each decoder is, in the same run as a memcpy of what it puts out.
 
     python benchmarks/decode.py [--events 1000000] [--repeats 30] [--json FILE] [--peers PYTHON]
+        [--codecs DIR]
 
 Synthetic streams of one million events (13 bytes each once decoded): `evt3` as single words and as
 vector groups, `libcaer`, `libcaer_cmp` both ways, `mono`; EventArray messages of a few sizes with
@@ -10,7 +11,8 @@ machines, times do not.
 
 With ``--peers`` (the Python of an environment with faery, expelliarmus, dv-processing and rosbags,
 apart from ours) files are read by us and by each that can, in turn, and sums of what was read are
-compared.
+compared. With ``--codecs`` (headers of event_camera_codecs, see ``codecs_peer.py``) the drivers'
+own C++ decoder gets the same bytes as ours in the same run, and all events are compared.
 """
 
 from __future__ import annotations
@@ -19,17 +21,16 @@ import argparse
 import json
 import os
 import platform
-import sqlite3
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+import codecs_peer
 import numpy as np
 
 from evdistill_core.events.array import Events
@@ -37,13 +38,14 @@ from evdistill_core.events.decoders import make_decoder
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import PacketDecoder
 from evdistill_core.events.window import WindowAssembler, WindowSpec
-from evdistill_core.messages.event_messages import EventArray, EventBlock
+from evdistill_core.messages.event_messages import EventArray, EventBlock, EventPacket
 from evdistill_core.recordings.mcap_writer import McapWriter
 from evdistill_core.recordings.opening import open_recording
 
 WIDTH, HEIGHT = 1280, 720
 BYTES_PER_EVENT = 13
 EVENTS_PER_ROW = 8
+REAL_BAGS = ("bags/evt3_vga_person", "bags/libcaer_cmp_davis346_tags")
 REAL_FILES = (
     ("imx636_evt3.raw", "evt3"),
     ("gen3_evt2.raw", "evt2"),
@@ -159,16 +161,6 @@ def split_events(count: int) -> list[Events]:
     return [events[a:b] for a, b in pairwise(cuts)]
 
 
-def real_packets(folder: Path) -> list[Packet]:
-    """Read the messages of the real EVT3 bag."""
-    path = folder / "bags" / "evt3_vga_person" / "test_events_1.db3"
-    if not path.exists():
-        return []
-    with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as bag:
-        rows = bag.execute("SELECT data, timestamp FROM messages ORDER BY timestamp").fetchall()
-    return [Packet("event_camera_msgs/msg/EventPacket", data, stamp) for data, stamp in rows]
-
-
 def time_both(
     action: Callable[[], object], copy: Callable[[], object], repeats: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -185,12 +177,16 @@ def time_both(
 
 
 class Case(NamedTuple):
-    """What to time, and beside which copy."""
+    """What to time, and beside which copy; the packets are for others to decode."""
 
     name: str
     events: int
     action: Callable[[], object]
     copy: Callable[[], object]
+    encoding: str = ""
+    size: tuple[int, int] = (WIDTH, HEIGHT)
+    packets: tuple[tuple[int, bytes], ...] = ()
+    decoded: Callable[[], Events] | None = None
 
 
 def output_of(count: int) -> Callable[[], object]:
@@ -235,7 +231,12 @@ def cases(count: int) -> list[Case]:
         decoder = make_decoder(encoding, width=WIDTH, height=HEIGHT)
         number = len(decoder.decode(payload, 0).events)
         decode = partial(decoder.decode, payload, 0)
-        found.append(Case(name, number, decode, output_of(number)))
+        found.append(
+            Case(
+                name, number, decode, output_of(number), encoding, (WIDTH, HEIGHT),
+                ((0, payload),), partial(decoded_once, encoding, payload),
+            )
+        )  # fmt: skip
     found.extend(event_arrays(count, size, rng) for size in (3_000, 30_000, count))
     parts = split_events(count)
 
@@ -247,20 +248,34 @@ def cases(count: int) -> list[Case]:
 
     for name, stride_us in (("windows of 50 ms", 50_000), ("windows of 50 ms every 10 ms", 10_000)):
         found.append(Case(name, count, partial(cut, stride_us), output_of(count)))
-    packets = real_packets(Path(os.environ.get("EVDISTILL_TEST_DATA", "../shared/data")))
-    if packets:
-
-        def play() -> int:
-            decoder = PacketDecoder()
-            for one in packets:
-                decoder.push(one)
-            return decoder.counters.events
-
-        number = play()
-        found.append(
-            Case(f"real EVT3 bag, {len(packets)} messages", number, play, output_of(number))
-        )
+    data = Path(os.environ.get("EVDISTILL_TEST_DATA", "../shared/data"))
+    found.extend(real_bag(data / path) for path in REAL_BAGS if (data / path).exists())
     return found
+
+
+def decoded_once(encoding: str, payload: bytes) -> Events:
+    """Decode a payload as the first of a stream."""
+    return make_decoder(encoding, width=WIDTH, height=HEIGHT).decode(payload, 0).events
+
+
+def real_bag(path: Path) -> Case:
+    """Play the messages of a real bag through all of ``PacketDecoder``."""
+    with open_recording(path) as recording:
+        packets = list(recording.packets())
+    messages = [EventPacket.parse(packet.data) for packet in packets]
+
+    def play() -> list[Events]:
+        decoder = PacketDecoder()
+        return [d.events for packet in packets if (d := decoder.push(packet)) is not None]
+
+    number = sum(map(len, play()))
+    first = messages[0]
+    return Case(
+        f"real {first.encoding} bag, {len(packets)} messages", number, play, output_of(number),
+        first.encoding, (first.width, first.height),
+        tuple((m.time_base, bytes(m.events)) for m in messages),
+        lambda: Events.concatenate(play()),
+    )  # fmt: skip
 
 
 def raw_files(folder: Path, count: int) -> list[tuple[str, str, Path]]:
@@ -328,6 +343,63 @@ def compare_with_peers(python: Path, count: int, passes: int) -> list[dict[str, 
     return rows
 
 
+def compare_with_codecs(headers: Path, found: list[Case], repeats: int) -> list[dict[str, object]]:
+    """Decode the same packets with the drivers' library; print and return speeds and agreement.
+
+    CPU time: what else the machine does counts less.
+    """
+    rows: list[dict[str, object]] = []
+    print(f"\n{'case':32} {'ours ms':>8} {'C++ ms':>8} {'ours is':>8}  events that differ")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        program = codecs_peer.build(headers, folder)
+        for case in found:
+            if case.encoding not in codecs_peer.READS or case.decoded is None:
+                continue
+            before = cpu_ms(case.action, repeats)
+            peer = codecs_peer.decode(
+                program, case.encoding, case.size, case.packets, 2 * repeats, folder
+            )
+            ours = float(np.percentile(before + cpu_ms(case.action, repeats), 5))
+            theirs = float(np.percentile(peer.cpu_ms, 5))
+            differing = difference(case.decoded(), peer.events)
+            print(f"{case.name:32} {ours:8.2f} {theirs:8.2f} {theirs / ours:7.2f}x  {differing}")
+            rows.append(
+                {
+                    "case": case.name,
+                    "ours_p5_ms": round(ours, 3),
+                    "codecs_p5_ms": round(theirs, 3),
+                    "ours_is": round(theirs / ours, 2),
+                    "differing": differing,
+                }
+            )
+    return rows
+
+
+def cpu_ms(action: Callable[[], object], repeats: int) -> list[float]:
+    """Return the CPU time of each pass, the first one left out: it compiles."""
+    action()
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        action()
+        times.append((time.process_time() - start) * 1e3)
+    return times
+
+
+def difference(ours: Events, theirs: Events) -> str:
+    """Say in how many events, and in what, two decoders differ; times may have any origin."""
+    if len(ours) != len(theirs):
+        return f"{len(ours)} events and {len(theirs)}"
+    if not len(ours):
+        return "none"
+    shift_us = int(np.median(theirs.t_us - ours.t_us))
+    columns = {name: (getattr(ours, name), getattr(theirs, name)) for name in "xyp"}
+    columns["t"] = (ours.t_us + shift_us, theirs.t_us)
+    counts = {name: np.count_nonzero(a != b) for name, (a, b) in columns.items()}
+    return ", ".join(f"{count} in {name}" for name, count in counts.items() if count) or "none"
+
+
 def _best_ms(path: Path, passes: int) -> float:
     times = []
     for _ in range(passes):
@@ -346,11 +418,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--peers", type=Path, help="Python with the other libraries")
+    parser.add_argument("--codecs", type=Path, help="headers of event_camera_codecs")
     options = parser.parse_args()
     rows = []
     heads = ("p5 ms", "p50 ms", "p95 ms", "Mev/s", "x memcpy")
     print(f"{'case':32} {'events':>9}" + "".join(f"{head:>9}" for head in heads))
-    for name, count, action, copy in cases(options.events):
+    measured = cases(options.events)
+    for name, count, action, copy, *_ in measured:
         taken, copied = time_both(action, copy, options.repeats)
         p5, p50, p95 = np.percentile(taken, [5, 50, 95])
         memcpy_p5 = float(np.percentile(copied, 5))
@@ -371,6 +445,9 @@ def main() -> None:
             f"{name:32} {count:9} {p5:8.2f} {p50:8.2f} {p95:8.2f} {row['mev_per_s']:8} "
             f"{row['ratio_to_memcpy']:8}"
         )
+    codecs = []
+    if options.codecs:
+        codecs = compare_with_codecs(options.codecs, measured, options.repeats)
     peers = []
     if options.peers:
         peers = compare_with_peers(options.peers, options.events, options.repeats)
@@ -379,6 +456,7 @@ def main() -> None:
             "machine": platform.machine(),
             "cpus": os.cpu_count(),
             "rows": rows,
+            "codecs": codecs,
             "peers": peers,
         }
         options.json.write_text(json.dumps(machine, indent=2) + "\n", encoding="utf-8")

@@ -1,11 +1,13 @@
 """CPU time of the node without the student (take, decode, window, publish), per million events.
 
-    python benchmarks/node_cpu.py [--seconds 20] [--json FILE]
+    python benchmarks/node_cpu.py [--seconds 20] [--json FILE] [--codecs DIR]
 
 Each front end (rclpy on the ROS 2 found in /opt/ros, ours over DDS) runs as a process of its own
 with a network that answers at once; one subscriber takes the masks. A sender gives it the demo
 recording at 4 times real time (small messages: what a message costs), or messages of 100 kB at
-250 Hz (what an event costs). CPU is that of the whole process while it receives, all threads.
+250 Hz (what an event costs). CPU is that of the whole process while it receives, all threads. With
+``--codecs`` (headers of event_camera_codecs, see ``codecs_peer.py``) the drivers' own C++ decoder
+decodes the same messages: what the decoding alone would cost, without any receiving.
 """
 
 from __future__ import annotations
@@ -18,11 +20,14 @@ import shlex
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import codecs_peer
 import numpy as np
 import psutil
 from rich.console import Console
@@ -34,19 +39,22 @@ from evdistill_core.foundation.files import write_text_atomic
 from evdistill_core.messages.event_messages import EventPacket
 from evdistill_core.messages.standard import DiagnosticArray, Header, Image, Time
 from evdistill_core.recordings.encoding import encode_libcaer_cmp
+from evdistill_core.recordings.opening import open_recording
 from evdistill_ros import qos
 from evdistill_ros.dds import DdsNode
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 EVENTS = "/event_camera/events"
 WIDTH, HEIGHT = 640, 480
+DEMO = REPOSITORY / "demo" / "davis346_street.mcap"
+FLOOD_HZ, FLOOD_BYTES = 250, 100_000
+DEMO_CASE, FLOOD_CASE = "demo at 4x", "100 kB at 250 Hz"
 # Places of stamp, seq and time_base in an EventPacket with a frame_id of three letters.
 STAMP, SEQ, TIME_BASE = 4, 28, 36
 
 
-def flood(count: int, rate_hz: float, size: int) -> None:
-    """Publish messages of a size at a rate: the same events over and over, time and seq go on."""
-    step_us = round(1e6 / rate_hz)
+def flood_message(step_us: int, size: int) -> EventPacket:
+    """Return a message of a size."""
     rng = np.random.default_rng(0)
     n = size // 4  # 4.3 bytes each; the rest is cut off
     events = Events.from_columns(
@@ -55,8 +63,13 @@ def flood(count: int, rate_hz: float, size: int) -> None:
     )  # fmt: skip
     payload = encode_libcaer_cmp(events, 0)[: size // 8 * 8]
     header = Header(Time(1, 0), "cam")
-    packet = EventPacket(header, HEIGHT, WIDTH, 0, 0, "libcaer_cmp", False, payload)
-    data = bytearray(packet.serialize())
+    return EventPacket(header, HEIGHT, WIDTH, 0, 0, "libcaer_cmp", False, payload)
+
+
+def flood(count: int, rate_hz: float, size: int) -> None:
+    """Publish messages of a size at a rate: the same events over and over, time and seq go on."""
+    step_us = round(1e6 / rate_hz)
+    data = bytearray(flood_message(step_us, size).serialize())
     with DdsNode("flood") as node:
         publisher = node.create_publisher(EVENTS, EventPacket.TYPE, qos.EVENTS)
         publisher.wait_for_subscriber(60)
@@ -123,12 +136,11 @@ def work(front_end: str) -> None:
 
 def sender(case: str, seconds: float) -> list[str]:
     """Return the command that sends for so long."""
-    if case == "demo at 4x":
-        recording = REPOSITORY / "demo" / "davis346_street.mcap"
-        return [sys.executable, "-m", "evdistill_core", "play", str(recording), "--rate", "4",
+    if case == DEMO_CASE:
+        return [sys.executable, "-m", "evdistill_core", "play", str(DEMO), "--rate", "4",
                 "--loop", "--wait-for-subscriber"]  # fmt: skip
-    count = str(round(250 * seconds) + 2000)
-    return [sys.executable, __file__, "--send", count, "250", "100000"]
+    count = str(round(FLOOD_HZ * seconds) + 2000)
+    return [sys.executable, __file__, "--send", count, str(FLOOD_HZ), str(FLOOD_BYTES)]
 
 
 def measure(front_end: str, case: str, seconds: float) -> dict[str, object]:
@@ -161,19 +173,43 @@ def measure(front_end: str, case: str, seconds: float) -> dict[str, object]:
             for each in (sending, under_test):
                 each.terminate()
                 each.wait(30)
-    rise = {name: last[name] - first[name] for name in last}
+    return _row(front_end, case, cpu_s, {name: last[name] - first[name] for name in last})
+
+
+def _row(front_end: str, case: str, cpu_s: float, rise: dict[str, int]) -> dict[str, object]:
     millions = rise["events"] / 1e6
     return {
         "front_end": front_end,
         "case": case,
         "messages": rise["messages_received"],
-        "lost": rise["stream_lost_messages"],
+        "lost": rise.get("stream_lost_messages", ""),
         "million_events": round(millions, 2),
-        "windows": rise["windows_done"],
-        "cpu_s": round(cpu_s, 2),
+        "windows": rise.get("windows_done", ""),
+        "cpu_s": round(cpu_s, 4),
         "cpu_ms_per_million_events": round(1e3 * cpu_s / millions, 1),
-        "cpu_ms_per_message": round(1e3 * cpu_s / rise["messages_received"], 3),
+        "cpu_ms_per_message": round(1e3 * cpu_s / rise["messages_received"], 4),
     }
+
+
+def decode_with_codecs(headers: Path, repeats: int = 20) -> list[dict[str, object]]:
+    """Decode the messages of each case in C++, without receiving them."""
+    with open_recording(DEMO) as recording:
+        demo = [EventPacket.parse(packet.data) for packet in recording.packets()]
+    step_us = round(1e6 / FLOOD_HZ)
+    one = flood_message(step_us, FLOOD_BYTES)
+    full = [replace(one, time_base=i * step_us * 1000) for i in range(100)]
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        program = codecs_peer.build(headers, folder)
+        for case, messages in ((DEMO_CASE, demo), (FLOOD_CASE, full)):
+            first = messages[0]
+            packets = [(message.time_base, bytes(message.events)) for message in messages]
+            size = (first.width, first.height)
+            peer = codecs_peer.decode(program, first.encoding, size, packets, repeats, folder)
+            rise = {"messages_received": len(messages), "events": len(peer.events)}
+            rows.append(_row("C++ decoder", case, float(np.mean(peer.cpu_ms)) / 1e3, rise))
+    return rows
 
 
 def _wait_for_report(values: dict[str, str], above: int) -> dict[str, int]:
@@ -194,6 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--domain", type=int, default=76)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--codecs", type=Path, help="headers of event_camera_codecs")
     parser.add_argument("--work", choices=("rclpy", "dds"), help=argparse.SUPPRESS)
     parser.add_argument("--send", nargs=3, type=float, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -209,9 +246,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     fronts = ["dds"] + (["rclpy"] if list(Path("/opt/ros").glob("*/setup.bash")) else [])
     rows = [
         measure(front, case, options.seconds)
-        for case in ("demo at 4x", "100 kB at 250 Hz")
+        for case in (DEMO_CASE, FLOOD_CASE)
         for front in fronts
     ]
+    if options.codecs:
+        rows += decode_with_codecs(options.codecs)
     table = Table(*rows[0])
     for row in rows:
         table.add_row(*map(str, row.values()))

@@ -45,6 +45,9 @@ FORWARD_JUMP_INSIDE_US = 5_000_000
 END_STEP_US = 200_000
 # EVT3 time wraps after 16.8 s; beyond a quarter of that the header stamps tell which turn it is.
 PAUSE_US = 4_000_000
+# A message this little behind, and sent about as late, was overtaken: no count that started anew.
+MAX_OVERTAKEN = 16
+OVERTAKEN_US = 1_000_000
 # More messages missing than this means that the count started anew.
 MAX_LOST = 1_000_000
 
@@ -212,10 +215,10 @@ class PacketDecoder:
         if self._seq is not None and message.seq != self._seq + 1:
             breaks.add("seq")
             self._note_gap(message.seq - self._seq - 1)
-            if message.seq <= self._seq:
-                decoder.reset()
-            else:
+            if message.seq > self._seq or _is_overtaken(self._seq - message.seq, known_us):
                 decoder.invalidate(known_us)
+            else:
+                decoder.reset()
         elif known_us is not None and known_us > PAUSE_US:
             decoder.invalidate(known_us)
         self._seq = message.seq
@@ -317,6 +320,15 @@ def _check(message: EventPacket | EventArray) -> None:
 
 def _stamp_ns(message: EventPacket | EventArray, receive_time_ns: int) -> int:
     return message.header.stamp.to_ns() or receive_time_ns
+
+
+def _is_overtaken(behind: int, elapsed_us: int | None) -> bool:
+    """Tell a message that others came before from the first one of a driver that started anew."""
+    return (
+        behind <= MAX_OVERTAKEN
+        and elapsed_us is not None
+        and -OVERTAKEN_US <= elapsed_us <= OVERTAKEN_US
+    )
 
 
 @njit(nogil=True, cache=True)

@@ -128,6 +128,21 @@ def test_seq_that_goes_back_is_a_new_stream_not_a_loss():
     assert decoder.counters.seq_gaps == 2
 
 
+def test_a_message_that_was_overtaken_does_not_turn_the_clock_back():
+    """A network may exchange two messages; EVT3 has no epoch, so only the stream knows the turn."""
+    decoder = PacketDecoder()
+    seen = {}
+    order = [*range(40), 41, 40, *range(42, 50)]
+    for seq in order:
+        t_us = seq * 500_000
+        decoded = decoder.push(packet(seq, evt3(t_us & 0xFFFFFF), stamp_ns=S + t_us * 1000))
+        seen[seq] = times(decoded)
+    assert seen == {seq: [seq * 500_000] for seq in order}
+    # The same number again much later is a driver that started anew.
+    again = decoder.push(packet(40, evt3(100), stamp_ns=100 * S))
+    assert times(again) == [100]
+
+
 def test_a_bag_that_loops_gives_the_same_events_again():
     decoder, loops = PacketDecoder(), []
     for _ in range(2):

@@ -1,0 +1,45 @@
+"""The C++ peer: what is missing is said, and where the library is, both decode the same."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evdistill_core.events.array import Events
+from evdistill_core.recordings.encoding import encode_evt3, encode_libcaer_cmp
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def peer(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import codecs_peer
+
+    return codecs_peer
+
+
+def made_up(count, from_us):
+    rng = np.random.default_rng(0)
+    t_us = np.sort(rng.integers(0, 100_000, count)) + from_us
+    x, y, p = (rng.integers(0, n, count) for n in (346, 260, 2))
+    return Events.from_columns(x, y, t_us, p, width=346, height=260)
+
+
+def test_without_the_headers_it_says_where_they_come_from(peer, tmp_path):
+    with pytest.raises(SystemExit, match="apt install ros-DISTRO-event-camera-codecs"):
+        peer.build(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["evt3", "libcaer_cmp"])
+def test_both_decode_the_same(peer, tmp_path, encoding):
+    found = next(Path("/opt/ros").glob("*/include/event_camera_codecs/event_camera_codecs"), None)
+    if found is None:
+        pytest.skip("no ROS installation here has event_camera_codecs")
+    program = peer.build(found.parents[2], tmp_path)
+    parts = [made_up(500, 0), made_up(700, 100_000)]
+    encode = {"evt3": encode_evt3, "libcaer_cmp": encode_libcaer_cmp}[encoding]
+    packets = [(0, encode(part, 0)) for part in parts]
+    result = peer.decode(program, encoding, (346, 260), packets, 2, tmp_path)
+    assert len(result.ms) == len(result.cpu_ms) == 2
+    assert result.events.equals(Events.concatenate(parts))
