@@ -12,12 +12,12 @@ import numpy.typing as npt
 import torch
 from rows import ROWS, Row
 from scoring import score
-from self_training import SelfTrainer
 from settings import Budget, Settings
 from splits import SOURCE_DRIVES, make_splits
 from torch import nn
 from windows import TEST_SETS, WindowSets, bound_settings, digest
 
+from evdistill_core.data.augment import AugmentConfig
 from evdistill_core.data.build import DataConfig, SourceConfig
 from evdistill_core.data.labelled_images import ImagesConfig
 from evdistill_core.data.simulated import StoredWindows
@@ -30,7 +30,6 @@ from evdistill_core.simulation.dataset import SetWriter, SimulatedSet, write_win
 from evdistill_core.simulation.window import SimulatedWindow
 from evdistill_core.training.config import LossConfig, TrainConfig
 from evdistill_core.training.distill_config import (
-    AdversaryConfig,
     DistillConfig,
     TeacherConfig,
     TransferConfig,
@@ -107,7 +106,6 @@ class Methods:
             "adabn": lambda: self._adabn(row, seed),
             "pseudo": lambda: self._network(self._supervised(row, seed)),
             "reconstruct": lambda: self._reconstruct(row, seed),
-            "self": lambda: self._network(self._supervised(row, seed)),
             "distill": lambda: self._network(self._distil(row, seed)[0]),
         }[row.kind]()
 
@@ -130,7 +128,8 @@ class Methods:
 
     def _teacher_key(self) -> str:
         facts = bound_settings(self.settings)
-        return digest([facts[k] for k in ("teacher", "height", "width", "scene", "precision")])
+        names = ("teacher", "height", "width", "scene", "class_weights", "precision")
+        return digest([facts[k] for k in names])
 
     def _stills(self, low: float, high: float) -> StillsConfig:
         return StillsConfig(
@@ -160,7 +159,11 @@ class Methods:
             "batch_size": budget.batch_size,
             "network": budget.network,
             "optimiser": budget.optimiser,
-            "loss": LossConfig(weights={"cross_entropy": 1.0, "dice": 0.5}, inactive_weight=1.0),
+            "loss": LossConfig(
+                weights={"cross_entropy": 1.0, "dice": 0.5},
+                class_weights=settings.class_weights,
+                inactive_weight=1.0,
+            ),
             "device": settings.device,
             "precision": settings.precision,
             "threads": settings.threads,
@@ -168,14 +171,8 @@ class Methods:
             "validate_every": 0,
         }
 
-    def _train(
-        self,
-        kind: type[Trainer],
-        config: TrainConfig,
-        name: str,
-        prepare: Callable[[Trainer], None] = lambda trainer: None,
-    ) -> Path:
-        return train_once(kind, config, self.settings.work / "runs" / name, CAMVID_CLASSES, prepare)
+    def _train(self, kind: type[Trainer], config: TrainConfig, name: str) -> Path:
+        return train_once(kind, config, self.settings.work / "runs" / name, CAMVID_CLASSES)
 
     def _supervised(self, row: Row, seed: int) -> Path:
         labelled = {name: self.sets.folder(name) for name in row.labelled}
@@ -184,19 +181,11 @@ class Methods:
         config = TrainConfig(
             **self._common(row.name, self.settings.student, seed),
             input=self.settings.input,
-            data=DataConfig(
-                train=tuple(SourceConfig(name=n, folder=f) for n, f in labelled.items())
-            ),
+            data=DataConfig(train=tuple(_mirrored(n, f) for n, f in labelled.items())),
         )
-        kind = SelfTrainer if row.kind == "self" else Trainer
+        return self._train(Trainer, config, self._run_name(row, seed))
 
-        def give_target(trainer: Trainer) -> None:
-            if isinstance(trainer, SelfTrainer):
-                trainer.target = self.windows("target")
-
-        return self._train(kind, config, self._run_name(row, seed), give_target)
-
-    def _distil(self, row: Row, seed: int, target: str = "target") -> tuple[Path, DistillConfig]:
+    def _distil(self, row: Row, seed: int) -> tuple[Path, DistillConfig]:
         settings = self.settings
         base = settings.height / STILL_ROWS
         config = DistillConfig(
@@ -204,16 +193,14 @@ class Methods:
             input=settings.input,
             data=DistillDataConfig(
                 stills=self._stills(base, base / settings.scene.zoom[0]),
-                train=tuple(SourceConfig(name=n, folder=self.sets.folder(n)) for n in row.labelled),
-                target=(SourceConfig(name="target", folder=self.sets.folder(target)),),
-                target_frames=row.frames or target != "target",
+                train=tuple(_mirrored(n, self.sets.folder(n)) for n in row.labelled),
+                target=(SourceConfig(name="target", folder=self.sets.folder("target")),),
+                target_frames=row.frames,
             ),
             teacher=self.teacher(),
             terms=row.all_terms(),
             transfer=from_mapping(TransferConfig, row.transfer),
-            adversary=AdversaryConfig(
-                generator=settings.generator, discriminator=settings.discriminator
-            ),
+            adversary=settings.adversary,
         )
         return self._train(DistillTrainer, config, self._run_name(row, seed)), config
 
@@ -250,7 +237,7 @@ class Methods:
 
     def _reconstruct(self, row: Row, seed: int) -> Predict:
         """G_ei learns pictures of simulated windows of many cameras (as E2VID does); then T."""
-        path, config = self._distil(row, seed, target="wide")
+        path, config = self._distil(row, seed)
         trainer = DistillTrainer(config, path.parent, resume=True, classes=CAMVID_CLASSES)
         to_image, teacher = trainer.translation.to_image.eval(), trainer.teacher.network
         return on_torch(nn.Sequential(to_image, teacher).eval(), self.device)
@@ -302,19 +289,12 @@ def adapt_batch_norm(network: nn.Module, inputs: Array, device: torch.device) ->
     network.eval()
 
 
-def train_once(
-    kind: type[Trainer],
-    config: TrainConfig,
-    out: Path,
-    classes: ClassTable,
-    prepare: Callable[[Trainer], None] = lambda trainer: None,
-) -> Path:
+def train_once(kind: type[Trainer], config: TrainConfig, out: Path, classes: ClassTable) -> Path:
     """Train to the end, or go on with an interrupted run; return the last checkpoint."""
     last, done = out / LAST, out / "done"
     if done.exists():
         return last
     trainer = kind(config, out, resume=last.exists(), classes=classes)
-    prepare(trainer)
     trainer.run(_Progress(out.name))
     for set_name, scores in trainer.state.scores.items():
         print(f"  {out.name} on {set_name}: {_brief(scores)}", flush=True)
@@ -331,6 +311,10 @@ def on_torch(network: nn.Module, device: torch.device) -> Predict:
         return cast("Array", logits.float().cpu().numpy())
 
     return predict
+
+
+def _mirrored(name: str, folder: Path) -> SourceConfig:
+    return SourceConfig(name=name, folder=folder, augment=AugmentConfig(flip=0.5))
 
 
 def _labels(windows: StoredWindows) -> Iterator[npt.NDArray[np.uint8]]:

@@ -7,9 +7,7 @@ from typing import Literal
 
 from evdistill_core.training.distill_config import TERMS
 
-Kind = Literal[
-    "prior", "pictures", "supervised", "adabn", "pseudo", "reconstruct", "self", "distill"
-]
+Kind = Literal["prior", "pictures", "supervised", "adabn", "pseudo", "reconstruct", "distill"]
 
 # Weights of config/train/evdistill-2021.yaml.
 EVDISTILL_2021 = {
@@ -35,6 +33,7 @@ ONBOARD = {
     "gan_event": 1.0,
     "cycle_image": 10.0,
     "cycle_event": 10.0,
+    "paired_simulated": 10.0,
     "consistency_image": 1.0,
     "consistency_event": 1.0,
     "kd_generated": 0.5,
@@ -43,11 +42,22 @@ ONBOARD = {
     "matching_event": 0.1,
     "affinity_generated": 1.0,
     "affinity_event": 1.0,
-    "pseudo_label": 0.5,
+    "pseudo_label": 1.0,
     "class_mix": 0.5,
 }
 PAPER_TRANSFER: dict[str, object] = {"affinity_graph": "scaled", "affinity_norm": "l2"}
+# Simulated and target windows in one pass, and labels that the averaged student is sure of.
+SELF_TRANSFER: dict[str, object] = {
+    "joint_batch": True,
+    "pseudo_judges": "averaged",
+    "pseudo_threshold": 0.9,
+    "pseudo_mean": "all",
+    "pseudo_ramp": 0.5,
+    "view": {"dropout": 0.2, "strength": [0.7, 1.3]},
+}
 ONBOARD_TRANSFER: dict[str, object] = {
+    **SELF_TRANSFER,
+    "pseudo_judges": "both",
     "confidence": "max",
     "confidence_floor": 0.4,
     "matching_cells": 2,
@@ -61,6 +71,7 @@ GROUPS = {
     "simulated": ("task_events",),
     "gan": ("gan_image", "gan_event"),
     "cycle": ("cycle_image", "cycle_event"),
+    "paired-simulated": ("paired_simulated",),
     "consistency": ("consistency_image", "consistency_event"),
     "kd-generated": ("kd_generated",),
     "kd-event": ("kd_event",),
@@ -112,7 +123,7 @@ def _without(row: Row, group: str) -> Row:
         name=f"{row.name}-without-{group}",
         title=f"{row.title}, without {group}",
         kind="distill",
-        labelled=row.labelled if "task_events" in kept else (),
+        labelled=row.labelled if {"task_events", "paired_simulated"} & set(kept) else (),
         terms=kept,
         transfer=row.transfer,
     )
@@ -169,13 +180,16 @@ def _table() -> dict[str, Row]:
             name="reconstruct",
             title="reconstruction, then teacher",
             kind="reconstruct",
-            terms={"paired": 1.0},
+            labelled=("wide",),
+            terms={"paired_simulated": 1.0},
         ),
         Row(
             name="self-training",
             title="wide + EMA self-training",
-            kind="self",
+            kind="distill",
             labelled=("wide",),
+            terms={"task_events": 1.0, "pseudo_label": 1.0},
+            transfer=SELF_TRANSFER,
         ),
         paper,
         onboard,

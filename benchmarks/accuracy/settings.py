@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evdistill_core.foundation.errors import ConfigError
-from evdistill_core.models.discriminators import DiscriminatorOptions
-from evdistill_core.models.generators import GeneratorOptions
 from evdistill_core.representations import InputSpec
 from evdistill_core.simulation.factory import SceneRanges
 from evdistill_core.training.config import NetworkConfig, OptimiserConfig
+from evdistill_core.training.distill_config import AdversaryConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +59,8 @@ class Settings:
         windows: per still.
         teacher: how T is trained, once.
         student: how every student is trained: same network, steps and optimiser in every row.
-        generator: of the rows that translate.
-        discriminator: of the rows that translate.
+        adversary: generators and discriminators of the rows that translate.
+        class_weights: of the eleven classes in every supervised loss, the teacher's too.
         seeds: of the rows; the teacher and the windows are the same for all.
         block_stills: test stills (consecutive in time) in a block of the bootstrap.
         block_frames: the same for the 15 Hz run.
@@ -81,8 +80,8 @@ class Settings:
     windows: WindowCounts = field(default_factory=WindowCounts)
     teacher: Budget
     student: Budget
-    generator: GeneratorOptions = field(default_factory=GeneratorOptions)
-    discriminator: DiscriminatorOptions = field(default_factory=DiscriminatorOptions)
+    adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
+    class_weights: tuple[float, ...] = ()
     seeds: tuple[int, ...] = (0, 1, 2)
     block_stills: int = 5
     block_frames: int = 10

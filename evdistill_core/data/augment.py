@@ -68,6 +68,9 @@ def augment(
 ) -> tuple[Events, Labels]:
     """Return a changed window; the same generator state gives the same change.
 
+    Where things are moved to does not depend on the events, so that a picture of the same window
+    moves alike when it stands in the place of the labels.
+
     Args:
         events: of one window. Not modified.
         labels: (H, W) uint8 of the same size. Not modified.

@@ -8,7 +8,7 @@ very batches it would have seen, and a batch that failed can be made again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import cv2
@@ -32,11 +32,14 @@ class Sample:
         input: (C, H, W) float32, what ``represent`` made of the events.
         label: (H, W) uint8, class ids or 255; (1, 1): the class of the whole window.
         active: (H, W) uint8, 1 where an event fired, 0 elsewhere.
+        picture: (1, H, W) float32 in -1..1, what a camera saw at the end of the window; None where
+            nobody knows.
     """
 
     input: npt.NDArray[np.float32]
     label: npt.NDArray[np.uint8]
     active: npt.NDArray[np.uint8]
+    picture: npt.NDArray[np.float32] | None = None
 
 
 class IndexedSource(Protocol[S_co]):
@@ -148,12 +151,14 @@ class Batch:
         input: (B, C, H, W) float32.
         label: (B, H, W) int64; (B, 1, 1) for recognition.
         active: (B, H, W) uint8.
+        picture: (B, 1, H, W) float32 in -1..1; None unless every window has one.
     """
 
     first_index: int
     input: torch.Tensor
     label: torch.Tensor
     active: torch.Tensor
+    picture: torch.Tensor | None = field(default=None, kw_only=True)
 
 
 def load_batches(  # noqa: PLR0913 - numbers by name
@@ -241,11 +246,13 @@ class _ByIndex(Dataset[S]):
 
 def stack(first_index: int, samples: Sequence[Sample]) -> Batch:
     """Return samples of one size as a batch."""
+    pictures = [s.picture for s in samples if s.picture is not None]
     return Batch(
         first_index,
         torch.from_numpy(np.stack([s.input for s in samples])),
         torch.from_numpy(np.stack([s.label for s in samples])).long(),
         torch.from_numpy(np.stack([s.active for s in samples])),
+        picture=torch.from_numpy(np.stack(pictures)) if len(pictures) == len(samples) else None,
     )
 
 

@@ -29,6 +29,8 @@ from evdistill_core.simulation.images import LabelledImage
 from evdistill_core.simulation.sensor import SensorModel, SensorRanges
 from evdistill_core.simulation.window import SimulatedWindow, simulate_window
 
+MIDDLE_GREY = 128  # 0 for a network
+
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationConfig:
@@ -124,13 +126,15 @@ class SimulatedWindows:
         sensor = SensorModel.random(rng, self._config.sensor)
         window_us = round(self._spec.window_us * rng.uniform(*self._config.window_jitter))
         window = simulate_window(self._factory.make(sensor, rng), sensor, window_us, rng)
-        return KeptWindow(window.events, window.labels, window.t_start_us, window.t_end_us)
+        return KeptWindow(
+            window.events, window.labels, window.t_start_us, window.t_end_us, window.image
+        )
 
     def _cache_folder(self) -> Path | None:
         config = self._config
         if config.cache is None or not config.unique:
             return None
-        facts = to_mapping(config)
+        facts = to_mapping(config) | {"kept": "with picture"}
         facts.update(unique=0, cache="", seed=self._seed, window_us=self._spec.window_us)
         return config.cache / window_digest({**facts, "files": list(self._files.names)})
 
@@ -192,21 +196,6 @@ class StoredWindows:
         window = self._set[index % len(self._set)]
         return augmented_sample(window, self._spec, self._augmentation, (self._seed, index))
 
-    def picture(self, index: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-        """Return the picture at the end of a window on the student's grid, in -1..1.
-
-        Args:
-            index: of the window, as in ``sample``.
-            shape: (H, W) of its input; what lies outside the sensor is 0.
-        """
-        image = self._set[index % len(self._set)].image
-        grid = self._spec.grid(height=image.shape[0], width=image.shape[1])
-        size = (grid.used_width, grid.used_height)
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-        picture = np.zeros(shape, np.float32)
-        picture[: grid.used_height, : grid.used_width] = small / np.float32(127.5) - 1
-        return picture
-
 
 def augmented_sample(
     window: SimulatedWindow | KeptWindow,
@@ -225,15 +214,48 @@ def augmented_sample(
         seed: of these changes.
         is_recognition: all labels are one class, which becomes a label of (1, 1).
     """
-    events, labels = window.events, window.labels
+    events, labels, picture = window.events, window.labels, window.image
     span_us = (window.t_start_us, window.t_end_us)
     if augmentation is not None:
         rng = np.random.default_rng(seed_of(*seed, 3))
         events, labels = augment(events, labels, augmentation, rng, span_us=span_us)
+    if augmentation is not None and picture is not None:
+        picture = _moved_alike(picture, augmentation, seed)
     sample = make_sample(events, labels, spec, *span_us)
+    if picture is not None:
+        sample = replace(sample, picture=on_grid(picture, spec, sample.active.shape))
     if is_recognition:
         return replace(sample, label=window.labels[:1, :1])
     return sample
+
+
+def _moved_alike(
+    image: npt.NDArray[np.uint8], augmentation: AugmentConfig, seed: tuple[int, int]
+) -> npt.NDArray[np.uint8]:
+    """Return a picture moved as the labels of its window are; what lies outside is grey."""
+    height, width = image.shape
+    stand_in = np.minimum(image, IGNORE - 1)  # so that only what lies outside is ignored
+    rng = np.random.default_rng(seed_of(*seed, 3))
+    moved = augment(Events.empty(width, height), stand_in, augmentation, rng, span_us=(0, 1))[1]
+    return np.where(moved == IGNORE, np.uint8(MIDDLE_GREY), moved)
+
+
+def on_grid(
+    image: npt.NDArray[np.uint8], spec: InputSpec, shape: tuple[int, ...]
+) -> npt.NDArray[np.float32]:
+    """Return a grey picture on the student's grid, (1, H, W) in -1..1.
+
+    Args:
+        image: (rows, columns) of the sensor.
+        spec: what the student is fed.
+        shape: (H, W) of its input; what lies outside the sensor is 0.
+    """
+    grid = spec.grid(height=image.shape[0], width=image.shape[1])
+    size = (grid.used_width, grid.used_height)
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    picture = np.zeros((1, *shape), np.float32)
+    picture[0, : grid.used_height, : grid.used_width] = small / np.float32(127.5) - 1
+    return picture
 
 
 def window_digest(facts: dict[str, object], *others: Path) -> str:
@@ -260,12 +282,14 @@ class KeptWindow:
         labels: (H, W) uint8 at the end of the window.
         t_start_us: start of the window.
         t_end_us: end of the window.
+        image: (H, W) uint8, what a camera saw at the end; None where nobody knows.
     """
 
     events: Events
     labels: npt.NDArray[np.uint8]
     t_start_us: int
     t_end_us: int
+    image: npt.NDArray[np.uint8] | None = None
 
 
 def cached_window(
@@ -292,6 +316,7 @@ def cached_window(
 def write_window(path: Path, window: KeptWindow) -> None:
     """Write a window in one step."""
     events = window.events
+    unknown = np.empty((0, 0), np.uint8)
     with atomic_path(path) as temporary:
         np.savez(
             temporary,
@@ -301,6 +326,7 @@ def write_window(path: Path, window: KeptWindow) -> None:
             p=events.p,
             labels=window.labels,
             times=np.array([window.t_start_us, window.t_end_us], np.int64),
+            image=unknown if window.image is None else window.image,
         )
 
 
@@ -309,12 +335,13 @@ def read_window(path: Path) -> KeptWindow | None:
     try:
         with np.load(path, allow_pickle=False) as content:
             labels, times = content["labels"], content["times"]
+            image = content["image"] if content["image"].size else None
             t_us = content["t"].astype(np.int64) + times[0]
             height, width = labels.shape
             events = Events(content["x"], content["y"], t_us, content["p"], width, height)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    return KeptWindow(events, labels, int(times[0]), int(times[1]))
+    return KeptWindow(events, labels, int(times[0]), int(times[1]), image)
 
 
 def make_sample(

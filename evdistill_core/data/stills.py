@@ -20,6 +20,7 @@ from evdistill_core.foundation.labels import IGNORE, ClassTable
 
 Grey = npt.NDArray[np.float32]
 RARE_MIN_PIXELS = 100
+KEPT_BYTES = 256 * 2**20  # of decoded images a process; reading one again costs as much as a change
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +91,8 @@ class Stills:
         self._classes = classes
         self._seed = seed
         self._images = LabelledImages(config.images, classes)
+        self._kept: dict[int, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]] = {}
+        self._room = KEPT_BYTES
         self._shuffle = Shuffle(len(self._images), seed=seed)
         self._by_class, self._chance = self._rarity() if config.rare_temperature > 0 else ([], [])
 
@@ -104,10 +107,9 @@ class Stills:
             where there is image (1) and padding (0).
         """
         rng = np.random.default_rng(seed_of(self._seed, index, 21))
-        still = self._images[self._choose(index, rng)]
-        # Grey: what the frames of an event camera are, and what its events can hold.
-        grey = cv2.cvtColor(still.image, cv2.COLOR_BGR2GRAY)
-        image, label = np.asarray(grey, np.float32), still.label
+        grey, label = self._grey(self._choose(index, rng))
+        recognised = label[:1, :1]
+        image = grey.astype(np.float32)
         image, label = _scaled(image, label, self.config.scale, rng)
         if rng.random() < self.config.flip:
             image, label = image[:, ::-1], label[:, ::-1]
@@ -115,8 +117,25 @@ class Stills:
         image = np.clip(self._lit(image, rng), 0, 255)
         network_input = np.where(inside, image / np.float32(127.5) - 1, np.float32(0))
         if self.config.images.is_recognition:
-            label = np.full((1, 1), still.label[0, 0], np.uint8)
+            label = recognised.copy()
         return Sample(network_input[None].astype(np.float32), label, inside.astype(np.uint8))
+
+    def _grey(self, number: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Return an image and its labels; they are kept while there is room."""
+        if number in self._kept:
+            return self._kept[number]
+        still = self._images[number]
+        # Grey: what the frames of an event camera are, and what its events can hold.
+        grey = np.asarray(cv2.cvtColor(still.image, cv2.COLOR_BGR2GRAY), np.uint8)
+        size = grey.nbytes + still.label.nbytes
+        if size <= self._room:
+            self._room -= size
+            self._kept[number] = (grey, still.label)
+        return grey, still.label
+
+    def __getstate__(self) -> dict[str, object]:
+        # Workers decode for themselves instead of receiving images through a pipe.
+        return {**self.__dict__, "_kept": {}, "_room": KEPT_BYTES}
 
     def _choose(self, index: int, rng: np.random.Generator) -> int:
         if not self._by_class and self.config.images.is_recognition:

@@ -23,7 +23,6 @@ from evdistill_core.data.samples import (
     load_samples,
     stack,
 )
-from evdistill_core.data.simulated import StoredWindows
 from evdistill_core.data.stills import Stills, StillsConfig
 from evdistill_core.data.unlabelled import RecordingsConfig, UnlabelledSample, open_windows
 from evdistill_core.foundation.errors import ConfigError
@@ -70,8 +69,7 @@ class DistillDataConfig(DataConfig):
         stills: labelled images, the source.
         recordings: unlabelled recordings, the target.
         target: simulated windows as the target instead; their labels are never read.
-        target_frames: the pictures that were stored with the target's windows are its frames; for
-            one target from a ``folder``, without changes to its events.
+        target_frames: the pictures that were made with the target's windows are its frames.
     """
 
     train: tuple[SourceConfig, ...] = ()
@@ -84,9 +82,8 @@ class DistillDataConfig(DataConfig):
         """Refuse a run without a target or with two."""
         if (self.recordings is None) == (not self.target):
             raise ConfigError("a distillation needs either data.recordings or data.target")
-        one = len(self.target) == 1 and self.target[0].folder and not self.target[0].augment
-        if self.target_frames and not one:
-            raise ConfigError("target_frames needs one data.target with a folder and no augment")
+        if self.target_frames and not all(s.folder or s.simulation for s in self.target):
+            raise ConfigError("target_frames needs simulated windows: a folder or a simulation")
         names = [s.name for s in self.validation]
         if len(set(names)) != len(names):
             raise ConfigError(f"sets must have distinct names, got {names}")
@@ -187,33 +184,28 @@ class UnpairedSource:
 class _WithoutLabels:
     """A simulated target camera: its labels are dropped here and reach nobody."""
 
-    def __init__(self, source: SampleSource, stored: StoredWindows | None = None) -> None:
+    def __init__(self, source: SampleSource, *, frames: bool) -> None:
         self._source = source
-        self._stored = stored
+        self._frames = frames
 
     def sample(self, index: int) -> UnlabelledSample:
         known = self._source.sample(index)
         shape = known.active.shape
-        frame = np.zeros((1, *shape), np.float32)
-        if self._stored is not None:
-            frame[0] = self._stored.picture(index, shape)
+        frame = known.picture if self._frames else None
         return UnlabelledSample(
             known.input,
             known.active,
             np.ones(shape, np.uint8),
-            frame,
-            has_frame=self._stored is not None,
+            np.zeros((1, *shape), np.float32) if frame is None else frame,
+            has_frame=frame is not None,
         )
 
 
 def _target(
     config: DistillDataConfig, spec: InputSpec, classes: ClassTable, seed: int
 ) -> _WithoutLabels:
-    if not config.target_frames:
-        return _WithoutLabels(_mixture(config.target, spec, classes, seed))
-    assert config.target[0].folder is not None  # the configuration refuses others
-    stored = StoredWindows(config.target[0].folder, spec, classes)
-    return _WithoutLabels(stored, stored)
+    source = _mixture(config.target, spec, classes, seed)
+    return _WithoutLabels(source, frames=config.target_frames)
 
 
 def _describe_stills(stills: StillsConfig) -> dict[str, object]:

@@ -25,6 +25,7 @@ TERMS: dict[str, str] = {
     "cycle_image": "L1 of G_ei(G_ie(x_i)) and x_i",
     "cycle_event": "L1 of G_ie(G_ei(x_e)) and x_e",
     "paired": "L1 of G_ei(x_e) and the frame of the same moment",
+    "paired_simulated": "L1 of G_ei of a simulated labelled window and the picture behind it",
     "consistency_image": "KL(T(x_i) || S(G_ie(x_i))), to G_ie alone",
     "consistency_event": "KL(S(x_e) || T(G_ei(x_e))), to G_ei alone",
     "kd_generated": "pixel KD of T(x_i) onto S(G_ie(x_i))",
@@ -50,6 +51,7 @@ GENERATOR_TERMS = (
     "cycle_image",
     "cycle_event",
     "paired",
+    "paired_simulated",
     "consistency_image",
     "consistency_event",
     "kd_generated",
@@ -246,11 +248,12 @@ class DistillConfig(TrainConfig):
         check_weights(self.terms, TERMS, "term")
         if not any(self.terms.values()):
             raise ConfigError("one term needs a weight above 0")
-        if self.terms["task_events"] > 0 and not self.data.train:
-            raise ConfigError(
-                "the term task_events needs labelled windows in data.train; "
-                "give it the weight 0 to go without"
-            )
+        for name in ("task_events", "paired_simulated"):
+            if self.terms[name] > 0 and not self.data.train:
+                raise ConfigError(
+                    f"the term {name} needs labelled windows in data.train; "
+                    "give it the weight 0 to go without"
+                )
         self._check_task()
         for name in ("paired", "kd_paired", "mutual"):
             if self.terms[name] > 0 and not self.data.has_frames:
@@ -274,6 +277,11 @@ class DistillConfig(TrainConfig):
         if not recognises and self.transfer.view.shift_px:
             raise ConfigError(
                 "view.shift_px moves windows away from their dense labels: leave it 0"
+            )
+        if recognises and self.terms["paired_simulated"] > 0:
+            raise ConfigError(
+                "the term paired_simulated needs pictures at the ends of windows, which "
+                "moving_stills does not keep: give it the weight 0"
             )
         for name in ("output", "class_mix"):
             if recognises and self.terms[name] > 0:

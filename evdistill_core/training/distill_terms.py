@@ -166,6 +166,7 @@ class DistillStep:
             "paired": lambda: reconstruction_l1(
                 self.fake_image, self.batch.frame, self._frame_weight()
             ),
+            "paired_simulated": self._paired_simulated,
             "consistency_image": self._consistency_image,
             "consistency_event": self._consistency_event,
             "kd_generated": lambda: self._kd(self.s_generated, self.t_image, self._image_weight()),
@@ -372,6 +373,17 @@ class DistillStep:
         with self.networks.mixed():
             back = self.networks.translation.to_event(self.fake_image)
         return reconstruction_l1(back, self.batch.input, self.batch.valid.float())
+
+    def _paired_simulated(self) -> Tensor:
+        labelled = self._labelled()
+        if labelled.picture is None:
+            raise ConfigError(
+                "the term paired_simulated needs windows of data.train that know their picture, as "
+                "simulated street scenes do (a simulation, a folder): give it the weight 0"
+            )
+        with self.networks.mixed():
+            made = self.networks.translation.to_image(labelled.input).float()
+        return reconstruction_l1(made, labelled.picture)
 
     def _consistency_image(self) -> Tensor:
         with as_judge(self.networks.student):

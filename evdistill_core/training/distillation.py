@@ -265,6 +265,7 @@ def _on(batch: UnpairedBatch, device: torch.device) -> UnpairedBatch:
             labelled.input.to(device),
             labelled.label.to(device),
             labelled.active.to(device),
+            picture=None if labelled.picture is None else labelled.picture.to(device),
         )
     return dataclasses.replace(batch, **moved, labelled=labelled)
 

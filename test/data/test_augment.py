@@ -111,6 +111,18 @@ def test_same_seed_same_window_and_inputs_untouched():
     assert results[0][1].shape == (16, 16)
 
 
+def test_a_picture_moves_as_the_labels_do_whatever_the_events_are():
+    events, labels = window()
+    config = AugmentConfig(
+        flip=0.5, invert=0.5, clutter=0.5, dropout=0.5, scale=(0.5, 1.0), crop=(16, 48)
+    )
+    for seed in range(12):
+        moved = augment(events, labels, config, np.random.default_rng(seed), span_us=SPAN)[1]
+        picture = augment(events[:0], labels, config, np.random.default_rng(seed), span_us=(0, 1))
+        np.testing.assert_array_equal(picture[1], moved)
+        assert (moved == 255).any()
+
+
 def test_nothing_asked_changes_nothing():
     events, labels = window()
     same, same_labels = augment(

@@ -1,16 +1,19 @@
 """Stills as samples, and both sides of the distillation in one batch."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from evdistill_core.data.augment import AugmentConfig
 from evdistill_core.data.build import SourceConfig
 from evdistill_core.data.labelled_images import ImagesConfig
 from evdistill_core.data.simulated import SimulationConfig
 from evdistill_core.data.stills import Stills, StillsConfig
+from evdistill_core.data.street_sets import StreetSetConfig
 from evdistill_core.data.unlabelled import RecordingsConfig
 from evdistill_core.data.unpaired import (
     DistillDataConfig,
@@ -216,5 +219,13 @@ def test_pictures_of_a_stored_target_are_its_frames(root):
         image = stored[index % 3].image
         assert np.allclose(window.frame[0, :30, :44], image.astype(np.float32) / 127.5 - 1)
         assert not window.frame[0, 30:].any()
+    mirrored = replace(target, augment=AugmentConfig(flip=1.0))
+    other = UnpairedSource(replace(config, target=(mirrored,)), SPEC, SIX_CLASSES, seed=0)
+    for index in range(3):
+        straight, back = source.sample(index).window, other.sample(index).window
+        assert np.array_equal(back.active[:30, :44], straight.active[:30, :44][:, ::-1])
+        frames = back.frame[0, :30, :44], straight.frame[0, :30, :44][:, ::-1]
+        assert np.allclose(*frames, atol=1 / 127)  # white comes back as the grey beside it
+    recorded = SourceConfig(name="street", street=StreetSetConfig(layout="dsec", root=root))
     with pytest.raises(ConfigError, match="target_frames"):
-        DistillDataConfig(stills=config.stills, target=(target, target), target_frames=True)
+        DistillDataConfig(stills=config.stills, target=(recorded,), target_frames=True)
