@@ -86,6 +86,7 @@ setup(
             "evdistill = evdistill_core.cli.main:main",
             "segmentation_node = evdistill_ros.segmentation_node:main",
             "recognition_node = evdistill_ros.recognition_node:main",
+            "choose_node = evdistill_ros.choose_node:main",
             "replay_recorder = evdistill_ros.replay_recorder:main",
         ],
         "evdistill.commands": ["ros = evdistill_ros.cli"],

@@ -25,9 +25,9 @@ from evdistill_core.inference.runner import Runner, make_runner
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.messages.calibration import load_camera_info
 from evdistill_core.messages.standard import CameraInfo, Image
-from evdistill_core.parameters import PerceptionParameters, SegmentationParameters
+from evdistill_core.parameters import PerceptionParameters
 from evdistill_core.perception import Perception, Snapshot, WindowResult, sensor_stride
-from evdistill_core.perception_tasks import SEGMENTATION, PerceptionTask, task_of
+from evdistill_core.perception_tasks import SEGMENTATION, TASKS, PerceptionTask, task_of
 from evdistill_core.representations import represent
 
 SHIPPED_STUDENT = Path(__file__).parent / "assets" / "street6.evstudent"
@@ -60,10 +60,10 @@ def _listed(task: PerceptionTask) -> str:
 
 
 def _cure(task: str) -> str:
-    files = {"segmentation": "seg", "recognition": "recognition"}
+    files = next(t.files for t in TASKS.values() if t.name == task)
     return (
-        f"Start {task}_node ({files[task]}.launch.py) for it, or take the parameters of "
-        f"config/{files[task]}.yaml"
+        f"Start {task}_node ({files}.launch.py) for it, or take the parameters of "
+        f"config/{files}.yaml"
     )
 
 
@@ -74,8 +74,8 @@ def check_files(parameters: PerceptionParameters) -> None:
         ConfigError: one is missing or damaged.
     """
     parameters.filter_config()
-    if url := _calibration_url(parameters):
-        load_camera_info(url)
+    if parameters.camera_info_url:
+        load_camera_info(parameters.camera_info_url)
 
 
 def open_student(parameters: PerceptionParameters) -> tuple[StudentFile, Runner]:
@@ -172,10 +172,9 @@ class FrontEnd:
         self.topics = task.topics
         self.messages = task.messages(student.info.classes)
         self.messages.configure(parameters)
-        self._wants_camera_info = "camera_info" in self.topics
-        if url := _calibration_url(parameters):
-            self.messages.calibration = load_camera_info(url)
-            self._wants_camera_info = False
+        self._wants_camera_info = not parameters.camera_info_url
+        if parameters.camera_info_url:
+            self.messages.calibration = load_camera_info(parameters.camera_info_url)
         self.perception = Perception(student, runner, parameters, self._carry)
         self._before = self.perception.snapshot()
         self._process = psutil.Process()
@@ -268,11 +267,6 @@ class FrontEnd:
             self._ages_ms.add((time.time_ns() - result.stamp_ns) / 1e6)
         if self._on_result is not None:
             self._on_result(result)
-
-
-def _calibration_url(parameters: PerceptionParameters) -> str:
-    """Return the file of the camera's calibration; empty where none is named or needed."""
-    return parameters.camera_info_url if isinstance(parameters, SegmentationParameters) else ""
 
 
 def _gpu_memory() -> dict[str, str]:

@@ -130,6 +130,9 @@ class PerceptionParameters(ABC):
     )  # fmt: skip
 
     frame_id: str = _p("", "frame_id of the results; empty: that of the events.", dynamic=True)
+    camera_info_url: str = _p(
+        "", "Calibration of the event camera (file://, package://); empty: from ~/camera_info_in."
+    )
 
     publish_overlay: bool = _p(True, "Make ~/overlay when somebody listens.", dynamic=True)
 
@@ -246,9 +249,6 @@ class SegmentationParameters(PerceptionParameters):
 
     overlay_alpha: float = _p(
         0.5, "Weight of the colour in the overlay.", low=0, high=1, dynamic=True
-    )
-    camera_info_url: str = _p(
-        "", "Calibration of the event camera (file://, package://); empty: from ~/camera_info_in."
     )
     publish_detections: bool = _p(True, "Make ~/detections when somebody listens.", dynamic=True)
     publish_confidence: bool = _p(True, "Make ~/confidence when somebody listens.", dynamic=True)

@@ -20,12 +20,14 @@ from evdistill_core.foundation.errors import MessageError
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.inference.pictures import Image as Picture
 from evdistill_core.inference.pictures import event_picture, to_bgr
+from evdistill_core.messages.calibration import fit_to
 from evdistill_core.messages.standard import CameraInfo, Header, Image, Time
 from evdistill_core.messages.vision import VisionClass
 from evdistill_core.parameters import PerceptionParameters
 from evdistill_core.perception import WindowResult
 
 LABEL_INFO = "label_info"
+CAMERA_INFO = "camera_info"
 # OpenCV names a mosaic by its second row and column, ROS by its first.
 _OPENCV_CODES = {
     "bayer_rggb": cv2.COLOR_BayerBG2BGR,
@@ -100,8 +102,14 @@ class ResultMessages(ABC):
         """
         header = self.header(result.stamp_ns, result.frame_id)
         for name in self.TYPES:
-            if name in wanted and (name != "camera_info" or self.calibration is not None):
+            if name not in wanted:
+                continue
+            if name != CAMERA_INFO:
                 yield name, self._make_one(name, header, result)
+            elif self.calibration is not None:
+                height, width = result.events.height, result.events.width
+                fitted = fit_to(self.calibration, header, width=width, height=height)
+                yield name, fitted.serialize()
 
     @abstractmethod
     def configure(self, parameters: PerceptionParameters) -> None:
@@ -124,7 +132,8 @@ class ResultMessages(ABC):
         """Return the names of the classes as a serialized LabelInfo."""
 
     @abstractmethod
-    def _make_one(self, name: str, header: Header, result: WindowResult) -> bytes: ...
+    def _make_one(self, name: str, header: Header, result: WindowResult) -> bytes:
+        """Return one serialized message of ``TYPES``, ``camera_info`` excepted."""
 
     @staticmethod
     def header(stamp_ns: int, frame_id: str) -> Header:

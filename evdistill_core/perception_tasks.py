@@ -26,6 +26,7 @@ class PerceptionTask:
         messages: what makes its messages; ``messages.TYPES`` are its topics.
         recorded: topics that a run puts into its bag; the overlay is in the film.
         bag: name of that bag.
+        files: what its launch file and its parameter file are called.
         has_legend: classes are told apart by colour.
     """
 
@@ -34,6 +35,7 @@ class PerceptionTask:
     messages: type[ResultMessages]
     recorded: tuple[str, ...]
     bag: str
+    files: str
     has_legend: bool
 
     @property
@@ -48,6 +50,7 @@ SEGMENTATION = PerceptionTask(
     SegmentationMessages,
     recorded=("mask", "mask_color", "detections"),
     bag="masks.mcap",
+    files="seg",
     has_legend=True,
 )
 RECOGNITION = PerceptionTask(
@@ -56,6 +59,7 @@ RECOGNITION = PerceptionTask(
     RecognitionMessages,
     recorded=("classification",),
     bag="classifications.mcap",
+    files="recognition",
     has_legend=False,
 )
 TASKS: Mapping[TaskName, PerceptionTask] = {t.name: t for t in (SEGMENTATION, RECOGNITION)}

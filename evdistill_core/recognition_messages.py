@@ -8,7 +8,7 @@ from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.inference.pictures import Image as Picture
 from evdistill_core.inference.pictures import label_picture
 from evdistill_core.inference.prediction import Guess, Recognition
-from evdistill_core.messages.standard import Header, Image
+from evdistill_core.messages.standard import CameraInfo, Header, Image
 from evdistill_core.messages.vision import Classification, LabelInfo, ObjectHypothesis
 from evdistill_core.parameters import PerceptionParameters, RecognitionParameters
 from evdistill_core.perception import WindowResult
@@ -22,7 +22,11 @@ class RecognitionMessages(ResultMessages):
         min_score: below which classes are not named, for ``label_info``.
     """
 
-    TYPES: ClassVar = {"classification": Classification.TYPE, "overlay": Image.TYPE}
+    TYPES: ClassVar = {
+        "classification": Classification.TYPE,
+        "overlay": Image.TYPE,
+        "camera_info": CameraInfo.TYPE,
+    }
 
     def __init__(self, classes: ClassTable, *, pictures: int = 8) -> None:
         super().__init__(classes, pictures=pictures)

@@ -8,7 +8,6 @@ from evdistill_core.foundation.labels import IGNORE, ClassTable
 from evdistill_core.inference.pictures import Image as Picture
 from evdistill_core.inference.pictures import color_mask, overlay
 from evdistill_core.inference.prediction import Detection, Prediction
-from evdistill_core.messages.calibration import fit_to
 from evdistill_core.messages.standard import CameraInfo, Header, Image
 from evdistill_core.messages.vision import (
     BoundingBox2D,
@@ -81,9 +80,6 @@ class SegmentationMessages(ResultMessages):
             return Detection2DArray(header, found).serialize()
         if name == "mask":
             return Image.from_array(header, prediction.mask, "mono8").serialize()
-        if name == "camera_info" and self.calibration is not None:
-            height, width = prediction.mask.shape
-            return fit_to(self.calibration, header, width=width, height=height).serialize()
         if name == "confidence":
             return Image.from_array(header, prediction.confidence, "32FC1").serialize()
         if name == "mask_color":

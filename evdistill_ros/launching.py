@@ -1,13 +1,25 @@
-"""What the launch files of the nodes share: their arguments and the node they start."""
+"""What the launch files share: arguments, the nodes they start, and what decides between those.
+
+`ros2 launch` runs this in its own Python, which may lack all that the nodes need: nothing of the
+core is imported here.
+"""
 
 from __future__ import annotations
 
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    LogInfo,
+    OpaqueFunction,
+    SetLaunchConfiguration,
+)
+from launch.events import Shutdown
+from launch.events.process import ProcessExited
 from launch.launch_context import LaunchContext
 from launch.launch_description import LaunchDescription
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import Command, LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
-from launch_ros.substitutions import FindPackageShare
+from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
 
 
 def describe_node(task: str, params_file: str) -> LaunchDescription:
@@ -25,6 +37,10 @@ def describe_node(task: str, params_file: str) -> LaunchDescription:
         "image": (
             ["/", camera, "/image_raw"],
             "Pictures of the same camera, the background of the overlay.",
+        ),
+        "camera_info": (
+            ["/", camera, "/camera_info"],
+            "Its calibration, for ~/camera_info; not read if camera_info_url names a file.",
         ),
         "student": ("", f"Student file of {task}; empty: as in params_file."),
         "params_file": (config, "Parameters of the node."),
@@ -58,6 +74,7 @@ def _node(context: LaunchContext, executable: str) -> list[Node]:
         remappings=[
             ("~/events", LaunchConfiguration("events")),
             ("~/image", LaunchConfiguration("image")),
+            ("~/camera_info_in", LaunchConfiguration("camera_info")),
         ],
         output="screen",
     )
@@ -66,3 +83,22 @@ def _node(context: LaunchContext, executable: str) -> list[Node]:
 
 def _boolean(context: LaunchContext, name: str) -> bool:
     return LaunchConfiguration(name).perform(context).lower() in {"true", "1", "yes"}
+
+
+def choose_node(context: LaunchContext) -> list[SetLaunchConfiguration]:
+    """Replace the ``auto`` of the argument ``node`` by what `evdistill run` would choose."""
+    if LaunchConfiguration("node").perform(context) != "auto":
+        return []
+    asked = [ExecutableInPackage("choose_node", "evdistill_ros")]
+    for name in ("student", "params_file"):
+        asked += [' "', LaunchConfiguration(name), '"']
+    chosen = Command(asked).perform(context).strip()
+    return [SetLaunchConfiguration("node", chosen)]
+
+
+def end_with_failure(event: ProcessExited, context: LaunchContext) -> list[LogInfo | EmitEvent]:
+    """End the launch when a process fails that everything else waits for."""
+    if not event.returncode or context.is_shutdown:
+        return []
+    reason = f"{event.process_name} has failed (exit code {event.returncode})"
+    return [LogInfo(msg=f"nothing to replay: {reason}"), EmitEvent(event=Shutdown(reason=reason))]

@@ -25,8 +25,8 @@ RESULT_TEXTS = {
     "the number in `label_info`",
     "confidence": "32FC1: probability of the class; 0 where unlabelled",
     "mask_color": "bgr8: the mask in the colours of its classes",
-    "camera_info": "the calibration with the mask's header, scaled to the mask's size; not sent "
-    "while none is known",
+    "camera_info": "the calibration with the header of the other results, scaled to the size of "
+    "the events' frame; not sent while none is known",
 }
 
 OVERLAY_TEXTS = {
@@ -84,10 +84,13 @@ def topics_table(task: PerceptionTask = SEGMENTATION) -> str:
             qos.SENSOR_DATA,
             "pictures of the same camera, background of the overlay",
         ),
+        (
+            "`~/camera_info_in` (in)",
+            f"`{CameraInfo.TYPE}`",
+            qos.SENSOR_DATA,
+            "calibration of the same camera, unless `camera_info_url` names a file",
+        ),
     ]
-    if "camera_info" in task.topics:
-        text = "calibration of the same camera, unless `camera_info_url` names a file"
-        rows.append(("`~/camera_info_in` (in)", f"`{CameraInfo.TYPE}`", qos.SENSOR_DATA, text))
     texts = RESULT_TEXTS | {"overlay": OVERLAY_TEXTS[task.name]}
     rows += [
         (f"`~/{name}`", f"`{kind}`", qos.RESULTS, texts[name]) for name, kind in task.topics.items()

@@ -1,7 +1,7 @@
 """A bag in, results and a report out: `ros2 launch evdistill_ros replay.launch.py bag:=FOLDER`.
 
-Every window is computed (keep_windows), as `evdistill run` does on the same bag. With `labels` the
-report holds a score.
+Every window is computed (keep_windows), as `evdistill run` does on the same bag; the student says
+whether masks or classes come out. With `labels` the report holds a score.
 """
 
 from launch.actions import (
@@ -9,6 +9,7 @@ from launch.actions import (
     EmitEvent,
     ExecuteProcess,
     IncludeLaunchDescription,
+    OpaqueFunction,
     RegisterEventHandler,
 )
 from launch.event_handlers import OnProcessExit
@@ -19,6 +20,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+from evdistill_ros.launching import choose_node, end_with_failure
 from launch import LaunchDescription
 
 
@@ -27,6 +29,12 @@ def generate_launch_description() -> LaunchDescription:
     arguments = [
         DeclareLaunchArgument("bag", description="Bag to play."),
         DeclareLaunchArgument("student", default_value="", description="Student file; empty: own."),
+        DeclareLaunchArgument(
+            "node",
+            default_value="auto",
+            choices=["auto", "seg", "recognition"],
+            description="What works on the events; auto: what student and params_file are for.",
+        ),
         DeclareLaunchArgument(
             "events", default_value="/event_camera/events", description="Event topic in the bag."
         ),
@@ -40,7 +48,9 @@ def generate_launch_description() -> LaunchDescription:
             "out", default_value="out/replay", description="Folder of results.mcap and report.json."
         ),
         DeclareLaunchArgument(
-            "labels", default_value="", description="Bag with true masks on a topic .../mask."
+            "labels",
+            default_value="",
+            description="What is true: a bag with masks or boxes, or a CSV file of classes.",
         ),
         DeclareLaunchArgument(
             "params_file",
@@ -50,7 +60,9 @@ def generate_launch_description() -> LaunchDescription:
     ]
     names = ("student", "events", "image", "params_file")
     node = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(PathJoinSubstitution([share, "launch", "seg.launch.py"])),
+        PythonLaunchDescriptionSource(
+            PathJoinSubstitution([share, "launch", [LaunchConfiguration("node"), ".launch.py"]])
+        ),
         launch_arguments={
             **{name: LaunchConfiguration(name) for name in names},
             "use_sim_time": "true",
@@ -64,11 +76,16 @@ def generate_launch_description() -> LaunchDescription:
     recorder = Node(
         package="evdistill_ros",
         executable="replay_recorder",
-        parameters=[{name: _text(name) for name in ("out", "labels")}],
+        parameters=[{"kind": _text("node"), "out": _text("out"), "labels": _text("labels")}],
         output="screen",
     )
-    end = OnProcessExit(target_action=recorder, on_exit=[EmitEvent(event=Shutdown())])
-    return LaunchDescription([*arguments, node, player, recorder, RegisterEventHandler(end)])
+    ends = [
+        OnProcessExit(target_action=player, on_exit=end_with_failure),
+        OnProcessExit(target_action=recorder, on_exit=[EmitEvent(event=Shutdown())]),
+    ]
+    handlers = [RegisterEventHandler(end) for end in ends]
+    choice = OpaqueFunction(function=choose_node)
+    return LaunchDescription([*arguments, choice, *handlers, node, player, recorder])
 
 
 def _text(name: str) -> ParameterValue:

@@ -10,14 +10,18 @@ import typer
 
 def command(
     results: Annotated[
-        Path, typer.Argument(help="Bag of results: of replay.launch.py, or masks.mcap of `run`.")
+        Path, typer.Argument(help="Bag of results: of replay.launch.py, or of `run`.")
     ],
     labels: Annotated[
-        Path | None, typer.Option(help="Bag with true masks (mono8) on a topic .../mask.")
+        Path | None,
+        typer.Option(
+            help="What is true. Of masks: a bag with a topic .../mask (mono8), .../detections, or "
+            "both. Of classes: a CSV file start_ns,end_ns,class, or a bag with .../classification."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write JSON here.")] = None,
 ) -> None:
-    """Count windows and detections of a run, and score its masks against labels."""
+    """Count windows, detections and classes of a run, and score them against labels."""
     import json
 
     from evdistill_core.evaluation.replay import replay_report

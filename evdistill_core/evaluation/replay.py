@@ -1,126 +1,195 @@
-"""The report of a replay: what a recording of a node's results says, and its score."""
+"""The report of a replay: what a recording of a node's results says, and its score.
+
+Masks are read one at a time: a recording of hours takes no more memory than one of seconds.
+"""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.evaluation.confusion import Confusion
-from evdistill_core.foundation.errors import DataError, RecordingError
+from evdistill_core.evaluation.detections import DetectionScorer, ScoredBox
+from evdistill_core.evaluation.replay_labels import (
+    nearest,
+    read_boxes,
+    read_masks,
+    scored_box,
+    topic_of,
+    topics_of,
+)
+from evdistill_core.evaluation.replay_recognition import Answer, Answers, read_truth
+from evdistill_core.foundation.errors import DataError
 from evdistill_core.messages.standard import DiagnosticArray, Image
-from evdistill_core.messages.vision import Detection2DArray, LabelInfo
+from evdistill_core.messages.vision import Classification, Detection2DArray, LabelInfo
 from evdistill_core.recordings.opening import open_recording
 
-Mask = npt.NDArray[np.uint8]
 UNLABELLED_ID = 255
 DEFAULT_TOLERANCE_NS = 5_000_000
 
 
-def read_masks(path: Path, topic: str = "") -> dict[int, Mask]:
-    """Return the mono8 images of one topic of a bag by header stamp, nanoseconds.
+@dataclass
+class _Results:
+    """What a bag of results holds, but for the masks themselves."""
 
-    Args:
-        path: of the bag.
-        topic: of the masks; "": the one that ends in ``/mask``.
-
-    Raises:
-        RecordingError: unreadable.
-        DataError: no such topic.
-    """
-    with open_recording(path) as recording:
-        name = topic or _topic_of(recording.info.topics, "/mask", Image.TYPE, path)
-        images = (Image.parse(p.data) for p in recording.packets([name]))
-        return {i.header.stamp.to_ns(): np.array(i.to_array(), np.uint8) for i in images}
-
-
-def score(
-    masks: Mapping[int, Mask],
-    labels: Mapping[int, Mask],
-    classes: tuple[str, ...],
-    *,
-    tolerance_ns: int = DEFAULT_TOLERANCE_NS,
-) -> dict[str, object]:
-    """Return IoU of every class, mIoU and accuracy of masks against labels.
-
-    Args:
-        masks: stamp to (H, W) class ids, 255 unlabelled.
-        labels: stamp to (H, W) true class ids, 255 not scored; each is compared with the mask
-            nearest in time.
-        classes: names, by id.
-        tolerance_ns: labels without a mask as near as this are counted and left out.
-
-    Raises:
-        DataError: sizes differ, ids are no classes, or no label has a mask.
-    """
-    confusion = Confusion(len(classes))
-    stamps = sorted(masks)
-    scored = 0
-    for stamp_ns, truth in labels.items():
-        at = bisect_left(stamps, stamp_ns)
-        near = min(stamps[max(0, at - 1) : at + 1], key=lambda s: abs(s - stamp_ns), default=None)
-        if near is None or abs(near - stamp_ns) > tolerance_ns:
-            continue
-        confusion.add(truth, masks[near])
-        scored += 1
-    if not scored:
-        raise DataError(
-            f"none of {len(labels)} labels has a mask within {tolerance_ns / 1e6:g} ms of its stamp"
-        )
-    found = confusion.scores().to_dict(classes)
-    return {"labels": len(labels), "labels_scored": scored, **found}
+    path: Path
+    classes: tuple[str, ...] = ()
+    values: dict[str, str] = field(default_factory=dict)
+    mask_topic: str = ""
+    mask_stamps: list[int] = field(default_factory=list)
+    boxes: dict[int, list[ScoredBox]] = field(default_factory=dict)
+    answers: Answers = field(default_factory=Answers)
 
 
 def replay_report(results: Path, labels: Path | None = None) -> dict[str, object]:
     """Return what a bag of a node's results says.
 
     Args:
-        results: bag with ``mask``, ``detections``, ``label_info`` and ``/diagnostics``, as
-            replay.launch.py and `evdistill run` leave it.
-        labels: bag with true masks (mono8) on a topic that ends in ``/mask``, or None.
+        results: bag with ``mask`` and ``detections``, or ``classification``, and ``label_info``
+            and ``/diagnostics``, as replay.launch.py and `evdistill run` leave it.
+        labels: what is true, or None. Of masks: a bag with true ones (mono8) on a topic that ends
+            in ``/mask``, true boxes on one that ends in ``/detections``, or both. Of classes: a
+            CSV file, see ``read_spans``, or a bag with a topic that ends in ``/classification``.
 
     Raises:
         RecordingError: unreadable.
-        DataError: something is missing, or labels and masks do not fit.
+        DataError: something is missing, or labels and results do not fit.
     """
-    masks = read_masks(results)
-    classes: tuple[str, ...] = ()
-    values: dict[str, str] = {}
-    detections = 0
-    with open_recording(results) as recording:
-        topics = recording.info.topics
-        wanted = [t.name for t in topics if t.type_name not in {Image.TYPE}]
-        for packet in recording.packets(wanted):
-            if packet.type_name == LabelInfo.TYPE:
-                rows = LabelInfo.parse(packet.data).class_map
-                classes = tuple(r.class_name for r in rows if r.class_id != UNLABELLED_ID)
-            elif packet.type_name == Detection2DArray.TYPE:
-                detections += len(Detection2DArray.parse(packet.data).detections)
-            elif packet.type_name == DiagnosticArray.TYPE:
-                for status in DiagnosticArray.parse(packet.data).status:
-                    values |= {row.key: row.value for row in status.values}
-    report: dict[str, object] = {
-        "results": str(results),
-        "masks": len(masks),
-        "detections": detections,
-        "classes": list(classes),
-        "counters": {k: int(v) for k, v in sorted(values.items()) if v.isdecimal()},
-        "latency_ms": {k: float(v) for k, v in sorted(values.items()) if "_ms_p" in k},
+    found = _read(results)
+    report: dict[str, object] = {"results": str(results)}
+    report |= _recognition(found) if found.answers.is_there else _segmentation(found)
+    report |= {
+        "classes": list(found.classes),
+        "counters": {k: int(v) for k, v in sorted(found.values.items()) if v.isdecimal()},
+        "latency_ms": {k: float(v) for k, v in sorted(found.values.items()) if "_ms_p" in k},
     }
-    if labels is not None:
-        if not classes:
-            raise DataError(f"{results} holds no label_info: its classes are not known")
-        report["score"] = score(masks, read_masks(labels), classes)
+    if labels is None:
+        return report
+    if not found.classes:
+        raise DataError(f"{results} holds no label_info: its classes are not known")
+    if found.answers.is_there:
+        truth = read_truth(labels, found.answers.stamps, found.classes, DEFAULT_TOLERANCE_NS)
+        report["score"] = found.answers.score(truth, found.classes)
+    else:
+        report |= _score(found, labels)
     return report
 
 
-def _topic_of(topics: object, ending: str, type_name: str, path: Path) -> str:
-    if not isinstance(topics, list | tuple):
-        raise RecordingError(f"{path} is no bag")
-    found = [t.name for t in topics if t.name.endswith(ending) and t.type_name == type_name]
-    if len(found) != 1:
-        raise DataError(f"{path} must hold one topic .../mask of {type_name}, found {found}")
-    return str(found[0])
+def _read(path: Path) -> _Results:
+    found = _Results(path)
+    with open_recording(path) as recording:
+        info = recording.info
+        found.answers.is_there = bool(topics_of(info, "classification", Classification.TYPE))
+        wanted = [t.name for t in info.topics if t.type_name in _NEEDED]
+        if not found.answers.is_there:
+            found.mask_topic = topic_of(info, "mask", Image.TYPE)
+            wanted.append(found.mask_topic)
+        # The names of the classes first: everything else is told by their numbers.
+        for topic in topics_of(info, "label_info", LabelInfo.TYPE):
+            for packet in recording.packets([topic]):
+                rows = LabelInfo.parse(packet.data).class_map
+                found.classes = tuple(r.class_name for r in rows if r.class_id != UNLABELLED_ID)
+        for packet in recording.packets(wanted):
+            _note(found, packet.type_name, packet.data)
+    found.mask_stamps.sort()
+    return found
+
+
+_NEEDED = {Classification.TYPE, Detection2DArray.TYPE, DiagnosticArray.TYPE}
+
+
+def _note(found: _Results, type_name: str, data: bytes | bytearray | memoryview) -> None:
+    if type_name == Image.TYPE:
+        found.mask_stamps.append(Image.parse(data).header.stamp.to_ns())
+    elif type_name == Detection2DArray.TYPE:
+        message = Detection2DArray.parse(data)
+        boxes = [scored_box(d, found.classes) for d in message.detections]
+        found.boxes[message.header.stamp.to_ns()] = boxes
+    elif type_name == Classification.TYPE:
+        found.answers.add(Answer.of(Classification.parse(data), found.classes))
+    else:
+        # Those of our node: others publish on /diagnostics too.
+        for status in DiagnosticArray.parse(data).status:
+            if status.name.endswith((": events", ": results")):
+                found.values |= {row.key: row.value for row in status.values}
+
+
+def _recognition(found: _Results) -> dict[str, object]:
+    return {"task": "recognition", **found.answers.summary(found.classes)}
+
+
+def _segmentation(found: _Results) -> dict[str, object]:
+    by_class: dict[int, list[ScoredBox]] = defaultdict(list)
+    for boxes in found.boxes.values():
+        for box in boxes:
+            by_class[box.class_id].append(box)
+    return {
+        "task": "segmentation",
+        "masks": len(found.mask_stamps),
+        "detections": sum(map(len, by_class.values())),
+        "detected": {
+            found.classes[i]: {
+                "detections": len(boxes),
+                "tracks": len({b.track_id for b in boxes}),
+                "mean_score": round(float(np.mean([b.score for b in boxes])), 4),
+            }
+            for i, boxes in sorted(by_class.items())
+        },
+    }
+
+
+def _score(found: _Results, labels: Path) -> dict[str, object]:
+    with open_recording(labels) as recording:
+        has_masks = bool(topics_of(recording.info, "mask", Image.TYPE))
+        has_boxes = bool(topics_of(recording.info, "detections", Detection2DArray.TYPE))
+    scores: dict[str, object] = {}
+    if has_masks or not has_boxes:  # without either, read_masks says what is missing
+        scores["score"] = _score_masks(found, read_masks(labels))
+    if has_boxes:
+        scores["detection_score"] = _score_boxes(found, read_boxes(labels, found.classes))
+    return scores
+
+
+def _score_masks(found: _Results, labels: dict[int, npt.NDArray[np.uint8]]) -> dict[str, object]:
+    """Return IoU of every class, mIoU and accuracy; each label meets the mask nearest in time."""
+    pairs = _pairs(found.mask_stamps, labels, "a mask")
+    scored = sum(map(len, pairs.values()))
+    confusion = Confusion(len(found.classes))
+    with open_recording(found.path) as recording:
+        for packet in recording.packets([found.mask_topic]):
+            image = Image.parse(packet.data)
+            for truth_ns in pairs.pop(image.header.stamp.to_ns(), ()):
+                confusion.add(labels[truth_ns], np.asarray(image.to_array(), np.uint8))
+    scores = confusion.scores().to_dict(found.classes)
+    return {"labels": len(labels), "labels_scored": scored, **scores}
+
+
+def _score_boxes(found: _Results, labels: dict[int, list[ScoredBox]]) -> dict[str, object]:
+    """Return precision, recall and average precision in the images that have labels."""
+    pairs = _pairs(sorted(found.boxes), labels, "detections")
+    scorer = DetectionScorer(len(found.classes))
+    for result_ns, truths_ns in pairs.items():
+        for truth_ns in truths_ns:
+            scorer.add(labels[truth_ns], found.boxes[result_ns])
+    scored = sum(map(len, pairs.values()))
+    return {"labels": len(labels), "labels_scored": scored, **scorer.to_dict(found.classes)}
+
+
+def _pairs(stamps: Sequence[int], labels: Collection[int], name: str) -> dict[int, list[int]]:
+    """Return the stamps of labels by the sorted stamp of the result that each is nearest to."""
+    pairs: dict[int, list[int]] = defaultdict(list)
+    for truth_ns in labels:
+        near = nearest(stamps, truth_ns, DEFAULT_TOLERANCE_NS)
+        if near is not None:
+            pairs[near].append(truth_ns)
+    if not pairs:
+        raise DataError(
+            f"none of {len(labels)} labels has {name} within {DEFAULT_TOLERANCE_NS / 1e6:g} ms of "
+            "its stamp"
+        )
+    return pairs

@@ -84,8 +84,8 @@ class Tracker:
         return replace(detection, track_id=track.track_id)
 
 
-def box_iou(a: Box, b: Box) -> float:
-    """Return intersection over union of two half-open boxes; 0 when they do not touch."""
+def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Return intersection over union of two half-open boxes xyxy; 0 when they do not touch."""
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:

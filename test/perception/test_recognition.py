@@ -113,12 +113,17 @@ def result():
 
 def test_a_classification_names_classes_best_first_under_the_windows_header(result, classes):
     messages = RecognitionMessages(classes)
-    messages.push_camera_info(CameraInfo(width=2, height=2, k=[1.0] * 9).serialize())
-    made = dict(messages.make(result, {"classification", "overlay", "camera_info", "mask"}))
-    assert list(made) == ["classification", "overlay"]
+    wanted = {"classification", "overlay", "camera_info", "mask"}
+    assert "camera_info" not in dict(messages.make(result, wanted)), "of a camera without one"
+    messages.push_camera_info(CameraInfo(width=320, height=260, k=[1.0] * 9).serialize())
+    made = dict(messages.make(result, wanted))
+    assert list(made) == ["classification", "overlay", "camera_info"]
     found = Classification.parse(made["classification"])
     assert found.header == Header(Time.from_ns(STAMP_NS), "camera")
     assert [(h.class_id, h.score) for h in found.results] == [("2", 0.75), ("0", 0.125)]
+    calibration = CameraInfo.parse(made["camera_info"])
+    assert calibration.header == found.header
+    assert (calibration.width, calibration.height, calibration.k[0]) == (160, 130, 0.5)
     overlay = Image.parse(made["overlay"])
     assert overlay.header == found.header
     assert (overlay.encoding, overlay.height, overlay.width) == ("bgr8", 260, 320)
@@ -190,7 +195,7 @@ def test_the_front_end_publishes_what_is_wanted_and_counts(tiny_recogniser, scen
         publish=lambda name, data: published.append((name, data)),
         is_wanted=lambda name: name == "classification",
     )  # fmt: skip
-    assert list(front.inputs()) == ["image"]
+    assert list(front.inputs()) == ["image", "camera_info_in"]
     front.start()
     for i in range(21):
         front.push_events(scene.packet(i))

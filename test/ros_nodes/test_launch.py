@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 
-import numpy as np
 import pytest
 from ros_graph import Graph, Process
 
@@ -14,50 +13,96 @@ LAUNCH_FILES = ("seg", "recognition", "replay", "camera")
 
 
 def masks_of(path):
-    from evdistill_core.evaluation.replay import read_masks
+    from evdistill_core.evaluation.replay_labels import read_masks
 
-    return read_masks(path)
+    return {t: mask.tobytes() for t, mask in read_masks(path).items()}
 
 
-def test_replay_gives_the_masks_of_run_and_a_score(installed, tiny_student, packets, tmp_path):
-    from evdistill_core.offline import run_recording
-    from evdistill_core.parameter_files import load_parameters
+def classes_of(path):
+    from evdistill_core.messages.vision import Classification
+    from evdistill_core.recordings.opening import open_recording
+
+    with open_recording(path) as recording:
+        packets = recording.packets(["/recognition/classification"])
+        found = [Classification.parse(p.data) for p in packets]
+    return {m.header.stamp.to_ns(): [(h.class_id, h.score) for h in m.results] for m in found}
+
+
+def write_bag(path, packets):
     from evdistill_core.recordings.mcap_writer import McapWriter
 
-    bag, out = tmp_path / "bag.mcap", tmp_path / "out"
-    with McapWriter(bag) as writer:
+    with McapWriter(path) as writer:
         for p in packets:
             writer.write("/event_camera/events", p.type_name, bytes(p.data), p.receive_time_ns)
-    config = next(installed.glob("share/evdistill_ros/config/replay.yaml"))
-    parameters = load_parameters(config, {"student": str(tiny_student)})
-    run_recording(bag, tmp_path / "run", parameters, show_progress=False)
-    expected = masks_of(tmp_path / "run" / "masks.mcap")
-    done = subprocess.run(
-        ["ros2", "launch", "evdistill_ros", "replay.launch.py", f"bag:={bag}", f"out:={out}",
-         f"student:={tiny_student}", f"labels:={tmp_path / 'run' / 'masks.mcap'}"],
+    return path
+
+
+def replay(**arguments):
+    return subprocess.run(
+        ["ros2", "launch", "evdistill_ros", "replay.launch.py",
+         *(f"{name}:={value}" for name, value in arguments.items())],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
+
+
+@pytest.fixture(params=["segmentation", "recognition"])
+def student(request):
+    """A student; its task."""
+    fixture = {"segmentation": "tiny_student", "recognition": "tiny_recogniser"}[request.param]
+    return request.getfixturevalue(fixture), request.param
+
+
+def test_replay_gives_the_results_of_run_and_a_score(installed, student, packets, tmp_path):
+    from evdistill_core.offline import run_recording
+    from evdistill_core.parameter_files import load_parameters
+
+    bag, run, out = write_bag(tmp_path / "bag.mcap", packets), tmp_path / "run", tmp_path / "out"
+    student, task = student
+    name, read, count = {
+        "segmentation": ("masks.mcap", masks_of, "masks"),
+        "recognition": ("classifications.mcap", classes_of, "classifications"),
+    }[task]
+    config = next(installed.glob("share/evdistill_ros/config/replay.yaml"))
+    parameters = load_parameters(config, {"student": str(student)})
+    run_recording(bag, run, parameters, show_progress=False)
+    expected = read(run / name)
+    # The student alone says which node it is.
+    done = replay(bag=bag, out=out, student=student, labels=run / name)
     assert (out / "report.json").exists(), done.stdout + done.stderr
-    got = masks_of(out / "results.mcap")
-    assert sorted(got) == sorted(expected), "the same windows"
-    for stamp_ns, mask in expected.items():
-        np.testing.assert_array_equal(got[stamp_ns], mask)
+    assert read(out / "results.mcap") == expected
     report = json.loads((out / "report.json").read_text())
-    assert report["masks"] == len(expected) >= 19
+    assert report["task"] == task
+    assert report[count] == len(expected) >= 19
     assert report["counters"]["messages_used"] == len(packets)
-    # Against its own masks every scored pixel is right.
-    assert report["score"]["accuracy"] == 1.0
-    assert report["score"]["labels_scored"] == len(expected)
+    # Against its own results everything that is scored is right.
+    score = report["score"]
+    assert score["accuracy" if task == "segmentation" else "top1"] == 1.0
+    assert score["labels_scored" if task == "segmentation" else "windows"] == len(expected)
 
 
-@pytest.mark.parametrize("name", LAUNCH_FILES)
-def test_arguments_are_described(installed, name):
-    shown = subprocess.run(
-        ["ros2", "launch", "evdistill_ros", f"{name}.launch.py", "--show-args"],
-        capture_output=True, text=True, check=True, timeout=60,
-    ).stdout  # fmt: skip
-    assert "'student':" in shown
-    assert "no description given" not in shown.lower()
+def test_a_replay_that_cannot_be_ends_and_says_why(installed, tiny_student, packets, tmp_path):
+    out = tmp_path / "out"
+    done = replay(bag=tmp_path / "none.mcap", out=out, student=tiny_student)
+    assert "nothing to replay: " in done.stdout + done.stderr
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("nothing")
+    bag = write_bag(tmp_path / "bag.mcap", packets[:5])
+    done = replay(bag=bag, out=out, student=tiny_student, params_file=bad)
+    assert "choose_node: error: " in done.stdout + done.stderr
+    done = replay(bag=bag, out=out, student=tiny_student, node="recognition")
+    assert "/recognition could not be configured" in done.stdout + done.stderr
+    assert "is a student of segmentation" in done.stdout + done.stderr
+    assert list(out.iterdir()) == []
+
+
+def test_arguments_are_described(installed):
+    for name in LAUNCH_FILES:
+        shown = subprocess.run(
+            ["ros2", "launch", "evdistill_ros", f"{name}.launch.py", "--show-args"],
+            capture_output=True, text=True, check=True, timeout=60,
+        ).stdout  # fmt: skip
+        assert "'student':" in shown
+        assert "no description given" not in shown.lower()
 
 
 def nodes_of(path, **arguments):
@@ -88,13 +133,15 @@ def nodes_of(path, **arguments):
     return list(walk(IncludeLaunchDescription(source))), context
 
 
-@pytest.mark.parametrize(
-    ("driver", "node"), [("libcaer", "seg"), ("metavision", "seg"), ("libcaer", "recognition")]
-)
-def test_a_camera_is_its_driver_and_the_node(installed, driver, node):
+def test_a_camera_is_its_driver_and_the_node(installed):
+    path = next(installed.glob("share/evdistill_ros/launch/camera.launch.py"))
+    for driver, node in (("libcaer", "seg"), ("metavision", "seg"), ("libcaer", "recognition")):
+        check_camera(path, driver, node)
+
+
+def check_camera(path, driver, node):
     from launch.utilities import normalize_to_list_of_substitutions, perform_substitutions
 
-    path = next(installed.glob("share/evdistill_ros/launch/camera.launch.py"))
     nodes, context = nodes_of(path, driver=driver, camera="left_camera", node=node)
 
     def text(value):
@@ -105,7 +152,11 @@ def test_a_camera_is_its_driver_and_the_node(installed, driver, node):
     assert text(nodes[1]._Node__node_executable) == executable
     assert text(context.launch_configurations["params_file"]).endswith(f"/{node}.yaml")
     remaps = {text(a): text(b) for a, b in nodes[1]._Node__remappings}
-    assert remaps["~/events"] == "/left_camera/events"
+    assert remaps == {
+        "~/events": "/left_camera/events",
+        "~/image": "/left_camera/image_raw",
+        "~/camera_info_in": "/left_camera/camera_info",
+    }
 
 
 def test_two_cameras_in_one_graph(installed, tiny_student, packets):
@@ -131,12 +182,3 @@ def test_two_cameras_in_one_graph(installed, tiny_student, packets):
                 assert launch.end(signal.SIGINT) == 0
     finally:
         left.close()
-
-
-def test_the_rviz_configuration_shows_our_topics(installed):
-    import yaml
-
-    path = next(installed.glob("share/evdistill_ros/rviz/segmentation.rviz"))
-    content = yaml.safe_load(path.read_text())
-    topics = {d["Topic"]["Value"] for d in content["Visualization Manager"]["Displays"]}
-    assert {"/segmentation/overlay", "/segmentation/mask_color"} <= topics
