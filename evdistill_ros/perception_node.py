@@ -32,6 +32,7 @@ from evdistill_core.perception_messages import LABEL_INFO
 from evdistill_core.perception_tasks import PerceptionTask
 from evdistill_ros import parameters as ros_parameters
 from evdistill_ros import qos
+from evdistill_ros.lifecycle import answer_every_request, told
 from evdistill_ros.message_classes import message_class
 
 EVENT_TYPES = (*EVENT_PACKET_TYPES, *EVENT_ARRAY_TYPES)
@@ -55,6 +56,7 @@ class PerceptionNode(LifecycleNode):
     def __init__(self, task: PerceptionTask, **options: Any) -> None:
         super().__init__(task.name, **options)
         self._task = task
+        answer_every_request(self)
         ros_parameters.declare(self, task.parameters)
         self.declare_parameter("autostart", True, ros_parameters.autostart_descriptor())
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -77,6 +79,7 @@ class PerceptionNode(LifecycleNode):
         if self.get_parameter("autostart").value and self.trigger_configure() == _SUCCESS:
             self.trigger_activate()
 
+    @told
     def on_configure(self, state: State) -> TransitionCallbackReturn:
         """Load and warm the student, make the publishers; FAILURE keeps the node unconfigured."""
         try:
@@ -93,6 +96,7 @@ class PerceptionNode(LifecycleNode):
         self.get_logger().info(f"student {student.path.name} on {runner.description}")
         return _SUCCESS
 
+    @told
     def on_activate(self, state: State) -> TransitionCallbackReturn:
         """Start the pipeline and look for the event topic."""
         given = self._read()
@@ -115,6 +119,7 @@ class PerceptionNode(LifecycleNode):
         self._looks = 0
         return result
 
+    @told
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
         """Unsubscribe and stop the pipeline; what it holds is thrown away, counted.
 
@@ -123,13 +128,21 @@ class PerceptionNode(LifecycleNode):
         self._stop(drain=bool(self.get_parameter("keep_windows").value))
         return super().on_deactivate(state)
 
+    @told
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
         """Give back the student and the publishers."""
         self._release()
         return _SUCCESS
 
+    @told
     def on_shutdown(self, state: State) -> TransitionCallbackReturn:
         """Do both."""
+        self._stop()
+        self._release()
+        return _SUCCESS
+
+    def on_error(self, state: State) -> TransitionCallbackReturn:
+        """Be unconfigured after a transition that raised; it may be tried again."""
         self._stop()
         self._release()
         return _SUCCESS

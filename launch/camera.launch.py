@@ -7,7 +7,7 @@ ros-$ROS_DISTRO-libcaer-driver (DAVIS, DVXplorer).
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import EqualsSubstitution, LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration, PythonExpression
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
@@ -46,16 +46,14 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument("student", default_value="", description="Student file; empty: own."),
         DeclareLaunchArgument(
             "params_file",
-            default_value=PathJoinSubstitution([share, "config", [node, ".yaml"]]),
+            default_value=[share, "/config/", node, ".yaml"],
             description="Parameters of that node.",
         ),
         DeclareLaunchArgument("namespace", default_value="", description="Of that node."),
     ]
     names = ("camera", "student", "params_file", "namespace")
     perception = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(
-            PathJoinSubstitution([share, "launch", [node, ".launch.py"]])
-        ),
+        PythonLaunchDescriptionSource([share, "/launch/", node, ".launch.py"]),
         launch_arguments={name: LaunchConfiguration(name) for name in names}.items(),
     )
     return LaunchDescription([*arguments, *_drivers(), perception])
@@ -74,7 +72,7 @@ def _drivers() -> list[Node]:
                 "camera_frame_id": CAMERA,
             }
         ],
-        condition=IfCondition(EqualsSubstitution(LaunchConfiguration("driver"), "libcaer")),
+        condition=_is_driver("libcaer"),
         output="screen",
     )
     metavision = Node(
@@ -88,7 +86,12 @@ def _drivers() -> list[Node]:
                 "event_message_time_threshold": 1.0e-3,
             }
         ],
-        condition=IfCondition(EqualsSubstitution(LaunchConfiguration("driver"), "metavision")),
+        condition=_is_driver("metavision"),
         output="screen",
     )
     return [libcaer, metavision]
+
+
+def _is_driver(name: str) -> IfCondition:
+    # Humble has no EqualsSubstitution.
+    return IfCondition(PythonExpression(["'", LaunchConfiguration("driver"), f"' == '{name}'"]))

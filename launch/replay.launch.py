@@ -61,7 +61,7 @@ def generate_launch_description() -> LaunchDescription:
     names = ("student", "events", "image", "params_file")
     node = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(
-            PathJoinSubstitution([share, "launch", [LaunchConfiguration("node"), ".launch.py"]])
+            [share, "/launch/", LaunchConfiguration("node"), ".launch.py"]
         ),
         launch_arguments={
             **{name: LaunchConfiguration(name) for name in names},
