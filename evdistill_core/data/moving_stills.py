@@ -23,6 +23,7 @@ from evdistill_core.data.simulated import (
     KeptWindow,
     augmented_sample,
     cached_window,
+    refuse_sequences,
     window_digest,
 )
 from evdistill_core.foundation.config import to_mapping
@@ -131,6 +132,7 @@ class MovingStills:
         seed: int,
         augmentation: AugmentConfig | None = None,
     ) -> None:
+        refuse_sequences(spec, "moving_stills makes one window of a picture")
         self._config, self._spec, self._seed = config, spec, seed
         self._augmentation = augmentation
         self._images = LabelledImages(config.images, classes)

@@ -34,12 +34,21 @@ class Sample:
         active: (H, W) uint8, 1 where an event fired, 0 elsewhere.
         picture: (1, H, W) float32 in -1..1, what a camera saw at the end of the window; None where
             nobody knows.
+        past: (T - 1, C, H, W) float32, the windows before it, oldest first; None: there are none.
     """
 
     input: npt.NDArray[np.float32]
     label: npt.NDArray[np.uint8]
     active: npt.NDArray[np.uint8]
     picture: npt.NDArray[np.float32] | None = None
+    past: npt.NDArray[np.float32] | None = None
+
+    @property
+    def sequence(self) -> npt.NDArray[np.float32]:
+        """All that a student is fed: (C, H, W), or (T, C, H, W) where there is a past."""
+        if self.past is None:
+            return self.input
+        return np.concatenate([self.past, self.input[None]])
 
 
 class IndexedSource(Protocol[S_co]):
@@ -152,6 +161,7 @@ class Batch:
         label: (B, H, W) int64; (B, 1, 1) for recognition.
         active: (B, H, W) uint8.
         picture: (B, 1, H, W) float32 in -1..1; None unless every window has one.
+        past: (B, T - 1, C, H, W) float32, the windows before ``input``; None: there are none.
     """
 
     first_index: int
@@ -159,6 +169,14 @@ class Batch:
     label: torch.Tensor
     active: torch.Tensor
     picture: torch.Tensor | None = field(default=None, kw_only=True)
+    past: torch.Tensor | None = field(default=None, kw_only=True)
+
+    @property
+    def sequence(self) -> torch.Tensor:
+        """All that a student is fed: (B, C, H, W), or (B, T, C, H, W) where there is a past."""
+        if self.past is None:
+            return self.input
+        return torch.cat([self.past, self.input[:, None]], 1)
 
 
 def load_batches(  # noqa: PLR0913 - numbers by name
@@ -253,7 +271,14 @@ def stack(first_index: int, samples: Sequence[Sample]) -> Batch:
         torch.from_numpy(np.stack([s.label for s in samples])).long(),
         torch.from_numpy(np.stack([s.active for s in samples])),
         picture=torch.from_numpy(np.stack(pictures)) if len(pictures) == len(samples) else None,
+        past=stack_past([s.past for s in samples]),
     )
+
+
+def stack_past(past: Sequence[npt.NDArray[np.float32] | None]) -> torch.Tensor | None:
+    """Return earlier windows of every sample as (B, T - 1, C, H, W); None where there are none."""
+    known = [p for p in past if p is not None]
+    return torch.from_numpy(np.stack(known)) if known else None
 
 
 def _prepare_worker(_: int) -> None:

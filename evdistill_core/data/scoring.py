@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -21,7 +22,7 @@ from evdistill_core.evaluation.segmentation import (
     score_windows,
 )
 from evdistill_core.foundation.labels import ClassTable
-from evdistill_core.inference.runner import Device, Runtime, make_runner
+from evdistill_core.inference.runner import Device, Runtime, make_runner, run_sequence
 from evdistill_core.inference.student import SUFFIX, StudentFile
 from evdistill_core.models.registry import TaskName, network_task
 from evdistill_core.representations.spec import InputSpec
@@ -34,7 +35,8 @@ class Predictor:
     """Something that turns inputs into logits, and what it is.
 
     Attributes:
-        predict: (C, H, W) input -> (K, h, w) logits, or (K,) of recognition.
+        predict: (C, H, W) input, or (T, C, H, W) inputs in a row -> logits (K, h, w) of the last,
+            or (K,) of recognition.
         input: what it must be fed.
         classes: what its logits mean.
         description: for the report.
@@ -62,7 +64,7 @@ def load_predictor(path: Path, *, runtime: str = "auto", device: str = "auto") -
             student, runtime=cast("Runtime", runtime), device=cast("Device", device)
         )
         return Predictor(
-            runner.run,
+            partial(run_sequence, runner),
             student.info.input,
             student.info.classes,
             f"{path} ({runner.description})",
@@ -75,13 +77,14 @@ def _checkpoint_predictor(path: Path) -> Predictor:
     import torch  # noqa: PLC0415 - student files do without
 
     from evdistill_core.models.checkpoint import load_checkpoint  # noqa: PLC0415
+    from evdistill_core.models.network import logits_of  # noqa: PLC0415
 
     checkpoint = load_checkpoint(path)
     network = checkpoint.build()
 
     def predict(network_input: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         with torch.inference_mode():
-            logits = network(torch.from_numpy(network_input)[None])[0].numpy()
+            logits = logits_of(network, torch.from_numpy(network_input)[None])[0].numpy()
         return cast("npt.NDArray[np.float32]", logits)
 
     return Predictor(

@@ -124,7 +124,8 @@ class SimulatedWindows:
             self._factory = self._make_factory()
         rng = np.random.default_rng(seed_of(self._seed, number, 2))
         sensor = SensorModel.random(rng, self._config.sensor)
-        window_us = round(self._spec.window_us * rng.uniform(*self._config.window_jitter))
+        # A span of several windows is simulated in one go: events and noise know no border.
+        window_us = round(self._spec.span_us * rng.uniform(*self._config.window_jitter))
         window = simulate_window(self._factory.make(sensor, rng), sensor, window_us, rng)
         return KeptWindow(
             window.events, window.labels, window.t_start_us, window.t_end_us, window.image
@@ -135,7 +136,8 @@ class SimulatedWindows:
         if config.cache is None or not config.unique:
             return None
         facts = to_mapping(config) | {"kept": "with picture"}
-        facts.update(unique=0, cache="", seed=self._seed, window_us=self._spec.window_us)
+        # Several windows in a row are one long window: a sample cuts it when it is represented.
+        facts.update(unique=0, cache="", seed=self._seed, window_us=self._spec.span_us)
         return config.cache / window_digest({**facts, "files": list(self._files.names)})
 
     def _make_factory(self) -> SceneFactory:
@@ -182,6 +184,7 @@ class StoredWindows:
         self._augmentation = augmentation
         if not self._set.is_labelled or not len(self._set):
             raise DataError(f"{folder} holds no labelled windows (films have none)")
+        refuse_sequences(spec, f"{folder} holds single windows")
         if self._set.classes.names != classes.names:
             raise DataError(
                 f"{folder} has the classes {list(self._set.classes.names)}, "
@@ -353,23 +356,60 @@ def make_sample(
 ) -> Sample:
     """Return the sample of a window: what the student is fed, and labels on the same grid.
 
+    With ``spec.sequence`` above 1 the span is cut into so many windows of equal length; each is
+    represented by itself.
+
     Args:
         events: of the window.
         labels: (H, W) uint8 of the sensor.
         spec: what the student is fed.
-        t_start_us: start of the window.
-        t_end_us: end of the window.
+        t_start_us: start of the window, or of the first one.
+        t_end_us: end of the window, or of the last one.
 
     Returns:
         Input, labels and event image at the size of the input; padding is ignored. Where one cell
         joins several sensor pixels, the label is that of the middle one.
     """
     grid = spec.grid(height=events.height, width=events.width)
-    network_input = represent(events, spec, t_start_us, t_end_us)
+    windows = represent_sequence(events, spec, t_start_us, t_end_us)
+    network_input = windows[-1]
     middle = grid.factor // 2
     rows = np.minimum(np.arange(grid.used_height) * grid.factor + middle, events.height - 1)
     columns = np.minimum(np.arange(grid.used_width) * grid.factor + middle, events.width - 1)
     label = np.full((grid.height, grid.width), IGNORE, np.uint8)
     label[: grid.used_height, : grid.used_width] = labels[rows[:, None], columns[None]]
     active = (network_input != 0).any(0).astype(np.uint8)
-    return Sample(network_input, label, active)
+    return Sample(network_input, label, active, windows[:-1] if spec.sequence > 1 else None)
+
+
+def represent_sequence(
+    events: Events, spec: InputSpec, t_start_us: int, t_end_us: int
+) -> npt.NDArray[np.float32]:
+    """Return (T, C, H, W): a span cut into ``spec.sequence`` windows of equal length.
+
+    Args:
+        events: of the span, in order of time.
+        spec: what the student is fed.
+        t_start_us: start of the first window.
+        t_end_us: end of the last one.
+    """
+    count = spec.sequence
+    if count == 1:
+        return represent(events, spec, t_start_us, t_end_us)[None]
+    edges = [t_start_us + (t_end_us - t_start_us) * k // count for k in range(count + 1)]
+    cuts = [0, *np.searchsorted(events.t_us, edges[1:-1]), len(events)]
+    return np.stack(
+        [
+            represent(events[cuts[k] : cuts[k + 1]], spec, edges[k], edges[k + 1])
+            for k in range(count)
+        ]
+    )
+
+
+def refuse_sequences(spec: InputSpec, reason: str) -> None:
+    """Raise ConfigError where samples of several windows in a row cannot be had."""
+    if spec.sequence > 1:
+        raise ConfigError(
+            f"input.sequence is {spec.sequence}, but {reason}: give it sources that reach back in "
+            "time (simulation, street, recordings), or set it to 1"
+        )

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from evdistill_core.data.augment import AugmentConfig
 from evdistill_core.data.class_images import read_image
 from evdistill_core.data.samples import Sample
-from evdistill_core.data.simulated import KeptWindow, augmented_sample
+from evdistill_core.data.simulated import KeptWindow, augmented_sample, refuse_sequences
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.class_maps import (
     CITYSCAPES_CLASSES,
@@ -125,6 +125,7 @@ class StreetSet:
                     "Ev-SegNet's release holds pictures of event counts: it feeds students of kind "
                     "counts2, without augmentation of events; use the mirror of ESS for others"
                 )
+            refuse_sequences(spec, "Ev-SegNet's release holds single windows")
             reader = self._pictures = _EvSegNet(config, classes)
         self._numbers = [
             n for s in reader.sequences() for n in s[config.skip_first :: config.every]
@@ -140,7 +141,7 @@ class StreetSet:
         number = self._numbers[index % len(self._numbers)]
         if self._pictures is not None:
             return self._pictures.sample(number, self._spec)
-        window = self._reader.window(number, self._spec.window_us)
+        window = self._reader.window(number, self._spec.span_us)
         return augmented_sample(window, self._spec, self._augmentation, (self._seed, index))
 
 

@@ -21,10 +21,11 @@ from evdistill_core.data.recording_index import (
     find_recordings,
     index_recording,
 )
+from evdistill_core.data.simulated import refuse_sequences, represent_sequence
 from evdistill_core.data.whole_recordings import read_whole, whole_files
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import ConfigError, DataError
-from evdistill_core.representations import InputSpec, represent
+from evdistill_core.representations import InputSpec
 
 Array = npt.NDArray[np.float32]
 T = TypeVar("T", bound=np.generic)
@@ -98,6 +99,7 @@ class UnlabelledSample:
         valid: (H, W) uint8, 1 on the sensor, 0 on padding.
         frame: (1, H, W) float32 in -1..1, the newest frame before the window's end; zeros without.
         has_frame: whether there is one.
+        past: (T - 1, C, H, W) float32, the windows before it, oldest first; None: there are none.
     """
 
     input: Array
@@ -105,6 +107,7 @@ class UnlabelledSample:
     valid: npt.NDArray[np.uint8]
     frame: Array
     has_frame: bool
+    past: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -135,10 +138,10 @@ class UnlabelledWindows:
         self._spans = [s for i in range(len(self._recordings)) for s in self._usable(i)]
         if not self._spans:
             raise DataError(
-                f"no stretch of {spec.window_us / 1000:g} ms without a gap in "
+                f"no stretch of {spec.span_us / 1000:g} ms without a gap in "
                 f"{[p.name for p in self.paths]} (start_s {config.start_s}, end_s {config.end_s})"
             )
-        starts = [s.t_end_us - s.t_start_us - spec.window_us + 1 for s in self._spans]
+        starts = [s.t_end_us - s.t_start_us - spec.span_us + 1 for s in self._spans]
         self._edges = np.cumsum(starts)
 
     def __len__(self) -> int:
@@ -148,7 +151,7 @@ class UnlabelledWindows:
         """Return the window of this index (>= 0)."""
         rng = np.random.default_rng([self._seed & 0xFFFFFFFF, index & 0xFFFFFFFF, 11])
         span, t_start_us, events = self._draw(rng)
-        t_end_us = t_start_us + self._spec.window_us
+        t_end_us = t_start_us + self._spec.span_us
         if self._config.dropout > 0:
             events = events[rng.random(len(events)) >= rng.uniform(0, self._config.dropout)]
         frame = None
@@ -168,7 +171,7 @@ class UnlabelledWindows:
             _Span(number, s, max(s.t_start_us, low), min(s.t_end_us, high))
             for s in recording.segments
         ]
-        return [s for s in spans if s.t_end_us - s.t_start_us >= self._spec.window_us]
+        return [s for s in spans if s.t_end_us - s.t_start_us >= self._spec.span_us]
 
     def _draw(self, rng: np.random.Generator) -> tuple[_Span, int, Events]:
         best: tuple[_Span, int, Events] | None = None
@@ -178,7 +181,7 @@ class UnlabelledWindows:
             span = self._spans[number]
             t_start_us = span.t_start_us + place - (int(self._edges[number - 1]) if number else 0)
             recording: IndexedRecording = self._recordings[span.recording]
-            events = recording.events(span.segment, t_start_us, t_start_us + self._spec.window_us)
+            events = recording.events(span.segment, t_start_us, t_start_us + self._spec.span_us)
             if best is None or len(events) > len(best[2]):
                 best = (span, t_start_us, events)
             if len(events) >= self._config.min_events:
@@ -204,13 +207,17 @@ def changed(
         part = sensor[:, top : top + size[0], left : left + size[1]]
         return np.pad(part, [(0, 0), (0, size[0] - part.shape[1]), (0, size[1] - part.shape[2])])
 
-    network_input = change(whole.input)
+    def seen(network_input: Array) -> Array:
+        given = change(network_input)
+        return invert_polarity(given, spec) if inverted else given
+
     return UnlabelledSample(
-        invert_polarity(network_input, spec) if inverted else network_input,
+        seen(whole.input),
         change(whole.active[None])[0],
         change(whole.valid[None])[0],
         change(whole.frame),
         whole.has_frame,
+        np.stack([seen(window) for window in whole.past]) if whole.past is not None else None,
     )
 
 
@@ -227,6 +234,7 @@ class WholeFiles:
     """
 
     def __init__(self, config: RecordingsConfig, spec: InputSpec, *, seed: int) -> None:
+        refuse_sequences(spec, "every whole file is one window")
         self._config, self._spec, self._seed = config, spec, seed
         files = [p for path in config.paths for p in whole_files(path)][config.skip :]
         self.paths = files[: config.limit] if config.limit else files
@@ -280,7 +288,8 @@ def _whole(
     events: Events, spec: InputSpec, t_start_us: int, frame: npt.NDArray[np.uint8] | None
 ) -> UnlabelledSample:
     grid = spec.grid(height=events.height, width=events.width)
-    network_input = represent(events, spec, t_start_us, t_start_us + spec.window_us)
+    windows = represent_sequence(events, spec, t_start_us, t_start_us + spec.span_us)
+    network_input = windows[-1]
     valid = np.zeros((grid.height, grid.width), np.uint8)
     valid[: grid.used_height, : grid.used_width] = 1
     picture = np.zeros((1, grid.height, grid.width), np.float32)
@@ -288,4 +297,5 @@ def _whole(
         small = cv2.resize(frame, (grid.used_width, grid.used_height), interpolation=cv2.INTER_AREA)
         picture[0, : grid.used_height, : grid.used_width] = small.astype(np.float32) / 127.5 - 1
     active = (network_input != 0).any(0).astype(np.uint8)
-    return UnlabelledSample(network_input, active, valid, picture, frame is not None)
+    past = windows[:-1] if spec.sequence > 1 else None
+    return UnlabelledSample(network_input, active, valid, picture, frame is not None, past)

@@ -22,6 +22,7 @@ from evdistill_core.data.samples import (
     SampleSource,
     load_samples,
     stack,
+    stack_past,
 )
 from evdistill_core.data.stills import Stills, StillsConfig
 from evdistill_core.data.unlabelled import RecordingsConfig, UnlabelledSample, open_windows
@@ -198,6 +199,7 @@ class _WithoutLabels:
             np.ones(shape, np.uint8),
             np.zeros((1, *shape), np.float32) if frame is None else frame,
             has_frame=frame is not None,
+            past=known.past,
         )
 
 
@@ -262,6 +264,7 @@ def stack_unpaired(first_index: int, samples: list[UnpairedSample]) -> UnpairedB
         image_label=stills.label,
         image_valid=stills.active,
         labelled=stack(first_index, labelled) if labelled else None,
+        past=stack_past([w.past for w in windows]),
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from evdistill_core.data.augment import AugmentConfig
 from evdistill_core.data.recording_index import find_recordings
 from evdistill_core.data.samples import Sample, Shuffle
-from evdistill_core.data.simulated import KeptWindow, augmented_sample
+from evdistill_core.data.simulated import KeptWindow, augmented_sample, refuse_sequences
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import ConfigError, DataError
 from evdistill_core.foundation.labels import IGNORE, ClassTable, lookup_table
@@ -80,6 +80,7 @@ class RecognitionSet:
         seed: int = 0,
         augmentation: AugmentConfig | None = None,
     ) -> None:
+        refuse_sequences(spec, "a file of recognition is one window")
         self._spec, self._seed, self._augmentation = spec, seed, augmentation
         found = _listed(config) if config.layout == "list" else _in_class_folders(config)
         names = tuple(sorted({name for _, name in found}))

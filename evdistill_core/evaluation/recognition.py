@@ -79,7 +79,7 @@ def score_recognition(
     """
     result = RecognitionResult(Confusion(len(classes)), 0)
     for window in windows:
-        logits = predict(window.input).reshape(-1)
+        logits = predict(window.sequence).reshape(-1)
         if len(logits) != len(classes):
             raise DataError(
                 f"the student gives {len(logits)} logits a window, the labels have {len(classes)} "

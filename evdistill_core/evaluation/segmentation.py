@@ -28,6 +28,11 @@ class LabelledWindow(Protocol):
         ...
 
     @property
+    def sequence(self) -> npt.NDArray[np.float32]:
+        """Return what a student is fed: the input, or (T, C, H, W), which it ends."""
+        ...
+
+    @property
     def label(self) -> npt.NDArray[np.uint8]:
         """Return the (H, W) labels, ids or 255."""
         ...
@@ -114,7 +119,7 @@ def score_windows(
     """Count predictions against labels.
 
     Args:
-        predict: (C, H, W) input -> (K, h, w) logits.
+        predict: what a student is fed, (C, H, W) or (T, C, H, W) -> (K, h, w) logits.
         windows: what to score.
         classes: table of the labels and of the logits.
         activity_radius_px: half side of the square that counts as near an event.
@@ -127,7 +132,7 @@ def score_windows(
         Confusion(len(classes)), Confusion(len(classes)), 0, activity_radius_px
     )
     for window in windows:
-        logits = predict(window.input)
+        logits = predict(window.sequence)
         if len(logits) != len(classes):
             raise DataError(f"the student has {len(logits)} classes, the labels {len(classes)}")
         height, width = window.label.shape

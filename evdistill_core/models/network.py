@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 M = TypeVar("M", bound=nn.Module)
@@ -81,22 +83,26 @@ class ClassificationNetwork(nn.Module):
 StudentNetwork = SegmentationNetwork | ClassificationNetwork
 
 
-def logits_of(network: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def logits_of(
+    network: nn.Module, x: torch.Tensor, weights: dict[str, torch.Tensor] | None = None
+) -> torch.Tensor:
     """Return what a network says of the last window of a sequence, recurrent or not.
 
     Args:
-        network: a ``StudentNetwork``, bare or wrapped.
+        network: a ``StudentNetwork``.
         x: (B, C, H, W) single windows, or (B, T, C, H, W) windows in a row: a recurrent network is
             rolled over them from the zero state, another one sees the last.
+        weights: by name, to be used instead of the network's own.
 
     Returns:
         Logits as ``forward`` of the network gives them.
     """
+    run = network if weights is None else partial(functional_call, network, weights)
     logits: torch.Tensor
-    if getattr(network, "state_channels", 0):
-        logits, _ = network(x)
+    if network.state_channels:
+        logits, _ = run(x)
     else:
-        logits = network(x[:, -1] if x.ndim == 5 else x)
+        logits = run(x[:, -1] if x.ndim == 5 else x)
     return logits
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from evdistill_core.foundation import config
@@ -75,6 +75,9 @@ class InputSpec:
         background_filter: applied to the window's events first; None: no filter.
         max_pixels: a sensor with more pixels is shrunk by a whole factor while accumulating.
         size_multiple: height and width of the input are padded to a multiple of this.
+        sequence: windows in a row that a sample of training and evaluation has, labels at the end
+            of the last; above 1 for recurrent students, which are rolled over them. On a stream
+            they see every window.
 
     Normalisation by the window itself makes noise look like signal when nothing moves; that is
     why "fixed" is the default.
@@ -90,6 +93,7 @@ class InputSpec:
     background_filter: BackgroundFilter | None = None
     max_pixels: int = DEFAULT_MAX_PIXELS
     size_multiple: int = 32
+    sequence: int = field(default=1, metadata=config.LATER)
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later, on the robot."""
@@ -109,6 +113,7 @@ class InputSpec:
             ("window_us", 1, 1 << 40),
             ("max_pixels", 1, 1 << 32),
             ("size_multiple", 1, 1024),
+            ("sequence", 1, 256),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
@@ -119,6 +124,11 @@ class InputSpec:
             number = getattr(self, name)
             if not (math.isfinite(number) and number > 0):
                 raise ConfigError(f"{name} must be above 0 and finite, got {number}")
+
+    @property
+    def span_us(self) -> int:
+        """Length of the windows of one sample, in microseconds."""
+        return self.sequence * self.window_us
 
     @property
     def channels(self) -> int:

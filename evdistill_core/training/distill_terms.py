@@ -3,6 +3,10 @@
 Shape letters: B batch, C channels, K classes, H and W the input. Notation of the paper: x_i, y an
 image with labels, x_e a window of the target camera, T teacher, S student, G_ei and G_ie the
 generators. Nothing is computed that no term with a weight asks for.
+
+With ``input.sequence`` above 1, x_e and labelled windows are the last of several in a row: the
+student is rolled over all of them, teacher, generators and discriminators see the last. What a
+generator makes of a picture is one window, before which there was nothing: the state is zero.
 """
 
 from __future__ import annotations
@@ -49,7 +53,7 @@ from evdistill_core.models.generators import (
     image_to_event,
 )
 from evdistill_core.models.joined import joined_batch, joined_draw, joined_gather, joined_sums
-from evdistill_core.models.network import StudentNetwork
+from evdistill_core.models.network import StudentNetwork, seen_by
 from evdistill_core.models.registry import build_student
 from evdistill_core.representations.spec import InputSpec
 from evdistill_core.training.config import LossConfig
@@ -100,9 +104,12 @@ def build_frame_student(config: DistillConfig, num_classes: int) -> StudentNetwo
     if not (config.terms["mutual"] > 0 or config.terms["mutual_task"] > 0):
         return None
     frame = config.frame_network
-    return build_student(
+    student = build_student(
         frame.name, frame.options, in_channels=IMAGE_CHANNELS, num_classes=num_classes
     )
+    if student.state_channels:
+        raise ConfigError("frame_network sees single frames: leave recurrent out of its options")
+    return student
 
 
 @dataclass(frozen=True)
@@ -291,13 +298,13 @@ class DistillStep:
     def _student_inputs(self) -> dict[str, Callable[[], Tensor]]:
         view = self._transfer.view
         return {
-            "labelled": lambda: self._labelled().input,
-            "event": lambda: self.batch.input,
-            "view": lambda: changed_view(
-                self.batch.input,
-                dropout=view.dropout,
-                strength=view.strength,
-                shift_px=view.shift_px,
+            "labelled": lambda: self._labelled().sequence,
+            "event": lambda: self.batch.sequence,
+            "view": lambda: _together(
+                self.batch.sequence,
+                lambda x: changed_view(
+                    x, dropout=view.dropout, strength=view.strength, shift_px=view.shift_px
+                ),
             ),
         }
 
@@ -342,7 +349,7 @@ class DistillStep:
     def pseudo_labels(self) -> tuple[Tensor, Tensor]:
         """Labels and weights of target windows, made by the judges that are configured."""
         with torch.no_grad(), self.networks.mixed():
-            logits = self.networks.averaged(self.batch.input)
+            logits = self.networks.averaged(self.batch.sequence)
         averaged = log_posterior(self._at_labels(logits, self.batch.input))
         threshold = self._transfer.pseudo_threshold
         if self._transfer.pseudo_judges == "averaged":
@@ -456,14 +463,18 @@ class DistillStep:
         return loss * min(1.0, self._progress / ramp) if ramp > 0 else loss
 
     def _class_mix(self) -> Tensor:
+        target = self.batch.sequence
         if self.batch.labelled is not None:
-            source = (self.batch.labelled.input, self.batch.labelled.label)
+            source = (self.batch.labelled.sequence, self.batch.labelled.label)
         else:
-            source = (self.fake_event.detach(), self.batch.image_label)
+            # A generated window has no past: the mixture has none either.
+            source, target = (self.fake_event.detach(), self.batch.image_label), self.batch.input
         classes = len(self._class_weight_K)
         draw_BK = joined_draw(lambda n: torch.rand(n, classes), len(self.batch.input))
-        mixed, label, weight = class_mix(source, (self.batch.input, *self.pseudo_labels), draw_BK)
-        logits, _ = self._see(self.networks.student, mixed)
+        mixed, label, weight = class_mix(
+            (_stacked(source[0]), source[1]), (_stacked(target), *self.pseudo_labels), draw_BK
+        )
+        logits, _ = self._see(self.networks.student, mixed.view_as(target))
         return self._cross_entropy(logits, label, weight)
 
     # The discriminators.
@@ -520,13 +531,13 @@ class DistillStep:
         assert self.batch.labelled is not None  # the configuration refuses the term without
         return self.batch.labelled
 
-    def _see(self, network: StudentNetwork, x_BCHW: Tensor) -> Seen:
+    def _see(self, network: StudentNetwork, x: Tensor) -> Seen:
         with self.networks.mixed():
-            logits, features = network.forward_with_features(x_BCHW)
-        return self._at_labels(logits, x_BCHW), features.float()
+            logits, features = seen_by(network, x)
+        return self._at_labels(logits, x), features.float()
 
-    def _at_labels(self, logits: Tensor, x_BCHW: Tensor) -> Tensor:
-        return self.networks.task.at_labels(logits, (x_BCHW.shape[2], x_BCHW.shape[3]))
+    def _at_labels(self, logits: Tensor, x: Tensor) -> Tensor:
+        return self.networks.task.at_labels(logits, (x.shape[-2], x.shape[-1]))
 
     def _see_frame(self, x_BCHW: Tensor) -> Seen:
         assert self.networks.frame_student is not None  # built where a term needs it
@@ -565,6 +576,16 @@ def _polarities(events_BCHW: Tensor, kind: str) -> tuple[Tensor, Tensor]:
     if kind == "counts2":
         return events_BCHW[:, 0], events_BCHW[:, 1]
     return events_BCHW.clamp_min(0).sum(1), (-events_BCHW).clamp_min(0).sum(1)
+
+
+def _stacked(x: Tensor) -> Tensor:
+    """Return windows in a row (B, T, C, H, W) as channels (B, T C, H, W); others as they are."""
+    return x.flatten(1, 2) if x.ndim == 5 else x
+
+
+def _together(x: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return windows in a row changed all alike: what is drawn is drawn once for a sample."""
+    return change(_stacked(x)).view_as(x)
 
 
 def _square(posterior_BKHW: Tensor) -> Tensor:

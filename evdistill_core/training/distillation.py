@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from evdistill_core.data.build import build_validation_sources
 from evdistill_core.data.samples import Batch, Part
@@ -30,7 +29,7 @@ from evdistill_core.losses.consistency import as_judge
 from evdistill_core.losses.terms import sum_terms
 from evdistill_core.models.checkpoint import load_weights
 from evdistill_core.models.joined import join_batches
-from evdistill_core.models.network import StudentNetwork
+from evdistill_core.models.network import StudentNetwork, logits_of
 from evdistill_core.training.checkpoint import load_snapshot
 from evdistill_core.training.distill_config import DistillConfig
 from evdistill_core.training.distill_terms import (
@@ -190,11 +189,10 @@ class DistillTrainer(Trainer):
             progress=self.state.step / self.config.steps,
         )
 
-    def _averaged(self, x_BCHW: Tensor) -> Tensor:
+    def _averaged(self, x: Tensor) -> Tensor:
         student = self.state.network
         with as_judge(student):
-            logits: Tensor = functional_call(student, self.state.average.weights(), (x_BCHW,))
-        return logits
+            return logits_of(student, x, self.state.average.weights())
 
     def _extra_state(self) -> dict[str, object]:
         content: dict[str, object] = {
@@ -266,6 +264,7 @@ def _on(batch: UnpairedBatch, device: torch.device) -> UnpairedBatch:
             labelled.label.to(device),
             labelled.active.to(device),
             picture=None if labelled.picture is None else labelled.picture.to(device),
+            past=None if labelled.past is None else labelled.past.to(device),
         )
     return dataclasses.replace(batch, **moved, labelled=labelled)
 

@@ -26,6 +26,7 @@ from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.losses.segmentation import SegmentationBatch, weighted_sum
 from evdistill_core.models.checkpoint import load_checkpoint, load_weights
 from evdistill_core.models.joined import join_batches, joined_batch
+from evdistill_core.models.network import logits_of
 from evdistill_core.models.registry import build_student
 from evdistill_core.training.checkpoint import TrainingSnapshot, load_snapshot, save_snapshot
 from evdistill_core.training.config import TrainConfig
@@ -213,10 +214,14 @@ class Trainer:
         return {}
 
     def predict(self, network_input: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return the logits (K, h, w), or (K,), of one input with the weights at hand."""
+        """Return the logits (K, h, w), or (K,), of one input with the weights at hand.
+
+        Args:
+            network_input: (C, H, W), or (T, C, H, W) windows in a row; the last one is answered.
+        """
         with torch.inference_mode(), self._mixed():
             batch = torch.from_numpy(network_input)[None].to(self.device)
-            logits = self.state.network(batch)[0].float().cpu().numpy()
+            logits = logits_of(self.state.network, batch)[0].float().cpu().numpy()
         return np.asarray(logits, np.float32)
 
     @contextlib.contextmanager
@@ -324,10 +329,10 @@ class Trainer:
 
     def _loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the weighted sum of a batch and what of it is logged by name."""
-        inputs = batch.input.to(self.device)
+        inputs = batch.sequence.to(self.device)
         target_BHW = batch.label.to(self.device)
         with self._mixed():
-            logits = self.state.network(inputs)
+            logits = logits_of(self.state.network, inputs)
         logits_BKHW = self.task.at_labels(logits, (target_BHW.shape[1], target_BHW.shape[2]))
         segmentation = SegmentationBatch(
             logits_BKHW,
@@ -385,6 +390,11 @@ class Trainer:
             in_channels=config.input.channels,
             num_classes=len(self.classes),
         )
+        if network.state_channels and config.input.sequence < 2:
+            raise ConfigError(
+                "a recurrent network learns to remember from windows in a row: set input.sequence "
+                f"to 2 or more (4, say), got {config.input.sequence}"
+            )
         if config.network.start_from:
             start = Path(config.network.start_from)
             load_weights(network, load_checkpoint(start).state_dict, str(start))

@@ -144,7 +144,7 @@ class Segmentation:
         for window in windows:
             if rows and rows[0][0].shape[:2] != window.label.shape:
                 continue
-            mask = self.mask(predict(window.input), size=window.label.shape)
+            mask = self.mask(predict(window.sequence), size=window.label.shape)
             rows.append(
                 panel_row(window, mask, classes, kind=kind, activity_radius_px=activity_radius_px)
             )
@@ -208,7 +208,7 @@ class Recognition:
         del classes, activity_radius_px
         row = []
         for window in windows:
-            guess = int(np.argmax(predict(window.input)))
+            guess = int(np.argmax(predict(window.sequence)))
             picture = input_picture(window.input, kind)
             row.append(caption_picture(picture, int(window.label[0, 0]), guess))
         return [[p for p in row if p.shape == row[0].shape]] if row else []

@@ -34,6 +34,7 @@ from evdistill_core.training.distill_config import (
     DistillConfig,
     TeacherConfig,
     TransferConfig,
+    ViewConfig,
 )
 from evdistill_core.training.distill_terms import activity_weights
 from evdistill_core.training.distillation import DistillTrainer
@@ -517,3 +518,92 @@ def _moved(experiment, root):
         return str(ROOT / value) if str(value).startswith("demo/") else value
 
     return from_mapping(type(experiment), move(plain))
+
+
+@pytest.fixture(scope="module")
+def recurrent(root, teacher):
+    """A trainer of a recurrent student with every term on, and a batch of sequences."""
+    network = NetworkConfig(
+        name="onboard-seg", options={"width": 0.25, "dropout": 0.2, "recurrent": True}
+    )
+    changed = config(
+        root, teacher, network=network, input=replace(SPEC, sequence=3), without=PAIRED
+    )
+    return DistillTrainer(changed, root / "recurrent")
+
+
+def test_every_term_of_a_recurrent_student_is_finite_and_moves_its_memory(recurrent):
+    network = recurrent.state.network
+    torch.nn.init.normal_(network.recall.weight, std=0.1)
+    batch = next(iter(recurrent._unpaired(0, 1)))
+    assert batch.sequence.shape[1] == batch.labelled.sequence.shape[1] == 3
+    # The generated window has no past: everything else reaches the memory's own weights.
+    step = recurrent._step_of(batch)
+    for name, term in step.terms().items():
+        if recurrent.config.terms[name] == 0:
+            continue
+        loss = term()
+        assert torch.isfinite(loss), name
+        network.zero_grad()
+        loss.backward(retain_graph=True)
+        grad = network.memory.candidate.weight.grad
+        moved = grad is not None and bool(grad.abs().sum() > 0)
+        over_time = {"task_events", "kd_event", "matching_event", "affinity_event", "output"}
+        if name in over_time | {"pseudo_label", "class_mix"}:
+            assert moved, name
+        if name.startswith(("gan", "cycle")):
+            assert not moved, name
+
+
+def test_the_student_sees_the_sequence_and_the_generators_the_last_window(recurrent):
+    step = recurrent._step_of(next(iter(recurrent._unpaired(0, 1))))
+    other = replace(step.batch, past=torch.zeros_like(step.batch.past))
+    recurrent.state.network.eval()
+    again = recurrent._step_of(other)
+    with torch.no_grad():
+        assert not torch.equal(step.s_event[0], again.s_event[0])
+        torch.testing.assert_close(step.fake_image, again.fake_image)
+        assert not torch.equal(step.pseudo_labels[1], torch.zeros_like(step.pseudo_labels[1]))
+    recurrent.state.network.train()
+
+
+def test_a_recurrent_distillation_runs_and_resumes(root, teacher, tmp_path):
+    network = NetworkConfig(name="onboard-seg", options={"width": 0.25, "recurrent": True})
+    given = config(root, teacher, network=network, input=replace(SPEC, sequence=2), steps=3)
+    assert DistillTrainer(given, tmp_path / "whole").run()
+    parts = DistillTrainer(given, tmp_path / "parts")
+    assert not parts.run(on_step=lambda r: parts.stop() if r.step == 1 else None)
+    assert DistillTrainer(given, tmp_path / "parts", resume=True).run()
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+
+
+def test_a_view_changes_all_windows_of_a_sample_alike(root, teacher):
+    view = ViewConfig(dropout=0.5, strength=(0.5, 2.0))
+    network = NetworkConfig(name="onboard-seg", options={"width": 0.25, "recurrent": True})
+    given = config(
+        root,
+        teacher,
+        network=network,
+        input=replace(SPEC, sequence=3),
+        transfer=TransferConfig(view=view, affinity_graph="grid", affinity_nodes=4),
+    )
+    trainer = DistillTrainer(given, root / "view")
+    batch = next(iter(trainer._unpaired(0, 1)))
+    full = replace(batch, input=torch.ones_like(batch.input), past=torch.ones_like(batch.past))
+    seen = trainer._step_of(full)._student_inputs["view"]()
+    assert seen.shape == full.sequence.shape
+    for t in range(3):
+        torch.testing.assert_close(seen[:, t], seen[:, 0])
+    assert 0.2 < float((seen[:, 0] == 0).float().mean()) < 0.8
+
+
+def test_teacher_and_frame_student_have_no_memory(root, teacher):
+    recurrent_network = NetworkConfig(
+        name="onboard-seg", options={"width": 0.25, "recurrent": True}
+    )
+    with pytest.raises(ConfigError, match=r"input.sequence"):
+        TeacherTrainer(teacher_config(root, network=recurrent_network), root / "no")
+    terms = {name: float(name == "mutual_task") for name in TERMS}
+    given = config(root, teacher, terms=terms, frame_network=recurrent_network)
+    with pytest.raises(ConfigError, match="frame_network sees single frames"):
+        DistillTrainer(given, root / "no")
