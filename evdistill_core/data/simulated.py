@@ -18,7 +18,7 @@ from evdistill_core.data.augment import AugmentConfig, augment
 from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
 from evdistill_core.data.samples import Sample, seed_of
 from evdistill_core.events.array import Events
-from evdistill_core.foundation.config import to_mapping
+from evdistill_core.foundation.config import LATER, to_mapping
 from evdistill_core.foundation.errors import ConfigError, DataError
 from evdistill_core.foundation.files import atomic_path
 from evdistill_core.foundation.labels import IGNORE, ClassTable
@@ -26,6 +26,7 @@ from evdistill_core.representations import InputSpec, represent
 from evdistill_core.simulation.dataset import SimulatedSet
 from evdistill_core.simulation.factory import SceneFactory, SceneRanges
 from evdistill_core.simulation.images import LabelledImage
+from evdistill_core.simulation.scene import Scene
 from evdistill_core.simulation.sensor import SensorModel, SensorRanges
 from evdistill_core.simulation.window import SimulatedWindow, simulate_window
 
@@ -48,6 +49,8 @@ class SimulationConfig:
             changed anew by the augmentation. 0: every index is a new window. Simulating costs
             more than a training step, so a run of many steps wants a few thousand.
         cache: folder in which the unique windows are kept, for this run and later ones.
+        stops: probability that everything stands still from a moment of the span on, drawn evenly:
+            then labels name what only a memory can know (``input.sequence``).
     """
 
     images: ImagesConfig
@@ -58,9 +61,12 @@ class SimulationConfig:
     window_jitter: tuple[float, float] = (1.0, 1.0)
     unique: int = 0
     cache: Path | None = None
+    stops: float = field(default=0.0, metadata=LATER)
 
     def __post_init__(self) -> None:
         """Refuse sizes that hold no scene."""
+        if not 0 <= self.stops <= 1:
+            raise ConfigError(f"stops must lie in 0..1, got {self.stops}")
         if not (16 <= self.height <= 4096 and 16 <= self.width <= 4096):
             raise ConfigError(
                 f"height and width must lie in 16..4096, got {self.height}x{self.width}"
@@ -126,7 +132,10 @@ class SimulatedWindows:
         sensor = SensorModel.random(rng, self._config.sensor)
         # A span of several windows is simulated in one go: events and noise know no border.
         window_us = round(self._spec.span_us * rng.uniform(*self._config.window_jitter))
-        window = simulate_window(self._factory.make(sensor, rng), sensor, window_us, rng)
+        scene = self._factory.make(sensor, rng)
+        if self._config.stops > 0 and rng.random() < self._config.stops:
+            scene = _Stopping(scene, (rng.random() - 0.5) * window_us * 1e-6)
+        window = simulate_window(scene, sensor, window_us, rng)
         return KeptWindow(
             window.events, window.labels, window.t_start_us, window.t_end_us, window.image
         )
@@ -152,6 +161,20 @@ class SimulatedWindows:
             width=self._config.width,
             ranges=self._config.scene,
         )
+
+
+class _Stopping(Scene):
+    """A scene whose time stands still from a moment on, seconds from the middle of the span."""
+
+    def __init__(self, scene: Scene, stop_s: float) -> None:
+        self.__dict__.update(vars(scene))
+        self._stop_s = stop_s
+
+    def draw(self, t_s: float) -> npt.NDArray[np.float32]:
+        return super().draw(min(t_s, self._stop_s))
+
+    def labels(self, t_s: float) -> npt.NDArray[np.uint8]:
+        return super().labels(min(t_s, self._stop_s))
 
 
 class StoredWindows:
