@@ -10,6 +10,7 @@ from evdistill_core.data.samples import load_batches, stack
 from evdistill_core.data.simulated import (
     SimulatedWindows,
     SimulationConfig,
+    _Stopping,
     make_sample,
     represent_sequence,
 )
@@ -21,6 +22,8 @@ from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import SIX_CLASSES
 from evdistill_core.recordings.columns import NpzWriter
 from evdistill_core.representations import InputSpec, represent
+from evdistill_core.simulation.factory import SceneRanges
+from evdistill_core.simulation.sensor import SensorModel
 
 ONE = InputSpec(bins=3, window_us=20_000, size_multiple=8)
 THREE = InputSpec(bins=3, window_us=20_000, size_multiple=8, sequence=3)
@@ -96,6 +99,34 @@ def test_a_simulated_sequence_is_one_long_window_cut_up(camvid):
     clipped = np.abs(whole.input).max() >= 1 or np.abs(cut.sequence).max() >= 1
     assert (cut.sequence != 0).any((0, 1))[whole.active > 0].all()
     assert clipped or np.allclose(summed, whole.input.sum(0), atol=1e-5)
+
+
+def test_scenes_may_stop_and_keep_their_labels(camvid):
+    moving = simulated(camvid, THREE, scene=SceneRanges(moving_camera=1.0))
+    scene = moving._make_factory().make(SensorModel(), np.random.default_rng(4))
+    stopped = _Stopping(scene, 0.005)
+    for t_s in (-0.02, 0.0, 0.005):
+        np.testing.assert_array_equal(stopped.draw(t_s), scene.draw(t_s))
+        np.testing.assert_array_equal(stopped.labels(t_s), scene.labels(t_s))
+    np.testing.assert_array_equal(stopped.draw(0.03), scene.draw(0.005))
+    np.testing.assert_array_equal(stopped.labels(0.03), scene.labels(0.005))
+    assert not np.array_equal(scene.draw(0.03), scene.draw(0.005))
+
+
+def test_what_stopped_sends_fewer_events_in_the_last_window(camvid):
+    moves = {"scene": SceneRanges(moving_camera=1.0)}
+    still, moving = (simulated(camvid, THREE, stops=s, **moves) for s in (1.0, 0.0))
+    lit = [
+        [float((source.sample(i).sequence[t] != 0).mean()) for i in range(6)]
+        for source in (still, moving)
+        for t in (0, 2)
+    ]
+    first_still, last_still, _, last_moving = np.mean(lit, 1)
+    assert last_still < 0.7 * first_still
+    assert last_still < 0.7 * last_moving
+    assert "stops" not in to_mapping(moving._config)
+    with pytest.raises(ConfigError, match=r"stops must lie in 0\.\.1, got 2"):
+        simulated(camvid, THREE, stops=2)
 
 
 def test_the_cache_knows_how_long_a_span_is(camvid, tmp_path):

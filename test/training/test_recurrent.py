@@ -1,6 +1,7 @@
 """Training recurrent students: rolled over windows in a row, in every stage, resumed, exported."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from evdistill_core.models.checkpoint import load_checkpoint
 from evdistill_core.training.config import TrainConfig
 from evdistill_core.training.loop import Trainer
 from evdistill_core.training.run_log import read_records
+from evdistill_core.training.stages import load_experiment
 
+ROOT = Path(__file__).resolve().parents[2]
 RECURRENT = {"name": "onboard-seg", "options": {"width": 0.25, "recurrent": True}}
 INPUT = {"bins": 2, "window_us": 30_000, "size_multiple": 16, "sequence": 3}
 
@@ -81,3 +84,25 @@ def test_an_exported_run_scores_as_its_checkpoint(tiny_run, tmp_path):
     file, run = load_predictor(path, device="cpu"), load_predictor(tmp_path / "run" / "last.pt")
     for windows in (sample.sequence, sample.input, sample.sequence):
         np.testing.assert_allclose(file.predict(windows), run.predict(windows), atol=1e-4)
+
+
+def test_the_tiny_experiment_runs(tmp_path, make_camvid):
+    for split in ("train", "val"):
+        make_camvid(tmp_path / "camvid", split=split, height=120, width=160)
+    given = load_experiment(ROOT / "config/train/recurrent-tiny.yaml")
+
+    def moved(source):
+        images = dataclasses.replace(source.simulation.images, root=tmp_path / "camvid")
+        cache = tmp_path / "cache"
+        simulation = dataclasses.replace(source.simulation, images=images, cache=cache, unique=4)
+        return dataclasses.replace(source, simulation=simulation, count=2)
+
+    data = dataclasses.replace(
+        given.data,
+        train=tuple(moved(s) for s in given.data.train),
+        validation=tuple(moved(s) for s in given.data.validation),
+    )
+    trainer = Trainer(dataclasses.replace(given, steps=3, data=data), tmp_path / "run")
+    assert trainer.state.network.state_channels > 0
+    assert trainer.run()
+    assert all(np.isfinite(losses(tmp_path / "run")))
