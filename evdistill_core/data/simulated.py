@@ -402,7 +402,7 @@ def make_sample(
     label = np.full((grid.height, grid.width), IGNORE, np.uint8)
     label[: grid.used_height, : grid.used_width] = labels[rows[:, None], columns[None]]
     active = (network_input != 0).any(0).astype(np.uint8)
-    return Sample(network_input, label, active, windows[:-1] if spec.sequence > 1 else None)
+    return Sample(network_input, label, active, past=windows[:-1] if spec.sequence > 1 else None)
 
 
 def represent_sequence(

@@ -298,4 +298,4 @@ def _whole(
         picture[0, : grid.used_height, : grid.used_width] = small.astype(np.float32) / 127.5 - 1
     active = (network_input != 0).any(0).astype(np.uint8)
     past = windows[:-1] if spec.sequence > 1 else None
-    return UnlabelledSample(network_input, active, valid, picture, frame is not None, past)
+    return UnlabelledSample(network_input, active, valid, picture, frame is not None, past=past)
