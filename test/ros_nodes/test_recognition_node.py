@@ -128,6 +128,9 @@ def test_lifecycle_and_parameters(tiny_recogniser, graph, packets):
     given = ["-p", "autostart:=false", "-p", "top_k:=1", "-p", "deadline_ms:=0.0"]
     with node_process(tiny_recogniser, *given, task="recognition") as node:
         assert state(graph) == "unconfigured"
+        # rclpy itself dies of a transition that the state does not allow.
+        assert not change_state(graph, "ACTIVATE")
+        assert state(graph) == "unconfigured"
         for top_k in (2, 4):
             assert change_state(graph, "CONFIGURE")
             assert change_state(graph, "ACTIVATE")
@@ -147,3 +150,31 @@ def test_lifecycle_and_parameters(tiny_recogniser, graph, packets):
             assert change_state(graph, "CLEANUP")
         assert node.end() == 0
         assert "Traceback" not in node.output
+    assert "transition refused" in node.output
+
+
+def test_a_transition_that_raises_is_told_and_can_be_tried_again(tiny_recogniser, graph, capfd):
+    from rclpy.lifecycle import TransitionCallbackReturn as Answer
+    from rclpy.parameter import Parameter
+
+    from evdistill_core.perception_tasks import RECOGNITION
+    from evdistill_ros.perception_node import PerceptionNode
+
+    class Broken(PerceptionNode):
+        attempts = 0
+
+        def _advertise(self):
+            self.attempts += 1
+            if self.attempts == 1:
+                raise RuntimeError("no memory left")
+            super()._advertise()
+
+    given = [Parameter("student", value=str(tiny_recogniser))]
+    node = Broken(RECOGNITION, namespace="/broken", parameter_overrides=given)
+    try:
+        assert node.trigger_configure() == Answer.ERROR
+        assert "no memory left" in capfd.readouterr().err
+        assert node.trigger_configure() == Answer.SUCCESS
+    finally:
+        node.close()
+        node.destroy_node()
