@@ -163,6 +163,7 @@ class Methods:
                 weights={"cross_entropy": 1.0, "dice": 0.5},
                 class_weights=settings.class_weights,
                 inactive_weight=1.0,
+                label_stride=1 if name == "teacher" else settings.label_stride,
             ),
             "device": settings.device,
             "precision": settings.precision,

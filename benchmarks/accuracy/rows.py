@@ -46,9 +46,9 @@ ONBOARD = {
     "class_mix": 0.5,
 }
 PAPER_TRANSFER: dict[str, object] = {"affinity_graph": "scaled", "affinity_norm": "l2"}
-# Simulated and target windows in one pass, and labels that the averaged student is sure of.
+# Statistics of the target (AdaBN at every step), and labels that the averaged student is sure of.
 SELF_TRANSFER: dict[str, object] = {
-    "joint_batch": True,
+    "target_statistics": True,
     "pseudo_judges": "averaged",
     "pseudo_threshold": 0.9,
     "pseudo_mean": "all",

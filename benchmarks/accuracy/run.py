@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import fcntl
 import json
 import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import recognition
 import torch
@@ -49,11 +50,11 @@ def main() -> None:
     seeds = methods.settings.seeds
     if arguments.seeds:
         seeds = tuple(int(s) for s in arguments.seeds.split(","))
-    results = read_results(arguments.results)
     if not arguments.table:
         for seed in seeds:  # a whole table with one seed before the second begins
             for name in names:
-                run_row(methods, methods.rows[name], seed, results, arguments.results)
+                run_row(methods, methods.rows[name], seed, arguments.results)
+    results = read_results(arguments.results)
     entries = [r for r in results if r["budget"]["name"] == methods.settings.name]
     if isinstance(methods, RecognitionMethods):
         recognition.print_tables(entries)
@@ -91,27 +92,35 @@ def run_row(
     methods: Methods | RecognitionMethods,
     row: Any,
     seed: int,
-    results: list[dict[str, Any]],
     path: Path,
 ) -> None:
     """Train and score one row with one seed, unless the results hold it; write the results."""
-    entry = find_entry(methods, row, results)
-    if any(run["seed"] == seed for run in entry["runs"]):
+    if any(run["seed"] == seed for run in find_entry(methods, row, read_results(path))["runs"]):
         return
     print(f"{row.name}, seed {seed}", flush=True)
     start = time.perf_counter()
     sets = methods.scores(row, seed)
     seconds = time.perf_counter() - start
-    entry["runs"].append(
-        {"seed": seed, "seconds": round(seconds, 1), "commit": commit(), "sets": sets}
-    )
-    entry["runs"].sort(key=lambda run: run["seed"])
-    summary = recognition.summarise if methods.task == "recognition" else summarise
-    entry.update(summary(entry))
-    if entry not in results:
-        results.append(entry)
-    write_results(path, results)
+    run = {"seed": seed, "seconds": round(seconds, 1), "commit": commit(), "sets": sets}
+    add_run(methods, row, run, path)
     print(f"  {methods.headline(sets)}", flush=True)
+
+
+def add_run(
+    methods: Methods | RecognitionMethods, row: Any, run: dict[str, Any], path: Path
+) -> None:
+    """Write a run beside the others, those that other processes wrote meanwhile too."""
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        results = read_results(path)
+        entry = find_entry(methods, row, results)
+        others = [r for r in entry["runs"] if r["seed"] != run["seed"]]
+        entry["runs"] = sorted([*others, run], key=lambda r: int(r["seed"]))
+        summary = recognition.summarise if methods.task == "recognition" else summarise
+        entry.update(summary(entry))
+        if entry not in results:
+            results.append(entry)
+        write_results(path, results)
 
 
 def find_entry(
@@ -139,9 +148,10 @@ def find_entry(
     }
 
 
-def read_results(path: Path) -> list[dict[str, object]]:
+def read_results(path: Path) -> list[dict[str, Any]]:
     """Return the entries of a results file; none where it is missing."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return cast("list[dict[str, Any]]", known)
 
 
 def write_results(path: Path, results: list[dict[str, object]]) -> None:

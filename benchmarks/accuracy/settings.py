@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.representations import InputSpec
@@ -61,6 +62,7 @@ class Settings:
         student: how every student is trained: same network, steps and optimiser in every row.
         adversary: generators and discriminators of the rows that translate.
         class_weights: of the eleven classes in every supervised loss, the teacher's too.
+        label_stride: of the students' losses.
         seeds: of the rows; the teacher and the windows are the same for all.
         block_stills: test stills (consecutive in time) in a block of the bootstrap.
         block_frames: the same for the 15 Hz run.
@@ -82,6 +84,7 @@ class Settings:
     student: Budget
     adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
     class_weights: tuple[float, ...] = ()
+    label_stride: Literal[1, 2, 4] = 1
     seeds: tuple[int, ...] = (0, 1, 2)
     block_stills: int = 5
     block_frames: int = 10

@@ -40,12 +40,15 @@ class LossConfig:
         inactive_weight: what all other pixels count, 0..1. A fixed camera sees only what moves:
             there is nothing to learn from a silent pixel, and the live side reports it as
             unlabelled. A small weight above 0 keeps the network from wild guesses there.
+        label_stride: losses look at every such row and column of the labels: 1, 2 or 4
+            (segmentation). Scores always look at all.
     """
 
     weights: dict[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0})
     class_weights: tuple[float, ...] = ()
     activity_radius_px: int = 3
     inactive_weight: float = 0.1
+    label_stride: Literal[1, 2, 4] = 1
 
     def __post_init__(self) -> None:
         """Refuse names and weights that make no loss."""

@@ -150,6 +150,10 @@ class TransferConfig:
             statistics, of windows that a sensor gave; with a pass for every kind each is
             normalised apart in training, and all alike by an average of all afterwards. Wants
             inputs of one size.
+        target_statistics: every kind of windows is normalised by its own batch, and windows of the
+            target, as they are, move the running statistics alone: what the student will be
+            normalised by is its camera (AdaBN at every step). Where simulator and camera differ,
+            one set of statistics for both fits neither.
     """
 
     temperature: float = 1.0
@@ -167,9 +171,12 @@ class TransferConfig:
     pseudo_ramp: float = 0.0
     view: ViewConfig = field(default_factory=ViewConfig)
     joint_batch: bool = False
+    target_statistics: bool = False
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range."""
+        if self.joint_batch and self.target_statistics:
+            raise ConfigError("joint_batch and target_statistics exclude each other: leave one off")
         for name, low, high in (
             ("temperature", 1e-3, 1e3),
             ("confidence_floor", 0.0, 1.0),

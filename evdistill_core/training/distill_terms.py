@@ -193,7 +193,7 @@ class DistillStep:
                 self.s_event[0], self.a_frame[0], self._with_frame()
             ),
             "mutual_task": lambda: self._supervised(
-                self._see_frame(self.batch.image)[0], self.batch.image_label
+                self._see_frame(self.batch.image)[0], self._image_label()
             ),
             "output": self._output,
             "pseudo_label": self._pseudo_label,
@@ -257,10 +257,9 @@ class DistillStep:
     @cached_property
     def s_generated(self) -> Seen:
         """S(G_ie(x_i))."""
-        if not self._transfer.joint_batch:
-            return self._see(self.networks.student, self.fake_event)
-        with statistics_kept(self.networks.student):
-            return self._see(self.networks.student, self.fake_event)
+        if self._transfer.joint_batch or self._transfer.target_statistics:
+            return self._see_aside(self.fake_event)
+        return self._see_student(self.fake_event)
 
     @cached_property
     def s_labelled(self) -> Seen:
@@ -319,7 +318,13 @@ class DistillStep:
     def _student(self, name: str) -> Seen:
         if self._transfer.joint_batch and self._asks(name):
             return self._seen_jointly[name]
-        return self._see(self.networks.student, self._student_inputs[name]())
+        made = self._student_inputs[name]()
+        if not self._transfer.target_statistics or name == "event":
+            return self._see_student(made)
+        if name == "view" and not self._asks("event"):
+            with torch.no_grad():  # for the statistics alone
+                self._see_student(self._student_inputs["event"]())
+        return self._see_aside(made)
 
     @cached_property
     def t_image(self) -> Seen:
@@ -362,13 +367,15 @@ class DistillStep:
     # The terms.
 
     def _task_generated(self) -> Tensor:
-        return self._supervised(self.s_generated[0], self.batch.image_label)
+        return self._supervised(self.s_generated[0], self._image_label())
 
     def _task_events(self) -> Tensor:
         labelled = self._labelled()
         active = activity_weights(labelled.active, self.config.loss)
         return self._supervised(
-            self.s_labelled[0], labelled.label, self.networks.task.at_label_size(active)
+            self.s_labelled[0],
+            self.networks.task.labels(labelled.label),
+            self.networks.task.at_label_size(active),
         )
 
     def _cycle_image(self) -> Tensor:
@@ -471,10 +478,14 @@ class DistillStep:
             source, target = (self.fake_event.detach(), self.batch.image_label), self.batch.input
         classes = len(self._class_weight_K)
         draw_BK = joined_draw(lambda n: torch.rand(n, classes), len(self.batch.input))
+        # Whole cells are pasted, so labels are put back to the size of the input for it.
+        label, weight = (_enlarged(x, source[1].shape[1:]) for x in self.pseudo_labels)
         mixed, label, weight = class_mix(
-            (_stacked(source[0]), source[1]), (_stacked(target), *self.pseudo_labels), draw_BK
+            (_stacked(source[0]), source[1]), (_stacked(target), label, weight), draw_BK
         )
-        logits, _ = self._see(self.networks.student, mixed.view_as(target))
+        label, weight = (self.networks.task.labels(x) for x in (label, weight))
+        see = self._see_aside if self._transfer.target_statistics else self._see_student
+        logits, _ = see(mixed.view_as(target))
         return self._cross_entropy(logits, label, weight)
 
     # The discriminators.
@@ -509,6 +520,9 @@ class DistillStep:
 
     # Of the pixels of inputs (..._valid, _frame_weight), and of labels and posteriors.
 
+    def _image_label(self) -> Tensor:
+        return self.networks.task.labels(self.batch.image_label)
+
     def _image_weight(self) -> Tensor:
         return self.networks.task.at_label_size(self._image_valid())
 
@@ -536,6 +550,14 @@ class DistillStep:
             logits, features = seen_by(network, x)
         return self._at_labels(logits, x), features.float()
 
+    def _see_student(self, x: Tensor) -> Seen:
+        return self._see(self.networks.student, x)
+
+    def _see_aside(self, x: Tensor) -> Seen:
+        """Return what the student sees in windows that leave its running statistics alone."""
+        with statistics_kept(self.networks.student):
+            return self._see_student(x)
+
     def _at_labels(self, logits: Tensor, x: Tensor) -> Tensor:
         return self.networks.task.at_labels(logits, (x.shape[-2], x.shape[-1]))
 
@@ -556,6 +578,15 @@ class DistillStep:
         # Pseudo-labels are as rare as the classes are; class weights would multiply their errors.
         ones_K = torch.ones_like(self._class_weight_K)
         return cross_entropy(SegmentationBatch(logits_BKHW, label_BHW, weight_BHW, ones_K))
+
+
+def _enlarged(x_Bhw: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Return labels or weights at another size: the nearest one's, whatever the type."""
+    for axis, (few, many) in enumerate(zip(x_Bhw.shape[1:], size, strict=True), 1):
+        if few != many:
+            nearest = torch.arange(many, device=x_Bhw.device) * few // many
+            x_Bhw = x_Bhw.index_select(axis, nearest)
+    return x_Bhw
 
 
 def activity_weights(active_BHW: Tensor, config: LossConfig) -> Tensor:

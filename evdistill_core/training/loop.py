@@ -118,7 +118,7 @@ class Trainer:
         self.config = config
         self.out = out
         self.classes = config.class_table() if classes is None else classes
-        self.task = task_of(config.network.name)
+        self.task = task_of(config.network.name, label_stride=config.loss.label_stride)
         if not resume and (out / LAST).exists():
             raise TrainingError(
                 f"{out} already holds a run; go on with --resume or choose another --out"
@@ -334,6 +334,7 @@ class Trainer:
         with self._mixed():
             logits = logits_of(self.state.network, inputs)
         logits_BKHW = self.task.at_labels(logits, (target_BHW.shape[1], target_BHW.shape[2]))
+        target_BHW = self.task.labels(target_BHW)
         segmentation = SegmentationBatch(
             logits_BKHW,
             target_BHW,

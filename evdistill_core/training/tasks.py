@@ -26,6 +26,7 @@ from evdistill_core.evaluation.segmentation import (
     predict_mask,
     score_windows,
 )
+from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.models.registry import TaskName, network_task
 from evdistill_core.training.config import LossConfig
@@ -47,7 +48,16 @@ class Task(Protocol):
     pools_samples: bool
 
     def at_labels(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return a network's logits as (B, K, H, W) float32 at the size of dense labels."""
+        """Return a network's logits as (B, K, H, W) float32 where labels are compared.
+
+        Args:
+            logits: of the network.
+            size: (H, W) of dense labels before ``labels``.
+        """
+        ...
+
+    def labels(self, label_BHW: Tensor) -> Tensor:
+        """Return the labels that are compared."""
         ...
 
     def at_label_size(self, weight_BHW: Tensor) -> Tensor:
@@ -59,7 +69,7 @@ class Task(Protocol):
         ...
 
     def label_weights(self, active_BHW: Tensor, config: LossConfig) -> Tensor:
-        """Return what every label of a batch counts, float32."""
+        """Return what every label that is compared counts, float32."""
         ...
 
     def score(
@@ -91,21 +101,38 @@ class Task(Protocol):
 
 
 class Segmentation:
-    """One class a pixel."""
+    """One class a pixel.
+
+    Args:
+        stride: losses look at every such row and column. Networks answer at a quarter of the size,
+            so neighbouring labels say nearly the same, and 2 saves three quarters of the work.
+    """
 
     name: TaskName = "segmentation"
     score_name = "mIoU near events"
     pools_samples = False
 
+    def __init__(self, stride: int = 1) -> None:
+        self._stride = stride
+
     def at_labels(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """Enlarge bilinearly."""
+        size = (size[0] // self._stride, size[1] // self._stride)
         if tuple(logits.shape[2:]) == tuple(size):
             return logits.float()
         return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
 
+    def labels(self, label_BHW: Tensor) -> Tensor:
+        """Return every ``stride``-th row and column, from the middle of the first square on."""
+        if self._stride == 1:
+            return label_BHW
+        height, width = (n // self._stride * self._stride for n in label_BHW.shape[1:])
+        picked = slice(self._stride // 2, None, self._stride)
+        return label_BHW[:, :height, :width][:, picked, picked]
+
     def at_label_size(self, weight_BHW: Tensor) -> Tensor:
-        """Return the weights: labels are as large as inputs."""
-        return weight_BHW
+        """Return the weights of the labels that are compared."""
+        return self.labels(weight_BHW)
 
     def as_regions(self, x_BXhw: Tensor) -> Tensor:
         """Return it as it is: the pixels of an image are pooled."""
@@ -113,7 +140,7 @@ class Segmentation:
 
     def label_weights(self, active_BHW: Tensor, config: LossConfig) -> Tensor:
         """Return 1 near an event, ``inactive_weight`` elsewhere."""
-        return pixel_weights(active_BHW, config)
+        return self.labels(pixel_weights(active_BHW, config))
 
     def score(
         self,
@@ -162,6 +189,10 @@ class Recognition:
         """Return (B, K, 1, 1): the size of the input does not matter."""
         del size
         return logits.float()[:, :, None, None]
+
+    def labels(self, label_BHW: Tensor) -> Tensor:
+        """Return the labels: one a window."""
+        return label_BHW
 
     def at_label_size(self, weight_BHW: Tensor) -> Tensor:
         """Return (B, 1, 1): a window counts as much as its weightiest pixel."""
@@ -214,16 +245,23 @@ class Recognition:
         return [[p for p in row if p.shape == row[0].shape]] if row else []
 
 
-TASKS: dict[TaskName, Task] = {"segmentation": Segmentation(), "recognition": Recognition()}
-
-
-def task_of(network: str) -> Task:
+def task_of(network: str, *, label_stride: int = 1) -> Task:
     """Return the task of a network by its name.
 
+    Args:
+        network: its name.
+        label_stride: of ``LossConfig``.
+
     Raises:
-        ConfigError: no network has this name.
+        ConfigError: no network has this name, or a stride for recognition.
     """
-    return TASKS[network_task(network)]
+    if network_task(network) == "segmentation":
+        return Segmentation(label_stride)
+    if label_stride != 1:
+        raise ConfigError(
+            f"loss.label_stride is for dense labels; {network} recognises: leave it at 1"
+        )
+    return Recognition()
 
 
 def pixel_weights(active: torch.Tensor, config: LossConfig) -> torch.Tensor:

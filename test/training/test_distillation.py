@@ -376,6 +376,23 @@ def test_terms_of_weight_zero_cost_nothing(root, teacher, tmp_path):
     assert step.critic_terms() == {}
 
 
+@pytest.mark.parametrize("stride", [2, 4])
+def test_losses_that_look_at_fewer_labels_are_nearly_the_same(all_on, stride):
+    trainer, batch = all_on
+    sparse = DistillTrainer(
+        replace(trainer.config, loss=replace(trainer.config.loss, label_stride=stride)),
+        trainer.out.parent / f"stride{stride}",
+    )
+    values = []
+    for each in (trainer, sparse):
+        each.state.network.eval()
+        torch.manual_seed(0)
+        values.append({n: float(t().detach()) for n, t in each._step_of(batch).terms().items()})
+    assert all(np.isfinite(v) for v in values[1].values())
+    for name in ("task_generated", "kd_event", "kd_generated", "matching_event", "mutual_task"):
+        assert values[1][name] == pytest.approx(values[0][name], rel=0.35, abs=1e-3), name
+
+
 def test_a_window_without_a_valid_pixel_does_no_harm(all_on):
     trainer, batch = all_on
     nothing = replace(

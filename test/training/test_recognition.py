@@ -28,7 +28,7 @@ from evdistill_core.recordings.opening import open_recording
 from evdistill_core.representations import represent
 from evdistill_core.training.distill_config import TERMS
 from evdistill_core.training.stages import load_experiment, make_trainer
-from evdistill_core.training.tasks import TASKS
+from evdistill_core.training.tasks import Recognition
 
 CONFIGS = Path(__file__).resolve().parents[2] / "config"
 SIZE = 20
@@ -226,6 +226,29 @@ def test_one_pass_has_one_set_of_statistics(runs, tmp_path, joint):
     assert not torch.equal(norm.running_mean, before)
 
 
+@pytest.mark.parametrize("event_asked", [True, False])
+def test_statistics_of_the_target_are_those_of_its_windows_alone(runs, tmp_path, event_asked):
+    terms = {"task_events": 1.0, "pseudo_label": 1.0, "kd_event": float(event_asked)}
+    trainer, step = one_step(
+        runs, tmp_path, terms=terms, target_statistics=True, view={"dropout": 0.5}
+    )
+    network = trainer.state.network.train()
+    norm = next(m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    inputs = []
+    hook = norm.register_forward_pre_hook(lambda module, args: inputs.append(args[0].detach()))
+    before = norm.running_mean.clone()
+    assert len(step.s_labelled[0]) == len(step.s_generated[0]) == 4
+    assert torch.equal(norm.running_mean, before)
+    assert len(step.s_view[0]) == 4
+    if event_asked:
+        assert torch.equal(norm.running_mean, before)
+        assert len(step.s_event[0]) == 4
+    hook.remove()
+    target = inputs[-1] if event_asked else inputs[-2]
+    expected = 0.9 * before + 0.1 * target.float().mean((0, 2, 3))
+    assert torch.allclose(norm.running_mean, expected, atol=1e-5)
+
+
 def test_one_pass_needs_one_size(runs, tmp_path):
     trainer, _ = one_step(runs, tmp_path, joint_batch=True)
     batch = next(iter(trainer._batches()))
@@ -352,7 +375,7 @@ def test_recognition_losses_are_those_of_one_pixel():
     logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
     target = torch.tensor([0, 1, 2, 1, 255])
     batch = SegmentationBatch(
-        TASKS["recognition"].at_labels(logits, (34, 34)),
+        Recognition().at_labels(logits, (34, 34)),
         target[:, None, None],
         torch.ones(5, 1, 1),
         torch.ones(3),
@@ -366,7 +389,7 @@ def test_recognition_losses_are_those_of_one_pixel():
 
 
 def test_matching_pools_the_batch():
-    task = TASKS["recognition"]
+    task = Recognition()
     logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     seen = [task.at_labels(v, (9, 9)) for v in (logits, logits.flip(0))]
     weight = torch.ones(4, 1, 1)
