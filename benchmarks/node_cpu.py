@@ -172,7 +172,7 @@ def measure(front_end: str, case: str, seconds: float) -> dict[str, object]:
         finally:
             for each in (sending, under_test):
                 each.terminate()
-                each.wait(30)
+                each.wait(120)  # a loaded machine ends slowly
     return _row(front_end, case, cpu_s, {name: last[name] - first[name] for name in last})
 
 

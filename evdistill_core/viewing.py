@@ -28,6 +28,8 @@ from evdistill_core.messages.standard import Image as ImageMessage
 from evdistill_core.messages.vision import Detection2D, Detection2DArray, LabelInfo
 from evdistill_core.recordings.base import Recording
 
+#: columns of a sensor whose pictures are doubled if nothing else is asked for
+SMALL_SENSOR = 400
 KINDS = ("events", "surface")
 SUFFIXES = (".mp4", ".png")
 MAX_CLASSES = 255
@@ -46,7 +48,7 @@ class ViewConfig:
         start_us: begin this long after the first event.
         end_us: stop this long after the first event; ``None`` shows all.
         speed: of the film against the sensor's time.
-        scale: whole factor of enlargement.
+        scale: whole factor of enlargement; ``None`` doubles sensors of up to 400 columns.
         pictures: on a sheet.
     """
 
@@ -56,7 +58,7 @@ class ViewConfig:
     start_us: int = 0
     end_us: int | None = None
     speed: float = 1.0
-    scale: int = 2
+    scale: int | None = None
     pictures: int = 12
 
     def __post_init__(self) -> None:
@@ -64,8 +66,9 @@ class ViewConfig:
         if self.kind not in KINDS:
             raise ConfigError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
         for name in ("window_us", "decay_us", "scale", "pictures"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
         if not self.speed > 0:
             raise ConfigError(f"speed must be above 0, got {self.speed}")
         if self.start_us < 0 or (self.end_us is not None and self.end_us <= self.start_us):
@@ -103,30 +106,35 @@ def view(
     if target.suffix not in SUFFIXES:
         raise ConfigError(f"a view ends in {' or '.join(SUFFIXES)}, got '{target.name}'")
     painter = _Painter(config, _Overlays(results) if results is not None else None)
+    scale = config.scale or (2 if recording.info.width <= SMALL_SENSOR else 1)
     shown = 0
     sheet = _Sheet(config.pictures)
     with ExitStack() as stack:
         film = None
         if target.suffix == ".mp4":
-            film = stack.enter_context(FilmWriter(target, scale=config.scale))
-        for window, host_ns in _windows(recording, config, progress or (lambda events: None)):
+            film = stack.enter_context(FilmWriter(target, scale=scale))
+        windows = _windows(recording, config, progress or (lambda events: None))
+        for window, since_us, host_ns in windows:
             picture = painter.paint(window, host_ns)
             shown += 1
             if film is not None:
                 film.add(picture, round(window.t_end_us / config.speed))
             else:
-                sheet.add(picture, window)
+                sheet.add(picture, since_us)
         if not shown:
-            raise RecordingError(f"{recording.info.path} holds no events in that span")
+            raise RecordingError(
+                f"{recording.info.path} holds no events in that span: --start and --end are "
+                "seconds after the first event, `evdistill info` tells how many there are"
+            )
     if target.suffix == ".png":
-        sheet.write(target, config.scale)
+        sheet.write(target, scale)
     return shown
 
 
 def _windows(
     recording: Recording, config: ViewConfig, progress: Callable[[int], None]
-) -> Iterator[tuple[Window, int]]:
-    """Yield windows of the span and the host time of their ends."""
+) -> Iterator[tuple[Window, int, int]]:
+    """Yield windows of the span and when they end: since the first event, and in host time."""
     first = next((b for b in recording.batches() if len(b.events)), None)
     if first is None:
         return
@@ -145,9 +153,9 @@ def _windows(
         count += len(batch.events)
         progress(count)
         for window in assembler.push(batch.events):
-            yield window, clock.to_host_ns(window.t_end_us)
+            yield window, window.t_end_us - origin_us, clock.to_host_ns(window.t_end_us)
     for window in assembler.flush():
-        yield window, clock.to_host_ns(window.t_end_us)
+        yield window, window.t_end_us - origin_us, clock.to_host_ns(window.t_end_us)
 
 
 class _Painter:
@@ -313,9 +321,9 @@ class _Sheet:
         self._seen = 0
         self._kept: list[tuple[Image, str]] = []
 
-    def add(self, picture: Image, window: Window) -> None:
+    def add(self, picture: Image, since_us: int) -> None:
         if self._seen % self._step == 0:
-            self._kept.append((picture, f"{window.t_end_us / 1e6:.3f} s"))
+            self._kept.append((picture, f"{since_us / 1e6:.3f} s"))
         self._seen += 1
         if len(self._kept) > 2 * self._count:
             self._kept = self._kept[::2]

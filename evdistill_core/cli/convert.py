@@ -61,7 +61,10 @@ def command(
         f"{target.stat().st_size / 1e6:.2f} MB"
     )
     for count, what in (
-        (result.dropped_triggers, "trigger edges left out: the encoding cannot hold them"),
+        (
+            result.dropped_triggers,
+            "trigger edges left out: .npz and .h5 keep them all, .aedat4 those of input 0",
+        ),
         (result.dropped_frames, "pictures left out"),
     ):
         if count:

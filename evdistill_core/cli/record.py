@@ -189,7 +189,10 @@ def _report(target: Path, status: RecordStatus) -> None:
         if counters.get(name, 0):
             typer.echo(f"warning: {counters[name]:,} {what}", err=True)
     for count, what in (
-        (result.dropped_triggers, "trigger edges left out: the format cannot hold them"),
+        (
+            result.dropped_triggers,
+            "trigger edges left out: .npz and .h5 keep them all, .aedat4 those of input 0",
+        ),
         (result.dropped_frames, "pictures left out"),
     ):
         if count:

@@ -24,7 +24,9 @@ def command(
     window_ms: Annotated[float, typer.Option(help="Sensor time of one picture.")] = 1000 / 30,
     decay_ms: Annotated[float, typer.Option(help="Time constant of the surface.")] = 30.0,
     speed: Annotated[float, typer.Option(help="Of the film against the sensor's time.")] = 1.0,
-    scale: Annotated[int, typer.Option(help="Enlargement.")] = 2,
+    scale: Annotated[
+        int | None, typer.Option(help="Enlargement; default: 2 up to 400 columns, else 1.")
+    ] = None,
     pictures: Annotated[int, typer.Option(help="Pictures on a sheet.")] = 12,
     topic: Annotated[str | None, typer.Option(help="Event topic, if there are several.")] = None,
 ) -> None:

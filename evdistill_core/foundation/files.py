@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 
 
 @contextlib.contextmanager
@@ -37,6 +38,31 @@ def atomic_path(target: Path, *, salvage: Path | None = None) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class FinishedBlock:
+    """A with block over what is written, which is finished only when the block ends well.
+
+    Those who inherit open their files on ``_stack``, usually with ``atomic_path``, and write what
+    they hold back in ``_finish``. When the block raises, only the stack is unwound.
+    """
+
+    _stack: contextlib.ExitStack
+
+    def _finish(self) -> None:
+        """Write what is held back; the files are still open."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
+            self._finish()
 
 
 def write_text_atomic(target: Path, text: str) -> None:

@@ -10,7 +10,6 @@ import struct
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 from xml.sax.saxutils import escape
 
@@ -19,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.events.array import Events, Triggers
-from evdistill_core.foundation.files import atomic_path
+from evdistill_core.foundation.files import FinishedBlock, atomic_path
 from evdistill_core.recordings.base import Frame
 
 PACKET_EVENTS = 16_384
@@ -51,7 +50,7 @@ class _Entry:
     last_us: int
 
 
-class Aedat4Writer:
+class Aedat4Writer(FinishedBlock):
     """Writes batches in order; the file appears only when the block ends well.
 
     Memory grows by 44 bytes a packet, for the table of contents.
@@ -117,20 +116,11 @@ class Aedat4Writer:
         first_us, last_us = int(t_us[0]), int(t_us[-1])
         self._entries.append(_Entry(at, stream, len(packed), len(t_us), first_us, last_us))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            self._stack.__exit__(kind, error, trace)
-            return
-        with self._stack:
-            table_at = self._file.tell()
-            self._file.write(lz4.frame.compress(_contents(self._entries)))
-            self._file.seek(len(LINE))
-            self._file.write(_header(self._description, table_at))
+    def _finish(self) -> None:
+        table_at = self._file.tell()
+        self._file.write(lz4.frame.compress(_contents(self._entries)))
+        self._file.seek(len(LINE))
+        self._file.write(_header(self._description, table_at))
 
 
 def _prefixed(body: bytes) -> bytes:

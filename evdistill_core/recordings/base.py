@@ -105,6 +105,9 @@ class Recording(ABC):
     Nothing is loaded ahead: memory does not grow with the length of the recording.
     """
 
+    _path: Path
+    _size: tuple[int, int]
+
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._warnings: list[str] = []
@@ -115,6 +118,20 @@ class Recording(ABC):
     @abstractmethod
     def info(self) -> RecordingInfo:
         """What is known so far; warnings grow while the recording is read."""
+
+    def _one_stream(self, kind: str, encoding: str) -> RecordingInfo:
+        """Return the information on a file of nothing but events."""
+        return RecordingInfo(
+            path=self._path,
+            format=kind,
+            topic="events",
+            encoding=encoding,
+            width=self._size[0],
+            height=self._size[1],
+            frame_topic="",
+            topics=(TopicInfo("events", "events"),),
+            warnings=tuple(self._warnings),
+        )
 
     @property
     def counters(self) -> dict[str, int]:

@@ -24,7 +24,7 @@ from evdistill_core.events.array import Events, Triggers
 from evdistill_core.events.decoders.base import MAX_SIDE
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.foundation.files import atomic_path
-from evdistill_core.recordings.base import EventBatch, Recording, RecordingInfo, TopicInfo
+from evdistill_core.recordings.base import EventBatch, Recording, RecordingInfo
 from evdistill_core.recordings.bounded import PIECE_LIMIT_BYTES
 
 ZIP_MAGIC = b"PK\x03\x04"
@@ -102,17 +102,7 @@ class ColumnsRecording(Recording):
     @property
     def info(self) -> RecordingInfo:
         """Size and number of events."""
-        return RecordingInfo(
-            path=self._path,
-            format=self.kind,
-            topic="events",
-            encoding=self.kind,
-            width=self._size[0],
-            height=self._size[1],
-            frame_topic="",
-            topics=(TopicInfo("events", "events"),),
-            warnings=tuple(self._warnings),
-        )
+        return self._one_stream(self.kind, self.kind)
 
     def _all_batches(self) -> Iterator[EventBatch]:
         return self._batches_of(self._chunks())

@@ -153,9 +153,12 @@ def bag_messages(
 
 @dataclass(frozen=True)
 class _Span:
-    """The part that is taken, in sensor time, and its distance to host time."""
+    """The part that is taken, in sensor time, and its distance to host time.
 
-    start_us: int
+    Without a start all is taken: edges, pictures and late events from before the first event too.
+    """
+
+    start_us: int | None
     end_us: int | None
     host_minus_sensor_ns: int
 
@@ -167,12 +170,12 @@ class _Span:
         origin_us = int(first.events.t_us[0])
         offset_ns = first.stamp_ns - int(first.events.t_us[-1]) * 1000
         end_us = None if config.end_us is None else origin_us + config.end_us
-        return _Span(origin_us + config.start_us, end_us, offset_ns)
+        start_us = origin_us + config.start_us if config.start_us else None
+        return _Span(start_us, end_us, offset_ns)
 
-    def holds_host_time(self, stamp_ns: int, config: ConvertConfig) -> bool:
+    def holds_host_time(self, stamp_ns: int) -> bool:
         sensor_ns = stamp_ns - self.host_minus_sensor_ns
-        # Pictures before the first event belong to a recording that is taken from its start.
-        after_start = config.start_us == 0 or sensor_ns >= self.start_us * 1000
+        after_start = self.start_us is None or sensor_ns >= self.start_us * 1000
         return after_start and (self.end_us is None or sensor_ns < self.end_us * 1000)
 
 
@@ -263,7 +266,10 @@ class _Job:
 
     def _require_events(self) -> None:
         if self.result.events == 0:
-            raise RecordingError("no events between --start and --end: nothing to convert")
+            raise RecordingError(
+                "no events between --start and --end (seconds after the first event; "
+                "`evdistill info` tells how many there are): nothing to convert"
+            )
 
     def _batches(self) -> Iterator[EventBatch]:
         for batch in self._recording.batches(self._span.start_us, self._span.end_us):
@@ -303,7 +309,7 @@ class _Job:
             return
         for packet in self._recording.packets(names):
             stamp_ns = packet.receive_time_ns
-            if self._span.holds_host_time(stamp_ns, self._config):
+            if self._span.holds_host_time(stamp_ns):
                 self.result.others += 1
                 yield (stamp_ns, packet.topic, packet.type_name, bytes(packet.data))
 
@@ -317,7 +323,7 @@ class _Job:
         taken = (
             frame
             for frame in self._recording.frames()
-            if self._span.holds_host_time(frame.stamp_ns, self._config)
+            if self._span.holds_host_time(frame.stamp_ns)
         )
         for index, frame in enumerate(taken):
             if not step or index % step:

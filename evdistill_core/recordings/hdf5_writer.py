@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.errors import RecordingError
-from evdistill_core.foundation.files import atomic_path
+from evdistill_core.foundation.files import FinishedBlock, atomic_path
 from evdistill_core.recordings.hdf5 import h5py_module
 
 FLUSH_EVENTS = 1 << 17
@@ -20,7 +19,7 @@ FLUSH_EVENTS = 1 << 17
 LONGEST_US = 1 << 32
 
 
-class DsecWriter:
+class DsecWriter(FinishedBlock):
     """Write ``events/{x,y,t,p}``, ``t_offset`` and ``ms_to_idx``, compressed with Blosc.
 
     Beyond DSEC, the group ``events`` has the sensor's ``width`` and ``height`` as attributes and
@@ -82,7 +81,7 @@ class DsecWriter:
 
     def _check(self, events: Events) -> None:
         if self._offset_us is None:
-            self._offset_us = int(events.t_us[0]) // 1000 * 1000
+            self._offset_us = int(events.t_us.min()) // 1000 * 1000
         first, last = int(events.t_us.min()), int(events.t_us.max())
         if first < self._offset_us or last - self._offset_us >= LONGEST_US:
             raise RecordingError(
@@ -110,20 +109,8 @@ class DsecWriter:
         milliseconds = np.arange(first_new, self._newest_us // 1000 + 1)
         _append(self._index, np.searchsorted(newest, milliseconds * 1000) + self._rows)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            self._stack.__exit__(kind, error, trace)
-            return
-        with self._stack:
-            self._flush()
-            self._finish()
-
     def _finish(self) -> None:
+        self._flush()
         self._file["t_offset"] = np.int64(self._offset_us or 0)
         edges = Triggers.concatenate(self._triggers)
         if len(edges):

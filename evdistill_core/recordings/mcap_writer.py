@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import evdistill_core
 from evdistill_core.foundation.errors import RecordingError
-from evdistill_core.foundation.files import atomic_path
+from evdistill_core.foundation.files import FinishedBlock, atomic_path
 from evdistill_core.messages.types import message_type
 
 CHUNK_BYTES = 1 << 20
@@ -18,7 +17,7 @@ CHUNK_BYTES = 1 << 20
 METADATA_VERSION = 5
 
 
-class McapWriter:
+class McapWriter(FinishedBlock):
     """Write serialized messages; the file appears only when the block ends well.
 
     The file carries what rosbag2 needs: profile ``ros2``, a ``ros2msg`` schema with all
@@ -150,21 +149,12 @@ class McapWriter:
             "files": [{"path": self._path.name, **times, "message_count": total}],
         }
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def _finish(self) -> None:
+        # In the file, rosbag2 wants the content of metadata.yaml without its outermost key.
+        information = _yaml(self._information())
         writer, self._writer = self._writer, None
-        if kind is not None:
-            self._stack.__exit__(kind, error, trace)
-            return
-        with self._stack:
-            # In the file, rosbag2 wants the content of metadata.yaml without its outermost key.
-            information = _yaml(self._information())
-            writer.add_metadata("rosbag2", {"serialized_metadata": information})
-            writer.finish()
+        writer.add_metadata("rosbag2", {"serialized_metadata": information})
+        writer.finish()
 
 
 def _yaml(content: dict[str, Any]) -> str:

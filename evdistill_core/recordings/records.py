@@ -37,7 +37,6 @@ from evdistill_core.recordings.base import (
     EventBatch,
     Recording,
     RecordingInfo,
-    TopicInfo,
     checked_size,
 )
 
@@ -97,17 +96,7 @@ class StreamRecording(Recording):
     @property
     def info(self) -> RecordingInfo:
         """What the header says."""
-        return RecordingInfo(
-            path=self._path,
-            format=self._kind,
-            topic="events",
-            encoding=self._encoding,
-            width=self._size[0],
-            height=self._size[1],
-            frame_topic="",
-            topics=(TopicInfo("events", "events"),),
-            warnings=tuple(self._warnings),
-        )
+        return self._one_stream(self._kind, self._encoding)
 
     def _in_frame(self, fields: Fields) -> Events:
         """Return the events inside the frame; the others, and steps back in time, are counted."""

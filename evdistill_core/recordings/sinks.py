@@ -9,13 +9,13 @@ from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
 from evdistill_core.events.array import Triggers
 from evdistill_core.events.clock import SensorClock
 from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.foundation.files import FinishedBlock
 from evdistill_core.messages.event_messages import EventPacket
 from evdistill_core.messages.standard import Image
 from evdistill_core.recordings.aedat4_writer import Aedat4Writer
@@ -46,7 +46,7 @@ class SensorSizes:
     frame_size: tuple[int, int] | None = None
 
 
-class Sink(ABC):
+class Sink(FinishedBlock, ABC):
     """An open recording that is being written; it appears when the block ends well.
 
     Attributes:
@@ -87,24 +87,9 @@ class Sink(ABC):
     @abstractmethod
     def _open(self) -> None: ...
 
-    def _finish(self) -> None:  # noqa: B027 - most formats hold nothing back
-        """Write what is held back."""
-
     def __enter__(self) -> Sink:
         self._open()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            self._stack.__exit__(kind, error, trace)
-            return
-        with self._stack:
-            self._finish()
 
 
 def open_sink(target: Path, sizes: SensorSizes, config: ConvertConfig) -> Sink:

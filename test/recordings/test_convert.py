@@ -53,7 +53,7 @@ def test_a_file_made_from_a_file_is_the_same_again(npz, tmp_path, suffix):
     """Read, write, read, write: events, triggers and frame size stay."""
     events = read(npz)
     edges = Triggers(
-        np.array([1_000_500, 1_200_000, 1_900_000]),
+        np.array([900_000, 1_200_000, 1_900_000]),  # the first one before the first event
         np.zeros(3, np.uint8),
         np.array([1, 0, 1], np.uint8),
     )
@@ -72,6 +72,19 @@ def test_a_file_made_from_a_file_is_the_same_again(npz, tmp_path, suffix):
         for name in ("t_us", "channel", "edge"):
             assert np.array_equal(getattr(found, name), getattr(edges, name))
         source = target
+
+
+@pytest.mark.parametrize("suffix", [".mcap", ".npz", ".aedat4", ".h5"])
+def test_an_event_that_is_earlier_than_the_first_one_stays(tmp_path, suffix):
+    t_us = np.array([1_000_000, 999_990, 1_000_010])
+    ones = np.ones(3, np.uint8)
+    events = Events.from_columns(ones, ones, t_us, ones, width=346, height=260)
+    with NpzWriter(tmp_path / "in.npz", width=346, height=260) as writer:
+        writer.write(events, Triggers.empty())
+    run(tmp_path / "in.npz", tmp_path / f"out{suffix}")
+    # In a bag it has a packet of its own, which is sent before.
+    expected = events[np.argsort(t_us)] if suffix == ".mcap" else events
+    assert read(tmp_path / f"out{suffix}").equals(expected)
 
 
 def test_hdf5_is_as_dsec_has_it(npz, tmp_path):
