@@ -1,6 +1,6 @@
 """What a memory is worth: things that stop moving, seen by students with and without a state.
 
-    python benchmarks/recurrence.py [--steps 800] [--seeds 0 1 2] [--json FILE]
+    python benchmarks/recurrence.py [--steps 400] [--seeds 0 1] [--json FILE]
 
 Bright and dark squares and discs move over a still, textured ground and stop; a window without
 motion holds noise alone. Labels name them to the end. Three students of the same size learn the
@@ -254,10 +254,10 @@ def measure(*, steps: int, seeds: list[int], scenes: int, count: int) -> list[di
 def main() -> None:
     """Run, print a line a row, and keep them where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=800)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--scenes", type=int, default=600, help="different training scenes")
-    parser.add_argument("--count", type=int, default=200, help="scenes that are scored")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--scenes", type=int, default=300, help="different training scenes")
+    parser.add_argument("--count", type=int, default=150, help="scenes that are scored")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     results = measure(steps=given.steps, seeds=given.seeds, scenes=given.scenes, count=given.count)
