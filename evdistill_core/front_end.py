@@ -145,6 +145,8 @@ class FrontEnd:
         is_wanted: tells whether anybody listens to a topic; what nobody wants is not made.
         node: name of the node, for diagnostics.
         on_result: told about each result after it was published.
+        now_ns: the time that stamps are of: the host's clock, or that of ``/clock`` (0 while it is
+            not known).
 
     Attributes:
         topics: topic below the node's name -> message type, of what is published for each window.
@@ -162,11 +164,13 @@ class FrontEnd:
         is_wanted: Callable[[str], bool],
         node: str,
         on_result: Callable[[WindowResult], None] | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._publish = publish
         self._is_wanted = is_wanted
         self._node = node
         self._on_result = on_result
+        self._now_ns = now_ns
         self._hardware = f"{student.path.name} on {runner.description}"
         task = task_of(parameters)
         self.topics = task.topics
@@ -219,7 +223,7 @@ class FrontEnd:
         """Return a serialized DiagnosticArray of the time since the last call, and its numbers.
 
         Args:
-            stamp_ns: of the message; None: the host's clock.
+            stamp_ns: of the message; None: now.
         """
         after = self.perception.snapshot()
         before, self._before = self._before, after
@@ -227,7 +231,7 @@ class FrontEnd:
             before,
             after,
             self.perception.parameters,
-            stamp_ns=time.time_ns() if stamp_ns is None else stamp_ns,
+            stamp_ns=self._now_ns() if stamp_ns is None else stamp_ns,
             node=self._node,
             student=self._hardware,
             extra={
@@ -242,7 +246,7 @@ class FrontEnd:
 
     def label_info(self) -> bytes:
         """Return the serialized LabelInfo, to be published once, latched."""
-        return self.messages.label_info(time.time_ns(), self.perception.parameters.frame_id)
+        return self.messages.label_info(self._now_ns(), self.perception.parameters.frame_id)
 
     def stop(self, *, drain: bool = False) -> None:
         """Stop the pipeline; see ``Perception.stop``."""
@@ -263,8 +267,9 @@ class FrontEnd:
         }
         for name, data in self.messages.make(result, wanted):
             self._publish(name, data)
-        with self._age_lock:
-            self._ages_ms.add((time.time_ns() - result.stamp_ns) / 1e6)
+        if now_ns := self._now_ns():
+            with self._age_lock:
+                self._ages_ms.add((now_ns - result.stamp_ns) / 1e6)
         if self._on_result is not None:
             self._on_result(result)
 

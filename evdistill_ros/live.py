@@ -120,6 +120,7 @@ class LivePerception:
             is_wanted=self._is_wanted,
             node=self._name,
             on_result=self._write_log if result_log is not None else None,
+            now_ns=self._time_ns,
         )
 
     def __enter__(self) -> LivePerception:
@@ -193,6 +194,9 @@ class LivePerception:
             for publisher in (*self._publishers.values(), self._diagnostics):
                 publisher.wait_for_acks(ACK_TIMEOUT_S)
         self._check()
+
+    def _time_ns(self) -> int:
+        return self._now_ns()  # that of the graph, once there is one
 
     def _say(self, text: str) -> None:
         self._log(text)

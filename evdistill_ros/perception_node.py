@@ -107,6 +107,7 @@ class PerceptionNode(LifecycleNode):
             publish=self._publish,
             is_wanted=lambda name: self._results[name].get_subscription_count() > 0,
             node=self.get_name(),
+            now_ns=lambda: self.get_clock().now().nanoseconds,
         )
         result = super().on_activate(state)
         self._front_end.start()

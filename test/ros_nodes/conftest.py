@@ -36,6 +36,14 @@ def _sourced() -> bool:
     return all(importlib.util.find_spec(p) is not None for p in PACKAGES)
 
 
+def pytest_collection_modifyitems(items):
+    # The process inside keeps its own time; one that is cut off from here ends the whole run.
+    for item in items:
+        here = Path(__file__).parent in item.path.parents
+        if here and not os.environ.get(INSIDE) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(320))
+
+
 def pytest_runtest_protocol(item, nextitem):
     # pytest asks this hook for every test of the run, not only for those of this folder.
     here = Path(__file__).parent in item.path.parents
