@@ -74,6 +74,17 @@ def supervised(folder):
     }
 
 
+def recurrent(folder):
+    """A student with a memory: its batch norms see all windows of all samples."""
+    values = supervised(folder)
+    options = NETWORK["options"] | {"recurrent": True}
+    return values | {
+        "name": "recurrent",
+        "network": NETWORK | {"options": options},
+        "input": values["input"] | {"sequence": 2},
+    }
+
+
 def distillation(folder, profile):
     """The terms and how they are computed as in a profile, on small networks and pictures."""
     values = load_yaml(ROOT / "config" / "train" / f"{profile}.yaml")
@@ -110,6 +121,7 @@ def folder(tmp_path_factory, make_camvid):
         "data": {"stills": stills, "validation_stills": {}},
     }
     experiments = {"teacher": teacher, "supervised": supervised(folder)}
+    experiments |= {"recurrent": recurrent(folder)}
     experiments |= {profile: distillation(folder, profile) for profile in PROFILES}
     for name, experiment in experiments.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(experiment), encoding="utf-8")
@@ -117,7 +129,7 @@ def folder(tmp_path_factory, make_camvid):
     return folder
 
 
-RUNS = ("supervised", *PROFILES)
+RUNS = ("supervised", "recurrent", *PROFILES)
 
 
 @pytest.fixture(scope="module")
