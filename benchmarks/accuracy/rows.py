@@ -27,7 +27,7 @@ EVDISTILL_2021 = {
 }
 # Weights of config/train/onboard.yaml.
 ONBOARD = {
-    "task_generated": 0.5,
+    "task_generated": 0.25,
     "task_events": 1.0,
     "gan_image": 1.0,
     "gan_event": 1.0,
@@ -36,12 +36,12 @@ ONBOARD = {
     "paired_simulated": 10.0,
     "consistency_image": 1.0,
     "consistency_event": 1.0,
-    "kd_generated": 0.5,
-    "kd_event": 1.0,
-    "matching_generated": 0.1,
-    "matching_event": 0.1,
-    "affinity_generated": 1.0,
-    "affinity_event": 1.0,
+    "kd_generated": 0.25,
+    "kd_event": 0.5,
+    "matching_generated": 0.05,
+    "matching_event": 0.05,
+    "affinity_generated": 0.5,
+    "affinity_event": 0.5,
     "pseudo_label": 1.0,
     "class_mix": 0.5,
 }
@@ -57,9 +57,8 @@ SELF_TRANSFER: dict[str, object] = {
 }
 ONBOARD_TRANSFER: dict[str, object] = {
     **SELF_TRANSFER,
-    "pseudo_judges": "both",
     "confidence": "max",
-    "confidence_floor": 0.4,
+    "confidence_floor": 0.7,
     "matching_cells": 2,
     "affinity_graph": "grid",
     "affinity_nodes": 8,

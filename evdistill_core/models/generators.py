@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.models.joined import joined_draw
 from evdistill_core.representations.spec import InputSpec
 
 IMAGE_CHANNELS = 1  # grey, -1 .. 1: what an event camera's frames and every labelled set can give
@@ -115,15 +116,18 @@ class ImageHead(nn.Module):
 
 
 class EventHead(nn.Module):
-    """Features -> event input: a strength times a gate, so that empty cells are easily made.
+    """Features -> event input: how strong a cell is, and the chance that it is lit at all.
 
     ``voxel`` is signed, -limit .. limit; ``counts2`` is 0 .. limit with its third channel zero,
-    as ``represent`` makes it. Values below half a level become exactly 0, as in real inputs, so
-    that no discriminator can tell a generated window by its not being empty; the gradient passes
-    as if they had not.
+    as ``represent`` makes it. Whether a cell is lit is drawn by its chance, so that what is empty
+    is exactly empty, as in real inputs, and two windows of one image differ, as noise does. The
+    gradient reaches the chance as if it had been multiplied (straight through); values below half
+    a level become 0 as well.
 
     Source:
-        Ours. A plain tanh lights every cell a little: the pitfall of image-to-event GANs.
+        Ours. A tanh, and a strength times a smooth gate too, light every cell a little: the pitfall
+        of image-to-event GANs, and an image has no noise that the events could be made of.
+        Straight-through gradient: Bengio et al., 2013.
     """
 
     def __init__(self, options: GeneratorOptions, spec: InputSpec) -> None:
@@ -144,13 +148,21 @@ class EventHead(nn.Module):
         """Map (B, C, H, W) to (B, channels of the input, H, W)."""
         strength, gate = self.last(x_BCHW).split(self.made, 1)
         strength = torch.tanh(strength) if self.signed else torch.sigmoid(strength)
-        value = self.limit * strength * torch.sigmoid(gate)
+        chance = torch.sigmoid(gate)
+        value = self.limit * strength * (_drawn(chance) + chance - chance.detach())
         quiet = value.detach().abs() < self.smallest
         value = value - (value * quiet).detach()
         if self.made == self.outputs:
             return value
         empty = value.new_zeros(len(value), self.outputs - self.made, *value.shape[2:])
         return torch.cat([value, empty], 1)
+
+
+def _drawn(chance_BCHW: Tensor) -> Tensor:
+    """Return 1 with this chance in every cell, else 0; without gradient."""
+    shape = chance_BCHW.shape[1:]
+    draw_BCHW = joined_draw(lambda n: torch.rand(n, *shape), len(chance_BCHW))
+    return (draw_BCHW.to(chance_BCHW.device) < chance_BCHW.detach()).to(chance_BCHW.dtype)
 
 
 class ResidualGenerator(nn.Module):
