@@ -66,14 +66,19 @@ def command(
     if teacher is None:
         master = teacher_on(_found(teacher_profile), learnt, judging)
         _stage(shortened(master, teacher_steps), out / "teacher", resume)
-    _stage(shortened(pupil, steps), out / "student", resume)
+    if not _stage(shortened(pupil, steps), out / "student", resume):
+        return
     student = out / "student.evstudent"
     write_and_report(load_checkpoint(out / "student" / "last.pt"), student, onnx=None, card_text="")
     typer.echo(f"student: {student}\nreport: {out / 'student' / 'report.html'}")
 
 
-def _stage(config: object, out: Path, resume: bool) -> None:
-    """Run a stage, or what is left of it; a stage whose report is there is over."""
+def _stage(config: object, out: Path, resume: bool) -> bool:
+    """Run a stage, or what is left of it; a stage whose report is there is over.
+
+    Returns:
+        Whether this process, of those that a profile may ask for, is the one that goes on.
+    """
     from typing import cast
 
     from evdistill_core.training.config import TrainConfig
@@ -82,9 +87,11 @@ def _stage(config: object, out: Path, resume: bool) -> None:
     from evdistill_core.training.stages import make_trainer
 
     if resume and (out / "report.html").exists():
-        return
+        return True
     going_on = resume and (out / LAST).exists()
-    run_with_progress(make_trainer(cast("TrainConfig", config), out, resume=going_on))
+    trainer = make_trainer(cast("TrainConfig", config), out, resume=going_on)
+    run_with_progress(trainer)
+    return trainer.processes.is_first
 
 
 def _found(profile: Path) -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -18,8 +20,11 @@ from rich.progress import (
 )
 
 from evdistill_core.evaluation.page import Result
+from evdistill_core.foundation.errors import TrainingError
 from evdistill_core.training.loop import StepReport, Trainer
 from evdistill_core.training.report import write_training_report
+
+SAME_SIGNAL_S = 1.0
 
 
 def run_with_progress(trainer: Trainer) -> None:
@@ -38,7 +43,16 @@ def run_with_progress(trainer: Trainer) -> None:
             console.print(f"step {trainer.state.step}  {name}: {result.summary}")
 
     with _stopping_on_signals(trainer), _Steps(console, trainer) as steps:
-        finished = trainer.run(steps.show, on_validation)
+        try:
+            finished = trainer.run(steps.show, on_validation)
+        except TrainingError:
+            if first:
+                raise
+            finished = False
+    if not finished and not first:
+        # All ended for one reason, which the first tells. Were this a failure, Fabric would kill
+        # the first before it has spoken.
+        sys.exit(0)
     if not first:
         return
     if not finished:
@@ -106,9 +120,14 @@ class _Steps:
 def _stopping_on_signals(trainer: Trainer) -> Iterator[None]:
     def ask(number: int, _frame: FrameType | None) -> None:
         trainer.stop()
-        # The second one does not wait for the step.
-        signal.signal(number, before[signal.Signals(number)])
+        # The second one does not wait for the step. What comes within a second is the first once
+        # more: torchrun passes on what the terminal has sent to all.
+        now = time.monotonic()
+        if now - heard.setdefault(number, now) > SAME_SIGNAL_S:
+            signal.signal(number, before[signal.Signals(number)])
+            signal.raise_signal(number)
 
+    heard: dict[int, float] = {}
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {n: signal.getsignal(n) for n in numbers}
     for n in numbers:

@@ -1,20 +1,28 @@
 """Several processes compute what one does, and begin and end together."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
+import psutil
 import pytest
 import torch
 import yaml
 
+from evdistill_core.data.samples import load_batches
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.config import load_yaml
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.models.checkpoint import load_checkpoint
 from evdistill_core.recordings.columns import NpzWriter
+from evdistill_core.training.distill_config import TERMS
 from evdistill_core.training.run_log import read_records
 from evdistill_core.training.stages import load_experiment, make_trainer
 
@@ -22,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROFILES = ("onboard", "evdistill-2021")
 STEPS = 4
 NETWORK = {"name": "onboard-seg", "options": {"width": 0.25, "dropout": 0.2}}
+NOT_RECOGNITION = ("paired", "kd_paired", "mutual", "output", "class_mix")
 SMALL = {"generator": {"base_channels": 4, "halvings": 1, "blocks": 1}}
 SMALL["discriminator"] = {"base_channels": 4, "layers": 1}
 
@@ -58,6 +67,41 @@ def common(name):
         "workers": 0,
         "validate_every": 2,
         "checkpoint_every": 2,
+    }
+
+
+def recognition(folder):
+    """Terms that tie samples to each other, and one pass for several kinds of input."""
+    rng = np.random.default_rng(0)
+    for name in ("bar", "disc"):
+        (folder / "pictures" / "train" / name).mkdir(parents=True)
+        (folder / "events" / name).mkdir(parents=True)
+        for i in range(4):
+            picture = np.zeros((16, 16), np.uint8)
+            picture[2:14, 3 + i : 6 + i] = 255 if name == "bar" else 90
+            cv2.imwrite(str(folder / "pictures" / "train" / name / f"{i}.png"), picture)
+            t = np.sort(rng.integers(0, 90_000, 200))
+            x, y = rng.integers(5, 11 if name == "bar" else 18, (2, 200))
+            rows = np.stack([x, y, (i % 2 << 7) | (t >> 16), (t >> 8) & 255, t & 255], 1)
+            (folder / "events" / name / f"{i}.bin").write_bytes(rows.astype(np.uint8).tobytes())
+    images = {"root": str(folder / "pictures"), "layout": "class-folders"}
+    moving = {"images": images, "height": 34, "width": 34}
+    values = load_yaml(ROOT / "config" / "train" / "recognition.yaml")
+    return common("recognition") | {
+        "stage": "distill",
+        "classes": ["bar", "disc"],
+        "network": {"name": "onboard-cls", "options": {"width": 0.25, "stages": 2, "dropout": 0.0}},
+        "teacher": str(folder / "recognition-teacher" / "last.pt"),
+        "input": {"bins": 3, "window_us": 100_000, "size_multiple": 2},
+        "data": {
+            "stills": {"images": images, "crop": [20, 20], "border": "edge"},
+            "recordings": {"paths": [str(folder / "events")], "whole": True},
+            "train": [{"name": "simulated", "moving_stills": moving}],
+        },
+        "terms": {t: float(t not in NOT_RECOGNITION) for t in TERMS},
+        "transfer": values["transfer"] | {"pseudo_threshold": 0.3, "pseudo_ramp": 0.0},
+        "adversary": SMALL,
+        "optimiser": {"name": "sgd", "lr": 1e-2, "warmup_steps": 0},
     }
 
 
@@ -123,24 +167,41 @@ def folder(tmp_path_factory, make_camvid):
     experiments = {"teacher": teacher, "supervised": supervised(folder)}
     experiments |= {"recurrent": recurrent(folder)}
     experiments |= {profile: distillation(folder, profile) for profile in PROFILES}
+    digits = recognition(folder)
+    images = digits["data"]["stills"]
+    judge = common("recognition-teacher") | {
+        "stage": "teacher",
+        "classes": digits["classes"],
+        "network": digits["network"],
+        "data": {"stills": images, "validation_stills": {}},
+    }
+    experiments |= {"recognition": digits, "recognition-teacher": judge}
     for name, experiment in experiments.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(experiment), encoding="utf-8")
-    make_trainer(load_experiment(folder / "teacher.yaml"), folder / "teacher").save()
+    for name in ("teacher", "recognition-teacher"):
+        make_trainer(load_experiment(folder / f"{name}.yaml"), folder / name).save()
     return folder
 
 
-RUNS = ("supervised", "recurrent", *PROFILES)
+RUNS = ("supervised", "recurrent", *PROFILES, "recognition")
+
+
+def _train_each(devices, pairs):
+    script = str(Path(__file__).with_name("train_each.py"))
+    return subprocess.Popen(
+        [sys.executable, script, devices, *pairs],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 @pytest.fixture(scope="module")
 def both(folder):
     """Every run by one process (here) and by two, and the folders of each."""
     two = [str(a) for n in RUNS for a in (folder / f"{n}.yaml", folder / "two" / n)]
-    arguments = [sys.executable, str(Path(__file__).with_name("train_each.py")), "2", *two]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
+    with _train_each("2", two) as process:
         for name in RUNS:
             make_trainer(load_experiment(folder / f"{name}.yaml"), folder / "one" / name).run()
         output, _ = process.communicate(timeout=150)
@@ -218,3 +279,167 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(folder):
     path.write_text(yaml.safe_dump(values | {"devices": 2, "device": "cpu:0"}))
     with pytest.raises(ConfigError, match="auto, cpu or cuda"):
         make_trainer(load_experiment(path), folder / "odd")
+
+
+@pytest.fixture
+def start(folder):
+    """Return a function that starts `evdistill train` with two processes."""
+    started = []
+
+    def start_one(*arguments, **changes):
+        started.append(_start(folder, *arguments, **changes))
+        return started[-1]
+
+    yield start_one
+    for process in started:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(process.pid).children():
+                child.kill()
+        process.kill()
+        process.wait()
+
+
+def _start(folder, name, out, *options, **changes):
+    values = yaml.safe_load((folder / "supervised.yaml").read_text())
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(values | changes), encoding="utf-8")
+    command = [sys.executable, "-m", "evdistill_core", "train", str(path), "--out", str(out)]
+    return subprocess.Popen(
+        [*command, "--devices", "2", *options],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def ended(process):
+    """Tell whether a process is gone, or dead and not yet taken notice of."""
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_all_and_one_goes_on(folder, start):
+    out = folder / "stopped"
+    changes = {"steps": 100_000, "checkpoint_every": 100_000, "validate_every": 0}
+    changes["data"] = yaml.safe_load((folder / "supervised.yaml").read_text())["data"]
+    changes["data"]["validation"] = []
+    process = start("stopped", out, **changes)
+    deadline = time.monotonic() + 120
+    while len(records(out)) < STEPS and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    (second,) = psutil.Process(process.pid).children()
+    second.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert output.count("stopped at step") == 1
+    assert ended(second)
+    done = load_checkpoint(out / "last.pt").provenance["steps"]
+    assert done == len(records(out)) >= STEPS
+    # One process takes over what two began.
+    config = replace(load_experiment(folder / "stopped.yaml"), devices=1)
+    trainer = make_trainer(config, out, resume=True)
+    assert trainer.state.step == done
+    trainer.run(lambda report: trainer.stop() if report.step == done + 2 else None)
+    assert [r["step"] for r in records(out)] == list(range(done + 2))
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_stops_all_and_the_joined_batch_is_kept(folder, start):
+    out = folder / "nonfinite"
+    values = yaml.safe_load((folder / "supervised.yaml").read_text())
+    (folder / "nonfinite.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    trainer = make_trainer(load_experiment(folder / "nonfinite.yaml"), out)
+    with torch.no_grad():
+        trainer.state.network.head.weight.fill_(float("nan"))
+    trainer.save()
+    process = start("nonfinite", out, "--resume")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 2, output
+    assert "Traceback" not in output
+    assert output.count("is kept in") == 1
+    kept = torch.load(out / "nonfinite_batch.pt", weights_only=True)
+    assert kept["first_index"] == 0
+    (whole,) = load_batches(trainer.training, batch_size=4, first_batch=0, last_batch=1, workers=0)
+    assert torch.equal(kept["input"], whole.input)
+    assert torch.equal(kept["label"], whole.label)
+
+
+def half(folder, name, **changes):
+    return replace(load_experiment(folder / f"{name}.yaml"), precision="float16", **changes)
+
+
+def test_float16_learns_the_same_and_goes_on_with_its_scale(folder):
+    """On the CPU; the test marked gpu does it there."""
+    losses = {}
+    for precision in ("float32", "float16"):
+        config = half(folder, "onboard", steps=3)
+        trainer = make_trainer(replace(config, precision=precision), folder / precision)
+        trainer.run(lambda report, trainer=trainer: trainer.stop() if report.step == 2 else None)
+        losses[precision] = [r["loss"] for r in records(folder / precision)]
+        state = trainer.processes.scaler.state_dict()
+    assert losses["float16"] != losses["float32"]
+    assert losses["float16"][0] == pytest.approx(losses["float32"][0], rel=0.005)
+    # A first step at too large a scale may move some of the networks not at all.
+    assert losses["float16"][1] == pytest.approx(losses["float32"][1], rel=0.1)
+    config = half(folder, "onboard", steps=3)
+    resumed = make_trainer(config, folder / "float16", resume=True)
+    assert resumed.processes.scaler.state_dict() == state
+    assert state["_growth_tracker"] > 0 or state["scale"] < 2.0**16
+    assert resumed.run()
+    whole = make_trainer(config, folder / "float16-whole")
+    assert whole.run()
+    assert [r["loss"] for r in records(folder / "float16")] == [
+        r["loss"] for r in records(folder / "float16-whole")
+    ]
+
+
+def test_a_gradient_out_of_range_moves_nobody_and_lowers_the_scale(folder):
+    trainer = make_trainer(half(folder, "onboard"), folder / "overflow")
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    trainer.processes.scaler = scaler
+    modules = (trainer.state.network, trainer.translation)
+    before = [p.detach().clone() for m in modules for p in m.parameters()]
+    batches = trainer._batches()
+    value, terms = trainer._step(next(batches))
+    assert np.isfinite(value)
+    assert np.isfinite(terms["critic_image"])
+    assert scaler.get_scale() == 2.0**126
+    after = [p for m in modules for p in m.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    trainer.processes.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    trainer._step(next(batches))
+    assert not any(torch.equal(a, b) for a, b in zip(before[:1], after[:1], strict=True))
+    assert trainer.state.step == 2
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_gpu_computes_what_the_cpu_does(folder, precision):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    # Drop-out and class-mix draw from the generator of the device.
+    config = replace(load_experiment(folder / "evdistill-2021.yaml"), validate_every=0)
+    plain = replace(config.network, options={"width": 0.25, "dropout": 0.0})
+    config = replace(config, network=plain)
+    losses = []
+    for device, kind in (("cpu", "float32"), ("cuda", precision)):
+        out = folder / f"gpu-{device}-{precision}"
+        assert make_trainer(replace(config, device=device, precision=kind), out).run()
+        losses.append([r["loss"] for r in records(out)])
+    assert losses[1] == pytest.approx(losses[0], rel=0.005 if precision == "float32" else 0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", RUNS)
+def test_two_gpus_have_the_losses_of_one(folder, name):
+    if torch.cuda.device_count() < 2:
+        pytest.skip("no two CUDA devices")
+    for devices in ("1", "2"):
+        path = folder / f"gpu-{name}.yaml"
+        values = yaml.safe_load((folder / f"{name}.yaml").read_text())
+        path.write_text(yaml.safe_dump(values | {"device": "cuda"}), encoding="utf-8")
+        _train_each(devices, [str(path), str(folder / f"gpus-{devices}-{name}")]).wait(150)
+    one, two = ([r["loss"] for r in records(folder / f"gpus-{n}-{name}")] for n in "12")
+    assert two == pytest.approx(one, rel=2e-3)
