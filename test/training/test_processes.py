@@ -29,8 +29,10 @@ from evdistill_core.training.stages import load_experiment, make_trainer
 ROOT = Path(__file__).resolve().parents[2]
 PROFILES = ("onboard", "evdistill-2021")
 STEPS = 4
+pytestmark = pytest.mark.timeout(600)  # two processes wait for each other, and for others
 NETWORK = {"name": "onboard-seg", "options": {"width": 0.25, "dropout": 0.2}}
-NOT_RECOGNITION = ("paired", "kd_paired", "mutual", "output", "class_mix")
+NOT_RECOGNITION = ("paired", "paired_simulated", "kd_paired", "mutual", "output", "class_mix")
+CLASSIFIER = {"name": "onboard-cls", "options": {"width": 0.25, "stages": 2, "dropout": 0.0}}
 SMALL = {"generator": {"base_channels": 4, "halvings": 1, "blocks": 1}}
 SMALL["discriminator"] = {"base_channels": 4, "layers": 1}
 
@@ -90,7 +92,8 @@ def recognition(folder):
     return common("recognition") | {
         "stage": "distill",
         "classes": ["bar", "disc"],
-        "network": {"name": "onboard-cls", "options": {"width": 0.25, "stages": 2, "dropout": 0.0}},
+        "network": CLASSIFIER,
+        "frame_network": CLASSIFIER,
         "teacher": str(folder / "recognition-teacher" / "last.pt"),
         "input": {"bins": 3, "window_us": 100_000, "size_multiple": 2},
         "data": {
@@ -204,7 +207,7 @@ def both(folder):
     with _train_each("2", two) as process:
         for name in RUNS:
             make_trainer(load_experiment(folder / f"{name}.yaml"), folder / "one" / name).run()
-        output, _ = process.communicate(timeout=150)
+        output, _ = process.communicate(timeout=500)
     assert process.returncode == 0, output
     return folder / "one", folder / "two"
 
@@ -325,7 +328,7 @@ def test_a_signal_to_one_process_stops_all_and_one_goes_on(folder, start):
     changes["data"] = yaml.safe_load((folder / "supervised.yaml").read_text())["data"]
     changes["data"]["validation"] = []
     process = start("stopped", out, **changes)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while len(records(out)) < STEPS and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
     (second,) = psutil.Process(process.pid).children()
@@ -355,7 +358,7 @@ def test_a_loss_that_is_not_finite_stops_all_and_the_joined_batch_is_kept(folder
         trainer.state.network.head.weight.fill_(float("nan"))
     trainer.save()
     process = start("nonfinite", out, "--resume")
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=400)
     assert process.returncode == 2, output
     assert "Traceback" not in output
     assert output.count("is kept in") == 1
