@@ -199,6 +199,13 @@ def _table() -> dict[str, Row]:
             labelled=("source", "target"),
             reads_target_labels=True,
         ),
+        Row(
+            name="upper-adabn",
+            title="clean simulator + target labels + AdaBN (upper bound)",
+            kind="adabn",
+            base="upper",
+            reads_target_labels=True,
+        ),
     ]
     for whole in (paper, onboard):
         rows += [_without(whole, g) for g, names in GROUPS.items() if set(names) & set(whole.terms)]

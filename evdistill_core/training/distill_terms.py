@@ -143,7 +143,7 @@ class DistillStep:
         networks: who takes part.
         config: of the run.
         class_weight_K: of the supervised losses.
-        progress: share of the run that is done, 0..1.
+        step: steps done before.
     """
 
     def __init__(
@@ -153,9 +153,10 @@ class DistillStep:
         config: DistillConfig,
         class_weight_K: Tensor,
         *,
-        progress: float = 1.0,
+        step: int,
     ) -> None:
-        self._progress = progress
+        self._progress = step / config.steps
+        self._translates = step % config.adversary.every == 0
         self.batch, self.networks, self.config = batch, networks, config
         self._class_weight_K = class_weight_K
         self._transfer = config.transfer
@@ -251,7 +252,8 @@ class DistillStep:
     @cached_property
     def fake_image(self) -> Tensor:
         """G_ei(x_e), (B, 1, H, W)."""
-        with self.networks.mixed():
+        wanted = torch.is_grad_enabled() and self._translates
+        with self.networks.mixed(), torch.set_grad_enabled(wanted):
             return self.networks.translation.to_image(self.batch.input).float()  # type: ignore[no-any-return]
 
     @cached_property
@@ -335,7 +337,8 @@ class DistillStep:
     @cached_property
     def t_fake(self) -> Seen:
         """T(G_ei(x_e)); the gradient reaches G_ei."""
-        wanted = torch.is_grad_enabled() and self.config.terms["consistency_event"] > 0
+        asked = self._translates and self.config.terms["consistency_event"] > 0
+        wanted = torch.is_grad_enabled() and asked
         with torch.set_grad_enabled(wanted):
             return self._see(self.networks.teacher.network, self.fake_image)
 

@@ -1,5 +1,6 @@
 """Teacher and distillation: whole runs on tiny networks, and what each promises."""
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -391,6 +392,31 @@ def test_losses_that_look_at_fewer_labels_are_nearly_the_same(all_on, stride):
     assert all(np.isfinite(v) for v in values[1].values())
     for name in ("task_generated", "kd_event", "kd_generated", "matching_event", "mutual_task"):
         assert values[1][name] == pytest.approx(values[0][name], rel=0.35, abs=1e-3), name
+
+
+def test_translation_alone_may_be_trained_now_and_then(root, teacher, tmp_path):
+    base = config(root, teacher)
+    trainer = DistillTrainer(replace(base, adversary=replace(base.adversary, every=3)), tmp_path)
+    critics = []
+    weight = next(trainer.translation.image_critic.parameters())
+    generator = next(trainer.translation.to_event.parameters())
+    before = [generator.detach().clone()]
+
+    def keep(report):
+        critics.append(weight.detach().clone())
+        before.append(generator.detach().clone())
+
+    assert trainer.run(on_step=keep)
+    log = losses(tmp_path)
+    for name in ("loss_gan_event", "loss_cycle_image", "loss_critic_image"):
+        assert [name in r for r in log] == [True, False, False, True]
+    for name in ("loss_kd_event", "loss_task_generated"):
+        assert all(name in r for r in log)
+    assert torch.equal(critics[0], critics[1])
+    assert torch.equal(critics[1], critics[2])
+    assert not torch.equal(critics[2], critics[3])
+    # What the student is asked of generated windows moves the generator all the time.
+    assert all(not torch.equal(a, b) for a, b in itertools.pairwise(before))
 
 
 def test_a_window_without_a_valid_pixel_does_no_harm(all_on):
