@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from evdistill_core.foundation.config import LATER
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.models.joined import joined_draw
 from evdistill_core.representations.spec import InputSpec
@@ -45,7 +46,7 @@ class GeneratorOptions:
 
     base_channels: int = 64
     halvings: int = 2
-    fold: int = 1
+    fold: int = field(default=1, metadata=LATER)
     blocks: int = 9
 
     def __post_init__(self) -> None:

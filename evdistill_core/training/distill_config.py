@@ -284,6 +284,12 @@ class DistillConfig(TrainConfig):
         """Whether a term moves a generator."""
         return any(self.terms[name] > 0 for name in GENERATOR_TERMS)
 
+    @property
+    def translation_every(self) -> int:
+        """Steps between two that train translation: all, where nothing else is trained."""
+        others = any(w > 0 for name, w in self.terms.items() if name not in TRANSLATION_TERMS)
+        return self.adversary.every if others else 1
+
     def _check_task(self) -> None:
         recognises = network_task(self.network.name) == "recognition"
         if recognises != self.data.stills.images.is_recognition:

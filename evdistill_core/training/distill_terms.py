@@ -156,7 +156,7 @@ class DistillStep:
         step: int,
     ) -> None:
         self._progress = step / config.steps
-        self._translates = step % config.adversary.every == 0
+        self._translates = step % config.translation_every == 0
         self.batch, self.networks, self.config = batch, networks, config
         self._class_weight_K = class_weight_K
         self._transfer = config.transfer

@@ -139,7 +139,7 @@ class DistillTrainer(Trainer):
         return result.total, self._terms
 
     def _translates_now(self) -> bool:
-        return self.state.step % self.config.adversary.every == 0
+        return self.state.step % self.config.translation_every == 0
 
     def _weights(self) -> dict[str, float]:
         if self._translates_now():

@@ -404,7 +404,9 @@ def test_a_damaged_stream_costs_only_its_own_process(sender, film, record, tmp_p
     except subprocess.TimeoutExpired:  # it hangs, and nothing tells
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
-    assert process.returncode in {0, 2}, err
+    # Ctrl-C may meet an interpreter that has said why it ends and is about to.
+    ended = {0, 2, -signal.SIGINT} if "error:" in err else {0, 2}
+    assert process.returncode in ended, err
     assert "Traceback" not in err
     found, true = events_of(target), events_of(film)
     assert 1000 < len(found) <= len(true)

@@ -419,6 +419,14 @@ def test_translation_alone_may_be_trained_now_and_then(root, teacher, tmp_path):
     assert all(not torch.equal(a, b) for a, b in itertools.pairwise(before))
 
 
+def test_translation_is_trained_at_every_step_where_nothing_else_is(root, teacher, tmp_path):
+    base = config(root, teacher)
+    terms = {name: float(name == "paired_simulated") for name in TERMS}
+    lazy = replace(base, terms=terms, adversary=replace(base.adversary, every=3))
+    assert DistillTrainer(lazy, tmp_path).run()
+    assert all("loss_paired_simulated" in r for r in losses(tmp_path))
+
+
 def test_a_window_without_a_valid_pixel_does_no_harm(all_on):
     trainer, batch = all_on
     nothing = replace(
