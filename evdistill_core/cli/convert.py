@@ -63,7 +63,8 @@ def command(
     for count, what in (
         (
             result.dropped_triggers,
-            "trigger edges left out: .npz and .h5 keep them all, .aedat4 those of input 0",
+            "trigger edges left out: .npz and .h5 keep them all, .aedat4 those of input 0, "
+            "a bag in evt3 those of inputs 0 to 15",
         ),
         (result.dropped_frames, "pictures left out"),
     ):

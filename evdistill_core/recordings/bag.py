@@ -166,7 +166,8 @@ class BagRecording(Recording):
 
     def _all_batches(self) -> Iterator[EventBatch]:
         self._decoder = decoder = PacketDecoder()
-        yield from self._decoded(decoder, self.packets())
+        total = max(1, sum(t.message_count for t in self._topics if t.name == self._topic))
+        yield from self._decoded(decoder, self.packets(), lambda count, _: count / total)
         self._judge(decoder)
 
     def _batches_from(self, start_us: int) -> Iterator[EventBatch]:
@@ -179,14 +180,32 @@ class BagRecording(Recording):
             yield from self._all_batches()
             return
         self._decoder, first, packets = entry
+        self._fraction = 0.0
         yield _batch(first)
-        yield from self._decoded(self._decoder, packets)
+        yield from self._decoded(self._decoder, packets, self._way_by_time())
         self._judge(self._decoder)
 
-    def _decoded(self, decoder: PacketDecoder, packets: Iterator[Packet]) -> Iterator[EventBatch]:
-        total = max(1, sum(t.message_count for t in self._topics if t.name == self._topic))
+    def _way_by_time(self) -> Callable[[int, int], float]:
+        """Measure the way to the end by receive times: how many messages are left is not known."""
+        end_ns = max(storage.end_ns() for storage in self._storages)
+        begin_ns: int | None = None
+
+        def fraction(_: int, time_ns: int) -> float:
+            nonlocal begin_ns
+            begin_ns = time_ns if begin_ns is None else begin_ns
+            return (time_ns - begin_ns) / max(1, end_ns - begin_ns)
+
+        return fraction
+
+    def _decoded(
+        self,
+        decoder: PacketDecoder,
+        packets: Iterator[Packet],
+        fraction: Callable[[int, int], float],
+    ) -> Iterator[EventBatch]:
+        """Decode; ``fraction`` is asked with the number of messages and the last receive time."""
         for count, packet in enumerate(packets, start=1):
-            self._fraction = min(1.0, count / total)
+            self._fraction = max(0.0, min(1.0, fraction(count, packet.receive_time_ns)))
             decoded = decoder.push(packet)
             if decoded is not None:
                 yield _batch(decoded)

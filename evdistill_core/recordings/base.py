@@ -111,7 +111,9 @@ class Recording(ABC):
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._warnings: list[str] = []
+        #: How far into the file the iteration is; with a span, 1 is still its end.
         self._fraction: float | None = None
+        self._span_fraction: float | None = None
         self._closed = False
 
     @property
@@ -143,8 +145,11 @@ class Recording(ABC):
 
     @property
     def fraction_read(self) -> float | None:
-        """How much of the latest iteration is done, 0 .. 1; ``None`` where nothing tells."""
-        return self._fraction
+        """How much of the latest iteration is done, 0 .. 1; ``None`` where nothing tells.
+
+        With a span, it is that of the way from where the file is entered to the span's end.
+        """
+        return self._fraction if self._span_fraction is None else self._span_fraction
 
     @abstractmethod
     def _all_batches(self) -> Iterator[EventBatch]:
@@ -175,8 +180,24 @@ class Recording(ABC):
             raise RecordingError(
                 f"the end of a span must not lie before its start: got {start_us} .. {end_us} us"
             )
+        self._fraction = self._span_fraction = None
         batches = self._all_batches() if start_us is None else self._batches_from(start_us)
-        return batches if start_us is None and end_us is None else cut(batches, start_us, end_us)
+        if start_us is None and end_us is None:
+            return batches
+        return self._span(batches, start_us, end_us)
+
+    def _span(
+        self, batches: Iterator[EventBatch], start_us: int | None, end_us: int | None
+    ) -> Iterator[EventBatch]:
+        yield from cut(self._measured(batches, end_us), start_us, end_us)
+        self._span_fraction = 1.0
+
+    def _measured(self, batches: Iterator[EventBatch], end_us: int | None) -> Iterator[EventBatch]:
+        """Note how far the span is: its end, or the file's, whichever comes first, is the aim."""
+        way = _Way(end_us)
+        for batch in batches:
+            self._span_fraction = way.fraction(batch.events, self._fraction)
+            yield batch
 
     def _batches_from(self, start_us: int) -> Iterator[EventBatch]:
         """Yield at least every batch that may hold something at or after ``start_us``.
@@ -218,6 +239,35 @@ class Recording(ABC):
     def _warn(self, text: str) -> None:
         if text not in self._warnings:
             self._warnings.append(text)
+
+
+class _Way:
+    """The way through a span, from the first batch that is read to its end."""
+
+    def __init__(self, end_us: int | None) -> None:
+        self._end_us = end_us
+        self._first_us: int | None = None
+        self._by_time: float | None = None
+        self._entered: float | None = None
+
+    def fraction(self, events: Events, read: float | None) -> float | None:
+        """Return how much of the way is done, 0 .. 1.
+
+        Args:
+            events: that were read last.
+            read: how much of the file lies before here.
+        """
+        ways = []
+        if read is not None:
+            self._entered = read if self._entered is None else self._entered
+            ways.append((read - self._entered) / (1 - self._entered) if self._entered < 1 else 1.0)
+        if self._end_us is not None and len(events):
+            t_us = int(events.t_us[-1])
+            self._first_us = t_us if self._first_us is None else self._first_us
+            self._by_time = (t_us - self._first_us) / max(1, self._end_us - self._first_us)
+        if self._by_time is not None:
+            ways.append(self._by_time)
+        return min(1.0, max(0.0, *ways)) if ways else None
 
 
 def checked_size(path: Path, width: int, height: int) -> tuple[int, int]:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.messages.event_messages import EventPacket
@@ -17,7 +15,13 @@ from evdistill_core.recordings.aedat4_writer import Aedat4Writer
 from evdistill_core.recordings.bag_messages import BagMessages
 from evdistill_core.recordings.base import EventBatch, Frame, Recording
 from evdistill_core.recordings.columns import NpzWriter
-from evdistill_core.recordings.encoding import PACKET_US, EncodedPacket, Packetizer
+from evdistill_core.recordings.edge_queue import select
+from evdistill_core.recordings.encoding import (
+    PACKET_US,
+    EncodedPacket,
+    Packetizer,
+    holds_edges,
+)
 from evdistill_core.recordings.hdf5_writer import DsecWriter
 from evdistill_core.recordings.mcap_writer import McapWriter
 
@@ -102,10 +106,11 @@ def convert(
 
     In a bag, the events become EventPackets of ``packet_us`` each. With ``libcaer_cmp``,
     ``time_base`` is the sensor time of the packet's start, so event times are exact; ``evt3`` keeps
-    them modulo 2^24 us. The header stamp is the host time of the
-    packet's end, when a driver would have sent it: sensor time plus one constant, the distance of
-    the first batch's stamp from its last event (zero for files without stamps). Where the source
-    had a discontinuity, one ``seq`` is left out, so that a reader does not join across it.
+    them modulo 2^24 us, and trigger edges of channels 0 .. 15 with them. The header stamp
+    is the host time of the packet's end, when a driver would have sent it: sensor time plus one
+    constant, the distance of the first batch's stamp from its last event (zero for files without
+    stamps). Where the source had a discontinuity, one ``seq`` is left out, so that a reader does
+    not join across it.
 
     Args:
         recording: open, with events.
@@ -233,10 +238,10 @@ class _Job:
         return self.result
 
     def _first_channel(self, triggers: Triggers) -> Triggers:
-        keep = triggers.channel == 0
-        self.result.triggers += int(np.count_nonzero(keep))
-        self.result.dropped_triggers += int(np.count_nonzero(~keep))
-        return Triggers(triggers.t_us[keep], triggers.channel[keep], triggers.edge[keep])
+        held = select(triggers, triggers.channel == 0)
+        self.result.triggers += len(held)
+        self.result.dropped_triggers += len(triggers) - len(held)
+        return held
 
     def _require_size(self, events: Events) -> None:
         info = self._recording.info
@@ -281,7 +286,6 @@ class _Job:
         packetizer = Packetizer(self._config.packet_us, self._config.encoding)
         seq = 0
         for batch in self._batches():
-            self.result.dropped_triggers += len(batch.triggers)
             packets = []
             if batch.discontinuity:
                 packets = packetizer.flush()
@@ -289,11 +293,20 @@ class _Job:
                 yield self._event_message(packet, seq)
                 seq += 1
             seq += bool(batch.discontinuity)
-            for packet in packetizer.push(batch.events):
+            edges = self._held_edges(batch.triggers)
+            for packet in packetizer.push(batch.events, edges):
                 yield self._event_message(packet, seq)
                 seq += 1
         for packet in packetizer.flush():
             yield self._event_message(packet, seq)
+
+    def _held_edges(self, triggers: Triggers) -> Triggers:
+        """Keep the edges that the encoding has words for; count all."""
+        keep = holds_edges(triggers, self._config.encoding)
+        held = select(triggers, keep)
+        self.result.triggers += len(held)
+        self.result.dropped_triggers += len(triggers) - len(held)
+        return held
 
     def _event_message(self, packet: EncodedPacket, seq: int) -> StampedMessage:
         stamp_ns = packet.end_us * 1000 + self._span.host_minus_sensor_ns

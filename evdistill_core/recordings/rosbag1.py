@@ -40,6 +40,7 @@ class Rosbag1Storage(Storage):
         super().__init__(path, warn)
         with self._reader() as reader:
             self._start_ns = int(reader.start_time) if reader.message_count else 0
+            self._end_ns = int(reader.end_time) if reader.message_count else 0
             self._topics = [
                 TopicInfo(c.topic, c.msgtype, int(c.msgcount)) for c in reader.connections
             ]
@@ -75,6 +76,10 @@ class Rosbag1Storage(Storage):
     def start_ns(self) -> int:
         """Return the receive time of the first message; 0 when there is none."""
         return self._start_ns
+
+    def end_ns(self) -> int:
+        """Return the receive time of the last message; 0 when there is none."""
+        return self._end_ns
 
     def messages(self, topics: Collection[str], from_ns: int = 0) -> Iterator[StoredMessage]:
         """Yield the messages of these topics by receive time."""

@@ -10,9 +10,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from evdistill_core.events.array import Triggers
 from evdistill_core.events.clock import SensorClock
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.foundation.files import FinishedBlock
@@ -23,7 +20,8 @@ from evdistill_core.recordings.bag_messages import BagMessages
 from evdistill_core.recordings.base import EventBatch, Frame
 from evdistill_core.recordings.columns import NpzWriter
 from evdistill_core.recordings.convert import SUFFIXES, ConvertConfig, ConvertResult
-from evdistill_core.recordings.encoding import EncodedPacket, Packetizer
+from evdistill_core.recordings.edge_queue import select
+from evdistill_core.recordings.encoding import EncodedPacket, Packetizer, holds_edges
 from evdistill_core.recordings.hdf5_writer import DsecWriter
 from evdistill_core.recordings.mcap_writer import McapWriter
 
@@ -147,17 +145,20 @@ class _BagSink(Sink):
         self._stack.enter_context(self._writer)
 
     def write(self, batch: EventBatch) -> None:
-        self.result.dropped_triggers += len(batch.triggers)
         if batch.discontinuity:
             self._write_packets(self._packetizer.flush())
             self._seq += 1  # a missing number: readers do not join across it
         if batch.discontinuity == "time":
             self._clock.reset()
+        edges = select(batch.triggers, holds_edges(batch.triggers, self._config.encoding))
+        self.result.triggers += len(edges)
+        self.result.dropped_triggers += len(batch.triggers) - len(edges)
+        if len(batch.events) or len(edges):
+            self._arrival_ns = batch.stamp_ns
         if len(batch.events):
             self.result.events += len(batch.events)
-            self._arrival_ns = batch.stamp_ns
             self._clock.observe(int(batch.events.t_us[-1]), batch.stamp_ns)
-            self._write_packets(self._packetizer.push(batch.events))
+        self._write_packets(self._packetizer.push(batch.events, edges))
 
     def write_frame(self, frame: Frame) -> None:
         step = self._config.frame_step
@@ -221,12 +222,10 @@ class _Aedat4Sink(Sink):
         self._stack.enter_context(self._writer)
 
     def write(self, batch: EventBatch) -> None:
-        keep = batch.triggers.channel == 0
+        triggers = select(batch.triggers, batch.triggers.channel == 0)
         self.result.events += len(batch.events)
-        self.result.triggers += int(np.count_nonzero(keep))
-        self.result.dropped_triggers += int(np.count_nonzero(~keep))
-        edges = batch.triggers
-        triggers = Triggers(edges.t_us[keep], edges.channel[keep], edges.edge[keep])
+        self.result.triggers += len(triggers)
+        self.result.dropped_triggers += len(batch.triggers) - len(triggers)
         self._writer.write(batch.events, triggers)
 
     def write_frame(self, frame: Frame) -> None:

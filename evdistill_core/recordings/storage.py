@@ -66,6 +66,10 @@ class Storage(ABC):
         """Return the receive time of the first message; 0 when there is none."""
 
     @abstractmethod
+    def end_ns(self) -> int:
+        """Return the receive time of the last message; 0 where it is not known."""
+
+    @abstractmethod
     def messages(self, topics: Collection[str], from_ns: int = 0) -> Iterator[StoredMessage]:
         """Yield the messages of these topics by receive time.
 
@@ -137,6 +141,12 @@ class Sqlite3Storage(Storage):
             row = connection.execute("SELECT MIN(timestamp) FROM messages").fetchone()
         return int(row[0] or 0)
 
+    def end_ns(self) -> int:
+        """Return the receive time of the last message; 0 when there is none."""
+        with self._reading() as connection:
+            row = connection.execute("SELECT MAX(timestamp) FROM messages").fetchone()
+        return int(row[0] or 0)
+
     def messages(self, topics: Collection[str], from_ns: int = 0) -> Iterator[StoredMessage]:
         """Yield the messages of these topics by receive time.
 
@@ -206,7 +216,7 @@ class McapStorage(Storage):
     def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
         super().__init__(path, warn)
         self._topics: list[TopicInfo] = []
-        self._start_ns = 0
+        self._start_ns = self._end_ns = 0
         self._indexed = False
         self._chunks: list[Any] = []
         self._channels: dict[int, Any] = {}
@@ -221,6 +231,7 @@ class McapStorage(Storage):
         self._schemas = summary.schemas
         counts = summary.statistics.channel_message_counts
         self._start_ns = summary.statistics.message_start_time
+        self._end_ns = summary.statistics.message_end_time
         merged: dict[tuple[str, str], int] = {}
         for channel in summary.channels.values():
             schema = summary.schemas.get(channel.schema_id)
@@ -247,6 +258,7 @@ class McapStorage(Storage):
             key = (message.topic, message.type_name)
             counts[key] = counts.get(key, 0) + 1
             self._start_ns = min(self._start_ns or message.log_time_ns, message.log_time_ns)
+            self._end_ns = max(self._end_ns, message.log_time_ns)
         self._topics = [TopicInfo(*key, count) for key, count in counts.items()]
 
     def topics(self) -> list[TopicInfo]:
@@ -256,6 +268,10 @@ class McapStorage(Storage):
     def start_ns(self) -> int:
         """Return the receive time of the first message; 0 when there is none."""
         return self._start_ns
+
+    def end_ns(self) -> int:
+        """Return the receive time of the last message; 0 when there is none."""
+        return self._end_ns
 
     def messages(self, topics: Collection[str], from_ns: int = 0) -> Iterator[StoredMessage]:
         """Yield the messages of these topics by receive time (file order when damaged)."""

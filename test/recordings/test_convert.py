@@ -48,7 +48,7 @@ def test_real_recordings_keep_every_event(shared_data, tmp_path, source, suffix)
     assert [p.name for p in tmp_path.iterdir()] == [target.name]
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".h5", ".aedat4"])
+@pytest.mark.parametrize("suffix", [".npz", ".h5", ".aedat4", ".mcap"])
 def test_a_file_made_from_a_file_is_the_same_again(npz, tmp_path, suffix):
     """Read, write, read, write: events, triggers and frame size stay."""
     events = read(npz)
@@ -62,7 +62,7 @@ def test_a_file_made_from_a_file_is_the_same_again(npz, tmp_path, suffix):
     source = npz
     for generation in range(2):
         target = tmp_path / f"{generation}{suffix}"
-        result = run(source, target)
+        result = run(source, target, encoding="evt3")
         assert (result.events, result.triggers, result.dropped_triggers) == (len(events), 3, 0)
         with open_recording(target) as recording:
             batches = list(recording.batches())
@@ -188,6 +188,38 @@ def test_stamps_of_a_bag_stay_in_host_time(shared_data, tmp_path):
     with open_recording(source) as old, open_recording(tmp_path / "a.mcap") as new:
         first, again = next(old.batches()), next(new.batches())
     assert abs(again.stamp_ns - first.stamp_ns) < 20_000_000
+
+
+@pytest.mark.parametrize("suffix", [".mcap", ".npz", ".h5"])
+def test_edges_of_a_real_sensor_come_through(shared_data, tmp_path, suffix):
+    def edges(path):
+        with open_recording(path) as recording:
+            found = Triggers.concatenate([b.triggers for b in recording.batches()])
+        return [(found.t_us % 2**24).tolist(), found.channel.tolist(), found.edge.tolist()]
+
+    source = shared_data / "bags" / "evt3_hd_trigger"
+    result = run(source, tmp_path / f"a{suffix}", encoding="evt3")
+    again = run(tmp_path / f"a{suffix}", tmp_path / "b.mcap", encoding="evt3")
+    for done in (result, again):
+        assert (done.events, done.triggers, done.dropped_triggers) == (82_469, 2, 0)
+    assert edges(source) == edges(tmp_path / f"a{suffix}") == edges(tmp_path / "b.mcap")
+    assert len(edges(source)[0]) == 2
+
+
+def test_edges_that_an_encoding_has_no_word_for_are_counted(npz, tmp_path):
+    events = read(npz)
+    t_us = events.t_us[[5, 6, 7, 8]]
+    edges = Triggers(t_us, np.array([0, 15, 16, 3], np.uint8), np.array([1, 0, 1, 7], np.uint8))
+    with NpzWriter(npz, width=346, height=260) as writer:
+        writer.write(events, edges)
+    for encoding, held in (("evt3", 2), ("libcaer_cmp", 0)):
+        result = run(npz, tmp_path / "a.mcap", encoding=encoding)
+        assert (result.triggers, result.dropped_triggers) == (held, 4 - held)
+        with open_recording(tmp_path / "a.mcap") as recording:
+            found = Triggers.concatenate([b.triggers for b in recording.batches()])
+        assert found.t_us.tolist() == t_us[:held].tolist()
+        assert found.channel.tolist() == [0, 15][:held]
+        assert found.edge.tolist() == [1, 0][:held]
 
 
 def test_evt3_keeps_all_but_the_turn_of_its_clock(shared_data, tmp_path):

@@ -3,12 +3,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evdistill_core.events.array import Events
+from evdistill_core.events.array import Events, Triggers
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import PacketDecoder
 from evdistill_core.foundation.errors import EncodingError
 from evdistill_core.messages.event_messages import EventPacket
 from evdistill_core.messages.standard import Header, Time
+from evdistill_core.recordings import encoding as encoding_module
+from evdistill_core.recordings.edge_queue import select
 from evdistill_core.recordings.encoding import (
     ENCODINGS,
     EVT3_SPAN_US,
@@ -48,7 +50,10 @@ def decode_libcaer_cmp(payload, start_us):
 
 
 def decode_evt3(payload):
-    """Return rows of (t_us modulo 2^24, x, y, p), word by word, nothing kept between packets."""
+    """Return rows of (t_us modulo 2^24, x, y, p), word by word, nothing kept between packets.
+
+    Edges come as (t_us modulo 2^24, channel, edge) among them.
+    """
     high = low = y = base = polarity = None
     rows = []
     for word in np.frombuffer(payload, "<u2").tolist():
@@ -66,6 +71,9 @@ def decode_evt3(payload):
             low = value
         elif code == 8:
             high, low = value, None  # a sensor's new upper half is always followed by a lower one
+        elif code == 10:
+            assert value & 0x0FE == 0
+            rows.append((high << 12 | low, value >> 8, value & 1))
         else:
             raise AssertionError(f"code {code}")
     return rows
@@ -74,6 +82,21 @@ def decode_evt3(payload):
 def rows_of(events):
     columns = (events.t_us, events.x, events.y, events.p)
     return list(zip(*(c.tolist() for c in columns), strict=True))
+
+
+def edges_of(rows):
+    t, channel, edge = zip(*rows, strict=True) if rows else ((), (), ())
+    return Triggers(np.array(t, np.int64), np.array(channel, np.uint8), np.array(edge, np.uint8))
+
+
+def edge_rows(triggers):
+    columns = (triggers.t_us, triggers.channel, triggers.edge)
+    return list(zip(*(c.tolist() for c in columns), strict=True))
+
+
+def split(rows):
+    """Return events and edges of what ``decode_evt3`` gives."""
+    return [r for r in rows if len(r) == 4], [r for r in rows if len(r) == 3]
 
 
 row = st.tuples(
@@ -104,6 +127,114 @@ def test_evt3_means_the_events_modulo_its_clock(rows, is_sorted, base_us):
     rows = [(base_us + t % EVT3_SPAN_US, x, y, p) for t, x, y, p in rows]
     payload = encode_evt3(events_of(rows), 0)
     assert decode_evt3(payload) == [(t % 2**24, x, y, p) for t, x, y, p in rows]
+
+
+edge_row = st.tuples(
+    st.one_of(st.integers(0, 20), st.integers(0, EVT3_SPAN_US - 1)),
+    st.integers(0, 15),
+    st.integers(0, 1),
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(row, max_size=40), st.lists(edge_row, max_size=20), st.booleans(),
+    st.integers(0, 2**50),
+)  # fmt: skip
+def test_evt3_holds_edges_among_the_events(rows, edges, is_sorted, base_us):
+    rows = [(base_us + t % EVT3_SPAN_US, x, y, p) for t, x, y, p in rows]
+    edges = [(base_us + t, channel, edge) for t, channel, edge in edges]
+    if is_sorted:
+        rows, edges = sorted(rows), sorted(edges)
+    words = decode_evt3(encode_evt3(events_of(rows), 0, edges_of(edges)))
+    found, found_edges = split(words)
+    assert found == [(t % 2**24, x, y, p) for t, x, y, p in rows]
+    assert found_edges == [(t % 2**24, channel, edge) for t, channel, edge in edges]
+    if is_sorted:
+        times = [(word[0] - base_us) % 2**24 for word in words]
+        assert times == sorted(times)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 300), st.integers(0, 3), st.just(1), st.just(1)), min_size=1),
+    st.lists(st.tuples(st.integers(0, 300), st.integers(0, 15), st.integers(0, 1))),
+    st.lists(st.integers(0, 300), max_size=5),
+    st.sampled_from([0, 0, 150, -150]),
+    st.sampled_from([1, 7, 50]),
+    st.sampled_from([2, 1 << 16]),
+)
+def test_packets_hold_every_edge_once_and_events_as_without(  # noqa: PLR0917 - drawn
+    rows, edges, cuts_us, off_us, packet_us, most
+):
+    """Edges come beside their events, too early or too late, and in pieces of any size."""
+    events, edges = events_of(sorted(rows)), edges_of(sorted(edges))
+    parts = []
+    for start_us, end_us in zip([0, *sorted(cuts_us)], [*sorted(cuts_us), 1000], strict=True):
+        inside = events[(events.t_us >= start_us) & (events.t_us < end_us)]
+        due_us = np.clip(edges.t_us + off_us, 0, 999)
+        parts.append((inside, select(edges, (due_us >= start_us) & (due_us < end_us))))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoding_module, "WAITING_EDGES", most)
+        packetizer = Packetizer(packet_us, "evt3")
+        packets = [p for part in parts for p in packetizer.push(*part)] + packetizer.flush()
+    found, found_edges = split([word for p in packets for word in decode_evt3(p.payload)])
+    assert (found, found_edges) == (rows_of(events), edge_rows(edges))
+    assert [(p.count, p.edges) for p in packets] == [
+        tuple(map(len, split(decode_evt3(p.payload)))) for p in packets
+    ]
+    if most == 2:
+        return
+    without = list(events_to_packets([events], packet_us=packet_us, encoding="evt3"))
+    assert [(p.start_us, p.count) for p in packets if p.count] == [
+        (p.start_us, p.count) for p in without
+    ]
+    assert [p.start_us for p in packets] == sorted({p.start_us for p in packets})
+    if off_us == 0:
+        for packet in packets:
+            times = [word[0] for word in decode_evt3(packet.payload)]
+            assert packet.start_us <= min(times) <= max(times) < packet.end_us
+
+
+def test_an_edge_that_is_too_late_for_any_packet_has_its_own():
+    packetizer = Packetizer(10, "evt3")
+    packetizer.push(events_of([(0, 1, 1, 1), (5, 1, 1, 1)]))
+    later = 3 * EVT3_SPAN_US
+    packets = packetizer.push(events_of([(later, 2, 2, 1)]))
+    packets += packetizer.push(
+        events_of([]), edges_of([(later, 1, 1), (3, 2, 0), (later + 1, 3, 1)])
+    )
+    packets += packetizer.flush()
+    words = [word for p in packets for word in decode_evt3(p.payload)]
+    assert split(words)[1] == [(later % 2**24, 1, 1), (3, 2, 0), (later % 2**24 + 1, 3, 1)]
+
+
+def test_edges_alone_wait_for_the_first_event_or_the_end():
+    packetizer = Packetizer(10, "evt3")
+    assert packetizer.push(events_of([]), edges_of([(7, 0, 1), (9, 0, 0)])) == []
+    (packet,) = packetizer.flush()
+    assert (packet.start_us, packet.count, packet.edges) == (7, 0, 2)
+    assert (packet.width, packet.height) == (2048, 2048)
+    assert packetizer.flush() == []
+
+
+def test_our_own_decoder_gives_edges_back_across_turns_of_the_clock(make_events):
+    rng = np.random.default_rng(4)
+    events = [make_events(rng, 500, span_us=200_000, t0_us=t) for t in (2**24 - 90_000, 3 * 2**24)]
+    # Between the two only edges: every 50 ms for two turns of the clock.
+    t_us = np.arange(2**24 - 200_000, 3 * 2**24 + 150_000, 50_000)
+    edges = edges_of([(int(t), i % 16, i & 1) for i, t in enumerate(t_us)])
+    packetizer = Packetizer(10_000, "evt3")
+    packets = packetizer.push(events[0], edges) + packetizer.push(events[1]) + packetizer.flush()
+    decoder = PacketDecoder()
+    found = []
+    for seq, packet in enumerate(packets):
+        header = Header(Time.from_ns(10**18 + packet.end_us * 1000), "")
+        message = EventPacket(header, 260, 346, seq, 0, "evt3", False, packet.payload)
+        found.append(decoder.push(Packet(EventPacket.TYPE, message.serialize(), 0)))
+    assert Events.concatenate([f.events for f in found]).equals(Events.concatenate(events))
+    assert edge_rows(Triggers.concatenate([f.triggers for f in found])) == edge_rows(edges)
+    assert decoder.counters.time_jumps == decoder.counters.discarded_before_sync == 0
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -200,6 +331,13 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(EncodingError, match="8388608"):
         encode_evt3(far, 0)
     assert encode_evt3(far[:0], 0) == b""
+    with pytest.raises(EncodingError, match="8388608"):
+        encode_evt3(event, 0, edges_of([(10 + EVT3_SPAN_US, 0, 0)]))
+    for channel, edge in ((16, 0), (0, 2)):
+        with pytest.raises(EncodingError, match=r"channels 0 \.\. 15"):
+            encode_evt3(event, 0, edges_of([(10, channel, edge)]))
+    with pytest.raises(EncodingError, match="no word for trigger edges"):
+        Packetizer(10).push(event, edges_of([(10, 0, 0)]))
     with pytest.raises(EncodingError, match="'evt99'; available: libcaer_cmp, evt3"):
         Packetizer(10, "evt99")
     with pytest.raises(EncodingError, match="8388608 for evt3"):
