@@ -5,7 +5,8 @@
 // PACKETS holds, for every message, its time_base (u64 ns), the number of bytes (u64) and the bytes.
 // Every pass decodes all of them with a new decoder into columns whose memory was touched before.
 // Prints JSON. EVENTS receives the columns one after another: time (u64, us or ns as the encoding
-// has it), x, y (u16), polarity (u8). Compiled by codecs_peer.py against headers of that library
+// has it), x, y (u16), polarity (u8); then those of the trigger edges: time (u64), channel and edge
+// (u8). Compiled by codecs_peer.py against headers of that library
 // that the user has; no ROS is needed, its decoders take any message type.
 
 #include <chrono>
@@ -43,15 +44,18 @@ namespace
 struct Counter
 {
   void eventCD(uint64_t, uint16_t, uint16_t, uint8_t) { count++; }
-  void eventExtTrigger(uint64_t, uint8_t, uint8_t) {}
+  void eventExtTrigger(uint64_t, uint8_t, uint8_t) { edges++; }
   void finished() {}
   void rawData(const char *, size_t) {}
-  size_t count{0};
+  size_t count{0}, edges{0};
 };
 
 struct Columns
 {
-  explicit Columns(size_t n) : t(n, 1), x(n, 1), y(n, 1), p(n, 1) {}
+  Columns(size_t n, size_t m)
+  : t(n, 1), x(n, 1), y(n, 1), p(n, 1), edge_t(m, 1), channel(m, 1), edge(m, 1)
+  {
+  }
   void eventCD(uint64_t time, uint16_t column, uint16_t row, uint8_t polarity)
   {
     t[count] = time;
@@ -60,13 +64,21 @@ struct Columns
     p[count] = polarity;
     count++;
   }
-  void eventExtTrigger(uint64_t, uint8_t, uint8_t) {}
+  void eventExtTrigger(uint64_t time, uint8_t rising, uint8_t id)
+  {
+    edge_t[edges] = time;
+    channel[edges] = id;
+    edge[edges] = rising;
+    edges++;
+  }
   void finished() {}
   void rawData(const char *, size_t) {}
-  size_t count{0};
+  size_t count{0}, edges{0};
   std::vector<uint64_t> t;
   std::vector<uint16_t> x, y;
   std::vector<uint8_t> p;
+  std::vector<uint64_t> edge_t;
+  std::vector<uint8_t> channel, edge;
 };
 
 template <class Sink>
@@ -132,10 +144,10 @@ try {
   const auto messages = read(argv[5]);
   Counter counter;
   decode(encoding, width, height, messages, counter);
-  Columns columns(counter.count);
+  Columns columns(counter.count, counter.edges);
   std::string wall, cpu;
   for (int pass = 0; pass < std::atoi(argv[4]); pass++) {
-    columns.count = 0;
+    columns.count = columns.edges = 0;
     const double cpu_before = cpu_seconds();
     const auto before = std::chrono::steady_clock::now();
     decode(encoding, width, height, messages, columns);
@@ -144,14 +156,17 @@ try {
     cpu += (pass ? ", " : "") + std::to_string((cpu_seconds() - cpu_before) * 1e3);
   }
   std::printf(
-    "{\"events\": %zu, \"messages\": %zu, \"ms\": [%s], \"cpu_ms\": [%s]}\n", columns.count,
-    messages.size(), wall.c_str(), cpu.c_str());
+    "{\"events\": %zu, \"edges\": %zu, \"messages\": %zu, \"ms\": [%s], \"cpu_ms\": [%s]}\n",
+    columns.count, columns.edges, messages.size(), wall.c_str(), cpu.c_str());
   if (argc > 6) {
     std::ofstream file(argv[6], std::ios::binary);
     append(file, columns.t);
     append(file, columns.x);
     append(file, columns.y);
     append(file, columns.p);
+    append(file, columns.edge_t);
+    append(file, columns.channel);
+    append(file, columns.edge);
     if (!file) throw std::runtime_error(std::string("cannot write ") + argv[6]);
   }
   return 0;

@@ -14,13 +14,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evdistill_core.events.array import Events
+from evdistill_core.events.array import Events, Triggers
 
 HEADER = Path("event_camera_codecs", "decoder.h")
 #: Encodings that the library reads.
 READS = ("evt3", "libcaer", "libcaer_cmp", "mono")
 #: Encodings whose times it gives in nanoseconds.
 IN_NS = ("libcaer", "mono")
+#: Columns of the program's answer, one after another.
+EVENT_COLUMNS = ("<u8", "<u2", "<u2", "u1")
+EDGE_COLUMNS = ("<u8", "u1", "u1")
 
 
 class PeerResult(NamedTuple):
@@ -28,11 +31,13 @@ class PeerResult(NamedTuple):
 
     Attributes:
         events: all of them, in its order.
+        triggers: trigger edges, in its order.
         ms: wall time of each pass.
         cpu_ms: CPU time of each pass.
     """
 
     events: Events
+    triggers: Triggers
     ms: list[float]
     cpu_ms: list[float]
 
@@ -91,8 +96,10 @@ def decode(  # noqa: PLR0913, PLR0917 - what to decode, and how often
             file.write(payload)
     command = [str(program), encoding, *map(str, size), str(repeats), str(source), str(target)]
     answer = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    count = answer["events"]
-    columns = np.split(np.frombuffer(target.read_bytes(), np.uint8), np.cumsum([8, 2, 2]) * count)
-    t, x, y, p = (c.view(d) for c, d in zip(columns, ("<u8", "<u2", "<u2", "u1"), strict=True))
-    t_us = (t // 1000 if encoding in IN_NS else t).astype(np.int64)
-    return PeerResult(Events(x, y, t_us, p, *size), answer["ms"], answer["cpu_ms"])
+    with target.open("rb") as file:
+        t, x, y, p = (np.fromfile(file, kind, answer["events"]) for kind in EVENT_COLUMNS)
+        edge_t, channel, edge = (np.fromfile(file, kind, answer["edges"]) for kind in EDGE_COLUMNS)
+    unit = 1000 if encoding in IN_NS else 1
+    events = Events(x, y, (t // unit).astype(np.int64), p, *size)
+    triggers = Triggers((edge_t // unit).astype(np.int64), channel, edge)
+    return PeerResult(events, triggers, answer["ms"], answer["cpu_ms"])

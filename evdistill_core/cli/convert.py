@@ -15,7 +15,7 @@ def command(
     ],
     topic: Annotated[str | None, typer.Option(help="Event topic, if there are several.")] = None,
     encoding: Annotated[
-        str, typer.Option(help="Of the events: libcaer_cmp or evt3.")
+        str, typer.Option(help="Of the events: libcaer_cmp, or evt3 (holds trigger edges too).")
     ] = "libcaer_cmp",
     start: Annotated[float, typer.Option(help="Begin, seconds after the first event.")] = 0.0,
     end: Annotated[float | None, typer.Option(help="Stop, seconds after the first event.")] = None,
@@ -52,13 +52,10 @@ def command(
             recording, target, config, lambda events: report(recording.fraction_read, events)
         )
         warnings = recording.info.warnings
+    packets = f" in {result.packets:,} packets" if result.packets else ""
     typer.echo(
-        f"{target}: {result.events:,} events in {result.packets:,} packets, "
+        f"{target}: {result.events:,} events{packets}, {result.triggers:,} triggers, "
         f"{result.frames:,} pictures, {target.stat().st_size / 1e6:.2f} MB"
-        if result.packets
-        else f"{target}: {result.events:,} events, {result.triggers:,} triggers, "
-        f"{result.frames:,} pictures, "
-        f"{target.stat().st_size / 1e6:.2f} MB"
     )
     for count, what in (
         (

@@ -46,7 +46,8 @@ def command(
         )
         warnings = recording.info.warnings
     typer.echo(
-        f"{target}: {result.events:,} events, {result.frames:,} pictures, "
+        f"{target}: {result.events:,} events, {result.triggers:,} triggers, "
+        f"{result.frames:,} pictures, "
         f"{result.others:,} other messages, {target.stat().st_size / 1e6:.2f} MB"
     )
     for count, what in (

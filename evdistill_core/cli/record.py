@@ -40,7 +40,7 @@ def command(
         float, typer.Option(help="Give up when the camera does not open, or no event comes, s.")
     ] = 10.0,
     encoding: Annotated[
-        str, typer.Option(help="Of the events in a bag: libcaer_cmp or evt3.")
+        str, typer.Option(help="Of events in a bag: libcaer_cmp, or evt3 (holds trigger edges).")
     ] = "libcaer_cmp",
     packet_ms: Annotated[float, typer.Option(help="Duration of one event message.")] = 10.0,
     frame_step: Annotated[int, typer.Option(help="Keep every n-th picture; 0 keeps none.")] = 1,

@@ -198,9 +198,11 @@ def encode_evt3(events: Events, time_base_us: int, triggers: Triggers | None = N
             f"{int(edges.edge.max())} of channels up to {int(edges.channel.max())}"
         )
     words = np.empty(4 * len(events) + 3 * len(edges), np.uint16)
-    count = _encode_evt3(
-        events.x, events.y, events.t_us, events.p, *_edge_words(events.t_us, edges), words
-    )
+    columns = (events.x, events.y, events.t_us, events.p)
+    if len(edges):
+        count = _encode_evt3_with_edges(*columns, *_edge_words(events.t_us, edges), words)
+    else:
+        count, _, _ = _encode_evt3(*columns, -1, -1, words)
     return words[:count].astype("<u2", copy=False).tobytes()
 
 
@@ -209,52 +211,49 @@ def _edge_words(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.uint16]]:
     """Return the edges' places between the events, their times and their words."""
     words = EVT3_EXT_TRIGGER | edges.channel.astype(np.uint16) << 8 | edges.edge
-    at = places(t_us, edges.t_us) if len(edges) else np.empty(0, np.int64)
-    return at, edges.t_us.astype(np.int64, copy=False), words.astype(np.uint16)
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _put_time(words: npt.NDArray[np.uint16], count: int, time: int, t: int) -> int:
-    """Write what a decoder at 24-bit ``time`` (-1: none yet) needs to be at ``t``."""
-    if time < 0 or t >> 12 != time >> 12:
-        words[count] = EVT3_TIME_HIGH | (t >> 12)
-        words[count + 1] = EVT3_TIME_LOW | (t & 0xFFF)
-        count += 2
-    elif t != time:
-        words[count] = EVT3_TIME_LOW | (t & 0xFFF)
-        count += 1
-    return count
+    return (
+        places(t_us, edges.t_us),
+        edges.t_us.astype(np.int64, copy=False),
+        words.astype(np.uint16),
+    )
 
 
 @njit(nogil=True, cache=True)
-def _encode_evt3(  # noqa: PLR0913, PLR0917 - four columns, three of edges and the output
+def _encode_evt3(  # noqa: PLR0913, PLR0917 - four columns, where the decoder is, and the output
     x: npt.NDArray[np.uint16],
     y: npt.NDArray[np.uint16],
     t_us: npt.NDArray[np.int64],
     p: npt.NDArray[np.uint8],
-    edge_at: npt.NDArray[np.int64],
-    edge_us: npt.NDArray[np.int64],
-    edge_words: npt.NDArray[np.uint16],
+    time: int,
+    row: int,
     words: npt.NDArray[np.uint16],
-) -> int:
-    """Write the words, at most four an event and three an edge; return how many."""
+) -> tuple[int, int, int]:
+    """Write the words, at most four an event.
+
+    Args:
+        x: columns.
+        y: rows.
+        t_us: times.
+        p: polarities.
+        time: what a decoder has, 24 bits; -1 for nothing yet.
+        row: the same.
+        words: output.
+
+    Returns:
+        How many words, and the time and row after them.
+    """
     count = 0
-    time = row = -1
     i = 0
-    edge = 0
-    next_edge = edge_at[0] if len(edge_at) else len(t_us)
     while i < len(t_us):
-        while i >= next_edge:
-            t = edge_us[edge] & 0xFFFFFF
-            count = _put_time(words, count, time, t)
-            time = t
-            words[count] = edge_words[edge]
-            count += 1
-            edge += 1
-            next_edge = edge_at[edge] if edge < len(edge_at) else len(t_us)
         t = t_us[i] & 0xFFFFFF
-        count = _put_time(words, count, time, t)
-        time = t
+        if time < 0 or t >> 12 != time >> 12:
+            words[count] = EVT3_TIME_HIGH | (t >> 12)
+            count += 1
+            time = -1
+        if t != time:
+            words[count] = EVT3_TIME_LOW | (t & 0xFFF)
+            count += 1
+            time = t
         if y[i] != row:
             row = y[i]
             words[count] = EVT3_ADDR_Y | row
@@ -270,13 +269,46 @@ def _encode_evt3(  # noqa: PLR0913, PLR0917 - four columns, three of edges and t
             words[count] = EVT3_ADDR_X | sign | x[i]
             count += 1
             i += 1
-    for last in range(edge, len(edge_at)):
-        t = edge_us[last] & 0xFFFFFF
-        count = _put_time(words, count, time, t)
-        time = t
-        words[count] = edge_words[last]
+    return count, time, row
+
+
+@njit(nogil=True, cache=True)
+def _encode_evt3_with_edges(  # noqa: PLR0913, PLR0917 - four columns, three of edges, the output
+    x: npt.NDArray[np.uint16],
+    y: npt.NDArray[np.uint16],
+    t_us: npt.NDArray[np.int64],
+    p: npt.NDArray[np.uint8],
+    edge_at: npt.NDArray[np.int64],
+    edge_us: npt.NDArray[np.int64],
+    edge_words: npt.NDArray[np.uint16],
+    words: npt.NDArray[np.uint16],
+) -> int:
+    """Write the words, at most four an event and three an edge; return how many."""
+    count = begin = 0
+    time = row = -1
+    for edge in range(len(edge_at)):
+        end = edge_at[edge]
+        part = slice(begin, end)
+        wrote, time, row = _encode_evt3(
+            x[part], y[part], t_us[part], p[part], time, row, words[count:]
+        )
+        count += wrote
+        begin = end
+        t = edge_us[edge] & 0xFFFFFF
+        if time < 0 or t >> 12 != time >> 12:
+            words[count] = EVT3_TIME_HIGH | (t >> 12)
+            count += 1
+            time = -1
+        if t != time:
+            words[count] = EVT3_TIME_LOW | (t & 0xFFF)
+            count += 1
+            time = t
+        words[count] = edge_words[edge]
         count += 1
-    return count
+    wrote, _, _ = _encode_evt3(
+        x[begin:], y[begin:], t_us[begin:], p[begin:], time, row, words[count:]
+    )
+    return count + wrote
 
 
 def holds_edges(triggers: Triggers, encoding: str) -> npt.NDArray[np.bool_]:

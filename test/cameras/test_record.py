@@ -124,6 +124,21 @@ def test_all_that_a_camera_sends_is_in_the_file(sender, film, tmp_path, suffix):
     assert left_in(tmp_path) == []
 
 
+def test_a_bag_in_evt3_holds_the_edges_too(sender, film, tmp_path):
+    events, _, triggers = sockets(tmp_path)
+    sender(film, "--events", events, "--triggers", triggers)
+    camera = Camera(CameraAddress("unix", paths=(events, triggers)))
+    target = tmp_path / "out.mcap"
+    wanted = {"events": 60_000, "triggers": 3}
+    output = ConvertConfig(encoding="evt3")
+    status = record_until(camera, target, lambda s: s.counters == wanted, output=output)
+    assert (status.result.triggers, status.result.dropped_triggers) == (3, 0)
+    found, true = triggers_of(target), triggers_of(film)
+    assert len(events_of(target)) == 60_000
+    assert np.array_equal(found.t_us % 2**24, true.t_us % 2**24)
+    assert np.array_equal(found.edge, true.edge)
+
+
 @pytest.mark.parametrize("compression", ["NONE", "LZ4", "ZSTD"])
 def test_a_real_recording_comes_through_exactly(sender, shared_data, tmp_path, compression):
     street = shared_data / "recordings" / "davis346_street_frames.aedat4"

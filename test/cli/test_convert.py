@@ -29,7 +29,7 @@ def text_file(tmp_path):
 
 def test_it_says_what_it_wrote(text_file, tmp_path):
     result = run(text_file, tmp_path / "a.mcap", "--start", "0.1", "--end", "0.2")
-    assert "100 events in 10 packets, 0 pictures" in result.stdout
+    assert "100 events in 10 packets, 0 triggers, 0 pictures" in result.stdout
     with open_recording(tmp_path / "a.mcap") as recording:
         assert summarise(recording).first_us == 100_000
     result = run(tmp_path / "a.mcap", tmp_path / "b.npz")

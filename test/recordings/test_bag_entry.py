@@ -178,6 +178,33 @@ def test_span_is_the_slice_of_the_whole(  # noqa: PLR0917 - drawn by hypothesis
         assert taken <= len(messages) - (start_s - 5) * 10 * 0.7
 
 
+@pytest.mark.parametrize("case", ["as they are", "no stamps"])
+@pytest.mark.parametrize("end_s", [70, None, 1000])
+def test_the_fraction_of_a_span_is_that_of_its_length(tmp_path, case, end_s):
+    rng = np.random.default_rng(8)
+    path = write(tmp_path / "a.mcap", HARMLESS[case](camera(rng, 900), rng))
+    end_us = None if end_s is None else end_s * 1_000_000
+    with open_recording(path) as recording:
+        done = [
+            (int(batch.events.t_us[-1]), recording.fraction_read)
+            for batch in recording.batches(60_000_000, end_us)
+        ]
+        assert recording.counters["messages"] < 450
+        assert recording.fraction_read == 1.0
+        assert len(list(recording.batches())) == 900
+        assert recording.fraction_read == 1.0
+    assert len(done) == (100 if end_s == 70 else 300)
+    # The bag is entered some 2 s before, which is part of the way.
+    length_us = 10_000_000 if end_s == 70 else 30_000_000
+    for t_us, fraction in done:
+        assert fraction == pytest.approx((t_us - 60_000_000) / length_us, abs=0.3)
+    fractions = [fraction for _, fraction in done]
+    assert fractions == sorted(fractions)
+    assert fractions[0] < 0.25
+    assert fractions[len(done) // 2] == pytest.approx(0.55, abs=0.07)
+    assert fractions[-1] > 0.97
+
+
 def test_a_long_bag_is_entered(tmp_path):
     """Two hours: more hops than are made, 430 turns of the clock in between."""
     path = write(tmp_path / "a.mcap", camera(np.random.default_rng(3), 3600, every=20))
