@@ -193,13 +193,17 @@ class UnlabelledWindows:
 def changed(
     whole: UnlabelledSample, config: RecordingsConfig, spec: InputSpec, rng: np.random.Generator
 ) -> UnlabelledSample:
-    """Return a window mirrored, inverted and cropped as configured."""
+    """Return a window mirrored, inverted and cropped as configured.
+
+    A crop without an event is put around one, where the window has any: instance norms multiply
+    the gradient of a silent window by hundreds, layer after layer, until it is not finite.
+    """
     mirrored, inverted = rng.random() < config.flip, rng.random() < config.invert
     # Sensor pixels start at the top left; what lies right of and below them is padding.
     rows, columns = (int(n) + 1 for n in np.argwhere(whole.valid)[-1])
     size = config.crop if config.crop != (0, 0) else whole.valid.shape
-    top = int(rng.random() * (max(0, rows - size[0]) + 1))
-    left = int(rng.random() * (max(0, columns - size[1]) + 1))
+    lit = (whole.input[:, :rows, :columns] != 0).any(0)
+    top, left = _corner(lit[:, ::-1] if mirrored else lit, size, rng)
 
     def change(plane: npt.NDArray[T]) -> npt.NDArray[T]:
         sensor = plane[:, :rows, :columns]
@@ -219,6 +223,21 @@ def changed(
         whole.has_frame,
         np.stack([seen(window) for window in whole.past]) if whole.past is not None else None,
     )
+
+
+def _corner(
+    lit: npt.NDArray[np.bool_], size: tuple[int, ...], rng: np.random.Generator
+) -> tuple[int, int]:
+    """Return (top, left) of a crop: anywhere, but around a lit cell if it would hold none."""
+    room = [max(0, n - m) for n, m in zip(lit.shape, size, strict=True)]
+    corner = [int(rng.random() * (n + 1)) for n in room]
+    part = lit[corner[0] : corner[0] + size[0], corner[1] : corner[1] + size[1]]
+    cells = np.argwhere(lit)
+    if not part.any() and len(cells):
+        for axis, cell in enumerate(cells[rng.integers(len(cells))].tolist()):
+            low, high = max(0, cell - size[axis] + 1), min(cell, room[axis])
+            corner[axis] = int(rng.integers(low, high + 1))
+    return corner[0], corner[1]
 
 
 class WholeFiles:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,8 @@ from evdistill_core.foundation.config import dump_yaml, to_mapping
 from evdistill_core.foundation.errors import ConfigError, TrainingError
 from evdistill_core.foundation.files import atomic_path, write_text_atomic
 from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.inference.student import StudentFile
+from evdistill_core.inference.torch_runner import load_network
 from evdistill_core.losses.segmentation import SegmentationBatch, weighted_sum
 from evdistill_core.models.checkpoint import load_checkpoint, load_weights
 from evdistill_core.models.joined import join_batches, joined_batch
@@ -398,7 +400,7 @@ class Trainer:
             )
         if config.network.start_from:
             start = Path(config.network.start_from)
-            load_weights(network, load_checkpoint(start).state_dict, str(start))
+            load_weights(network, _weights_of(start), str(start))
         network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = AveragedWeights(network, config.optimiser.ema_decay)
         return TrainingState(
@@ -469,6 +471,13 @@ class Trainer:
 
 def _device_rng(device: torch.device) -> torch.Tensor:
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.empty(0)
+
+
+def _weights_of(path: Path) -> Mapping[str, torch.Tensor]:
+    """Return the weights of a checkpoint or of a student file."""
+    if path.suffix == ".evstudent":
+        return load_network(StudentFile.open(path)).state_dict()
+    return load_checkpoint(path).state_dict
 
 
 def _changed_keys(old: object, new: object, where: str = "") -> list[str]:

@@ -193,6 +193,20 @@ def test_a_crop_is_a_piece_of_the_whole_even_where_the_sensor_is_shrunk(tmp_path
     assert np.array_equal(small.active, (small.input != 0).any(0))
 
 
+def test_a_crop_holds_an_event_wherever_the_window_has_one(tmp_path):
+    t = np.sort(np.random.default_rng(0).integers(0, 200_000, 4000)) + 5_000_000
+    one = np.ones(len(t))
+    events = Events.from_columns(35 * one, 3 * one, t, one, width=40, height=30)
+    with NpzWriter(tmp_path / "a.npz", width=40, height=30) as writer:
+        writer.write(events, Triggers.empty())
+    for flip in (0.0, 1.0):
+        windows = make(tmp_path, crop=(8, 8), flip=flip)
+        crops = [windows.sample(i).input for i in range(40)]
+        assert all((c != 0).any() for c in crops)
+        places = {tuple(np.argwhere((c != 0).any(0))[0]) for c in crops}
+        assert len(places) > 10
+
+
 def test_mirror_and_inversion_are_those_of_the_events(tmp_path):
     write(tmp_path / "a.npz")
     plain = make(tmp_path)

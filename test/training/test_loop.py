@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from evdistill_core.export.student import export_student
 from evdistill_core.foundation.config import from_mapping, load_yaml
 from evdistill_core.foundation.errors import ConfigError, DataError, StudentError, TrainingError
 from evdistill_core.models.checkpoint import load_checkpoint
@@ -176,6 +177,19 @@ def test_starting_from_other_weights(tiny_run, tmp_path):
     network["options"] = {"width": 0.5}
     with pytest.raises(StudentError, match="do not fit"):
         Trainer(config_of(tiny_run(network=network)), tmp_path / "third")
+
+
+def test_starting_from_a_student_file(tiny_run, tmp_path):
+    run(tiny_run(steps=2), tmp_path / "first")
+    start = tmp_path / "first" / "student.evstudent"
+    export_student(load_checkpoint(tmp_path / "first" / "last.pt"), start, onnx=False)
+    network = {"name": "onboard-seg", "options": {"width": 0.25}, "start_from": str(start)}
+    own = Trainer(
+        config_of(tiny_run(network=network)), tmp_path / "second"
+    ).state.network.state_dict()
+    expected = load_checkpoint(tmp_path / "first" / "last.pt").state_dict
+    assert own.keys() == expected.keys()
+    assert all(torch.equal(own[k], expected[k]) for k in expected)
 
 
 def test_wrong_class_weights_and_missing_data(tiny_run, tmp_path):
