@@ -62,9 +62,11 @@ def _add_curves(page: ReportPage, out: Path, score_name: str) -> None:
     records = list(read_records(out / METRICS))
     steps = [r for r in records if r.get("kind") == "step"]
     curves: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
-    names = [k for k in (steps[-1] if steps else {}) if k.startswith(("loss", "watch"))]
+    # Terms that train translation are missing in the steps between (``adversary.every``).
+    names = dict.fromkeys(k for r in steps for k in r if k.startswith(("loss", "watch")))
     for key in [k for k in names if not k.endswith("_scaled")]:  # same curve, other axis
-        x, y = smoothed([_number(r["step"]) for r in steps], [_number(r[key]) for r in steps])
+        known = [r for r in steps if key in r]
+        x, y = smoothed([_number(r["step"]) for r in known], [_number(r[key]) for r in known])
         curves[key] = (x, y)
     scores = [r for r in records if r.get("kind") == "validation"]
     if scores:

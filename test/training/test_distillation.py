@@ -415,6 +415,8 @@ def test_translation_alone_may_be_trained_now_and_then(root, teacher, tmp_path):
     assert torch.equal(critics[0], critics[1])
     assert torch.equal(critics[1], critics[2])
     assert not torch.equal(critics[2], critics[3])
+    write_training_report(trainer, {})
+    assert (tmp_path / "curves.png").is_file()
     # What the student is asked of generated windows moves the generator all the time.
     assert all(not torch.equal(a, b) for a, b in itertools.pairwise(before))
 
