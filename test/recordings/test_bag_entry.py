@@ -160,7 +160,7 @@ USELESS = {
     seed=st.integers(0, 2**32 - 1),
     origin_us=st.integers(0, (1 << 24) - 1),
     jitter_us=st.sampled_from([0, 20_000, 400_000]),
-    start_s=st.floats(0, 95),
+    start_s=st.floats(0, 95, allow_subnormal=False),
     length_s=st.sampled_from([0.5, 10.0, None]),
 )
 def test_span_is_the_slice_of_the_whole(  # noqa: PLR0917 - drawn by hypothesis
@@ -174,7 +174,8 @@ def test_span_is_the_slice_of_the_whole(  # noqa: PLR0917 - drawn by hypothesis
     end_us = None if length_s is None else start_us + int(length_s * 1e6)
     span, expected, taken = span_and_slice(path, start_us, end_us)
     assert span.equals(expected)
-    if case in HARMLESS and 10 < start_s < 80 and jitter_us == 0:
+    # Where messages were lost, those at a place of entry may not suffice to be sure of the clock.
+    if case in HARMLESS and case != "lost" and 10 < start_s < 80 and jitter_us == 0:
         assert taken <= len(messages) - (start_s - 5) * 10 * 0.7
 
 
