@@ -174,8 +174,9 @@ def test_span_is_the_slice_of_the_whole(  # noqa: PLR0917 - drawn by hypothesis
     end_us = None if length_s is None else start_us + int(length_s * 1e6)
     span, expected, taken = span_and_slice(path, start_us, end_us)
     assert span.equals(expected)
-    # Where messages were lost, those at a place of entry may not suffice to be sure of the clock.
-    if case in HARMLESS and case != "lost" and 10 < start_s < 80 and jitter_us == 0:
+    # Without its first message a recording's time may begin a turn of EVT3 later, and the span lie
+    # behind its end, which only reading all of it can tell.
+    if case in HARMLESS and 10 < start_s < 80 and jitter_us == 0 and len(expected):
         assert taken <= len(messages) - (start_s - 5) * 10 * 0.7
 
 
