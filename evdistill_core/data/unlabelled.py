@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -21,7 +20,7 @@ from evdistill_core.data.recording_index import (
     find_recordings,
     index_recording,
 )
-from evdistill_core.data.simulated import refuse_sequences, represent_sequence
+from evdistill_core.data.simulated import on_grid, refuse_sequences, represent_sequence
 from evdistill_core.data.whole_recordings import read_whole, whole_files
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import ConfigError, DataError
@@ -311,10 +310,8 @@ def _whole(
     network_input = windows[-1]
     valid = np.zeros((grid.height, grid.width), np.uint8)
     valid[: grid.used_height, : grid.used_width] = 1
-    picture = np.zeros((1, grid.height, grid.width), np.float32)
-    if frame is not None:
-        small = cv2.resize(frame, (grid.used_width, grid.used_height), interpolation=cv2.INTER_AREA)
-        picture[0, : grid.used_height, : grid.used_width] = small.astype(np.float32) / 127.5 - 1
+    nothing = np.zeros((1, *valid.shape), np.float32)
+    picture = nothing if frame is None else on_grid(frame, spec, valid.shape)
     active = (network_input != 0).any(0).astype(np.uint8)
     past = windows[:-1] if spec.sequence > 1 else None
     return UnlabelledSample(network_input, active, valid, picture, frame is not None, past=past)
