@@ -169,15 +169,19 @@ def write_results(path: Path, results: list[dict[str, object]]) -> None:
 
 
 def commit() -> str:
-    """Return the commit that is checked out; ``+`` where files of it were changed."""
+    """Return the commit that is checked out; ``+`` where other files than results were changed."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=HERE, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
     try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
-            cwd=HERE, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+        but_results = ("--untracked-files=no", "--", ":/", ":!*results.json")
+        changed = git("status", "--porcelain", *but_results)
+        return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return found.stdout.strip()
 
 
 def device_name(device: torch.device) -> str:

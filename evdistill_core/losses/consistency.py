@@ -23,14 +23,22 @@ def as_judge(network: nn.Module) -> Iterator[nn.Module]:
     """
     trained = [p for p in network.parameters() if p.requires_grad]
     modes = [(module, module.training) for module in network.modules()]
+    statistics = [(norm, norm.running_mean, norm.running_var) for norm in _batch_norms(network)]
     for parameter in trained:
         parameter.requires_grad_(False)
+    # The backward pass reads the statistics again, and passes in training move them in place before
+    # it comes: the graph gets copies of its own.
+    for norm, mean, variance in statistics:
+        norm.running_mean = None if mean is None else mean.clone()
+        norm.running_var = None if variance is None else variance.clone()
     network.eval()
     try:
         yield network
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
+        for norm, mean, variance in statistics:
+            norm.running_mean, norm.running_var = mean, variance
         for module, mode in modes:
             module.training = mode
 
@@ -42,7 +50,7 @@ def statistics_kept(network: nn.Module) -> Iterator[nn.Module]:
     In training they still normalise by the batch; what they will normalise by in evaluation does
     not move.
     """
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = _batch_norms(network)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
@@ -51,6 +59,10 @@ def statistics_kept(network: nn.Module) -> Iterator[nn.Module]:
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+
+
+def _batch_norms(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    return [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
 def semantic_consistency(

@@ -149,6 +149,24 @@ def test_judging_inside_a_step_keeps_the_gradients_of_other_terms(networks):
     torch.testing.assert_close(student[0].weight.grad, expected)
 
 
+def test_training_before_the_backward_pass_does_not_move_the_judge(networks):
+    _, student, _ = networks
+    image = noise(2, 2, 6, 6).requires_grad_()
+    begin = {k: v.clone() for k, v in student.state_dict().items()}
+
+    def gradient(train_after):
+        student.load_state_dict(begin)
+        with as_judge(student):
+            judged = student(image).square().mean()
+        if train_after:
+            student(5 * noise(2, 2, 6, 6, seed=3) + 1)  # moves the running statistics
+        return torch.autograd.grad(judged, image)[0]
+
+    alone, before = gradient(False), student.state_dict()["1.running_mean"].clone()
+    torch.testing.assert_close(gradient(True), alone, rtol=0, atol=0)
+    assert not torch.equal(student.state_dict()["1.running_mean"], before)
+
+
 def test_consistency_of_equal_predictions_is_zero():
     p = log_posterior(noise(1, 4, 3, 3))
     assert float(semantic_consistency(p, p)) == pytest.approx(0.0, abs=1e-7)
