@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -189,10 +190,10 @@ def folder(tmp_path_factory, make_camvid):
 RUNS = ("supervised", "recurrent", *PROFILES, "recognition")
 
 
-def _train_each(devices, pairs):
+def _train_each(devices, pairs, *launcher):
     script = str(Path(__file__).with_name("train_each.py"))
     return subprocess.Popen(
-        [sys.executable, script, devices, *pairs],
+        [sys.executable, *launcher, script, devices, *pairs],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -200,15 +201,28 @@ def _train_each(devices, pairs):
     )
 
 
+def _torchrun():
+    """Return what makes a command one of two machines with a process each, on this machine."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    words = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    words += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}"]
+    return [*words, "--rdzv-id", "evdistill-test", "--local-addr", "127.0.0.1"]
+
+
 @pytest.fixture(scope="module")
 def both(folder):
-    """Every run by one process (here) and by two, and the folders of each."""
-    two = [str(a) for n in RUNS for a in (folder / f"{n}.yaml", folder / "two" / n)]
-    with _train_each("2", two) as process:
+    """Every run by one process (here) and by those of two machines, and the folders of each."""
+    outs = {name: folder / "two" / name for name in RUNS}
+    pairs = [str(a) for name, out in outs.items() for a in (folder / f"{name}.yaml", out)]
+    pairs += [str(folder / "onboard.yaml"), str(folder / "two-again" / "onboard")]
+    launcher = _torchrun()
+    with contextlib.ExitStack() as stack:
+        machines = [stack.enter_context(_train_each("2", pairs, *launcher)) for _ in range(2)]
         for name in RUNS:
             make_trainer(load_experiment(folder / f"{name}.yaml"), folder / "one" / name).run()
-        output, _ = process.communicate(timeout=500)
-    assert process.returncode == 0, output
+        outputs = [machine.communicate(timeout=500)[0] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], "\n".join(outputs)
     return folder / "one", folder / "two"
 
 
@@ -226,6 +240,14 @@ def test_two_processes_have_the_losses_of_one(both, name):
         for key, value in mine.items():
             if key != "kind":
                 assert other[key] == pytest.approx(value, rel=2e-4, abs=1e-6), (key, mine["step"])
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_two_processes_the_same_losses_twice(both):
+    folder = both[0].parent
+    first, second = (records(folder / n / "onboard") for n in ("two", "two-again"))
+    assert len(first) == STEPS
+    assert first == second
 
 
 def tensors(content, where=""):
