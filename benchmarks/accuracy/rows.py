@@ -64,6 +64,8 @@ ONBOARD_TRANSFER: dict[str, object] = {
     "affinity_nodes": 8,
     "affinity_norm": "l1",
 }
+# What a camera that also gives frames adds: T sees them, and G_ei is told what they show.
+FRAMES = {"kd_paired": 1.0, "paired": 10.0}
 # What is removed together: both directions of one idea.
 GROUPS = {
     "task": ("task_generated",),
@@ -192,6 +194,15 @@ def _table() -> dict[str, Row]:
         ),
         paper,
         onboard,
+        Row(
+            name="onboard-frames",
+            title="onboard profile, with frames",
+            kind="distill",
+            labelled=onboard.labelled,
+            terms=ONBOARD | FRAMES,
+            transfer=ONBOARD_TRANSFER,
+            frames=True,
+        ),
         Row(
             name="upper",
             title="clean simulator + target labels (upper bound)",
