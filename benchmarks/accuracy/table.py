@@ -33,6 +33,7 @@ def print_tables(methods: Methods, entries: list[Entry]) -> None:
         return
     by_name = {e["name"]: e for e in entries}
     _print_rows(entries, by_name)
+    _print_removals(entries, by_name)
     _print_classes(entries)
     _print_cameras(by_name)
     _print_gap(entries, by_name)
@@ -40,29 +41,52 @@ def print_tables(methods: Methods, entries: list[Entry]) -> None:
 
 
 def _print_rows(entries: list[Entry], by_name: dict[str, Entry]) -> None:
+    whole = [e for e in entries if "-without-" not in e["name"]]
     print(
-        "\n| row | seeds | test mIoU, 6 classes | 11 classes | near events | run | minus source |"
+        "\n| row | test mIoU, 6 classes | by seed | 11 classes | near events | run | "
+        "minus source | onboard minus it |"
     )
-    print("|---|---|---|---|---|---|---|")
-    for e in entries:
+    print("|---|---|---|---|---|---|---|---|")
+    for e in whole:
         low, high = e["interval_95"][TEST]
+        onboard = _difference(by_name["onboard"], e) if "onboard" in by_name else "-"
         print(
-            f"| {e['title']} | {len(e['runs'])} | {_mean(e, TEST):.1f} [{low:.1f}, {high:.1f}] | "
+            f"| {e['title']} | {_mean(e, TEST):.1f} [{low:.1f}, {high:.1f}] | {_by_seed(e)} | "
             f"{_mean(e, TEST, 'miou_11'):.1f} | {_mean(e, TEST, 'near_events_6'):.1f} | "
-            f"{_mean(e, SECOND):.1f} | {_difference(e, by_name.get('source'))} |"
+            f"{_mean(e, SECOND):.1f} | {_difference(e, by_name.get('source'))} | {onboard} |"
         )
-    free = [e for e in entries if e["label_free"]]
-    best = max(free, key=lambda e: _mean(e, TEST))
-    print(f"\nBest row without target labels: {best['title']}. The others minus it:")
-    for e in free:
-        if e is not best:
-            print(f"- {e['title']}: {_difference(e, best)}")
+
+
+def _print_removals(entries: list[Entry], by_name: dict[str, Entry]) -> None:
+    """Print what each part of a row is worth: the whole minus the row without it."""
+    wholes = {e["name"].split("-without-")[0] for e in entries if "-without-" in e["name"]}
+    for name in sorted(wholes & by_name.keys()):
+        whole = by_name[name]
+        print(
+            f"\n| {whole['title']} ({_by_seed(whole)}) without | test | run | what it is worth | "
+            "by seed |\n|---|---|---|---|---|"
+        )
+        for e in entries:
+            if e["name"].startswith(f"{name}-without-"):
+                common = sorted(set(e["seeds"]) & set(whole["seeds"]))
+                single = [_mean(whole, TEST, seeds={s}) - _mean(e, TEST, seeds={s}) for s in common]
+                print(
+                    f"| {e['name'].split('-without-')[1]} | {_mean(e, TEST):.1f} | "
+                    f"{_mean(e, SECOND):.1f} | {_difference(whole, e)} | "
+                    f"{', '.join(f'{d:+.1f}' for d in single)} |"
+                )
+
+
+def _by_seed(entry: Entry) -> str:
+    return ", ".join(f"{_mean(entry, TEST, seeds={s}):.1f}" for s in entry["seeds"])
 
 
 def _print_classes(entries: list[Entry]) -> None:
     print(f"\n| IoU on the test | {' | '.join(SIX_CLASSES.names)} |")
     print("|---" * (1 + len(SIX_CLASSES)) + "|")
     for e in entries:
+        if "-without-" in e["name"]:
+            continue
         values = [
             [run["sets"][TEST]["iou_6"][name] for run in e["runs"]] for name in SIX_CLASSES.names
         ]

@@ -93,6 +93,22 @@ def test_a_paired_interval_is_narrow_where_rows_differ_by_a_constant(modules):
     assert widths[1] < widths[0]
 
 
+def test_what_is_removed_is_told_as_what_it_is_worth(modules, capsys):
+    from table import _print_removals
+
+    def entry(name, *scores):
+        sets = [{"miou_6": s, "blocks_6": [np.eye(6, dtype=int).ravel().tolist()]} for s in scores]
+        runs = [{"seed": i, "sets": {"target_target": s, "run": s}} for i, s in enumerate(sets)]
+        return {"name": name, "title": name, "seeds": [*range(len(runs))], "runs": runs}
+
+    entries = [entry("whole", 30.0, 32.0, 31.0), entry("whole-without-part", 29.0, 30.0)]
+    _print_removals(entries, {e["name"]: e for e in entries})
+    header, _, row = capsys.readouterr().out.strip().splitlines()
+    assert "whole (30.0, 32.0, 31.0) without" in header
+    # Only seeds that both have; the blocks here are the same, so their interval is nothing.
+    assert row == "| part | 29.5 | 29.5 | +1.5 [+0.0, +0.0] | +1.0, +2.0 |"
+
+
 def test_batch_norm_takes_the_statistics_of_the_target(modules):
     import torch
     from methods import adapt_batch_norm
