@@ -2,12 +2,14 @@
 
 Status ``events``: WARN when no packet came for ``stall_warn_ms``, or on a gap, damage or a break
 in the last period; ERROR when none came for ``stall_error_ms``, or packets were lost because the
-queue was full. Status ``results``: WARN when a window was dropped in the last period.
+queue was full. Status ``results``: WARN when a window was dropped in the last period. Where the
+node reads a camera itself there is also ``camera``: WARN when it lost or damaged anything, or went
+away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from evdistill_core.messages.standard import (
@@ -22,6 +24,8 @@ from evdistill_core.perception import STAGES, Snapshot
 
 # Counters that stand with the results, not with the stream of events.
 _RESULTS = ("windows", "state_")
+# Counters of a camera that tell of no trouble.
+_USUAL = frozenset({"events", "frames", "triggers", "triggers_not_published"})
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -64,6 +68,7 @@ def diagnostics(  # noqa: PLR0913 - two snapshots and what to call things
     node: str,
     student: str,
     extra: Mapping[str, str] | None = None,
+    beside: Sequence[DiagnosticStatus] = (),
 ) -> DiagnosticArray:
     """Return the diagnostics of the period between two snapshots.
 
@@ -75,6 +80,7 @@ def diagnostics(  # noqa: PLR0913 - two snapshots and what to call things
         node: name of the node, in front of each status.
         student: description of student and runtime.
         extra: more values for the results.
+        beside: more states.
     """
     period = rates(before, after)
     level, message = _events_level(after, period, parameters)
@@ -91,7 +97,25 @@ def diagnostics(  # noqa: PLR0913 - two snapshots and what to call things
         student,
         _results(after, period, extra or {}),
     )
-    return DiagnosticArray(Header(Time.from_ns(stamp_ns)), [stream, results])
+    return DiagnosticArray(Header(Time.from_ns(stamp_ns)), [stream, results, *beside])
+
+
+def camera_status(
+    before: Mapping[str, int], after: Mapping[str, int], *, node: str, camera: str
+) -> DiagnosticStatus:
+    """Return the state of a camera that the node reads itself, from its counters.
+
+    Args:
+        before: counters at the last message.
+        after: counters now.
+        node: name of the node, in front of the status.
+        camera: name and serial number.
+    """
+    rises = {name: count - before.get(name, 0) for name, count in sorted(after.items())}
+    trouble = [f"{n} {rise}" for n, rise in rises.items() if rise > 0 and n not in _USUAL]
+    values = [KeyValue(name, str(count)) for name, count in sorted(after.items())]
+    said = ", ".join(trouble) or "nothing lost"
+    return DiagnosticStatus(WARN if trouble else OK, f"{node}: camera", said, camera, values)
 
 
 def _events_level(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from evdistill_core.foundation.latency import LatencyRing
 from evdistill_core.inference.runner import Runner, make_runner
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.messages.calibration import load_camera_info
-from evdistill_core.messages.standard import CameraInfo, Image
+from evdistill_core.messages.standard import CameraInfo, DiagnosticStatus, Image
 from evdistill_core.parameters import PerceptionParameters
 from evdistill_core.perception import Perception, Snapshot, WindowResult, sensor_stride
 from evdistill_core.perception_tasks import SEGMENTATION, TASKS, PerceptionTask, task_of
@@ -219,11 +219,14 @@ class FrontEnd:
         self.messages.configure(parameters)
         self.perception.reconfigure(parameters)
 
-    def diagnostics(self, stamp_ns: int | None = None) -> tuple[bytes, Snapshot, Rates]:
+    def diagnostics(
+        self, stamp_ns: int | None = None, *, beside: Sequence[DiagnosticStatus] = ()
+    ) -> tuple[bytes, Snapshot, Rates]:
         """Return a serialized DiagnosticArray of the time since the last call, and its numbers.
 
         Args:
             stamp_ns: of the message; None: now.
+            beside: more states.
         """
         after = self.perception.snapshot()
         before, self._before = self._before, after
@@ -241,6 +244,7 @@ class FrontEnd:
                 "damaged_images": str(self.messages.damaged_images),
                 "damaged_camera_infos": str(self.messages.damaged_camera_infos),
             },
+            beside=beside,
         )
         return message.serialize(), after, rates(before, after)
 

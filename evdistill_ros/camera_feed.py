@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 
 from evdistill_core.cameras.address import CameraAddress
-from evdistill_core.cameras.camera import Camera
+from evdistill_core.cameras.camera import COUNTERS, Camera
 from evdistill_core.events.packet import Packet
 from evdistill_core.foundation.errors import CameraError
 from evdistill_core.foundation.worker import Worker
@@ -21,13 +22,15 @@ from evdistill_ros.dds import DdsNode
 ENCODING = "libcaer_cmp"
 READ_S = 0.1
 RETRY_S = 1.0
+_UNSENT_EDGES = "triggers_not_published"
 
 
 class CameraFeed:
     """Reads a camera in a thread; each batch becomes one EventPacket, stamped with its arrival.
 
     The packet goes into the pipeline as it is, and out on a topic while somebody listens. A camera
-    that goes away is opened anew, once a second, until it is back.
+    that goes away is opened anew, once a second, until it is back. Edges on the trigger input have
+    no word in ``libcaer_cmp``, as drivers of these cameras send it: they are counted.
 
     Args:
         address: which camera.
@@ -72,6 +75,8 @@ class CameraFeed:
         self.restarts = 0
         self.failure: Exception | None = None
         self._is_closed = False
+        self._counted: Counter[str] = Counter()
+        self._count_lock = threading.Lock()
         self._events = node.create_publisher(events_topic, EventPacket.TYPE, qos.EVENTS)
         self._camera.__enter__()  # ended by close
         self.info = self._camera.info
@@ -83,6 +88,13 @@ class CameraFeed:
 
     def _new(self) -> Camera:
         return Camera(self._address, open_timeout_s=self._open_timeout_s)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What ``Camera`` counts, over all times it was opened, ``restarts`` and edges not sent."""
+        with self._count_lock:
+            counted = self._counted + Counter(dict(self._camera.counters))
+        return {n: counted[n] for n in (*COUNTERS, _UNSENT_EDGES)} | {"restarts": self.restarts}
 
     def start(self) -> None:
         """Start reading."""
@@ -124,7 +136,9 @@ class CameraFeed:
         self._warn(f"{error}. Opening it anew until it is back")
         while not self._stopping.wait(RETRY_S):
             self._camera.close()
-            self._camera = self._new()
+            with self._count_lock:
+                self._counted.update(self._camera.counters)
+                self._camera = self._new()
             try:
                 self._camera.__enter__()
             except CameraError:
@@ -136,6 +150,7 @@ class CameraFeed:
 
     def _batch(self, batch: EventBatch) -> None:
         self._seq += bool(batch.discontinuity)
+        self._counted[_UNSENT_EDGES] += len(batch.triggers)
         for packet in self._packetizer.push(batch.events) + self._packetizer.flush():
             data = self._make.events(packet, self._seq, batch.stamp_ns)
             self._seq += 1

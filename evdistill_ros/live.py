@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TextIO
 
 from evdistill_core.cameras.address import CameraAddress
-from evdistill_core.diagnostics import Rates
+from evdistill_core.diagnostics import Rates, camera_status
 from evdistill_core.foundation.errors import EvdistillError
 from evdistill_core.front_end import FrontEnd, open_student, warm_up
 from evdistill_core.messages.event_messages import EVENT_ARRAY_TYPES, EVENT_PACKET_TYPES
@@ -112,6 +112,7 @@ class LivePerception:
         log(f"student {student.path.name} on {runner.description}")
         self._publishers: dict[str, Publisher] = {}
         self._feed: CameraFeed | None = None
+        self._of_camera: dict[str, int] = {}
         self.front_end = FrontEnd(
             student,
             runner,
@@ -222,7 +223,13 @@ class LivePerception:
         self.front_end.time_jumped()
 
     def _tick(self) -> tuple[Snapshot, Rates]:
-        message, snapshot, rates = self.front_end.diagnostics(self._now_ns())
+        beside = []
+        if self._feed is not None:
+            before, self._of_camera = self._of_camera, self._feed.counters
+            beside.append(
+                camera_status(before, self._of_camera, node=self._name, camera=self._feed.info.name)
+            )
+        message, snapshot, rates = self.front_end.diagnostics(self._now_ns(), beside=beside)
         self._diagnostics.publish(message)
         return snapshot, rates
 

@@ -33,6 +33,19 @@ QUEUE_BYTES = 64 << 20
 STALL_S = 20.0
 """The camera's process says every 0.2 s that it lives; silent for so long, it hangs."""
 STOP_S = 10.0
+COUNTERS = (
+    "events",
+    "frames",
+    "triggers",
+    "lost_events",
+    "lost_frames",
+    "gaps",
+    "out_of_frame",
+    "bad_time",
+    "damaged_frames",
+    "time_jumps",
+)
+"""What an open camera counts; see ``Camera.counters``."""
 MAX_SIDE = 2048
 _PIPE_BYTES = 1 << 20
 _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ; Python names it from 3.10 on Linux alone

@@ -58,9 +58,10 @@ def sender():
         process.communicate()
 
 
-def counters_of(diagnostics):
-    status = {s.name: s for s in DiagnosticArray.parse(diagnostics[-1].data).status}
-    return {row.key: row.value for each in status.values() for row in each.values}
+def counters_of(diagnostics, status="events"):
+    known = DiagnosticArray.parse(diagnostics[-1].data).status
+    (found,) = (s for s in known if s.name == f"segmentation: {status}")
+    return {row.key: row.value for row in found.values}
 
 
 def test_a_camera_gives_the_masks_of_a_recording(  # noqa: PLR0917
@@ -128,10 +129,19 @@ def test_a_camera_that_goes_away_is_waited_for(  # noqa: PLR0917
     assert "is back" in live.output
 
 
-@pytest.mark.parametrize("word", ["crash", "nonsense", "reset", "outside"])
-def test_what_a_camera_does_does_not_end_the_node(
-    evdistill, camera, tiny_student, monkeypatch, word
+@pytest.mark.parametrize(
+    ("word", "counted"),
+    [
+        ("crash", ["restarts"]),
+        ("nonsense", ["restarts"]),
+        ("reset", ["time_jumps"]),
+        ("outside", ["out_of_frame", "bad_time"]),
+    ],
+)
+def test_what_a_camera_does_does_not_end_the_node(  # noqa: PLR0917
+    evdistill, camera, tiny_student, monkeypatch, word, counted
 ):
+    """And all of it is counted in the diagnostics, as is what a topic cannot carry."""
     monkeypatch.setenv("FAKE_CAMERA", f"one {word}")
     monkeypatch.setenv("PYTHONPATH", str(FAKE))
     diagnostics = camera.listen("/diagnostics", DiagnosticArray.TYPE)
@@ -142,6 +152,10 @@ def test_what_a_camera_does_does_not_end_the_node(
         return int(counters_of(diagnostics).get("events", 0)) if diagnostics else 0
 
     assert wait_until(lambda: events() > wanted * 0.9, timeout_s=60), events()
+    values = counters_of(diagnostics, "camera")
+    for name in (*counted, "triggers_not_published"):
+        assert int(values[name]) > 0, name
+    assert values["triggers"] == values["triggers_not_published"]
     live.send(signal.SIGTERM)
     assert live.wait() == 0, live.output
 

@@ -1,6 +1,6 @@
 import pytest
 
-from evdistill_core.diagnostics import diagnostics, rates
+from evdistill_core.diagnostics import camera_status, diagnostics, rates
 from evdistill_core.foundation.latency import Percentiles
 from evdistill_core.messages.standard import DiagnosticArray, DiagnosticStatus
 from evdistill_core.parameters import SegmentationParameters
@@ -81,3 +81,16 @@ def test_the_message_survives_the_wire_with_every_stage():
     assert values["windows_done"] == "3"
     assert all(f"{stage}_ms_p95" in values for stage in STAGES)
     assert array.header.stamp.to_ns() == 5 * S
+
+
+def test_what_a_camera_lost_is_a_warning_once():
+    zero = {"events": 0, "lost_events": 0, "triggers_not_published": 0, "restarts": 0}
+    first = zero | {"events": 900, "triggers_not_published": 2}
+    lost = first | {"lost_events": 70, "restarts": 1}
+    steps = [({}, zero), (zero, first), (first, lost), (lost, lost)]
+    states = [camera_status(*s, node="segmentation", camera="DAVIS346 7") for s in steps]
+    ok, warn = DiagnosticStatus.OK, DiagnosticStatus.WARN
+    assert [s.level for s in states] == [ok, ok, warn, ok]
+    assert states[2].message == "lost_events 70, restarts 1"
+    assert {(s.name, s.hardware_id) for s in states} == {("segmentation: camera", "DAVIS346 7")}
+    assert {v.key: v.value for v in states[3].values} == {k: str(v) for k, v in lost.items()}
