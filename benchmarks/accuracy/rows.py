@@ -66,6 +66,7 @@ ONBOARD_TRANSFER: dict[str, object] = {
 }
 # What a camera that also gives frames adds: T sees them, and G_ei is told what they show.
 FRAMES = {"kd_paired": 1.0, "paired": 10.0}
+LABELLED_TERMS = {"task_events", "task_reconstructed", "paired_simulated"}
 # What is removed together: both directions of one idea.
 GROUPS = {
     "task": ("task_generated",),
@@ -124,7 +125,7 @@ def _without(row: Row, group: str) -> Row:
         name=f"{row.name}-without-{group}",
         title=f"{row.title}, without {group}",
         kind="distill",
-        labelled=row.labelled if {"task_events", "paired_simulated"} & set(kept) else (),
+        labelled=row.labelled if LABELLED_TERMS & set(kept) else (),
         terms=kept,
         transfer=row.transfer,
     )
@@ -183,6 +184,13 @@ def _table() -> dict[str, Row]:
             kind="reconstruct",
             labelled=("wide",),
             terms={"paired_simulated": 1.0},
+        ),
+        Row(
+            name="reconstruct-task",
+            title="reconstruction that the teacher learns to read, then teacher",
+            kind="reconstruct",
+            labelled=("wide",),
+            terms={"paired_simulated": 1.0, "task_reconstructed": 0.1},
         ),
         Row(
             name="self-training",

@@ -20,6 +20,7 @@ from evdistill_core.training.config import NetworkConfig, TrainConfig
 TERMS: dict[str, str] = {
     "task_generated": "supervised losses of S(G_ie(x_i)) against the image's labels",
     "task_events": "the same on labelled event windows (simulated; real where labels are allowed)",
+    "task_reconstructed": "the same of T(G_ei(x)), x a labelled window, to G_ei alone",
     "gan_image": "LSGAN: G_ei(x_e) looks like an image",
     "gan_event": "LSGAN: G_ie(x_i) looks like a window of the target camera",
     "cycle_image": "L1 of G_ei(G_ie(x_i)) and x_i",
@@ -45,6 +46,7 @@ TERMS: dict[str, str] = {
 
 # Those that train translation and nothing else: they may be computed at some steps only.
 TRANSLATION_TERMS = (
+    "task_reconstructed",
     "gan_image",
     "gan_event",
     "cycle_image",
@@ -265,7 +267,7 @@ class DistillConfig(TrainConfig):
         check_weights(self.terms, TERMS, "term")
         if not any(self.terms.values()):
             raise ConfigError("one term needs a weight above 0")
-        for name in ("task_events", "paired_simulated"):
+        for name in ("task_events", "task_reconstructed", "paired_simulated"):
             if self.terms[name] > 0 and not self.data.train:
                 raise ConfigError(
                     f"the term {name} needs labelled windows in data.train; "

@@ -167,6 +167,7 @@ class DistillStep:
         return {
             "task_generated": self._task_generated,
             "task_events": self._task_events,
+            "task_reconstructed": self._task_reconstructed,
             "gan_image": lambda: self._fool(translation.image_critic, self.fake_image),
             "gan_event": lambda: self._fool(translation.event_critic, self.fake_event),
             "cycle_image": self._cycle_image,
@@ -255,6 +256,12 @@ class DistillStep:
         wanted = torch.is_grad_enabled() and self._translates
         with self.networks.mixed(), torch.set_grad_enabled(wanted):
             return self.networks.translation.to_image(self.batch.input).float()  # type: ignore[no-any-return]
+
+    @cached_property
+    def fake_labelled(self) -> Tensor:
+        """G_ei of labelled windows, (B, 1, H, W)."""
+        with self.networks.mixed():
+            return self.networks.translation.to_image(self._labelled().input).float()  # type: ignore[no-any-return]
 
     @cached_property
     def s_generated(self) -> Seen:
@@ -373,13 +380,12 @@ class DistillStep:
         return self._supervised(self.s_generated[0], self._image_label())
 
     def _task_events(self) -> Tensor:
-        labelled = self._labelled()
-        active = activity_weights(labelled.active, self.config.loss)
-        return self._supervised(
-            self.s_labelled[0],
-            self.networks.task.labels(labelled.label),
-            self.networks.task.at_label_size(active),
-        )
+        return self._supervised_by_windows(self.s_labelled[0])
+
+    def _task_reconstructed(self) -> Tensor:
+        logits, _ = self._see(self.networks.teacher.network, self.fake_labelled)
+        # Log posteriors are logits of themselves, in the student's classes.
+        return self._supervised_by_windows(self.networks.teacher.log_posterior(logits))
 
     def _cycle_image(self) -> Tensor:
         with self.networks.mixed():
@@ -398,9 +404,7 @@ class DistillStep:
                 "the term paired_simulated needs windows of data.train that know their picture, as "
                 "simulated street scenes do (a simulation, a folder): give it the weight 0"
             )
-        with self.networks.mixed():
-            made = self.networks.translation.to_image(labelled.input).float()
-        return reconstruction_l1(made, labelled.picture)
+        return reconstruction_l1(self.fake_labelled, labelled.picture)
 
     def _consistency_image(self) -> Tensor:
         with as_judge(self.networks.student):
@@ -576,6 +580,13 @@ class DistillStep:
             SegmentationBatch(logits_BKHW, label_BHW, weight, self._class_weight_K),
             self.config.loss.weights,
         )[0]
+
+    def _supervised_by_windows(self, logits_BKHW: Tensor) -> Tensor:
+        labelled, task = self._labelled(), self.networks.task
+        active = activity_weights(labelled.active, self.config.loss)
+        return self._supervised(
+            logits_BKHW, task.labels(labelled.label), task.at_label_size(active)
+        )
 
     def _cross_entropy(self, logits_BKHW: Tensor, label_BHW: Tensor, weight_BHW: Tensor) -> Tensor:
         # Pseudo-labels are as rare as the classes are; class weights would multiply their errors.

@@ -258,6 +258,7 @@ def one_step(trainer):
 MOVES = {
     "task_generated": "S ie",
     "task_events": "S",
+    "task_reconstructed": "ei",
     "gan_image": "ei",
     "gan_event": "ie",
     "cycle_image": "ei ie",
