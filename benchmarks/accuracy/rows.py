@@ -203,6 +203,14 @@ def _table() -> dict[str, Row]:
         paper,
         onboard,
         Row(
+            name="onboard-fading",
+            title="onboard profile, teacher's view of reconstructions fading",
+            kind="distill",
+            labelled=onboard.labelled,
+            terms=ONBOARD,
+            transfer=ONBOARD_TRANSFER | {"teacher_fade": 0.5},
+        ),
+        Row(
             name="onboard-frames",
             title="onboard profile, with frames",
             kind="distill",

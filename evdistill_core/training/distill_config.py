@@ -67,6 +67,10 @@ GENERATOR_TERMS = (
 )
 
 
+# Those in which the teacher judges reconstructions for the student.
+FADING_TERMS = ("kd_event", "matching_event", "affinity_event")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TeacherConfig(TrainConfig):
     """Train a network on labelled images.
@@ -151,6 +155,9 @@ class TransferConfig:
         pseudo_mean: the term ``pseudo_label`` is a mean over what is ``kept``, or over ``all``:
             then it counts less where few are sure.
         pseudo_ramp: share of the run over which ``pseudo_label`` grows from nothing to its weight.
+        teacher_fade: share of the run in which the terms that pass on what the teacher makes of
+            reconstructions (``FADING_TERMS``) shrink from their weights to nothing; 0: they keep
+            them. What it sees there is known early and stays worse than what the student comes to.
         view: what the student is shown where it learns pseudo-labels.
         joint_batch: the student sees labelled and target windows in one pass, and passes of
             generated windows leave its running statistics alone. Batch norm then has one set of
@@ -176,6 +183,7 @@ class TransferConfig:
     pseudo_judges: Literal["both", "averaged"] = "both"
     pseudo_mean: Literal["kept", "all"] = "kept"
     pseudo_ramp: float = 0.0
+    teacher_fade: float = 0.0
     view: ViewConfig = field(default_factory=ViewConfig)
     joint_batch: bool = False
     target_statistics: bool = False
@@ -192,6 +200,7 @@ class TransferConfig:
             ("affinity_nodes", 1, 64),
             ("pseudo_threshold", 0.0, 2.0),
             ("pseudo_ramp", 0.0, 1.0),
+            ("teacher_fade", 0.0, 1.0),
         ):
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"{name} must lie in {low}..{high}, got {getattr(self, name)}")
@@ -285,6 +294,16 @@ class DistillConfig(TrainConfig):
     def translates(self) -> bool:
         """Whether a term moves a generator."""
         return any(self.terms[name] > 0 for name in GENERATOR_TERMS)
+
+    def weights_at(self, step: int) -> dict[str, float]:
+        """Return the weight of every term at a step of the run; 0: not computed."""
+        weights = dict(self.terms)
+        if step % self.translation_every:
+            weights |= dict.fromkeys(TRANSLATION_TERMS, 0.0)
+        if self.transfer.teacher_fade > 0:
+            left = max(0.0, 1 - step / (self.transfer.teacher_fade * self.steps))
+            weights |= {name: left * weights[name] for name in FADING_TERMS}
+        return weights
 
     @property
     def translation_every(self) -> int:

@@ -157,6 +157,7 @@ class DistillStep:
     ) -> None:
         self._progress = step / config.steps
         self._translates = step % config.translation_every == 0
+        self._weights = config.weights_at(step)
         self.batch, self.networks, self.config = batch, networks, config
         self._class_weight_K = class_weight_K
         self._transfer = config.transfer
@@ -322,7 +323,7 @@ class DistillStep:
             readers = (*readers, "pseudo_label")
         if name == "view" and not self._transfer.view.changes:
             return False
-        return any(self.config.terms[term] > 0 for term in readers)
+        return any(self._weights[term] > 0 for term in readers)
 
     def _student(self, name: str) -> Seen:
         if self._transfer.joint_batch and self._asks(name):

@@ -31,7 +31,7 @@ from evdistill_core.models.checkpoint import load_weights
 from evdistill_core.models.joined import join_batches
 from evdistill_core.models.network import StudentNetwork, logits_of
 from evdistill_core.training.checkpoint import load_snapshot
-from evdistill_core.training.distill_config import TRANSLATION_TERMS, DistillConfig
+from evdistill_core.training.distill_config import DistillConfig
 from evdistill_core.training.distill_terms import (
     DistillStep,
     Networks,
@@ -133,18 +133,13 @@ class DistillTrainer(Trainer):
     def _loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         assert isinstance(batch, UnpairedBatch)  # what _batches yields
         self._current = self._step_of(batch)
-        result = sum_terms(self._current.terms(), self._weights())
+        result = sum_terms(self._current.terms(), self.config.weights_at(self.state.step))
         self._terms = result.unscaled | {f"{n}_scaled": v for n, v in result.scaled.items()}
         self._terms |= self._current.watched()
         return result.total, self._terms
 
     def _translates_now(self) -> bool:
         return self.state.step % self.config.translation_every == 0
-
-    def _weights(self) -> dict[str, float]:
-        if self._translates_now():
-            return self.config.terms
-        return self.config.terms | dict.fromkeys(TRANSLATION_TERMS, 0.0)
 
     def _optimise(self, total: Tensor) -> None:
         self._follow_schedule()

@@ -29,6 +29,7 @@ from evdistill_core.recordings.columns import NpzWriter
 from evdistill_core.representations import InputSpec
 from evdistill_core.training.config import LossConfig, NetworkConfig, OptimiserConfig, TrainConfig
 from evdistill_core.training.distill_config import (
+    FADING_TERMS,
     GENERATOR_TERMS,
     TERMS,
     AdversaryConfig,
@@ -420,6 +421,55 @@ def test_translation_alone_may_be_trained_now_and_then(root, teacher, tmp_path):
     assert (tmp_path / "curves.png").is_file()
     # What the student is asked of generated windows moves the generator all the time.
     assert all(not torch.equal(a, b) for a, b in itertools.pairwise(before))
+
+
+def test_weights_follow_the_step(root, teacher):
+    base = config(root, teacher)
+    fading = replace(
+        base,
+        steps=10,
+        adversary=replace(base.adversary, every=2),
+        transfer=replace(base.transfer, teacher_fade=0.5),
+    )
+    weights = [fading.weights_at(step) for step in range(10)]
+    assert [w["gan_image"] > 0 for w in weights] == [True, False] * 5
+    for name in FADING_TERMS:
+        whole = fading.terms[name]
+        assert [w[name] for w in weights[:5]] == pytest.approx(
+            [whole * k for k in (1.0, 0.8, 0.6, 0.4, 0.2)]
+        )
+        assert not any(w[name] for w in weights[5:])
+    assert all(w["pseudo_label"] == fading.terms["pseudo_label"] > 0 for w in weights)
+    assert base.weights_at(9) == base.terms  # nothing fades where nobody asked for it
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_the_target_moves_the_statistics_when_no_term_asks_for_it_now(
+    root, teacher, tmp_path, step
+):
+    """At step 0 `consistency_event` sees the target, at step 1 no term does."""
+    base = config(root, teacher)
+    names = ("consistency_event", "pseudo_label", "task_events")
+    lazy = replace(
+        base,
+        terms={name: float(name in names) for name in TERMS},
+        adversary=replace(base.adversary, every=2),
+        transfer=replace(
+            base.transfer, target_statistics=True, view=ViewConfig(strength=(0.5, 0.6))
+        ),
+    )
+    trainer = DistillTrainer(lazy, tmp_path)
+    trainer.state.step = step
+    batch, seen = one_step(trainer)
+    before = statistics(trainer.state.network)
+    for name, weight in lazy.weights_at(step).items():
+        if weight > 0:
+            seen.terms()[name]()
+    assert not torch.equal(statistics(trainer.state.network), before)
+
+
+def statistics(network):
+    return torch.cat([b for n, b in network.named_buffers() if n.endswith("running_mean")])
 
 
 def test_translation_is_trained_at_every_step_where_nothing_else_is(root, teacher, tmp_path):
