@@ -200,6 +200,15 @@ def _table() -> dict[str, Row]:
             terms={"task_events": 1.0, "pseudo_label": 1.0},
             transfer=SELF_TRANSFER,
         ),
+        Row(
+            name="self-training-frames",
+            title="wide + EMA self-training, with frames",
+            kind="distill",
+            labelled=("wide",),
+            terms={"task_events": 1.0, "pseudo_label": 1.0, "kd_paired": 1.0},
+            transfer=SELF_TRANSFER,
+            frames=True,
+        ),
         paper,
         onboard,
         Row(
