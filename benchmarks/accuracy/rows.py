@@ -55,7 +55,7 @@ SELF_TRANSFER: dict[str, object] = {
     "pseudo_ramp": 0.5,
     "view": {"dropout": 0.2, "strength": [0.7, 1.3]},
 }
-ONBOARD_TRANSFER: dict[str, object] = {
+STEADY_TRANSFER: dict[str, object] = {
     **SELF_TRANSFER,
     "confidence": "max",
     "confidence_floor": 0.7,
@@ -64,6 +64,7 @@ ONBOARD_TRANSFER: dict[str, object] = {
     "affinity_nodes": 8,
     "affinity_norm": "l1",
 }
+ONBOARD_TRANSFER: dict[str, object] = STEADY_TRANSFER | {"teacher_fade": 0.5}
 # What a camera that also gives frames adds: T sees them, and G_ei is told what they show.
 FRAMES = {"kd_paired": 1.0, "paired": 10.0}
 LABELLED_TERMS = {"task_events", "task_reconstructed", "paired_simulated"}
@@ -147,6 +148,14 @@ def _table() -> dict[str, Row]:
         terms=ONBOARD,
         transfer=ONBOARD_TRANSFER,
     )
+    steady = Row(
+        name="onboard-steady",
+        title="onboard terms, none fades",
+        kind="distill",
+        labelled=("wide",),
+        terms=ONBOARD,
+        transfer=STEADY_TRANSFER,
+    )
     rows = [
         Row(name="prior", title="positional prior (no events)", kind="prior", labelled=("source",)),
         Row(name="pictures", title="teacher on event pictures", kind="pictures"),
@@ -211,21 +220,14 @@ def _table() -> dict[str, Row]:
         ),
         paper,
         onboard,
+        steady,
         Row(
-            name="onboard-fading",
-            title="onboard profile, teacher's view of reconstructions fading",
+            name="onboard-steady-frames",
+            title="onboard terms, none fades, with frames",
             kind="distill",
-            labelled=onboard.labelled,
-            terms=ONBOARD,
-            transfer=ONBOARD_TRANSFER | {"teacher_fade": 0.5},
-        ),
-        Row(
-            name="onboard-frames",
-            title="onboard profile, with frames",
-            kind="distill",
-            labelled=onboard.labelled,
+            labelled=steady.labelled,
             terms=ONBOARD | FRAMES,
-            transfer=ONBOARD_TRANSFER,
+            transfer=STEADY_TRANSFER,
             frames=True,
         ),
         Row(
@@ -243,7 +245,7 @@ def _table() -> dict[str, Row]:
             reads_target_labels=True,
         ),
     ]
-    for whole in (paper, onboard):
+    for whole in (paper, steady):
         rows += [_without(whole, g) for g, names in GROUPS.items() if set(names) & set(whole.terms)]
     return {row.name: row for row in rows}
 

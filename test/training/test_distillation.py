@@ -460,7 +460,7 @@ def test_the_target_moves_the_statistics_when_no_term_asks_for_it_now(
     )
     trainer = DistillTrainer(lazy, tmp_path)
     trainer.state.step = step
-    batch, seen = one_step(trainer)
+    _, seen = one_step(trainer)
     before = statistics(trainer.state.network)
     for name, weight in lazy.weights_at(step).items():
         if weight > 0:
