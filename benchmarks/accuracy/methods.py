@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -291,7 +292,17 @@ def adapt_batch_norm(network: nn.Module, inputs: Array, device: torch.device) ->
 
 
 def train_once(kind: type[Trainer], config: TrainConfig, out: Path, classes: ClassTable) -> Path:
-    """Train to the end, or go on with an interrupted run; return the last checkpoint."""
+    """Train to the end, or go on with an interrupted run; return the last checkpoint.
+
+    A second process that wants the same run waits for the first.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.with_name(f"{out.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _train_now(kind, config, out, classes)
+
+
+def _train_now(kind: type[Trainer], config: TrainConfig, out: Path, classes: ClassTable) -> Path:
     last, done = out / LAST, out / "done"
     if done.exists():
         return last
