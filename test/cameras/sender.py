@@ -1,7 +1,8 @@
 """A camera of the tests: plays an AEDAT4 file through dv-processing's own network writer.
 
 A process of its own, since dv-processing may crash or hang. Prints ``ready``, waits for its
-listeners, sends, prints ``sent``, and stays until its input is closed or it is killed.
+listeners (with ``--hold``: and for a line on its input), sends, prints ``sent``, and stays until
+its input is closed or it is killed.
 """
 
 import argparse
@@ -21,6 +22,7 @@ def main():
     parser.add_argument("--pace-s", type=float, default=0.0, help="pause after each batch")
     parser.add_argument("--batches", type=int, default=sys.maxsize)
     parser.add_argument("--loops", type=int, default=1)
+    parser.add_argument("--hold", action="store_true", help="send when a line comes in")
     arguments = parser.parse_args()
     source = dv.io.MonoCameraRecording(dv.Path(arguments.file))
     name = source.getCameraName()
@@ -42,6 +44,8 @@ def main():
     say("ready")
     while not all(w.getClientCount() for w in writers):
         time.sleep(0.005)
+    if arguments.hold:
+        sys.stdin.readline()
     for _ in range(arguments.loops):
         source.resetSequentialRead()
         send(source, arguments, events, frames, triggers)

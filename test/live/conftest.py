@@ -74,6 +74,7 @@ class Camera:
         self.node = node
         self.got: dict[str, list[Packet]] = {}
         self._publisher = None
+        self._subscriptions = []
 
     def advertise(self, topic="/event_camera/events", kind="event_camera_msgs/msg/EventPacket"):
         self._publisher = self.node.create_publisher(topic, kind, qos.EVENTS)
@@ -81,10 +82,17 @@ class Camera:
 
     def listen(self, topic: str, kind: str, profile: qos.QosProfile | None = None) -> list[Packet]:
         kept = self.got.setdefault(topic, [])
-        self.node.create_subscription(
+        subscription = self.node.create_subscription(
             topic, kind, profile or qos.QosProfile(depth=500), kept.append
         )
+        self._subscriptions.append(subscription)
         return kept
+
+    def wait_for_publishers(self):
+        """Return when every topic that is listened to has somebody who publishes on it."""
+        for subscription in self._subscriptions:
+            assert subscription.wait_for_publisher(60), "nobody publishes"
+        time.sleep(0.3)  # the other side learns of it a moment later
 
     def send(self, packets, period_s=0.01):
         assert self._publisher.wait_for_subscriber(60), "nobody subscribes"
