@@ -222,6 +222,15 @@ def _table() -> dict[str, Row]:
         onboard,
         steady,
         Row(
+            name="onboard-frames",
+            title="onboard profile, with frames",
+            kind="distill",
+            labelled=onboard.labelled,
+            terms=ONBOARD | FRAMES,
+            transfer=ONBOARD_TRANSFER,
+            frames=True,
+        ),
+        Row(
             name="onboard-steady-frames",
             title="onboard terms, none fades, with frames",
             kind="distill",

@@ -32,6 +32,12 @@ def command(
     teacher_profile: Annotated[Path, typer.Option(help="The teacher.")] = Path(
         "config/train/teacher.yaml"
     ),
+    frames: Annotated[
+        bool,
+        typer.Option(
+            "--frames", help="Let the teacher see the frames in the recordings too (DAVIS)."
+        ),
+    ] = False,
     steps: Annotated[
         int | None, typer.Option(help="Steps of the distillation instead of the profile's.", min=1)
     ] = None,
@@ -49,12 +55,14 @@ def command(
     """
     from evdistill_core.cli._parity import write_and_report
     from evdistill_core.data.simulated_sets import SimulateConfig, find_images
+    from evdistill_core.data.unlabelled import open_windows
     from evdistill_core.models.checkpoint import load_checkpoint
     from evdistill_core.training.distill_on import (
         shortened,
         split_images,
         student_on,
         teacher_on,
+        with_frames,
     )
 
     found = find_images(images, SimulateConfig(), split)
@@ -63,6 +71,10 @@ def command(
     teacher_path = teacher or out / "teacher" / "last.pt"
     # Both are read before the first step: a wrong path must not show after hours of teaching.
     pupil = student_on(_found(profile), recordings, learnt, judging, teacher_path)
+    if frames:
+        pupil = with_frames(pupil)
+    assert pupil.data.recordings is not None  # student_on pointed it at them
+    open_windows(pupil.data.recordings, pupil.input, seed=0)  # reads them into the index, once
     if teacher is None:
         master = teacher_on(_found(teacher_profile), learnt, judging)
         _stage(shortened(master, teacher_steps), out / "teacher", resume)

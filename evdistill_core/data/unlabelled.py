@@ -127,7 +127,7 @@ class UnlabelledWindows:
 
     Raises:
         RecordingError: a recording cannot be read.
-        DataError: nothing long enough for a window is left.
+        DataError: nothing long enough for a window is left; frames are wanted and there are none.
     """
 
     def __init__(self, config: RecordingsConfig, spec: InputSpec, *, seed: int) -> None:
@@ -139,6 +139,13 @@ class UnlabelledWindows:
             raise DataError(
                 f"no stretch of {spec.span_us / 1000:g} ms without a gap in "
                 f"{[p.name for p in self.paths]} (start_s {config.start_s}, end_s {config.end_s})"
+            )
+        if config.frame_within_us and not any(len(r.frame_t_us) for r in self._recordings):
+            # The paired terms would be zero at every step, and nobody would know why.
+            raise DataError(
+                f"frames are wanted (frame_within_us {config.frame_within_us}) and none of "
+                f"{[p.name for p in self.paths]} has any: give recordings with frames, or set "
+                "frame_within_us and the terms of frames to 0"
             )
         starts = [s.t_end_us - s.t_start_us - spec.span_us + 1 for s in self._spans]
         self._edges = np.cumsum(starts)

@@ -16,6 +16,10 @@ from evdistill_core.training.distill_config import DistillConfig, TeacherConfig
 from evdistill_core.training.stages import load_experiment
 
 C = TypeVar("C", bound=TrainConfig)
+# What frames of the camera itself add, with the weights of the row onboard-frames of
+# benchmarks/accuracy/: the teacher sees them, and G_ei is told what they show.
+FRAME_TERMS = {"paired": 10.0, "kd_paired": 1.0}
+FRAME_WITHIN_US = 20_000  # of a camera with 25 frames a second, every second window has one
 HELD_OUT = 5  # where no images are kept for validation, every fifth part of the list is, at its end
 
 
@@ -88,6 +92,24 @@ def student_on(
             train=_on_images(data.train, images),
             validation=_on_images(data.validation, validation),
         ),
+    )
+
+
+def with_frames(config: DistillConfig) -> DistillConfig:
+    """Return the run with the terms of the camera's own frames; those that it has stay as they are.
+
+    Raises:
+        ConfigError: the target is not recordings.
+    """
+    recordings = config.data.recordings
+    if recordings is None:
+        raise ConfigError("frames come with recordings, and the run has no data.recordings")
+    within_us = recordings.frame_within_us or FRAME_WITHIN_US
+    added = {name: config.terms[name] or weight for name, weight in FRAME_TERMS.items()}
+    return replace(
+        config,
+        data=replace(config.data, recordings=replace(recordings, frame_within_us=within_us)),
+        terms=config.terms | added,
     )
 
 

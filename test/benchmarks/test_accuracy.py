@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evdistill_core.training.distill_on import FRAME_TERMS
+
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "benchmarks" / "accuracy"
 
@@ -126,6 +128,12 @@ def test_batch_norm_takes_the_statistics_of_the_target(modules):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+def test_what_the_command_adds_for_frames_is_what_was_measured(modules):
+    from rows import FRAMES
+
+    assert FRAME_TERMS == FRAMES
+
+
 def test_rows_run_and_are_not_run_again(tmp_path, make_camvid):
     train = [f"0001TP_{6690 + 30 * k:06d}" for k in range(3)]
     train += [f"0016E5_{n:05d}" for n in (390, 420, 1290, 1320, 5280, 8190)]

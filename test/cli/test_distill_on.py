@@ -1,5 +1,7 @@
 """`evdistill distill-on` as a user runs it: tiny recordings, tiny images, a student at the end."""
 
+import json
+
 import numpy as np
 import pytest
 import yaml
@@ -8,12 +10,20 @@ from typer.testing import CliRunner
 from evdistill_core.cli.main import build_app
 from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
 from evdistill_core.events.array import Events, Triggers
-from evdistill_core.foundation.errors import ConfigError, EvdistillError, TrainingError
+from evdistill_core.foundation.errors import (
+    ConfigError,
+    DataError,
+    EvdistillError,
+    TrainingError,
+)
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.models.checkpoint import load_checkpoint
+from evdistill_core.recordings.aedat4_writer import Aedat4Writer
+from evdistill_core.recordings.base import Frame
 from evdistill_core.recordings.columns import NpzWriter
+from evdistill_core.recordings.opening import open_recording
 from evdistill_core.training.distill_config import TERMS
-from evdistill_core.training.distill_on import split_images
+from evdistill_core.training.distill_on import FRAME_TERMS, split_images
 
 SMALL = {
     "batch_size": 2,
@@ -115,6 +125,30 @@ def test_a_teacher_that_is_there_is_taken(command, tmp_path):
     other[other.index("--out") + 1] = tmp_path / "other"
     assert invoke(*other).exit_code == 0
     assert not (tmp_path / "other" / "teacher").exists()
+
+
+def test_frames_of_the_camera_are_learnt_from(command, tmp_path):
+    with pytest.raises(DataError, match="frames are wanted"):
+        invoke(*command, "--steps", 1, "--frames")
+    assert not (tmp_path / "run").exists()
+    (source,) = (tmp_path / "mine").iterdir()
+    with open_recording(source) as recording:
+        events = Events.concatenate([b.events for b in recording.batches()])
+    path = tmp_path / "mine" / "b.aedat4"
+    with Aedat4Writer(path, width=48, height=40, frame_size=(48, 40)) as writer:
+        writer.write(events, Triggers.empty())
+        for t_us in range(5000, 200_000, 10_000):
+            image = np.full((40, 48), t_us // 1000, np.uint8)
+            writer.write_frame(Frame(image, t_us, t_us * 1000), t_us)
+    source.unlink()
+    assert invoke(*command, "--steps", 2, "--frames").exit_code == 0
+    lines = (tmp_path / "run" / "student" / "metrics.jsonl").read_text().splitlines()
+    steps = [row for row in map(json.loads, lines) if row["kind"] == "step"]
+    assert len(steps) == 2
+    for name, weight in FRAME_TERMS.items():
+        for row in steps:
+            assert row[f"loss_{name}_scaled"] == pytest.approx(weight * row[f"loss_{name}"])
+            assert row[f"loss_{name}"] > 0
 
 
 def test_wrong_paths_are_refused_before_anything_is_trained(command, tmp_path):

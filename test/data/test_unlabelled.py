@@ -232,6 +232,12 @@ def test_a_crop_larger_than_the_sensor_is_padded_and_says_so(tmp_path):
     assert not sample.has_frame
 
 
+def test_recordings_without_the_frames_that_are_wanted_are_refused(tmp_path):
+    write(tmp_path / "a.npz")
+    with pytest.raises(DataError, match=r"a\.npz.*none|none of .*a\.npz"):
+        make(tmp_path, frame_within_us=5000)
+
+
 def test_recordings_too_short_for_a_window_are_refused(tmp_path):
     write(tmp_path / "a.npz", span_us=5_000)
     with pytest.raises(DataError, match="without a gap"):

@@ -25,7 +25,10 @@ from evdistill_core.models.checkpoint import load_checkpoint
 from evdistill_core.models.discriminators import DiscriminatorOptions
 from evdistill_core.models.generators import GeneratorOptions
 from evdistill_core.models.network import parameter_count
+from evdistill_core.recordings.aedat4_writer import Aedat4Writer
+from evdistill_core.recordings.base import Frame
 from evdistill_core.recordings.columns import NpzWriter
+from evdistill_core.recordings.opening import open_recording
 from evdistill_core.representations import InputSpec
 from evdistill_core.training.config import LossConfig, NetworkConfig, OptimiserConfig, TrainConfig
 from evdistill_core.training.distill_config import (
@@ -285,8 +288,15 @@ MOVES = {
 
 @pytest.fixture(scope="module")
 def all_on(root, teacher):
+    path = root / "frames" / "a.aedat4"
+    path.parent.mkdir()
+    with open_recording(root / "a.npz") as recording:
+        events = Events.concatenate([b.events for b in recording.batches()])
+    with Aedat4Writer(path, width=48, height=40, frame_size=(48, 40)) as writer:
+        writer.write(events, Triggers.empty())
+        writer.write_frame(Frame(np.zeros((40, 48), np.uint8), 0, 0), 0)
     recordings = RecordingsConfig(
-        paths=(root / "a.npz",), cache=root / "cache", crop=(32, 48), frame_within_us=1
+        paths=(path,), cache=root / "cache", crop=(32, 48), frame_within_us=1
     )
     base = config(root, teacher)
     full = config(root, teacher, without=set(), data=replace(base.data, recordings=recordings))
