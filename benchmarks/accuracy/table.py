@@ -44,8 +44,7 @@ def print_tables(methods: Methods, entries: list[Entry]) -> None:
 def _print_rows(entries: list[Entry], by_name: dict[str, Entry]) -> None:
     whole = [e for e in entries if "-without-" not in e["name"]]
     print(
-        "\n| row | test mIoU, 6 classes | by seed | 11 classes | near events | run | "
-        "minus source |"
+        "\n| row | test mIoU, 6 classes | by seed | 11 classes | near events | run | minus source |"
     )
     print("|---|---|---|---|---|---|---|")
     for e in whole:

@@ -95,10 +95,15 @@ class IndexedRecording:
             segment.height,
         )
 
+    def last_frame_us(self, t_us: int, *, within_us: int) -> int | None:
+        """Return the time of the newest frame in (t_us - within_us, t_us], or None."""
+        place = self._frame_place(t_us, within_us)
+        return None if place is None else int(self.frame_t_us[place])
+
     def frame_before(self, t_us: int, *, within_us: int) -> npt.NDArray[np.uint8] | None:
         """Return the newest (H, W) grey frame in (t_us - within_us, t_us], or None."""
-        place = int(np.searchsorted(self.frame_t_us, t_us, side="right")) - 1
-        if place < 0 or self.frame_t_us[place] <= t_us - within_us:
+        place = self._frame_place(t_us, within_us)
+        if place is None:
             return None
         frames = np.memmap(
             self.folder / "frames.bin",
@@ -107,6 +112,12 @@ class IndexedRecording:
             shape=(len(self.frame_t_us), *self._frame_shape),
         )
         return np.array(frames[place])
+
+    def _frame_place(self, t_us: int, within_us: int) -> int | None:
+        place = int(np.searchsorted(self.frame_t_us, t_us, side="right")) - 1
+        if place < 0 or self.frame_t_us[place] <= t_us - within_us:
+            return None
+        return place
 
     def _column(self, name: str) -> npt.NDArray[np.int64]:
         path = self.folder / f"{name}.bin"

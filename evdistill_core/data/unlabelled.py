@@ -44,8 +44,8 @@ class RecordingsConfig:
         end_s: leave out what lies after it; 0: to the end. Held-out spans are made by these two.
         min_events: windows with fewer events are drawn again, at most 8 times; a silent window
             teaches nothing.
-        frame_within_us: a frame counts as the window's if it is at most this much older than the
-            window's end; 0: no frames are looked for.
+        frame_within_us: a window with a frame at most this long before its end ends at that frame
+            instead, so that both show the same moment, and has it; 0: no frames are looked for.
         crop: (height, width) of a random crop of the input; (0, 0): the whole.
         flip: probability of a left-right mirror.
         invert: probability of swapped polarities.
@@ -186,6 +186,7 @@ class UnlabelledWindows:
             number = int(np.searchsorted(self._edges, place, side="right"))
             span = self._spans[number]
             t_start_us = span.t_start_us + place - (int(self._edges[number - 1]) if number else 0)
+            t_start_us = self._to_frame(span, t_start_us)
             recording: IndexedRecording = self._recordings[span.recording]
             events = recording.events(span.segment, t_start_us, t_start_us + self._spec.span_us)
             if best is None or len(events) > len(best[2]):
@@ -194,6 +195,17 @@ class UnlabelledWindows:
                 break
         assert best is not None  # REDRAWS is above 0
         return best
+
+    def _to_frame(self, span: _Span, t_start_us: int) -> int:
+        """Return the start of the window that ends at the newest frame, if it is near enough."""
+        within_us = self._config.frame_within_us
+        if not within_us:
+            return t_start_us
+        t_end_us = t_start_us + self._spec.span_us
+        frame_us = self._recordings[span.recording].last_frame_us(t_end_us, within_us=within_us)
+        if frame_us is None or frame_us - self._spec.span_us < span.t_start_us:
+            return t_start_us
+        return frame_us - self._spec.span_us
 
 
 def changed(

@@ -19,7 +19,7 @@ C = TypeVar("C", bound=TrainConfig)
 # What frames of the camera itself add, with the weights of the row onboard-frames of
 # benchmarks/accuracy/: the teacher sees them, and G_ei is told what they show.
 FRAME_TERMS = {"paired": 10.0, "kd_paired": 1.0}
-FRAME_WITHIN_US = 20_000  # of a camera with 25 frames a second, every second window has one
+FRAME_WITHIN_US = 100_000  # with 10 frames a second or more, every window ends at one
 HELD_OUT = 5  # where no images are kept for validation, every fifth part of the list is, at its end
 
 

@@ -11,6 +11,8 @@ from evdistill_core.data.unlabelled import RecordingsConfig, UnlabelledWindows, 
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.config import from_mapping, to_mapping
 from evdistill_core.foundation.errors import ConfigError, DataError, RecordingError
+from evdistill_core.recordings.aedat4_writer import Aedat4Writer
+from evdistill_core.recordings.base import Frame
 from evdistill_core.recordings.columns import NpzWriter
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.representations import InputSpec, represent
@@ -299,3 +301,38 @@ def test_frames_of_a_real_recording(shared_data, tmp_path):
     samples = [source.sample(i) for i in range(5)]
     assert all(s.has_frame for s in samples)
     assert all(-1 <= s.frame.min() < s.frame.max() <= 1 for s in samples)
+
+
+def test_windows_end_at_the_frame_they_have(tmp_path):
+    """Both show the same moment; where no frame is near, the window stays where it was drawn."""
+    rng = np.random.default_rng(0)
+    t = np.arange(0, 400_000, 20)
+    x, y = rng.integers(0, 40, len(t)), rng.integers(0, 30, len(t))
+    events = Events.from_columns(x, y, t, x % 2, width=40, height=30)
+    frames_us = [*range(5_000, 200_000, 40_000)]
+    path = tmp_path / "a.aedat4"
+    with Aedat4Writer(path, width=40, height=30, frame_size=(40, 30)) as writer:
+        writer.write(events, Triggers.empty())
+        for k, t_us in enumerate(frames_us):
+            writer.write_frame(Frame(np.full((30, 40), k, np.uint8), t_us, 0), t_us)
+    spec = InputSpec(window_us=20_000)
+
+    def windows(**changes):
+        config = RecordingsConfig(paths=(path,), cache=tmp_path / "cache", flip=0.0, **changes)
+        source = UnlabelledWindows(config, spec, seed=0)
+        rngs = [np.random.default_rng(k) for k in range(200)]
+        return source, [source._draw(r) for r in rngs]
+
+    _, without = windows()
+    source, with_frames = windows(frame_within_us=10_000)
+    moved = 0
+    for (_, drawn_us, _), (span, start_us, found) in zip(without, with_frames, strict=True):
+        end_us, drawn_end_us = start_us + spec.span_us, drawn_us + spec.span_us
+        near = [f for f in frames_us if 0 <= drawn_end_us - f < 10_000]
+        fits = near and near[0] - spec.span_us >= span.t_start_us
+        assert end_us == (near[0] if fits else drawn_end_us)
+        assert found.equals(events[(events.t_us >= start_us) & (events.t_us < end_us)])
+        moved += bool(fits)
+    assert 5 < moved < 150
+    samples = [source.sample(k) for k in range(50)]
+    assert {s.has_frame for s in samples} == {True, False}
