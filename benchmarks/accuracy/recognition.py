@@ -214,6 +214,14 @@ def _rows() -> dict[str, RecognitionRow]:
                 terms=ONBOARD,
                 transfer=OURS | SELF_TRAINING,
             ),
+            RecognitionRow(
+                name=f"onboard-read-{name}",
+                title=f"onboard terms, {name} simulator, reconstructions that the teacher can read",
+                kind="distill",
+                simulator=name,
+                terms=ONBOARD | {"task_reconstructed": 1.0},
+                transfer=OURS | SELF_TRAINING,
+            ),
         ]
     return {row.name: row for row in rows}
 
