@@ -52,7 +52,13 @@ from evdistill_core.models.generators import (
     event_to_image,
     image_to_event,
 )
-from evdistill_core.models.joined import joined_batch, joined_draw, joined_gather, joined_sums
+from evdistill_core.models.joined import (
+    joined_batch,
+    joined_draw,
+    joined_gather,
+    joined_mean,
+    joined_sums,
+)
 from evdistill_core.models.network import StudentNetwork, seen_by
 from evdistill_core.models.registry import build_student
 from evdistill_core.representations.spec import InputSpec
@@ -221,12 +227,22 @@ class DistillStep:
         return terms
 
     def watched(self) -> dict[str, Tensor]:
-        """Return figures that tell events from textures: a generator must match its target.
+        """Return figures that show where generators go astray, of what this step has computed.
 
         The share of valid cells that are lit, and the share of their sum that is ON, in target
         windows and in generated ones; the pitfall of an image-to-event generator is texture that
-        it paints everywhere.
+        it paints everywhere. T's mean largest posterior on images and on reconstructions; that of
+        an event-to-image generator is the negative, which events allow and T cannot read.
         """
+        figures: dict[str, Tensor] = {}
+        for name, made_by in (("image", "t_image"), ("reconstructed", "t_fake")):
+            if made_by in vars(self):
+                logits = getattr(self, made_by)[0].detach()
+                posterior = self.networks.teacher.log_posterior(logits).exp()
+                figures[f"watch_sure_{name}"] = joined_mean(posterior.amax(1))
+        return figures | self._watched_events()
+
+    def _watched_events(self) -> dict[str, Tensor]:
         if "fake_event" not in vars(self):
             return {}
         kind, made = self.config.input.kind, self.fake_event.detach()

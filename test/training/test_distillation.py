@@ -192,6 +192,8 @@ def test_every_term_is_finite_logged_twice_and_adds_up(root, teacher, tmp_path):
         # Cells that are lit, and how much of it is ON: real and generated windows side by side.
         for name in ("lit_target", "lit_generated", "on_target", "on_generated"):
             assert 0 < record[f"watch_{name}"] < 1
+        for name in ("sure_image", "sure_reconstructed"):
+            assert 1 / 11 < record[f"watch_{name}"] <= 1
     assert len(log) == 4
 
 
@@ -364,6 +366,20 @@ def test_what_is_watched_is_the_share_of_lit_cells_and_of_on(all_on):
     lit = float((batch.valid[:, :8] > 0).sum()) / valid
     assert float(watched["watch_lit_target"]) == pytest.approx(lit)
     assert float(watched["watch_on_target"]) == pytest.approx(0.75)
+
+
+def test_what_is_watched_is_how_sure_the_teacher_is(all_on):
+    trainer, batch = all_on
+    step = trainer._step_of(batch)
+    step.t_fake  # noqa: B018 - made on demand
+    watched = step.watched()
+    assert set(watched) == {"watch_sure_reconstructed"}
+    step.t_image  # noqa: B018
+    for name, image in (("image", batch.image), ("reconstructed", step.fake_image)):
+        with torch.no_grad():
+            logits, _ = step._see(trainer.teacher.network, image)
+            sure = trainer.teacher.log_posterior(logits).exp().max(1).values.mean()
+        assert float(step.watched()[f"watch_sure_{name}"]) == pytest.approx(float(sure))
 
 
 def test_discriminators_learn_and_move_nobody_else(all_on):
