@@ -13,6 +13,9 @@ import cv2
 import numpy as np
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+from free_domain import free_domain
+
 ROS_PACKAGES = ("rclpy", "rmw_cyclonedds_cpp", "launch_ros", "event_camera_msgs", "vision_msgs")
 
 
@@ -42,6 +45,17 @@ def _version(package: Path) -> str:
         return ElementTree.parse(package / "package.xml").findtext("version") or "?"
     except (OSError, ElementTree.ParseError):
         return "missing"
+
+
+@pytest.fixture
+def domain(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return a DDS domain of this test's own, on this machine alone, set in the environment."""
+    number = free_domain()
+    for name in ("CYCLONEDDS_URI", "ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS", "RMW_IMPLEMENTATION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(number))
+    return number
 
 
 @pytest.fixture(scope="session")

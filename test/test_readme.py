@@ -1,7 +1,6 @@
 """The README's commands, run as they stand in a folder of their own."""
 
 import os
-import random
 import re
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from free_domain import free_domain
 
 from evdistill_core import parameters
 
@@ -32,7 +32,7 @@ def run(block, folder, timeout_s=150):
     environment = os.environ | {
         "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
-        "ROS_DOMAIN_ID": str(random.SystemRandom().randint(10, 100)),
+        "ROS_DOMAIN_ID": str(free_domain()),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
     }
     done = subprocess.run(

@@ -170,6 +170,7 @@ def join_domain(number: int | None = None) -> Domain:
     if not 0 <= wanted <= MAX_DOMAIN_ID:
         raise ConfigError(f"domain must be 0 .. {MAX_DOMAIN_ID}, got {wanted}")
     with _domains_lock:
+        _close_unused()
         domain = _domains.get(wanted)
         if domain is None:
             domain = Domain(wanted, domain_xml())
@@ -180,14 +181,22 @@ def join_domain(number: int | None = None) -> Domain:
 
 
 def leave_domain(domain: Domain) -> None:
-    """Give a domain back; the last node to leave closes it, unless messages are still held."""
+    """Give a domain back; the last node to leave closes it, unless messages are still held.
+
+    A domain kept for such messages is closed by the next node of this process that joins or leaves
+    any: their end comes in a destructor, which must not wait for a lock.
+    """
     with _domains_lock:
         domain.nodes -= 1
-        if domain.nodes or domain.views:
-            return
-        del _domains[domain.number]
-        if domain.handle:
-            library().dds_delete(domain.handle)
+        _close_unused()
+
+
+def _close_unused() -> None:
+    for domain in list(_domains.values()):
+        if not domain.nodes and not domain.views:
+            del _domains[domain.number]
+            if domain.handle:
+                library().dds_delete(domain.handle)
 
 
 def _create(domain: Domain) -> int:

@@ -261,6 +261,23 @@ def test_memory_returns_to_dds_and_the_domain_waits_for_it(domain, topic):
     assert domain not in domains._domains
 
 
+def test_a_domain_kept_for_its_messages_is_configured_anew(domain, topic, monkeypatch):
+    held = []
+    with DdsNode("n") as node:
+        pub = node.create_publisher(topic, IMAGE, qos.EVENTS)
+        node.create_subscription(topic, IMAGE, qos.EVENTS, lambda p: held.append(p.data))
+        assert pub.wait_for_subscriber(10)
+        pub.publish(message(4))
+        assert wait_for(lambda: held)
+    kept = domains._domains[domain]
+    held.clear()  # after its last node has left
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "OFF")
+    with DdsNode("n") as node:
+        assert node.domain_state is not kept
+        assert "ros_discovery_off" in node.domain_state.xml
+    assert domain not in domains._domains
+
+
 @pytest.mark.slow
 def test_memory_stays_flat(domain, topic):
     psutil = pytest.importorskip("psutil")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import subprocess
 import sys
 import time
@@ -42,16 +41,6 @@ class Command:
         if self.process.poll() is None:
             self.process.kill()
             self.process.communicate()
-
-
-@pytest.fixture
-def domain(monkeypatch):
-    for name in ("CYCLONEDDS_URI", "ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS", "RMW_IMPLEMENTATION"):
-        monkeypatch.delenv(name, raising=False)
-    number = random.SystemRandom().randint(20, 101)
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(number))
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    return number
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 """A real ROS 2 beside us: found, sourced and spoken to in processes of its own."""
 
 import os
-import random
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from free_domain import free_domain
 
 
 def find_setup():
@@ -73,7 +73,7 @@ def ros(monkeypatch):
     setup = find_setup()
     if setup is None:
         pytest.skip("no ROS 2 installation (set EVDISTILL_ROS_PREFIX or source one)")
-    domain = random.SystemRandom().randint(10, 100)
+    domain = free_domain()
     for name in ("CYCLONEDDS_URI", "ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
