@@ -89,7 +89,7 @@ def test_a_blocked_reliable_writer_stops_nobody_else(domain, topic):
             last = now
 
     with DdsNode("writer") as node:
-        pub = node.create_publisher(topic, IMAGE, KEEP_ALL, max_blocking_ms=700)
+        pub = node.create_publisher(topic, IMAGE, KEEP_ALL, max_blocking_ms=2000)
         assert pub.wait_for_subscriber(30)
         reader.send_signal(signal.SIGSTOP)  # alive for DDS, but it acknowledges nothing
         ticker = threading.Thread(target=tick)
@@ -102,9 +102,9 @@ def test_a_blocked_reliable_writer_stops_nobody_else(domain, topic):
         stop.set()
         ticker.join()
         assert pub.timeouts == 1
-        assert waited_s >= 0.7
+        assert waited_s >= 2.0
         # Holding the interpreter lock would make one stall as long as the wait.
-        assert max(stalls) < 0.35
+        assert max(stalls) < 1.5
         begin = time.monotonic()
     assert time.monotonic() - begin < 5  # closing does not wait for the stopped reader
     reader.kill()

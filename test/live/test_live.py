@@ -153,6 +153,11 @@ def packet(index, width, height):
     return message
 
 
+def values_of(diagnostics):
+    statuses = DiagnosticArray.parse(diagnostics.data).status
+    return {row.key: row.value for status in statuses for row in status.values}
+
+
 class Bytes:
     def __init__(self, data):
         self.data = data
@@ -169,19 +174,19 @@ def test_hostile_packets_and_a_new_size_do_not_end_it(evdistill, camera, tiny_st
     camera.send([Bytes(good[:60]), Bytes(unknown), Bytes(b"\x00\x01\x00\x00" + bytes(64))])
     camera.send([Bytes(packet(i, 96, 64).serialize()) for i in range(24, 50)])
     assert wait_until(lambda: len(masks) >= 7, timeout_s=20)
-    time.sleep(1.2)
+    values = {}
+
+    def reported():
+        values.update(values_of(diagnostics[-1]) if diagnostics else {})
+        return values.get("messages_received") == str(20 + 3 + 26)
+
+    assert wait_until(reported, timeout_s=20), values
     live.send(signal.SIGTERM)
     assert live.wait() == 0, live.output
     sizes = [(m.width, m.height) for m in masks_of(masks)]
     assert {(64, 48), (96, 64)} == set(sizes)
     assert sizes == sorted(sizes)
-    values = {
-        row.key: row.value
-        for status in DiagnosticArray.parse(diagnostics[-1].data).status
-        for row in status.values
-    }
     assert int(values["messages_damaged"]) == 3
-    assert int(values["messages_received"]) == 20 + 3 + 26
     assert int(values["breaks_size"]) == 1
 
 

@@ -123,7 +123,7 @@ def test_the_same_packets_give_the_same_masks_live_and_offline(bench, scene):
     done = bench.start(deadline_ms=0.0)
     for i, packet in enumerate(packets):
         done.push(packet)
-        assert wait_until(lambda full=i // 5: len(bench.results) >= full, timeout_s=5)
+        assert wait_until(lambda full=i // 5: len(bench.results) >= full, timeout_s=30)
     done.stop(drain=True)
     assert bench.counts().get("windows_dropped", 0) == 0
     assert len(expected) == len(bench.results) == 8
@@ -157,7 +157,7 @@ def test_a_slow_network_drops_windows_and_counts_them(bench, scene):
     pipeline = bench.start(deadline_ms=0.0)
     for i in range(51):
         pipeline.push(scene.packet(i))
-    assert wait_until(lambda: bench.counts().get("messages_used") == 51, timeout_s=5)
+    assert wait_until(lambda: bench.counts().get("messages_used") == 51, timeout_s=30)
     gate.set()
     pipeline.stop(drain=True)
     counts = bench.counts()
@@ -175,7 +175,7 @@ def test_a_full_queue_is_a_counted_gap_and_no_window_spans_it(bench, scene):
     ingest._take = lambda *a: (gate.wait(), take(*a))
     packets = [scene.array_packet(i) for i in range(20)]
     pipeline.push(packets[0])
-    assert wait_until(lambda: pipeline.snapshot().queue_packets == 0, timeout_s=5)
+    assert wait_until(lambda: pipeline.snapshot().queue_packets == 0, timeout_s=30)
     for packet in packets[1:]:
         pipeline.push(packet)
     gate.set()
@@ -279,7 +279,7 @@ def test_a_quiet_camera_still_gets_its_last_window(bench, scene):
     pipeline = bench.start(deadline_ms=20.0)
     for i in range(5):
         pipeline.push(scene.packet(i))
-    assert wait_until(lambda: len(bench.results) >= 1, timeout_s=5)
+    assert wait_until(lambda: len(bench.results) >= 1, timeout_s=30)
     first = bench.results[0]
     assert first.t_end_us - first.t_start_us == 50_000
     assert len(first.events) == 1000
@@ -292,7 +292,7 @@ def test_a_driver_that_was_held_up_moves_no_window(bench, scene, monkeypatch):
     pipeline = bench.start(deadline_ms=20.0, window_us=50_000, keep_windows=True)
     for i in range(23):
         pipeline.push(scene.packet(i))
-    assert wait_until(lambda: len(bench.results) == 5, timeout_s=5)
+    assert wait_until(lambda: len(bench.results) == 5, timeout_s=30)
     time.sleep(0.3)
     assert len(bench.results) == 5, "only the window that had events is closed"
     for i in range(23, 50):
@@ -340,7 +340,7 @@ def test_a_mistake_of_ours_is_reported_and_stops_everything(bench, scene):
     pipeline = bench.start(lossless=True)
     pushed = [pipeline.push(scene.packet(i)) for i in range(200)]
     assert not pushed[-1]
-    pipeline.stop(drain=True, timeout_s=5)
+    pipeline.stop(drain=True, timeout_s=30)
     assert pipeline.has_failed
     with pytest.raises(RuntimeError, match="inference failed: KeyError: 'oops'"):
         pipeline.check()
@@ -351,7 +351,7 @@ def test_a_damaged_student_ends_the_pipeline_with_its_own_error(bench, scene):
     pipeline = bench.start()
     for i in range(20):
         pipeline.push(scene.packet(i))
-    assert wait_until(lambda: pipeline.has_failed, timeout_s=5)
+    assert wait_until(lambda: pipeline.has_failed, timeout_s=30)
     pipeline.stop()
     with pytest.raises(StudentError, match="not finite"):
         pipeline.check()
@@ -395,7 +395,7 @@ def test_parameters_change_from_the_next_window_on(bench, scene):
     pipeline = bench.start(lossless=True)
     for i in range(15):
         pipeline.push(scene.packet(i))
-    assert wait_until(lambda: len(bench.results) >= 2, timeout_s=5)
+    assert wait_until(lambda: len(bench.results) >= 2, timeout_s=30)
     pipeline.reconfigure(SegmentationParameters(unlabelled_radius_px=-1, window_us=20_000))
     for i in range(15, 25):
         pipeline.push(scene.packet(i))
@@ -481,7 +481,7 @@ def test_a_paused_bag_goes_on_where_it_was(bench, scene):
     for i in range(23):
         pipeline.push(scene.packet(i))
         time.sleep(0.005)
-    assert wait_until(lambda: len(bench.results) >= 5, timeout_s=5)
+    assert wait_until(lambda: len(bench.results) >= 5, timeout_s=30)
     time.sleep(1.0)  # host time passes, sensor time does not
     before = len(bench.results)
     for i in range(23, 50):
@@ -500,7 +500,7 @@ def test_a_jump_of_the_graphs_clock_starts_everything_anew(bench, scene, stub_ru
     pipeline = bench.start()
     for i in range(12):
         pipeline.push(scene.packet(i))
-    assert wait_until(lambda: bench.counts().get("messages_used") == 12, timeout_s=5)
+    assert wait_until(lambda: bench.counts().get("messages_used") == 12, timeout_s=30)
     pipeline.time_jumped()
     # The same sensor time, stamps and seq go on: only the clock knows that it is another turn.
     for i in range(12, 30):
