@@ -1,6 +1,7 @@
 """Fuzz decoders, parsers and readers.
 
-    python test/fuzz/run.py [--minutes 1] [--target all | NAME ...] [--seed 0] [--report FILE]
+    python test/fuzz/run.py [--minutes 1 | --steps N] [--target all | NAME ...] [--seed 0]
+                            [--report FILE]
     python test/fuzz/run.py --engine atheris ...   (coverage-guided; see docs/fuzzing.md)
     python test/fuzz/run.py --target NAME --seed S --step K     (one step again: a finding)
 
@@ -16,6 +17,7 @@ import contextlib
 import faulthandler
 import fnmatch
 import json
+import math
 import mmap
 import os
 import resource
@@ -118,8 +120,8 @@ def spawn(options: argparse.Namespace, name: str, seconds: float, first: int) ->
         "--minutes", str(seconds / 60), "--findings", str(options.findings), "--step", str(first),
         "--engine", options.engine,
     ]  # fmt: skip
-    if options.only_one:
-        command.append("--only-one")
+    if options.last is not None:
+        command += ["--last", str(options.last)]
     environment = dict(os.environ)
     if options.engine == "atheris":
         environment["NUMBA_DISABLE_JIT"] = "1"  # kernels run as Python, which can be watched
@@ -166,7 +168,7 @@ def _last_step(path: Path) -> int:
 
 
 def fuzz(options: argparse.Namespace, names: list[str]) -> list[dict]:
-    """Run every target for its share of the time; print a line each."""
+    """Run every target for its share of the time, or up to its last step; print a line each."""
     rows = []
     share = options.minutes * 60 / len(names)
     print(f"{'target':24} {'inputs':>10} {'/s':>8} {'refused':>8} {'peak MB':>8} findings")
@@ -174,7 +176,11 @@ def fuzz(options: argparse.Namespace, names: list[str]) -> list[dict]:
         total: dict = {"target": name, "inputs": 0, "packets": 0, "refused": 0, "events": 0,
                        "peak_bytes": 0, "seconds": 0.0, "findings": []}  # fmt: skip
         first = options.step or 0
-        while total["seconds"] < share and len(total["findings"]) < options.max_findings:
+        while (
+            total["seconds"] < share
+            and (options.last is None or first < options.last)
+            and len(total["findings"]) < options.max_findings
+        ):
             result = spawn(options, name, share - total["seconds"], first)
             for key in ("inputs", "packets", "refused", "events", "seconds"):
                 total[key] += result.get(key, 0)
@@ -184,7 +190,7 @@ def fuzz(options: argparse.Namespace, names: list[str]) -> list[dict]:
             if result["finding"]:
                 total["findings"].append({"step": result["next"], "what": result["finding"]})
             first = result["next"] + 1
-            if options.only_one or options.engine == "atheris":
+            if options.engine == "atheris":
                 break
         rows.append(total)
         rate = total["inputs"] / max(total["seconds"], 1e-9)
@@ -202,7 +208,12 @@ def fuzz(options: argparse.Namespace, names: list[str]) -> list[dict]:
 def main() -> int:
     """Read the command line; see the text at the top."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=1.0, help="of all targets together")
+    parser.add_argument(
+        "--minutes", type=float, help="of all targets together (1 when --steps is not given)"
+    )
+    parser.add_argument(
+        "--steps", type=int, help="of every target: the same inputs on every machine (mutate only)"
+    )
     parser.add_argument("--target", nargs="+", default=["all"], help="names or patterns (file-*)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engine", choices=("mutate", "atheris"), default="mutate")
@@ -212,21 +223,26 @@ def main() -> int:
         "--max-findings", type=int, default=5, help="a target is left after so many"
     )
     parser.add_argument("--step", type=int, help="repeat this step of a target alone")
-    parser.add_argument("--only-one", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--last", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.steps is not None and (options.steps < 1 or options.engine == "atheris"):
+        parser.error(f"--steps {options.steps}: at least 1, and only with --engine mutate")
+    if options.minutes is None:
+        options.minutes = math.inf if options.steps else 1.0
     if options.worker:
         seconds = options.minutes * 60
         if options.engine == "atheris":
             cover(options.worker, options.seed, seconds, options.findings)
             return 0
-        last = options.step + 1 if options.only_one else None
         with contextlib.suppress(KeyboardInterrupt):
             first = options.step or 0
-            result = work(options.worker, options.seed, seconds, options.findings, first, last)
+            result = work(
+                options.worker, options.seed, seconds, options.findings, first, options.last
+            )
             print(json.dumps(result))
         return 0
-    options.only_one = options.step is not None
+    options.last = options.steps if options.step is None else options.step + 1
     options.findings = options.findings or Path(tempfile.mkdtemp(prefix="fuzz-findings-"))
     options.findings.mkdir(parents=True, exist_ok=True)
     known = list(targets.all_targets())
