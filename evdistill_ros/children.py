@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from evdistill_core.foundation.errors import EvdistillError
 
 STOP_TIMEOUT_S = 15.0
 
-# A child that survives us would keep sending: Linux ends it when its parent is gone.
+# A child that survives us would keep sending: Linux ends it when its parent is gone, also when
+# that was gone before it could ask for this.
 _LAUNCH = (
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.argv[1], sys.argv[1:])"
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); "
+    "os.getppid() == int(sys.argv[1]) and os.execv(sys.argv[2], sys.argv[2:])"
 )
 
 
@@ -40,7 +43,7 @@ class Child:
         with self._log.open("wb") as log:
             # A session of its own: Ctrl-C reaches us alone, and we end the children in order.
             self._process = subprocess.Popen(
-                [sys.executable, "-S", "-c", _LAUNCH, *command],
+                [sys.executable, "-S", "-c", _LAUNCH, str(os.getpid()), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

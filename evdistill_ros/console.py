@@ -5,10 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TextIO
 
 from rich.console import Console
@@ -17,6 +16,7 @@ from rich.table import Table
 
 from evdistill_core.diagnostics import Rates
 from evdistill_core.foundation.files import atomic_path
+from evdistill_core.foundation.signals import StopSignals
 from evdistill_core.parameters import PerceptionParameters
 from evdistill_core.perception import Snapshot
 from evdistill_ros.live import GraphOptions, LivePerception
@@ -38,22 +38,14 @@ def run_live(
         result_log: where to write one line a window, see ``LivePerception``.
     """
     console = Console(stderr=True)
-    received: list[int] = []
-    live: list[LivePerception] = []
-
-    def stop(number: int) -> None:
-        received.append(number)
-        for each in live:
-            each.stop()
-
-    with on_signals(stop), StatusView(console) as view, ExitStack() as stack:
+    with StopSignals() as signals, StatusView(console) as view, ExitStack() as stack:
         log = stack.enter_context(_log_file(result_log))
         front = LivePerception(parameters, options, log=view.say, result_log=log)
-        live.append(front)
-        if not received:
+        signals.call(front.stop)
+        if not signals.received:
             with front:
                 front.run(lambda snapshot, rates: view.show(status_rows(snapshot, rates)))
-    return INTERRUPTED if signal.SIGINT in received else 0
+    return INTERRUPTED if signal.SIGINT in signals.received else 0
 
 
 @contextmanager
@@ -64,21 +56,6 @@ def _log_file(path: Path | None) -> Iterator[TextIO | None]:
         return
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         yield file
-
-
-@contextmanager
-def on_signals(stop: Callable[[int], None]) -> Iterator[None]:
-    """Call ``stop`` with the number of each SIGINT and SIGTERM while the block runs."""
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        stop(number)
-
-    before = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def status_rows(snapshot: Snapshot, rates: Rates) -> list[Row]:

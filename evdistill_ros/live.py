@@ -170,7 +170,7 @@ class LivePerception:
             self.node.close()
 
     def stop(self) -> None:
-        """End ``run``; may be called from a signal handler."""
+        """End ``run``; from any thread, of signals see ``StopSignals``."""
         self._stopping.set()
 
     def run(self, on_period: Callable[[Snapshot, Rates], None]) -> None:

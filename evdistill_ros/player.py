@@ -142,7 +142,7 @@ class Player:
             self.images = node.create_publisher(config.image_topic, Image.TYPE, qos.DEFAULT)
 
     def stop(self) -> None:
-        """End `play` soon; may be called from a signal handler or another thread."""
+        """End `play` soon; from any thread, of signals see ``StopSignals``."""
         self._stop.set()
 
     def wait_for_subscriber(self, timeout_s: float | None = None) -> bool:

@@ -32,6 +32,7 @@ from evdistill_core.cameras.wire import (
     Kind,
     Piece,
 )
+from evdistill_core.foundation.signals import StopSignals
 
 TICK_S = 0.2
 IDLE_S = 0.001
@@ -140,21 +141,22 @@ def main() -> None:
     parser.add_argument("--max-bytes", type=int, required=True)
     arguments = parser.parse_args()
     stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who started us
-    outbox = Outbox(arguments.pipe, arguments.max_bytes)
-    try:
-        address = CameraAddress.parse(arguments.address)
-        sources = open_sources(address)
-        outbox.offer(Kind.HELLO, json.dumps(describe(sources)).encode())
-        if not pump(sources, outbox, stopping):
-            outbox.offer(Kind.END, (UNPLUGGED if address.kind == USB else CLOSED).encode())
-        else:
-            outbox.offer(Kind.END, b"")
-    except RefusedError as error:
-        text = json.dumps({"kind": error.kind, "text": str(error)})
-        outbox.offer(Kind.ERROR, text.encode())
-    outbox.finish()
+    with StopSignals(signal.SIGTERM) as signals:
+        signals.call(stopping.set)
+        outbox = Outbox(arguments.pipe, arguments.max_bytes)
+        try:
+            address = CameraAddress.parse(arguments.address)
+            sources = open_sources(address)
+            outbox.offer(Kind.HELLO, json.dumps(describe(sources)).encode())
+            if not pump(sources, outbox, stopping):
+                outbox.offer(Kind.END, (UNPLUGGED if address.kind == USB else CLOSED).encode())
+            else:
+                outbox.offer(Kind.END, b"")
+        except RefusedError as error:
+            text = json.dumps({"kind": error.kind, "text": str(error)})
+            outbox.offer(Kind.ERROR, text.encode())
+        outbox.finish()
     # Not sys.exit: after damaged input a thread of the library may never end.
     sys.stderr.flush()
     os._exit(0)

@@ -108,7 +108,7 @@ class Recorder:
         self._trouble: Exception | None = None
 
     def stop(self) -> None:
-        """End the recording in order; may be called from a signal handler."""
+        """End the recording in order; from any thread, of signals see ``StopSignals``."""
         self._stopping.set()
 
     def run(self) -> RecordStatus:

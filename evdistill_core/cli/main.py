@@ -48,9 +48,8 @@ def build_app() -> typer.Typer:
 
 def main() -> None:
     """Run the command line; errors of ours become one line on stderr and an exit code."""
-    app = build_app()
     try:
-        app(standalone_mode=True)
+        build_app()(standalone_mode=True)
     except EvdistillError as error:
         print(f"evdistill: error: {error}", file=sys.stderr)  # noqa: T201 - the command line talks
         sys.exit(error.exit_code)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from evdistill_core.cameras.record import RecordStatus
 
 SILENT_S = 10.0
@@ -59,6 +56,7 @@ def command(
     from evdistill_core.cameras.address import CameraAddress
     from evdistill_core.cameras.camera import Camera
     from evdistill_core.cameras.record import RecordConfig, Recorder, check_output
+    from evdistill_core.foundation.signals import StopSignals
     from evdistill_core.recordings.convert import ConvertConfig
 
     address = CameraAddress.parse(camera)
@@ -82,7 +80,8 @@ def command(
         size = f"{source.info.width}x{source.info.height}"
         typer.echo(f"{source.info.name} ({size}) -> {target}, Ctrl-C ends it", err=True)
         recorder = Recorder(source, target, config, on_status=show)
-        with _on_signals(recorder.stop):
+        with StopSignals() as signals:
+            signals.call(recorder.stop)
             status = recorder.run()
     _report(target, status)
 
@@ -91,21 +90,6 @@ def _default_name() -> Path:
     import datetime
 
     return Path(f"events_{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}.mcap")
-
-
-@contextlib.contextmanager
-def _on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the recording; more of them change nothing."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        stop()
-
-    before = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -31,10 +31,11 @@ def command(
     """
     from rich.console import Console
 
+    from evdistill_core.foundation.signals import interrupted_once
     from evdistill_core.front_end import check_student
     from evdistill_core.parameter_files import load_as
     from evdistill_core.parameters import SegmentationParameters
-    from evdistill_ros.console import StatusView, on_signals
+    from evdistill_ros.console import StatusView
     from evdistill_ros.demo import DemoOptions, run_demo
 
     arguments: list[str] = []
@@ -50,7 +51,7 @@ def command(
         live_arguments=tuple(arguments),
         classes=opened.info.classes,
     )
-    with on_signals(_interrupt), StatusView(Console(stderr=True), "evdistill demo") as view:
+    with interrupted_once(), StatusView(Console(stderr=True), "evdistill demo") as view:
         report = run_demo(options, say=view.say, show=view.show)
     _summary(report, out)
 
@@ -68,15 +69,6 @@ def _recording(path: Path | None) -> Path:
     elif not path.exists():
         raise RecordingError(f"there is no recording {path}: check the path")
     return path
-
-
-def _interrupt(number: int) -> None:
-    import signal
-
-    # Children, DDS and half-written files are put away by the blocks that this unwinds.
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    raise SystemExit(128 + number)
 
 
 def _summary(report: dict[str, object], out: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
@@ -53,6 +52,7 @@ def command(
     reliably. Header stamps become the time of sending and seq counts on over loops, like a live
     driver's. ROS_DOMAIN_ID and ROS_AUTOMATIC_DISCOVERY_RANGE are followed.
     """
+    from evdistill_core.foundation.signals import StopSignals
     from evdistill_core.recordings.opening import open_recording
     from evdistill_ros.dds import DdsNode
     from evdistill_ros.player import PlayConfig, Player
@@ -69,18 +69,19 @@ def command(
     )
     with (
         open_recording(source, topic=source_topic) as recording,
+        StopSignals() as signals,
         _log_file(send_log) as log,
         DdsNode(node_name, on_warning=_warn) as node,
     ):
         player = Player(node, recording, config, log)
-        stopped_by = _stop_on_signals(player)
+        signals.call(player.stop)
         typer.echo(f"{source.name} -> {player.events.topic} ({player.events.type_name})", err=True)
         if wait_for_subscriber:
             _wait(player, timeout)
         result = _play(player, recording.info, config)
         _report(result, recording.info.warnings)
-    if stopped_by:
-        raise typer.Exit(128 + stopped_by[0])
+    if signals.received:
+        raise typer.Exit(128 + signals.received[0])
 
 
 def _wait(player: Player, timeout_s: float | None) -> None:
@@ -130,22 +131,6 @@ def _report(result: PlayResult, warnings: tuple[str, ...]) -> None:
         typer.echo(f"warning: {result.damaged:,} damaged messages left out", err=True)
     for text in warnings:
         typer.echo(f"warning: {text}", err=True)
-
-
-def _stop_on_signals(player: Player) -> list[int]:
-    """Let SIGINT and SIGTERM end the playing; the list then holds which ones came.
-
-    Stopping is quick, so a second signal (`ros2 launch` may send one) changes nothing.
-    """
-    received: list[int] = []
-
-    def stop(number: int, frame: object) -> None:
-        received.append(number)
-        player.stop()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    return received
 
 
 def _warn(text: str) -> None:

@@ -35,8 +35,8 @@ def test_bytes_arrive_as_they_were_sent(domain, topic, profile):
     with DdsNode("out") as out, DdsNode("into") as into:
         sub = into.create_subscription(topic, IMAGE, profile, received.append)
         pub = out.create_publisher(topic, IMAGE, profile)
-        assert pub.wait_for_subscriber(10)
-        assert sub.wait_for_publisher(10)
+        assert pub.wait_for_subscriber(30)
+        assert sub.wait_for_publisher(30)
         for i, size in enumerate(sizes):
             data = message(size)
             assert pub.publish(data)
@@ -58,7 +58,7 @@ def test_any_contiguous_bytes_can_be_published(domain, topic, wrap):
     with DdsNode("n") as node:
         node.create_subscription(topic, IMAGE, qos.RESULTS, received.append)
         pub = node.create_publisher(topic, IMAGE, qos.RESULTS)
-        assert pub.wait_for_subscriber(10)
+        assert pub.wait_for_subscriber(30)
         pub.publish(wrap(data))
         assert wait_for(lambda: received)
     assert bytes(received[0].data) == data
@@ -79,7 +79,7 @@ def test_a_received_message_outlives_its_node_and_cannot_be_written(domain, topi
     with DdsNode("n") as node:
         node.create_subscription(topic, IMAGE, qos.RESULTS, received.append)
         pub = node.create_publisher(topic, IMAGE, qos.RESULTS)
-        assert pub.wait_for_subscriber(10)
+        assert pub.wait_for_subscriber(30)
         pub.publish(data)
         assert wait_for(lambda: received)
     view = received.pop().data
@@ -138,7 +138,7 @@ def test_a_publisher_disappears_and_returns(domain, topic):
         for turn in (1, 2, 3):
             with DdsNode("camera") as camera:
                 pub = camera.create_publisher(topic, IMAGE, qos.EVENTS)
-                assert pub.wait_for_subscriber(10)
+                assert pub.wait_for_subscriber(30)
                 assert listener.wait_for_publisher(topic, 10)
                 pub.publish(message(50))
                 assert wait_for(lambda n=turn: len(received) == n)
@@ -222,7 +222,7 @@ def test_a_node_can_be_closed_by_its_own_callback(domain, topic):
 
     node.create_subscription(topic, IMAGE, qos.RESULTS, stop)
     pub = node.create_publisher(topic, IMAGE)
-    assert pub.wait_for_subscriber(10)
+    assert pub.wait_for_subscriber(30)
     pub.publish(message(4))
     assert done.wait(10)
     assert node.failure is None
@@ -237,7 +237,7 @@ def test_a_failing_callback_is_not_a_quiet_topic(domain, topic):
 
         node.create_subscription(topic, IMAGE, qos.RESULTS, fail)
         pub = node.create_publisher(topic, IMAGE)
-        assert pub.wait_for_subscriber(10)
+        assert pub.wait_for_subscriber(30)
         pub.publish(message(4))
         assert wait_for(lambda: node.failure is not None)
         assert "broken callback" in str(node.failure)
@@ -248,7 +248,7 @@ def test_memory_returns_to_dds_and_the_domain_waits_for_it(domain, topic):
     with DdsNode("n") as node:
         pub = node.create_publisher(topic, IMAGE, qos.EVENTS)
         node.create_subscription(topic, IMAGE, qos.EVENTS, lambda p: held.append(p.data))
-        assert pub.wait_for_subscriber(10)
+        assert pub.wait_for_subscriber(30)
         pub.publish(message(500))
         assert wait_for(lambda: held)
         views = node.domain_state.views
@@ -266,7 +266,7 @@ def test_a_domain_kept_for_its_messages_is_configured_anew(domain, topic, monkey
     with DdsNode("n") as node:
         pub = node.create_publisher(topic, IMAGE, qos.EVENTS)
         node.create_subscription(topic, IMAGE, qos.EVENTS, lambda p: held.append(p.data))
-        assert pub.wait_for_subscriber(10)
+        assert pub.wait_for_subscriber(30)
         pub.publish(message(4))
         assert wait_for(lambda: held)
     kept = domains._domains[domain]
@@ -285,7 +285,7 @@ def test_memory_stays_flat(domain, topic):
     with DdsNode("n") as node:
         sub = node.create_subscription(topic, IMAGE, qos.EVENTS, lambda p: len(p.data))
         pub = node.create_publisher(topic, IMAGE, qos.EVENTS)
-        assert pub.wait_for_subscriber(10)
+        assert pub.wait_for_subscriber(30)
         sizes = []
         for _ in range(4):
             for _ in range(1000):

@@ -82,13 +82,19 @@ def play(bag, topic, log=None, **options):
     with DdsNode("camera") as camera, DdsNode("ears") as ears, open_recording(bag) as recording:
         listener = Listener(ears, topic)
         player = Player(camera, recording, config, log)
-        assert player.wait_for_subscriber(10)
-        assert player.images.wait_for_subscriber(10)
+        assert player.wait_for_subscriber(30)
+        assert player.images.wait_for_subscriber(30)
         result = player.play()
-        deadline = time.monotonic() + 5
-        while len(listener.packets) < result.packets and time.monotonic() < deadline:
-            time.sleep(0.01)
+        arrived(listener.packets, result.packets)
+        arrived(listener.images, result.images)
         return result, listener
+
+
+def arrived(messages, count):
+    """Wait until so many are there; what lacks is for the test to say."""
+    deadline = time.monotonic() + 10
+    while len(messages) < count and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def test_a_bag_is_played_in_real_time_with_stamps_of_now(domain, topic, bag):
@@ -96,7 +102,7 @@ def test_a_bag_is_played_in_real_time_with_stamps_of_now(domain, topic, bag):
     before_ns = time.time_ns()
     result, heard = play(bag, topic, log)
     assert (result.packets, result.images, result.finished) == (PACKETS, 3, True)
-    assert 0.28 < result.elapsed_s < 3
+    assert 0.28 < result.elapsed_s < 6
     messages = [EventPacket.parse(p.data) for p in heard.packets]
     stamps = [m.header.stamp.to_ns() for m in messages]
     assert all(before_ns < s < time.time_ns() for s in stamps)
@@ -238,9 +244,9 @@ def test_an_aedat4_file_is_played_as_event_packets(domain, topic, shared_data):
         heard = []
         ears.create_subscription(topic, EventPacket.TYPE, qos.EVENTS, heard.append)
         player = Player(camera, recording, PlayConfig(events_topic=topic, rate=2))
-        assert player.wait_for_subscriber(10)
+        assert player.wait_for_subscriber(30)
         result = player.play()
-        time.sleep(0.2)
+        arrived(heard, result.packets)
     for packet in heard:
         total[0] += len(decoder.push(packet).events)
     assert len(heard) == result.packets
@@ -262,9 +268,9 @@ def test_real_bags_arrive_whole(domain, topic, shared_data, name):
         received = []
         player = Player(camera, recording, PlayConfig(events_topic=topic, rate=8, image_topic=""))
         ears.create_subscription(topic, player.events.type_name, qos.EVENTS, received.append)
-        assert player.wait_for_subscriber(10)
+        assert player.wait_for_subscriber(30)
         result = player.play()
-        time.sleep(0.3)
+        arrived(received, result.packets)
     assert result.packets == len(received)
     for packet in received:
         sums -= columns(heard.push(packet))
@@ -293,8 +299,8 @@ def test_a_megabyte_at_100_hz_keeps_its_schedule(domain, topic, tmp_path):
         note = lambda p: received.append((EventPacket.parse(p.data).seq, len(p.data)))  # noqa: E731
         ears.create_subscription(topic, EventPacket.TYPE, qos.EVENTS, note)
         player = Player(camera, recording, PlayConfig(events_topic=topic))
-        assert player.wait_for_subscriber(10)
+        assert player.wait_for_subscriber(30)
         result = player.play()
-        time.sleep(0.3)
+        arrived(received, 200)
     assert [seq for seq, _ in received] == list(range(200))
-    assert 1.98 < result.elapsed_s < 3
+    assert 1.98 < result.elapsed_s < 6

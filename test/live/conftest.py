@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 pytest.importorskip("cyclonedds", reason="needs cyclonedds: pip install .[dds]")
@@ -32,6 +33,21 @@ class Command:
 
     def send(self, number: int) -> None:
         self.process.send_signal(number)
+
+    def wait_until_busy(self, cpu_s: float) -> None:
+        """Wait until it has computed so long: on a busy machine no clock tells how far it is."""
+        process, end_s = psutil.Process(self.process.pid), time.monotonic() + 60
+        while sum(process.cpu_times()[:2]) < cpu_s and self.process.poll() is None:
+            assert time.monotonic() < end_s, "the command does nothing"
+            time.sleep(0.01)
+
+    def wait_for_children(self, count: int) -> list[psutil.Process]:
+        """Wait until it has started so many processes, and return them."""
+        process, end_s = psutil.Process(self.process.pid), time.monotonic() + 60
+        while len(children := process.children(recursive=True)) < count:
+            assert time.monotonic() < end_s, f"{len(children)} of {count} processes"
+            time.sleep(0.01)
+        return children
 
     def wait(self, timeout_s: float = 60) -> int:
         self.output, _ = self.process.communicate(timeout=timeout_s)

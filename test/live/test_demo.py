@@ -4,14 +4,13 @@ import json
 import signal
 import time
 
+import psutil
 import pytest
 
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.messages.standard import Image
 from evdistill_core.recordings.opening import open_recording
 from evdistill_ros.observer import end_to_end_ms, read_log
-
-psutil = pytest.importorskip("psutil")
 
 
 def test_end_to_end_is_from_the_windows_last_packet_to_the_masks_arrival():
@@ -62,16 +61,19 @@ def test_demo_leaves_everything_and_counts_every_event(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after_s", [1.0, 3.0])
-def test_ctrl_c_ends_all_three_and_leaves_nothing(evdistill, tiny_student, tmp_path, after_s):
+@pytest.mark.parametrize(("count", "after_s"), [(1, 0.0), (2, 0.0), (2, 2.0)])
+def test_ctrl_c_ends_all_three_and_leaves_nothing(
+    evdistill, tiny_student, tmp_path, count, after_s
+):
     out = tmp_path / "demo"
     demo = evdistill("demo", "--student", tiny_student, "--out", out)
+    demo.wait_for_children(count)
     time.sleep(after_s)
     children = psutil.Process(demo.process.pid).children(recursive=True)
     demo.send(signal.SIGINT)
     assert demo.wait(40) == 130, demo.output
     _, alive = psutil.wait_procs(children, timeout=10)
-    assert not alive
+    assert not alive, [(p.cmdline(), p.status()) for p in alive]
     assert not out.exists() or list(out.iterdir()) == []
     assert "Traceback" not in demo.output
 
@@ -79,12 +81,11 @@ def test_ctrl_c_ends_all_three_and_leaves_nothing(evdistill, tiny_student, tmp_p
 @pytest.mark.slow
 def test_children_do_not_outlive_a_killed_demo(evdistill, tiny_student, tmp_path):
     demo = evdistill("demo", "--student", tiny_student, "--out", tmp_path / "demo")
-    time.sleep(4.0)
-    children = psutil.Process(demo.process.pid).children(recursive=True)
-    assert children
+    children = demo.wait_for_children(2)
+    time.sleep(2.0)
     demo.process.kill()
     _, alive = psutil.wait_procs(children, timeout=20)
-    assert not alive
+    assert not alive, [(p.cmdline(), p.status()) for p in alive]
 
 
 @pytest.mark.slow

