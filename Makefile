@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Processes of tests: many of them wait for other processes.
+JOBS ?= 2
 
 .PHONY: run test soak check lint types contracts format clean
 
@@ -10,7 +12,7 @@ run: $(STAMP)
 	$(BIN)/evdistill demo
 
 test: check
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not soak"
 
 soak: $(STAMP)
 	$(BIN)/python -m pytest -m soak

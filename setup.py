@@ -66,6 +66,7 @@ setup(
         "test": [
             "pytest<9",
             "pytest-timeout",
+            "pytest-xdist",
             "pytest-cov",
             "hypothesis",
             "lark",  # of the launch library, in tests on a ROS 2 installation

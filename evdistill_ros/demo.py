@@ -7,13 +7,11 @@ the packet with a window's last event to the arrival of that window's mask in an
 
 from __future__ import annotations
 
-import os
-import random
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +20,10 @@ from evdistill_core.perception_files import ResultFiles, write_report
 from evdistill_ros.children import Child, ChildError
 from evdistill_ros.dds import DdsNode
 from evdistill_ros.observer import Observer, build_report, read_log
+from evdistill_ros.own_domain import own_domain
 
 READY_TIMEOUT_S = 180.0  # the first start compiles kernels
 SILENCE_S = 1.0
-# Domains 1..101 keep their ports below those that Linux hands out to others.
-_DOMAINS = range(20, 102)
-_DISCOVERY = ("CYCLONEDDS_URI", "ROS_STATIC_PEERS", "ROS_LOCALHOST_ONLY", "RMW_IMPLEMENTATION")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +63,7 @@ def run_demo(
         ChildError: a process failed or did not come up; its last words are in the message.
     """
     with ExitStack() as stack:
-        stack.enter_context(_own_domain())
+        stack.enter_context(own_domain())
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evdistill-demo-")))
         files = stack.enter_context(ResultFiles(options.out, options.classes))
         sent, results = scratch / "sent.jsonl", scratch / "results.jsonl"
@@ -101,23 +97,6 @@ def run_demo(
         }
     write_report(options.out, report)
     return report
-
-
-@contextmanager
-def _own_domain() -> Iterator[None]:
-    """Put this process and its children into a DDS domain on loopback that nobody else uses."""
-    before = dict(os.environ)
-    others = {before.get("ROS_DOMAIN_ID", "")}
-    number = random.choice([d for d in _DOMAINS if str(d) not in others])  # no secret: any will do
-    for name in _DISCOVERY:
-        os.environ.pop(name, None)
-    os.environ["ROS_DOMAIN_ID"] = str(number)
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def _wait_until(condition: Callable[[], bool], children: list[Child], failure: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from free_domain import free_domain
+from domains import domain_of_a_test
 
 ROS_PACKAGES = ("rclpy", "rmw_cyclonedds_cpp", "launch_ros", "event_camera_msgs", "vision_msgs")
 
@@ -50,7 +50,7 @@ def _version(package: Path) -> str:
 @pytest.fixture
 def domain(monkeypatch: pytest.MonkeyPatch) -> int:
     """Return a DDS domain of this test's own, on this machine alone, set in the environment."""
-    number = free_domain()
+    number = domain_of_a_test()
     for name in ("CYCLONEDDS_URI", "ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS", "RMW_IMPLEMENTATION"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")

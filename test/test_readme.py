@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from free_domain import free_domain
+from domains import domain_of_a_test
 
 from evdistill_core import parameters
 
@@ -32,7 +32,7 @@ def run(block, folder, timeout_s=150):
     environment = os.environ | {
         "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
-        "ROS_DOMAIN_ID": str(free_domain()),
+        "ROS_DOMAIN_ID": str(domain_of_a_test()),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
     }
     done = subprocess.run(

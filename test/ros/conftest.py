@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from free_domain import free_domain
+from domains import domain_of_a_test
 
 
 def find_setup():
@@ -73,7 +73,7 @@ def ros(monkeypatch):
     setup = find_setup()
     if setup is None:
         pytest.skip("no ROS 2 installation (set EVDISTILL_ROS_PREFIX or source one)")
-    domain = free_domain()
+    domain = domain_of_a_test()
     for name in ("CYCLONEDDS_URI", "ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from free_domain import free_domain
+from domains import domain_of_a_test
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
@@ -87,7 +87,7 @@ def _run(item, setup):
         "EVDISTILL_TINY_STUDENT": str(Path(_scratch.name) / "tiny.evstudent"),
         "EVDISTILL_TINY_RECOGNISER": str(Path(_scratch.name) / "tiny-cls.evstudent"),
         # A domain that nobody else uses, on this machine alone.
-        "ROS_DOMAIN_ID": str(free_domain()),
+        "ROS_DOMAIN_ID": str(domain_of_a_test()),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "RMW_IMPLEMENTATION": os.environ.get("RMW_IMPLEMENTATION", "rmw_cyclonedds_cpp"),
     }
