@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from methods import PICTURE_GAIN, Predict, adapt_batch_norm, on_torch, train_once
-from rows import EVDISTILL_2021
+from rows import EVDISTILL_2021, GROUPS, without
 from settings import FREE, Budget
 from windows import digest
 
@@ -164,16 +164,17 @@ class RecognitionRow:
 
 
 def _rows() -> dict[str, RecognitionRow]:
+    paper = RecognitionRow(
+        name="evdistill-2021",
+        title="EvDistill 2021 terms",
+        kind="distill",
+        terms=EVDISTILL_2021,
+        transfer=PAPER,
+    )
     rows = [
         RecognitionRow(name="pictures", title="teacher on event pictures", kind="pictures"),
         # Dense predictions, which class_mix pastes, do not exist here.
-        RecognitionRow(
-            name="evdistill-2021",
-            title="EvDistill 2021 terms",
-            kind="distill",
-            terms=EVDISTILL_2021,
-            transfer=PAPER,
-        ),
+        paper,
     ]
     for name in ("calibrated", "mismatched"):
         rows += [
@@ -223,6 +224,16 @@ def _rows() -> dict[str, RecognitionRow]:
                 transfer=OURS | SELF_TRAINING,
             ),
         ]
+    for group, names in GROUPS.items():
+        if set(names) & set(paper.terms):
+            rows.append(
+                replace(
+                    paper,
+                    name=f"{paper.name}-without-{group}",
+                    title=f"{paper.title}, without {group}",
+                    terms=without(paper.terms, group),
+                )
+            )
     return {row.name: row for row in rows}
 
 
@@ -409,17 +420,40 @@ def summarise(entry: Entry) -> Entry:
 
 
 def print_tables(entries: list[Entry]) -> None:
-    """Print the rows and, per simulator, what they are worth beside its supervised row."""
+    """Print the rows, what they are worth beside the supervised, and what their terms are worth."""
     entries = [e for e in entries if e["runs"]]
     by_name = {e["name"]: e for e in entries}
     print("\n| row | seeds | top-1 of all, seen | of seeds | top-1 of the unseen fold |", end="")
     print(" minus supervised, unseen |\n|---|---|---|---|---|---|")
     for e in entries:
+        if "-without-" in e["name"]:
+            continue
         seeds = ", ".join(f"{s:.1f}" for s in e["scores"][ALL])
         base = by_name.get(f"source-{e['name'].rpartition('-')[2]}")
         print(
             f"| {e['title']} | {len(e['runs'])} | {_cell(e, ALL)} | {seeds} | {_cell(e, UNSEEN)} | "
             f"{_difference(e, base)} |"
+        )
+    for name in dict.fromkeys(e["name"].split("-without-")[0] for e in entries):
+        removed = [e for e in entries if e["name"].startswith(f"{name}-without-")]
+        if removed and name in by_name:
+            _print_removals(by_name[name], removed)
+
+
+def _print_removals(whole: Entry, removed: list[Entry]) -> None:
+    """Print what each term of a row is worth: the whole minus the row without it."""
+    print(
+        f"\n| {whole['title']} without | top-1 of all, seen | what it is worth | by seed | "
+        "top-1 of the unseen fold | what it is worth |\n|---|---|---|---|---|---|"
+    )
+    of_whole = dict(zip(whole["seeds"], whole["scores"][ALL], strict=True))
+    for e in removed:
+        of_seed = dict(zip(e["seeds"], e["scores"][ALL], strict=True))
+        single = [of_whole[s] - of_seed[s] for s in e["seeds"] if s in of_whole]
+        print(
+            f"| {e['name'].split('-without-')[1]} | {_cell(e, ALL)} | "
+            f"{_difference(whole, e, ALL)} | {', '.join(f'{d:+.1f}' for d in single)} | "
+            f"{_cell(e, UNSEEN)} | {_difference(whole, e)} |"
         )
 
 
@@ -428,15 +462,15 @@ def _cell(entry: Entry, name: str) -> str:
     return f"{np.mean(entry['scores'][name]):.1f} [{low:.1f}, {high:.1f}]"
 
 
-def _difference(entry: Entry, base: Entry | None) -> str:
+def _difference(entry: Entry, base: Entry | None, name: str = UNSEEN) -> str:
     if base is None or base is entry:
         return "-"
     common = set(entry["seeds"]) & set(base["seeds"])
     if not common:
         return "-"
     sides = [[r for r in e["runs"] if r["seed"] in common] for e in (entry, base)]
-    draws = _draws(sides[0], UNSEEN) - _draws(sides[1], UNSEEN)
-    tops = [np.mean([r["sets"][UNSEEN]["top1"] for r in side]) for side in sides]
+    draws = _draws(sides[0], name) - _draws(sides[1], name)
+    tops = [np.mean([r["sets"][name]["top1"] for r in side]) for side in sides]
     low, high = _interval(draws)
     return f"{tops[0] - tops[1]:+.1f} [{low:+.1f}, {high:+.1f}]"
 

@@ -120,8 +120,13 @@ class Row:
         return {name: 0.0 for name in TERMS} | self.terms
 
 
+def without(terms: dict[str, float], group: str) -> dict[str, float]:
+    """Return the terms but those of a group."""
+    return {name: weight for name, weight in terms.items() if name not in GROUPS[group]}
+
+
 def _without(row: Row, group: str) -> Row:
-    kept = {n: w for n, w in row.terms.items() if n not in GROUPS[group]}
+    kept = without(row.terms, group)
     return Row(
         name=f"{row.name}-without-{group}",
         title=f"{row.title}, without {group}",

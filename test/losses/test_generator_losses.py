@@ -46,7 +46,7 @@ def test_gradient_penalty_of_a_linear_critic_is_known():
     real, fake = noise(4, 2, 1, 1), noise(4, 2, 1, 1, seed=1).requires_grad_()
     value = gradient_penalty(critic, real, fake, torch.rand(4))
     value.backward()
-    assert float(value) == pytest.approx(16.0, rel=1e-5)
+    assert value.item() == pytest.approx(16.0, rel=1e-5)
     # d/dw (|w| - 1)^2 = 2 (|w| - 1) w / |w|
     torch.testing.assert_close(slope.grad, torch.tensor([4.8, 6.4]))
     assert fake.grad is None
