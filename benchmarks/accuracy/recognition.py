@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from methods import PICTURE_GAIN, Predict, adapt_batch_norm, on_torch, train_once
-from rows import EVDISTILL_2021, GROUPS, without
+from rows import EVDISTILL_2021, GROUPS, SCALED, without
 from settings import FREE, Budget
 from windows import digest
 
@@ -171,10 +171,17 @@ def _rows() -> dict[str, RecognitionRow]:
         terms=EVDISTILL_2021,
         transfer=PAPER,
     )
+    scaled = replace(
+        paper,
+        name="evdistill-2021-scaled",
+        title="EvDistill 2021 profile (gradient into G_ie scaled)",
+        transfer=PAPER | SCALED,
+    )
     rows = [
         RecognitionRow(name="pictures", title="teacher on event pictures", kind="pictures"),
         # Dense predictions, which class_mix pastes, do not exist here.
         paper,
+        scaled,
     ]
     for name in ("calibrated", "mismatched"):
         rows += [
@@ -224,16 +231,17 @@ def _rows() -> dict[str, RecognitionRow]:
                 transfer=OURS | SELF_TRAINING,
             ),
         ]
-    for group, names in GROUPS.items():
-        if set(names) & set(paper.terms):
-            rows.append(
-                replace(
-                    paper,
-                    name=f"{paper.name}-without-{group}",
-                    title=f"{paper.title}, without {group}",
-                    terms=without(paper.terms, group),
-                )
+    for whole in (paper, scaled):
+        rows += [
+            replace(
+                whole,
+                name=f"{whole.name}-without-{group}",
+                title=f"{whole.title}, without {group}",
+                terms=without(whole.terms, group),
             )
+            for group, names in GROUPS.items()
+            if set(names) & set(whole.terms)
+        ]
     return {row.name: row for row in rows}
 
 

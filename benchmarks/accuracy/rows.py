@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 from evdistill_core.training.distill_config import TERMS
@@ -46,6 +46,8 @@ ONBOARD = {
     "class_mix": 0.5,
 }
 PAPER_TRANSFER: dict[str, object] = {"affinity_graph": "scaled", "affinity_norm": "l2"}
+# The gradient into G_ie by the release's weights as they stand: 20 for KD where S has 20 x 32.
+SCALED: dict[str, object] = {"generator_gradient": 1 / 32}
 # Statistics of the target (AdaBN at every step), and labels that the averaged student is sure of.
 SELF_TRANSFER: dict[str, object] = {
     "target_statistics": True,
@@ -145,6 +147,12 @@ def _table() -> dict[str, Row]:
         terms=EVDISTILL_2021,
         transfer=PAPER_TRANSFER,
     )
+    scaled = replace(
+        paper,
+        name="evdistill-2021-scaled",
+        title="EvDistill 2021 profile (gradient into G_ie scaled)",
+        transfer=PAPER_TRANSFER | SCALED,
+    )
     onboard = Row(
         name="onboard",
         title="onboard profile",
@@ -224,6 +232,7 @@ def _table() -> dict[str, Row]:
             frames=True,
         ),
         paper,
+        scaled,
         onboard,
         steady,
         Row(
@@ -259,7 +268,7 @@ def _table() -> dict[str, Row]:
             reads_target_labels=True,
         ),
     ]
-    for whole in (paper, steady):
+    for whole in (paper, scaled, steady):
         rows += [_without(whole, g) for g, names in GROUPS.items() if set(names) & set(whole.terms)]
     return {row.name: row for row in rows}
 

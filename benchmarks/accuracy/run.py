@@ -2,9 +2,10 @@
 
 Run: python benchmarks/accuracy/run.py --config benchmarks/accuracy/reduced.yaml
          [--camvid DIR] [--rows source,wide,...] [--seeds 0,1] [--results FILE] [--table]
-         [--steps N] [--batch-size N]
+         [--steps N] [--batch-size N] [--precision float32]
 
-recognition.yaml has rows of its own. Another number of steps is a budget of its own.
+recognition.yaml has rows of its own. Another number of steps, or another precision, is a budget of
+its own: a CPU without units for bfloat16 takes float32.
 
 Every row and seed is written to the results as soon as it is done; what is there already is
 skipped, and an interrupted training goes on from its checkpoint. See README.md beside this file.
@@ -72,6 +73,11 @@ def open_methods(arguments: argparse.Namespace) -> Methods | RecognitionMethods:
         settings = dataclasses.replace(settings, camvid=arguments.camvid)
     if arguments.work:
         settings = dataclasses.replace(settings, work=arguments.work)
+    if arguments.precision:
+        if isinstance(settings, RecognitionSettings):
+            raise ConfigError("recognition is trained in float32: leave --precision out")
+        name = f"{settings.name}-{arguments.precision}"
+        settings = dataclasses.replace(settings, name=name, precision=arguments.precision)
     if arguments.steps or arguments.batch_size:
         settings = rescaled(settings, arguments.steps, arguments.batch_size)
     return RecognitionMethods(settings) if is_recognition else Methods(settings)
@@ -200,6 +206,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", help="comma-separated; instead of the configuration's")
     parser.add_argument("--steps", type=int, help="of every student; the budget gets a name of it")
     parser.add_argument("--batch-size", type=int, help="the same")
+    parser.add_argument("--precision", help="of segmentation; the same")
     parser.add_argument("--results", type=Path, default=HERE / "results.json")
     parser.add_argument("--table", action="store_true", help="print the tables, run nothing")
     return parser.parse_args()

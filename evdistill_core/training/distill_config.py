@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from evdistill_core.data.unpaired import DistillDataConfig, TeacherDataConfig
+from evdistill_core.foundation.config import LATER
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.losses.terms import check_weights
 from evdistill_core.models.discriminators import DiscriminatorOptions
@@ -158,6 +159,11 @@ class TransferConfig:
         teacher_fade: share of the run in which the terms that pass on what the teacher makes of
             reconstructions (``FADING_TERMS``) shrink from their weights to nothing; 0: they keep
             them. What it sees there is known early and stays worse than what the student comes to.
+        generator_gradient: factor on the gradient that the student's terms on generated windows
+            (``task_generated``, ``kd_generated``, ...) send into G_ie, 0..1. 1: end to end, as
+            their weights say; 0: G_ie learns from its own terms alone. Weights that are right for
+            the student may be hundreds of times those of the discriminators: then G_ie paints
+            what the student can read instead of events.
         view: what the student is shown where it learns pseudo-labels.
         joint_batch: the student sees labelled and target windows in one pass, and passes of
             generated windows leave its running statistics alone. Batch norm then has one set of
@@ -184,6 +190,7 @@ class TransferConfig:
     pseudo_mean: Literal["kept", "all"] = "kept"
     pseudo_ramp: float = 0.0
     teacher_fade: float = 0.0
+    generator_gradient: float = field(default=1.0, metadata=LATER)
     view: ViewConfig = field(default_factory=ViewConfig)
     joint_batch: bool = False
     target_statistics: bool = False
@@ -201,6 +208,7 @@ class TransferConfig:
             ("pseudo_threshold", 0.0, 2.0),
             ("pseudo_ramp", 0.0, 1.0),
             ("teacher_fade", 0.0, 1.0),
+            ("generator_gradient", 0.0, 1.0),
         ):
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"{name} must lie in {low}..{high}, got {getattr(self, name)}")

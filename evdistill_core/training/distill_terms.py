@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -282,10 +283,11 @@ class DistillStep:
 
     @cached_property
     def s_generated(self) -> Seen:
-        """S(G_ie(x_i))."""
+        """S(G_ie(x_i)); what reaches G_ie of the gradient is ``generator_gradient``."""
+        shown = scaled_gradient(self.fake_event, self._transfer.generator_gradient)
         if self._transfer.joint_batch or self._transfer.target_statistics:
-            return self._see_aside(self.fake_event)
-        return self._see_student(self.fake_event)
+            return self._see_aside(shown)
+        return self._see_student(shown)
 
     @cached_property
     def s_labelled(self) -> Seen:
@@ -609,6 +611,26 @@ class DistillStep:
         # Pseudo-labels are as rare as the classes are; class weights would multiply their errors.
         ones_K = torch.ones_like(self._class_weight_K)
         return cross_entropy(SegmentationBatch(logits_BKHW, label_BHW, weight_BHW, ones_K))
+
+
+class _ScaledGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0] * ctx.factor, None
+
+
+def scaled_gradient(x: Tensor, factor: float) -> Tensor:
+    """Return x itself; the gradient that comes back is multiplied by ``factor`` (0: none does)."""
+    if factor == 1:
+        return x
+    if factor == 0:
+        return x.detach()
+    return cast("Tensor", _ScaledGradient.apply(x, factor))  # type: ignore[no-untyped-call]
 
 
 def _enlarged(x_Bhw: Tensor, size: tuple[int, ...]) -> Tensor:

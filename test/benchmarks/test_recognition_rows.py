@@ -126,11 +126,13 @@ def test_every_faithful_term_has_a_row_without_it_and_the_table_says_what_it_is_
     import recognition
     from rows import EVDISTILL_2021
 
-    removed = {n: row for n, row in recognition.ROWS.items() if "-without-" in n}
-    lost = [set(EVDISTILL_2021) - set(row.terms) for row in removed.values()]
-    assert sorted(term for terms in lost for term in terms) == sorted(EVDISTILL_2021)
-    for row in removed.values():
-        assert all(EVDISTILL_2021[n] == w for n, w in row.terms.items())
+    for whole in ("evdistill-2021", "evdistill-2021-scaled"):
+        removed = [r for n, r in recognition.ROWS.items() if n.startswith(f"{whole}-without-")]
+        lost = [set(EVDISTILL_2021) - set(row.terms) for row in removed]
+        assert sorted(term for terms in lost for term in terms) == sorted(EVDISTILL_2021)
+        for row in removed:
+            assert all(EVDISTILL_2021[n] == w for n, w in row.terms.items())
+            assert row.transfer == recognition.ROWS[whole].transfer
     right = [1, 1, 1, 0] * 50
     entries = [
         {"name": "evdistill-2021", "title": "whole", "runs": [run_of(1, right), run_of(2, right)]},

@@ -340,6 +340,33 @@ def test_each_term_moves_exactly_whom_it_should(all_on, name):
     assert torch.isfinite(value)
 
 
+def gradient_of_student_and_generator(trainer, batch, factor):
+    """Return the gradients of ``kd_generated`` in S and in G_ie under a ``generator_gradient``."""
+    transfer = replace(trainer.config.transfer, generator_gradient=factor)
+    known, trainer.config = trainer.config, replace(trainer.config, transfer=transfer)
+    parts = [trainer.state.network, trainer.translation.to_event]
+    try:
+        for part in parts:
+            part.zero_grad(set_to_none=True)
+        torch.manual_seed(0)
+        trainer._step_of(batch).terms()["kd_generated"]().backward()
+    finally:
+        trainer.config = known
+    grads = [[p.grad.flatten() for p in x.parameters() if p.grad is not None] for x in parts]
+    return [torch.cat(g) if g else None for g in grads]
+
+
+def test_the_gradient_into_the_generator_is_scaled_and_that_of_the_student_is_not(all_on):
+    student, generator = gradient_of_student_and_generator(*all_on, 1.0)
+    same_student, less = gradient_of_student_and_generator(*all_on, 0.25)
+    torch.testing.assert_close(same_student, student, rtol=0, atol=0)
+    torch.testing.assert_close(less, 0.25 * generator)
+    assert float(generator.abs().max()) > 0
+    same_student, none = gradient_of_student_and_generator(*all_on, 0.0)
+    torch.testing.assert_close(same_student, student, rtol=0, atol=0)
+    assert none is None
+
+
 def test_the_terms_that_move_a_generator_are_known():
     assert set(GENERATOR_TERMS) == {
         n for n, who in MOVES.items() if {"ei", "ie"} & set(who.split())
