@@ -76,6 +76,13 @@ SELF_TRAINING: dict[str, object] = {
     "view": {"dropout": 0.2, "strength": [0.7, 1.3], "shift_px": 2},
     "joint_batch": True,
 }
+# Self-training without labelled windows of any simulator: generated ones, which are unlike the
+# camera's, are normalised apart.
+ALONE: dict[str, object] = SELF_TRAINING | {
+    "joint_batch": False,
+    "target_statistics": True,
+    "teacher_fade": 0.8,
+}
 PAPER: dict[str, object] = {"affinity_graph": "batch", "affinity_norm": "l2"}
 OURS: dict[str, object] = {
     "affinity_graph": "batch",
@@ -177,11 +184,19 @@ def _rows() -> dict[str, RecognitionRow]:
         title="EvDistill 2021 profile (gradient into G_ie scaled)",
         transfer=PAPER | SCALED,
     )
+    alone = replace(
+        scaled,
+        name="evdistill-self",
+        title="EvDistill 2021 profile that fades into EMA self-training",
+        terms=EVDISTILL_2021 | {"pseudo_label": EVDISTILL_2021["kd_event"]},
+        transfer=scaled.transfer | ALONE,
+    )
     rows = [
         RecognitionRow(name="pictures", title="teacher on event pictures", kind="pictures"),
         # Dense predictions, which class_mix pastes, do not exist here.
         paper,
         scaled,
+        alone,
     ]
     for name in ("calibrated", "mismatched"):
         rows += [
