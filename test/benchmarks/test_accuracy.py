@@ -3,12 +3,16 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from evdistill_core.foundation.config import from_mapping
+from evdistill_core.training.distill_config import TransferConfig
 from evdistill_core.training.distill_on import FRAME_TERMS
+from evdistill_core.training.stages import load_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "benchmarks" / "accuracy"
@@ -126,14 +130,34 @@ def test_batch_norm_takes_the_statistics_of_the_target(modules):
     assert float(seen.std()) == pytest.approx(1, abs=0.05)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_what_the_command_adds_for_frames_is_what_was_measured(modules):
     from rows import FRAMES
 
     assert FRAME_TERMS == FRAMES
 
 
+@pytest.mark.parametrize(
+    ("name", "row", "smaller"),
+    [
+        ("evdistill-2021", "evdistill-2021-scaled", {}),
+        ("onboard", "onboard", {"activity_weighted": False, "affinity_nodes": 8}),
+        ("recognition", "self-calibrated", {}),
+        ("recognition-evdistill", "evdistill-self", {}),
+    ],
+)
+def test_profiles_have_the_weights_of_the_rows_that_were_measured(modules, name, row, smaller):
+    import recognition
+    import rows
+
+    config = load_experiment(ROOT / "config" / "train" / f"{name}.yaml")
+    known = (rows.ROWS | recognition.ROWS if "recognition" in name else rows.ROWS)[row]
+    assert config.terms == dict.fromkeys(config.terms, 0.0) | known.terms
+    transfer = from_mapping(TransferConfig, known.transfer)
+    assert replace(config.transfer, **smaller) == transfer
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_rows_run_and_are_not_run_again(tmp_path, make_camvid):
     train = [f"0001TP_{6690 + 30 * k:06d}" for k in range(3)]
     train += [f"0016E5_{n:05d}" for n in (390, 420, 1290, 1320, 5280, 8190)]

@@ -406,6 +406,7 @@ def test_matching_pools_the_batch():
 
 
 def test_shipped_configurations_load():
-    for name in ("recognition-teacher-tiny", "recognition-tiny", "recognition"):
+    names = ("recognition-teacher-tiny", "recognition-tiny", "recognition", "recognition-evdistill")
+    for name in names:
         config = load_experiment(CONFIGS / "train" / f"{name}.yaml")
         assert config.class_table().names == tuple("0123456789")
