@@ -261,6 +261,8 @@ def _rows() -> dict[str, RecognitionRow]:
 
 
 ROWS = _rows()
+# Rows of the method that need no simulator: compared with every other row.
+NO_SIMULATOR = ("evdistill-2021-scaled", "evdistill-self")
 
 
 class RecognitionMethods:
@@ -457,10 +459,22 @@ def print_tables(entries: list[Entry]) -> None:
             f"| {e['title']} | {len(e['runs'])} | {_cell(e, ALL)} | {seeds} | {_cell(e, UNSEEN)} | "
             f"{_difference(e, base)} |"
         )
+    for name in NO_SIMULATOR:
+        if name in by_name:
+            _print_profile(by_name[name], entries)
     for name in dict.fromkeys(e["name"].split("-without-")[0] for e in entries):
         removed = [e for e in entries if e["name"].startswith(f"{name}-without-")]
         if removed and name in by_name:
             _print_removals(by_name[name], removed)
+
+
+def _print_profile(profile: Entry, entries: list[Entry]) -> None:
+    """Print by how much a row without a simulator is above every other, on both scores."""
+    print(f"\n| {profile['title']} minus | all, seen | the unseen fold |\n|---|---|---|")
+    for e in entries:
+        if "-without-" not in e["name"] and e is not profile:
+            cells = [_difference(profile, e, name) for name in (ALL, UNSEEN)]
+            print(f"| {e['title']} | {' | '.join(cells)} |")
 
 
 def _print_removals(whole: Entry, removed: list[Entry]) -> None:

@@ -152,6 +152,22 @@ def test_every_faithful_term_has_a_row_without_it_and_the_table_says_what_it_is_
     assert "| +25.0, +0.0 |" in line
 
 
+def test_rows_without_a_simulator_are_compared_with_every_other(modules, capsys):
+    import recognition
+
+    entries = [
+        {"name": "self-mismatched", "title": "other", "runs": [run_of(1, [1, 0, 1, 0] * 50)]},
+        {"name": "evdistill-self", "title": "ours", "runs": [run_of(1, [1, 1, 1, 0] * 50)]},
+    ]
+    for entry in entries:
+        entry.update(recognition.summarise(entry))
+    recognition.print_tables(entries)
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index("| ours minus | all, seen | the unseen fold |")
+    assert lines[at + 2].startswith("| other | +25.0 [+")
+    assert len([text for text in lines[at + 2 :] if text.startswith("|")]) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_all_rows_run_and_are_not_run_again(modules, tmp_path):
