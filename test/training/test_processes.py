@@ -274,6 +274,12 @@ def test_two_processes_have_the_weights_of_one(both, name):
             # Adam divides by the size of gradients: where they are rounding alone, so is its step.
             far += int((mine - other).abs().gt(2e-5 + 1e-3 * mine.abs()).sum())
             total += mine.numel()
+        elif ".momentum_buffer" in where:
+            # A unit that rounding puts on the other side of its ReLU turns single gradients, which
+            # a KD of weight 640 enlarges; how many depends on the processor. Half of a batch, or
+            # twice of it, would be far outside.
+            apart, size = (float(torch.linalg.vector_norm(x)) for x in (other - mine, mine))
+            assert apart <= 0.1 * size + 2e-5 * mine.numel() ** 0.5, where
         else:
             torch.testing.assert_close(other, mine, atol=2e-5, rtol=1e-3)
     assert far <= 0.002 * total
