@@ -15,7 +15,11 @@ def command(
         list[Path], typer.Argument(help="Recordings of your camera, or folders of them; no labels.")
     ],
     images: Annotated[
-        Path, typer.Option(help="Labelled images: images/<split> beside labels/<split> (CamVid).")
+        Path,
+        typer.Option(
+            help="Labelled images: images/<split> beside labels/<split> (CamVid), Cityscapes, "
+            "images beside masks; for a profile of recognition a folder a class, or MNIST's files."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/my-camera"),
     split: Annotated[str, typer.Option(help="Images to learn from.")] = "train",
@@ -54,10 +58,10 @@ def command(
     after the step at hand; the same command with --resume goes on, in whichever stage it was.
     """
     from evdistill_core.cli._parity import write_and_report
-    from evdistill_core.data.simulated_sets import SimulateConfig, find_images
     from evdistill_core.data.unlabelled import open_windows
     from evdistill_core.models.checkpoint import load_checkpoint
     from evdistill_core.training.distill_on import (
+        find_labelled,
         shortened,
         split_images,
         student_on,
@@ -65,12 +69,13 @@ def command(
         with_frames,
     )
 
-    found = find_images(images, SimulateConfig(), split)
-    judging = find_images(images, SimulateConfig(), validation) if validation else None
+    profile = _found(profile)
+    found = find_labelled(images, split, profile)
+    judging = find_labelled(images, validation, profile) if validation else None
     learnt, judging = split_images(found, judging)
     teacher_path = teacher or out / "teacher" / "last.pt"
     # Both are read before the first step: a wrong path must not show after hours of teaching.
-    pupil = student_on(_found(profile), recordings, learnt, judging, teacher_path)
+    pupil = student_on(profile, recordings, learnt, judging, teacher_path)
     if frames:
         pupil = with_frames(pupil)
     assert pupil.data.recordings is not None  # student_on pointed it at them

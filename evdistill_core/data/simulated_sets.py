@@ -72,17 +72,20 @@ def find_images(source: Path, config: SimulateConfig, split: str) -> ImagesConfi
     """Tell how the labelled images below ``source`` lie.
 
     ``images`` stand beside ``labels`` or ``masks``, either of them directly or by split. Without
-    ``names`` in the configuration, splits mean CamVid's layout and ids.
+    ``names`` in the configuration, splits mean CamVid's layout and ids. ``leftImg8bit`` beside
+    ``gtFine`` is Cityscapes.
 
     Raises:
         DataError: the folders or the split are missing.
     """
+    if (source / "leftImg8bit").is_dir() and (source / "gtFine").is_dir():
+        return ImagesConfig(root=source, layout="cityscapes", split=split)
     pictures = source / "images"
     masks = next((m for m in MASK_FOLDERS if (source / m).is_dir()), None)
     if not pictures.is_dir() or masks is None:
         raise DataError(
             f"{source} holds no labelled images: expected a folder images beside one of "
-            f"{', '.join(MASK_FOLDERS)}; a film is given as a file"
+            f"{', '.join(MASK_FOLDERS)}, or leftImg8bit beside gtFine; a film is given as a file"
         )
     splits = sorted(p.name for p in pictures.iterdir() if p.is_dir())
     if splits and split not in splits:

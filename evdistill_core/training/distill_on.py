@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from evdistill_core.data.build import SourceConfig
+from evdistill_core.data.class_images import ClassFolders
 from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
 from evdistill_core.data.recording_index import find_recordings
+from evdistill_core.data.simulated_sets import SimulateConfig, find_images
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.training.config import TrainConfig
 from evdistill_core.training.distill_config import DistillConfig, TeacherConfig
@@ -21,6 +23,26 @@ C = TypeVar("C", bound=TrainConfig)
 FRAME_TERMS = {"paired": 10.0, "kd_paired": 1.0}
 FRAME_WITHIN_US = 100_000  # with 10 frames a second or more, every window ends at one
 HELD_OUT = 5  # where no images are kept for validation, every fifth part of the list is, at its end
+
+
+def find_labelled(root: Path, split: str, profile: Path) -> ImagesConfig:
+    """Tell how the labelled images of a user lie, for the task of a profile.
+
+    Segmentation: what ``find_images`` knows (CamVid, Cityscapes, images beside masks). Recognition:
+    idx files like those of the profile, or one folder a class, below ``root/split`` or ``root``.
+
+    Raises:
+        ConfigError: the profile is no distillation.
+        DataError: there are no such images.
+    """
+    known = _of(DistillConfig, profile, "stage: distill").data.stills.images
+    if not known.is_recognition:
+        return find_images(root, SimulateConfig(), split)
+    if known.layout == "mnist" and any(root.glob("*idx3-ubyte*")):
+        return replace(known, root=root, split=split, skip=0, limit=0)
+    return ImagesConfig(
+        root=root, layout="class-folders", split=split if (root / split).is_dir() else "."
+    )
 
 
 def split_images(
@@ -35,10 +57,15 @@ def split_images(
 
     Raises:
         DataError: images are missing.
-        ConfigError: there are too few to keep some apart.
+        ConfigError: there are too few to keep some apart, or they are listed by class.
     """
     if validation is not None:
         return images, validation
+    if images.layout == "class-folders":
+        raise ConfigError(
+            f"{images.root} is listed class by class, so its last fifth would judge by the last "
+            "classes alone: keep a folder of images apart and name it with --validation"
+        )
     count = len(LabelledImages(images))
     if count < 2:
         raise ConfigError(f"{images.root} holds {count} labelled image; at least 2 are needed")
@@ -55,7 +82,7 @@ def teacher_on(profile: Path, images: ImagesConfig, validation: ImagesConfig) ->
     Raises:
         ConfigError: the profile is no teacher.
     """
-    config = _of(TeacherConfig, profile, "stage: teacher")
+    config = _named(_of(TeacherConfig, profile, "stage: teacher"), images)
     sets = {
         name: replace(stills, images=validation)
         for name, stills in config.data.validation_stills.items()
@@ -77,7 +104,7 @@ def student_on(
         ConfigError: the profile is no distillation, or its target is not recordings.
         RecordingError: a path holds no recording.
     """
-    config = _of(DistillConfig, profile, "stage: distill")
+    config = _named(_of(DistillConfig, profile, "stage: distill"), images)
     data = config.data
     if data.recordings is None:
         raise ConfigError(f"{profile} has no data.recordings to point at your own")
@@ -123,10 +150,21 @@ def shortened(config: C, steps: int | None) -> C:
 
 
 def _on_images(sources: Sequence[SourceConfig], images: ImagesConfig) -> tuple[SourceConfig, ...]:
-    return tuple(
-        replace(s, simulation=replace(s.simulation, images=images)) if s.simulation else s
-        for s in sources
-    )
+    def on_images(source: SourceConfig) -> SourceConfig:
+        if source.simulation is not None:
+            return replace(source, simulation=replace(source.simulation, images=images))
+        if source.moving_stills is not None:
+            return replace(source, moving_stills=replace(source.moving_stills, images=images))
+        return source
+
+    return tuple(map(on_images, sources))
+
+
+def _named(config: C, images: ImagesConfig) -> C:
+    """Return the run with the classes that folders are named after."""
+    if images.layout != "class-folders":
+        return config
+    return replace(config, classes=ClassFolders(images.root / images.split).class_names)
 
 
 def _of(kind: type[C], profile: Path, wanted: str) -> C:

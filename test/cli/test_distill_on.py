@@ -1,7 +1,10 @@
 """`evdistill distill-on` as a user runs it: tiny recordings, tiny images, a student at the end."""
 
+import itertools
 import json
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -23,8 +26,9 @@ from evdistill_core.recordings.base import Frame
 from evdistill_core.recordings.columns import NpzWriter
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.training.distill_config import TERMS
-from evdistill_core.training.distill_on import FRAME_TERMS, split_images
+from evdistill_core.training.distill_on import FRAME_TERMS, find_labelled, split_images
 
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
     "batch_size": 2,
     "network": {"name": "onboard-seg", "options": {"width": 0.25}},
@@ -158,6 +162,94 @@ def test_wrong_paths_are_refused_before_anything_is_trained(command, tmp_path):
         with pytest.raises(EvdistillError):
             invoke(*wrong)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def recognition(tmp_path):
+    """Write pictures in class folders, recordings and two profiles; return the command line."""
+    rng = np.random.default_rng(0)
+    for split, name in itertools.product(("train", "val"), ("bar", "disc")):
+        folder = tmp_path / "pictures" / split / name
+        folder.mkdir(parents=True)
+        for i in range(3):
+            picture = np.zeros((20, 20), np.uint8)
+            picture[4:16, 4 + i : 8 + i] = 255 if name == "bar" else 90
+            cv2.imwrite(str(folder / f"{i}.png"), picture)
+    (tmp_path / "mine").mkdir()
+    for i in range(3):
+        t = np.sort(rng.integers(0, 20_000, 300))
+        x, y, p = (rng.integers(0, n, len(t)) for n in (20, 20, 2))
+        with NpzWriter(tmp_path / "mine" / f"{i}.npz", width=20, height=20) as writer:
+            writer.write(Events.from_columns(x, y, t, p, width=20, height=20), Triggers.empty())
+    small = SMALL | {
+        "classes": "digits",
+        "network": {"name": "onboard-cls", "options": {"width": 0.25, "stages": 2}},
+    }
+    images = {"root": "elsewhere", "layout": "mnist", "skip": 900}
+    stills = {"images": images, "crop": [20, 20], "border": "edge"}
+    moving = {"images": images, "height": 20, "width": 20}
+    terms = {name: 0.0 for name in TERMS} | {"kd_event": 1.0, "task_events": 1.0, "gan_image": 1.0}
+    teacher = {"stage": "teacher", "name": "t", "steps": 5, "data": {
+        "stills": stills, "validation_stills": {"held-out": stills},
+    }}  # fmt: skip
+    student = {
+        "stage": "distill",
+        "name": "s",
+        "steps": 5,
+        "teacher": "elsewhere.pt",
+        "input": {"bins": 2, "window_us": 20_000, "size_multiple": 2},
+        "terms": terms,
+        "transfer": {"affinity_graph": "batch"},
+        "adversary": {
+            "generator": {"base_channels": 4, "halvings": 1, "blocks": 1},
+            "discriminator": {"base_channels": 4, "layers": 1},
+        },
+        "data": {
+            "stills": stills,
+            "recordings": {"paths": ["elsewhere"], "whole": True, "flip": 0.0},
+            "train": [{"name": "simulated", "moving_stills": moving}],
+        },
+    }
+    for name, values in (("teacher", teacher), ("student", student)):
+        text = yaml.safe_dump(small | values)
+        (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
+    return [
+        "distill-on", tmp_path / "mine", "--images", tmp_path / "pictures",
+        "--out", tmp_path / "run", "--profile", tmp_path / "student.yaml",
+        "--teacher-profile", tmp_path / "teacher.yaml", "--teacher-steps", 2, "--steps", 2,
+    ]  # fmt: skip
+
+
+def test_classes_of_recognition_are_the_names_of_folders(recognition, tmp_path):
+    with pytest.raises(ConfigError, match="--validation"):
+        invoke(*recognition)
+    assert not (tmp_path / "run").exists()
+    assert invoke(*recognition, "--validation", "val").exit_code == 0
+    info = StudentFile.open(tmp_path / "run" / "student.evstudent").info
+    assert info.task == "recognition"
+    assert info.classes.names == ("bar", "disc")
+
+
+def test_how_images_lie_is_found(tmp_path, make_camvid, recognition):
+    make_camvid(tmp_path / "camvid")
+    for folder in ("leftImg8bit", "gtFine"):
+        (tmp_path / "city" / folder / "train").mkdir(parents=True)
+    (tmp_path / "digits").mkdir()
+    (tmp_path / "digits" / "train-images-idx3-ubyte.gz").touch()
+    dense = ROOT / "config" / "train" / "onboard.yaml"
+    of_one = tmp_path / "student.yaml"
+    for root, profile, layout, split in (
+        ("camvid", dense, "camvid", "train"),
+        ("city", dense, "cityscapes", "train"),
+        ("pictures", of_one, "class-folders", "train"),
+        ("pictures/val", of_one, "class-folders", "."),
+        ("digits", of_one, "mnist", "train"),
+    ):
+        found = find_labelled(tmp_path / root, "train", profile)
+        assert (found.layout, found.split, found.skip) == (layout, split, 0)
+        assert found.root == tmp_path / root
+    with pytest.raises(DataError, match="leftImg8bit"):
+        find_labelled(tmp_path / "digits", "train", dense)
 
 
 def test_judging_images_are_not_learnt_from(tmp_path, make_camvid):
