@@ -61,6 +61,7 @@ def command(
     from evdistill_core.data.unlabelled import open_windows
     from evdistill_core.models.checkpoint import load_checkpoint
     from evdistill_core.training.distill_on import (
+        classes_on,
         find_labelled,
         shortened,
         split_images,
@@ -72,7 +73,7 @@ def command(
     profile = _found(profile)
     found = find_labelled(images, split, profile)
     judging = find_labelled(images, validation, profile) if validation else None
-    learnt, judging = split_images(found, judging)
+    learnt, judging = split_images(found, judging, classes_on(profile, found))
     teacher_path = teacher or out / "teacher" / "last.pt"
     # Both are read before the first step: a wrong path must not show after hours of teaching.
     pupil = student_on(profile, recordings, learnt, judging, teacher_path)

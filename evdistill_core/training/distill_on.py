@@ -13,6 +13,7 @@ from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
 from evdistill_core.data.recording_index import find_recordings
 from evdistill_core.data.simulated_sets import SimulateConfig, find_images
 from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.training.config import TrainConfig
 from evdistill_core.training.distill_config import DistillConfig, TeacherConfig
 from evdistill_core.training.stages import load_experiment
@@ -45,13 +46,19 @@ def find_labelled(root: Path, split: str, profile: Path) -> ImagesConfig:
     )
 
 
+def classes_on(profile: Path, images: ImagesConfig) -> ClassTable:
+    """Return the classes of a profile on these images: folders name their own."""
+    return _named(_of(DistillConfig, profile, "stage: distill"), images).class_table()
+
+
 def split_images(
-    images: ImagesConfig, validation: ImagesConfig | None
+    images: ImagesConfig, validation: ImagesConfig | None, classes: ClassTable
 ) -> tuple[ImagesConfig, ImagesConfig]:
     """Return the images to learn from and those that judge.
 
     Args:
         images: all that are given for training.
+        classes: what their labels mean (``classes_on``).
         validation: images kept apart by their owner; None: the last fifth of ``images``, which
             for frames of a drive is another stretch of it, not neighbours of what is learnt.
 
@@ -66,7 +73,7 @@ def split_images(
             f"{images.root} is listed class by class, so its last fifth would judge by the last "
             "classes alone: keep a folder of images apart and name it with --validation"
         )
-    count = len(LabelledImages(images))
+    count = len(LabelledImages(images, classes))
     if count < 2:
         raise ConfigError(f"{images.root} holds {count} labelled image; at least 2 are needed")
     kept = count - max(1, count // HELD_OUT)

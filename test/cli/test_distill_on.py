@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import struct
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,7 @@ from evdistill_core.foundation.errors import (
     EvdistillError,
     TrainingError,
 )
+from evdistill_core.foundation.labels import SIX_CLASSES
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.models.checkpoint import load_checkpoint
 from evdistill_core.recordings.aedat4_writer import Aedat4Writer
@@ -27,6 +29,7 @@ from evdistill_core.recordings.columns import NpzWriter
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.training.distill_config import TERMS
 from evdistill_core.training.distill_on import FRAME_TERMS, find_labelled, split_images
+from evdistill_core.training.stages import load_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
@@ -230,6 +233,23 @@ def test_classes_of_recognition_are_the_names_of_folders(recognition, tmp_path):
     assert info.classes.names == ("bar", "disc")
 
 
+def test_digits_without_a_split_that_judges_keep_a_fifth(recognition, tmp_path):
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    for kind, shape in (("images-idx3", (10, 20, 20)), ("labels-idx1", (10,))):
+        head = bytes((0, 0, 8, len(shape))) + struct.pack(f">{len(shape)}I", *shape)
+        body = (np.arange(np.prod(shape)) % 10).astype(np.uint8).tobytes()
+        (folder / f"train-{kind}-ubyte").write_bytes(head + body)
+    recognition[recognition.index("--images") + 1] = folder
+    assert invoke(*recognition).exit_code == 0
+    info = StudentFile.open(tmp_path / "run" / "student.evstudent").info
+    assert info.classes.names == tuple("0123456789")
+    config = load_experiment(tmp_path / "run" / "teacher" / "config.yaml")
+    stills, held_out = config.data.stills, config.data.validation_stills["held-out"]
+    assert (stills.images.skip, stills.images.limit) == (0, 8)
+    assert (held_out.images.skip, held_out.images.limit) == (8, 0)
+
+
 def test_how_images_lie_is_found(tmp_path, make_camvid, recognition):
     make_camvid(tmp_path / "camvid")
     for folder in ("leftImg8bit", "gtFine"):
@@ -255,10 +275,10 @@ def test_how_images_lie_is_found(tmp_path, make_camvid, recognition):
 def test_judging_images_are_not_learnt_from(tmp_path, make_camvid):
     make_camvid(tmp_path, stems=[f"0001TP_{k:06d}" for k in range(11)])
     images = ImagesConfig(root=tmp_path)
-    learnt, judging = (LabelledImages(c).names for c in split_images(images, None))
+    learnt, judging = (LabelledImages(c).names for c in split_images(images, None, SIX_CLASSES))
     assert len(learnt) == 9
     assert len(judging) == 2
     assert not set(learnt) & set(judging)
     make_camvid(tmp_path / "one", stems=["0001TP_000001"])
     with pytest.raises(ConfigError, match="at least 2"):
-        split_images(ImagesConfig(root=tmp_path / "one"), None)
+        split_images(ImagesConfig(root=tmp_path / "one"), None, SIX_CLASSES)
