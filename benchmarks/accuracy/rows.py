@@ -268,7 +268,7 @@ def _table() -> dict[str, Row]:
             reads_target_labels=True,
         ),
     ]
-    for whole in (paper, scaled, steady):
+    for whole in (paper, steady):
         rows += [_without(whole, g) for g, names in GROUPS.items() if set(names) & set(whole.terms)]
     return {row.name: row for row in rows}
 
