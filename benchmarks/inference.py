@@ -1,10 +1,13 @@
 """Latency of the networks per input size, runtime and threads. Weights are random: time is not.
 
     python benchmarks/inference.py [--network onboard-seg] [--seconds 4] [--out out/inference.json]
+    python benchmarks/inference.py --student a.evstudent --student b.evstudent --sensor DAVIS346
 
 Sizes are those that ``InputSpec`` makes of common sensors: DAVIS346 (264x352), VGA (480x640) and
 1280x720, both whole and shrunk by the factor that the default ``max_pixels`` gives. One process
 measures one row after another, so rows of one run can be compared; every row has its own warm-up.
+Student files are measured instead of networks, if given: one window of each in turn, so that what
+disturbs one disturbs all.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import os
 import platform
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evdistill_core.export.onnx_model import to_onnx
+from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.files import write_text_atomic
 from evdistill_core.foundation.labels import SIX_CLASSES
 from evdistill_core.foundation.latency import percentiles_ms
@@ -74,19 +79,39 @@ def input_sizes(spec: InputSpec, sensors: list[str]) -> dict[str, tuple[int, int
     return sizes
 
 
-def measure(runner: Runner, channels: int, size: tuple[int, int], seconds: float) -> list[float]:
-    """Return milliseconds per window: as many as fit in the time, at least 5, at most 1000."""
+def measure(
+    runners: Sequence[Runner], channels: int, size: tuple[int, int], seconds: float
+) -> list[list[float]]:
+    """Return milliseconds per window of each runner: as many as fit in the time, 5 to 1000."""
     rng = np.random.default_rng(0)
     window = rng.normal(0, 1, (channels, *size)).astype(np.float32)
     window[rng.random(window.shape) < 0.8] = 0  # events are sparse
-    runner.warm_up(*size)
-    times_ms: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times_ms) < 5 or (time.perf_counter() < end and len(times_ms) < 1000):
-        start = time.perf_counter()
-        runner.run(window)
-        times_ms.append((time.perf_counter() - start) * 1e3)
+    for runner in runners:
+        runner.warm_up(*size)
+    times_ms: list[list[float]] = [[] for _ in runners]
+    end = time.perf_counter() + seconds * len(runners)
+    while len(times_ms[0]) < 5 or (time.perf_counter() < end and len(times_ms[0]) < 1000):
+        for runner, times in zip(runners, times_ms, strict=True):
+            start = time.perf_counter()
+            runner.run(window)
+            times.append((time.perf_counter() - start) * 1e3)
     return times_ms
+
+
+def groups(arguments: argparse.Namespace, folder: Path) -> Iterator[dict[str, StudentFile]]:
+    """Yield, by name, what is measured in turn: a network at a time, or all student files at once.
+
+    Raises:
+        ConfigError: student files that differ in their input.
+    """
+    if not arguments.student:
+        for name in arguments.network or sorted(NETWORKS, reverse=True):
+            yield {name: make_student(name, folder)}
+        return
+    students = {str(path): StudentFile.open(path) for path in arguments.student}
+    if len({s.input for s in students.values()}) > 1:
+        raise ConfigError("students that are measured in turn must have the same input")
+    yield students
 
 
 def runners(student: StudentFile) -> list[tuple[str, int, Runner]]:
@@ -119,6 +144,7 @@ def main() -> None:
     """Measure, print a table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", choices=sorted(NETWORKS), action="append")
+    parser.add_argument("--student", type=Path, action="append", help="instead of networks")
     parser.add_argument("--sensor", choices=sorted(SENSORS), action="append")
     parser.add_argument("--seconds", type=float, default=4.0, help="measuring time of a row")
     parser.add_argument("--out", type=Path, default=Path("out/benchmarks/inference.json"))
@@ -127,23 +153,27 @@ def main() -> None:
     rows = []
     load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
-        for name in arguments.network or sorted(NETWORKS, reverse=True):
-            student = make_student(name, Path(folder))
-            for runtime, threads, runner in runners(student):
-                for sensor, size in input_sizes(student.input, sensors).items():
-                    times = measure(runner, student.input.channels, size, arguments.seconds)
-                    row = {
-                        "network": name,
-                        "sensor": sensor,
-                        "input": list(size),
-                        "runtime": runtime,
-                        "threads": threads,
-                        "windows": len(times),
-                        "min_ms": round(min(times), 3),
-                        **{f"{k}_ms": v for k, v in percentiles_ms(times).to_dict().items()},
-                    }
-                    rows.append(row)
-                    print(json.dumps(row), flush=True)
+        for students in groups(arguments, Path(folder)):
+            spec = next(iter(students.values())).input
+            for same in zip(*map(runners, students.values()), strict=True):
+                runtime, threads, _ = same[0]
+                for sensor, size in input_sizes(spec, sensors).items():
+                    taken = measure(
+                        [runner for *_, runner in same], spec.channels, size, arguments.seconds
+                    )
+                    for name, times in zip(students, taken, strict=True):
+                        row = {
+                            "network": name,
+                            "sensor": sensor,
+                            "input": list(size),
+                            "runtime": runtime,
+                            "threads": threads,
+                            "windows": len(times),
+                            "min_ms": round(min(times), 3),
+                            **{f"{k}_ms": v for k, v in percentiles_ms(times).to_dict().items()},
+                        }
+                        rows.append(row)
+                        print(json.dumps(row), flush=True)
     report = {
         "device": device_name(),
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),

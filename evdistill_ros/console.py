@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -23,6 +23,7 @@ from evdistill_ros.live import GraphOptions, LivePerception
 
 INTERRUPTED = 130
 PLAIN_EVERY_S = 5.0
+_ALWAYS_TOLD = ("messages_received", "events", "windows_done", "windows_dropped")
 
 Row = tuple[str, str]
 
@@ -44,7 +45,10 @@ def run_live(
         signals.call(front.stop)
         if not signals.received:
             with front:
-                front.run(lambda snapshot, rates: view.show(status_rows(snapshot, rates)))
+                try:
+                    front.run(lambda snapshot, rates: view.show(status_rows(snapshot, rates)))
+                finally:
+                    view.say(totals_line(front.totals()))
     return INTERRUPTED if signal.SIGINT in signals.received else 0
 
 
@@ -70,6 +74,13 @@ def status_rows(snapshot: Snapshot, rates: Rates) -> list[Row]:
         ("p50 ms", f"{latency.p50:.1f}"),
         ("p95 ms", f"{latency.p95:.1f}"),
     ]
+
+
+def totals_line(totals: Mapping[str, int]) -> str:
+    """Return what came and what became of it, under the names that diagnostics have for it."""
+    told = {name: totals.get(name, 0) for name in _ALWAYS_TOLD}
+    told |= {name: count for name, count in sorted(totals.items()) if count}
+    return "in all: " + ", ".join(f"{name} {count}" for name, count in told.items())
 
 
 class StatusView:

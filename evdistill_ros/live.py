@@ -196,6 +196,13 @@ class LivePerception:
                 publisher.wait_for_acks(ACK_TIMEOUT_S)
         self._check()
 
+    def totals(self) -> dict[str, int]:
+        """Return every counter since the start, those of a camera as ``camera_NAME``."""
+        of_camera = {} if self._feed is None else self._feed.counters
+        return self.front_end.perception.snapshot().counters | {
+            f"camera_{name}": count for name, count in of_camera.items()
+        }
+
     def _time_ns(self) -> int:
         return self._now_ns()  # that of the graph, once there is one
 
