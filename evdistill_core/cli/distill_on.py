@@ -60,29 +60,32 @@ def command(
     from evdistill_core.cli._parity import write_and_report
     from evdistill_core.data.unlabelled import open_windows
     from evdistill_core.models.checkpoint import load_checkpoint
+    from evdistill_core.training.distill_config import DistillConfig, TeacherConfig
     from evdistill_core.training.distill_on import (
-        classes_on,
         find_labelled,
+        open_profile,
         shortened,
         split_images,
         student_on,
         teacher_on,
+        with_classes,
         with_frames,
     )
 
-    profile = _found(profile)
-    found = find_labelled(images, split, profile)
-    judging = find_labelled(images, validation, profile) if validation else None
-    learnt, judging = split_images(found, judging, classes_on(profile, found))
+    distillation = open_profile(DistillConfig, _found(profile))
+    of_teacher = open_profile(TeacherConfig, _found(teacher_profile)) if teacher is None else None
+    found = find_labelled(images, split, distillation)
+    judging = find_labelled(images, validation, distillation) if validation else None
+    learnt, judging = split_images(found, judging, with_classes(distillation, found).class_table())
     teacher_path = teacher or out / "teacher" / "last.pt"
     # Both are read before the first step: a wrong path must not show after hours of teaching.
-    pupil = student_on(profile, recordings, learnt, judging, teacher_path)
+    pupil = student_on(distillation, recordings, learnt, judging, teacher_path)
     if frames:
         pupil = with_frames(pupil)
     assert pupil.data.recordings is not None  # student_on pointed it at them
     open_windows(pupil.data.recordings, pupil.input, seed=0)  # reads them into the index, once
-    if teacher is None:
-        master = teacher_on(_found(teacher_profile), learnt, judging)
+    if of_teacher is not None:
+        master = teacher_on(of_teacher, learnt, judging)
         _stage(shortened(master, teacher_steps), out / "teacher", resume)
     if not _stage(shortened(pupil, steps), out / "student", resume):
         return

@@ -23,20 +23,32 @@ C = TypeVar("C", bound=TrainConfig)
 # benchmarks/accuracy/: the teacher sees them, and G_ei is told what they show.
 FRAME_TERMS = {"paired": 10.0, "kd_paired": 1.0}
 FRAME_WITHIN_US = 100_000  # with 10 frames a second or more, every window ends at one
+_STAGES = {DistillConfig: "distill", TeacherConfig: "teacher"}
 HELD_OUT = 5  # where no images are kept for validation, every fifth part of the list is, at its end
 
 
-def find_labelled(root: Path, split: str, profile: Path) -> ImagesConfig:
+def open_profile(kind: type[C], path: Path) -> C:
+    """Read a profile of a stage: ``DistillConfig`` or ``TeacherConfig``.
+
+    Raises:
+        ConfigError: it is no such profile.
+    """
+    config = load_experiment(path)
+    if type(config) is not kind:
+        raise ConfigError(f"{path} is not a profile with stage: {_STAGES[kind]}")
+    return config
+
+
+def find_labelled(root: Path, split: str, profile: DistillConfig) -> ImagesConfig:
     """Tell how the labelled images of a user lie, for the task of a profile.
 
     Segmentation: what ``find_images`` knows (CamVid, Cityscapes, images beside masks). Recognition:
     idx files like those of the profile, or one folder a class, below ``root/split`` or ``root``.
 
     Raises:
-        ConfigError: the profile is no distillation.
         DataError: there are no such images.
     """
-    known = _of(DistillConfig, profile, "stage: distill").data.stills.images
+    known = profile.data.stills.images
     if not known.is_recognition:
         return find_images(root, SimulateConfig(), split)
     if known.layout == "mnist" and any(root.glob("*idx3-ubyte*")):
@@ -46,9 +58,11 @@ def find_labelled(root: Path, split: str, profile: Path) -> ImagesConfig:
     )
 
 
-def classes_on(profile: Path, images: ImagesConfig) -> ClassTable:
-    """Return the classes of a profile on these images: folders name their own."""
-    return _named(_of(DistillConfig, profile, "stage: distill"), images).class_table()
+def with_classes(config: C, images: ImagesConfig) -> C:
+    """Return the run with the classes of the images: folders name their own."""
+    if images.layout != "class-folders":
+        return config
+    return replace(config, classes=ClassFolders(images.root / images.split).class_names)
 
 
 def split_images(
@@ -58,7 +72,7 @@ def split_images(
 
     Args:
         images: all that are given for training.
-        classes: what their labels mean (``classes_on``).
+        classes: what their labels mean.
         validation: images kept apart by their owner; None: the last fifth of ``images``, which
             for frames of a drive is another stretch of it, not neighbours of what is learnt.
 
@@ -83,13 +97,11 @@ def split_images(
     )
 
 
-def teacher_on(profile: Path, images: ImagesConfig, validation: ImagesConfig) -> TeacherConfig:
-    """Return the teacher of a profile on these images.
-
-    Raises:
-        ConfigError: the profile is no teacher.
-    """
-    config = _named(_of(TeacherConfig, profile, "stage: teacher"), images)
+def teacher_on(
+    profile: TeacherConfig, images: ImagesConfig, validation: ImagesConfig
+) -> TeacherConfig:
+    """Return the teacher of a profile on these images."""
+    config = with_classes(profile, images)
     sets = {
         name: replace(stills, images=validation)
         for name, stills in config.data.validation_stills.items()
@@ -99,7 +111,7 @@ def teacher_on(profile: Path, images: ImagesConfig, validation: ImagesConfig) ->
 
 
 def student_on(
-    profile: Path,
+    profile: DistillConfig,
     recordings: Sequence[Path],
     images: ImagesConfig,
     validation: ImagesConfig,
@@ -108,13 +120,13 @@ def student_on(
     """Return the distillation of a profile on these recordings and images.
 
     Raises:
-        ConfigError: the profile is no distillation, or its target is not recordings.
+        ConfigError: the target of the profile is not recordings.
         RecordingError: a path holds no recording.
     """
-    config = _named(_of(DistillConfig, profile, "stage: distill"), images)
+    config = with_classes(profile, images)
     data = config.data
     if data.recordings is None:
-        raise ConfigError(f"{profile} has no data.recordings to point at your own")
+        raise ConfigError(f"profile {config.name} has no data.recordings to point at your own")
     paths = tuple(found for path in recordings for found in find_recordings(path))
     return replace(
         config,
@@ -165,17 +177,3 @@ def _on_images(sources: Sequence[SourceConfig], images: ImagesConfig) -> tuple[S
         return source
 
     return tuple(map(on_images, sources))
-
-
-def _named(config: C, images: ImagesConfig) -> C:
-    """Return the run with the classes that folders are named after."""
-    if images.layout != "class-folders":
-        return config
-    return replace(config, classes=ClassFolders(images.root / images.split).class_names)
-
-
-def _of(kind: type[C], profile: Path, wanted: str) -> C:
-    config = load_experiment(profile)
-    if type(config) is not kind:
-        raise ConfigError(f"{profile} is not a profile with {wanted}")
-    return config

@@ -27,8 +27,13 @@ from evdistill_core.recordings.aedat4_writer import Aedat4Writer
 from evdistill_core.recordings.base import Frame
 from evdistill_core.recordings.columns import NpzWriter
 from evdistill_core.recordings.opening import open_recording
-from evdistill_core.training.distill_config import TERMS
-from evdistill_core.training.distill_on import FRAME_TERMS, find_labelled, split_images
+from evdistill_core.training.distill_config import TERMS, DistillConfig
+from evdistill_core.training.distill_on import (
+    FRAME_TERMS,
+    find_labelled,
+    open_profile,
+    split_images,
+)
 from evdistill_core.training.stages import load_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -256,8 +261,8 @@ def test_how_images_lie_is_found(tmp_path, make_camvid, recognition):
         (tmp_path / "city" / folder / "train").mkdir(parents=True)
     (tmp_path / "digits").mkdir()
     (tmp_path / "digits" / "train-images-idx3-ubyte.gz").touch()
-    dense = ROOT / "config" / "train" / "onboard.yaml"
-    of_one = tmp_path / "student.yaml"
+    dense = open_profile(DistillConfig, ROOT / "config" / "train" / "onboard.yaml")
+    of_one = open_profile(DistillConfig, tmp_path / "student.yaml")
     for root, profile, layout, split in (
         ("camvid", dense, "camvid", "train"),
         ("city", dense, "cityscapes", "train"),
@@ -282,3 +287,12 @@ def test_judging_images_are_not_learnt_from(tmp_path, make_camvid):
     make_camvid(tmp_path / "one", stems=["0001TP_000001"])
     with pytest.raises(ConfigError, match="at least 2"):
         split_images(ImagesConfig(root=tmp_path / "one"), None, SIX_CLASSES)
+
+
+def test_a_profile_of_another_stage_is_refused_before_anything_is_read():
+    teacher = ROOT / "config" / "train" / "teacher-tiny.yaml"
+    with pytest.raises(ConfigError, match=r"teacher-tiny.yaml is not .* stage: distill"):
+        invoke("distill-on", "nowhere", "--images", "nowhere", "--profile", teacher)
+    pupil = ROOT / "config" / "train" / "distill-tiny.yaml"
+    with pytest.raises(ConfigError, match=r"distill-tiny.yaml is not .* stage: teacher"):
+        invoke("distill-on", "nowhere", "--images", "nowhere", "--teacher-profile", pupil)
