@@ -245,6 +245,20 @@ def _rows() -> dict[str, RecognitionRow]:
                 terms=ONBOARD | {"task_reconstructed": 1.0},
                 transfer=OURS | SELF_TRAINING,
             ),
+            # A simulator's windows count as much as pseudo-labels do, and teach G_ei what T can
+            # read as much as generated ones teach S.
+            replace(
+                alone,
+                name=f"evdistill-self-{name}",
+                title=f"{alone.title}, {name} simulator",
+                simulator=name,
+                terms=alone.terms
+                | {
+                    "task_events": alone.terms["pseudo_label"],
+                    "task_reconstructed": alone.terms["task_generated"],
+                },
+                transfer=alone.transfer | {"joint_batch": True, "target_statistics": False},
+            ),
         ]
     for whole in (paper, scaled):
         rows += [
