@@ -33,10 +33,11 @@ def test_without_the_headers_it_says_where_they_come_from(peer, tmp_path):
 
 @pytest.fixture(scope="module")
 def headers():
-    found = next(Path("/opt/ros").glob("*/include/event_camera_codecs/event_camera_codecs"), None)
+    # Some versions install into a folder of the package's name, some do not.
+    found = next(Path("/opt/ros").glob("*/include/**/event_camera_codecs/decoder.h"), None)
     if found is None:
         pytest.skip("no ROS installation here has event_camera_codecs")
-    return found.parents[2]
+    return next(folder for folder in found.parents if folder.name == "include")
 
 
 @pytest.mark.parametrize("encoding", ["evt3", "libcaer_cmp"])

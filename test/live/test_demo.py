@@ -72,7 +72,7 @@ def test_ctrl_c_ends_all_three_and_leaves_nothing(
     children = psutil.Process(demo.process.pid).children(recursive=True)
     demo.send(signal.SIGINT)
     assert demo.wait(40) == 130, demo.output
-    _, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive, [(p.cmdline(), p.status()) for p in alive]
     assert not out.exists() or list(out.iterdir()) == []
     assert "Traceback" not in demo.output
@@ -84,7 +84,7 @@ def test_children_do_not_outlive_a_killed_demo(evdistill, tiny_student, tmp_path
     children = demo.wait_for_children(2)
     time.sleep(2.0)
     demo.process.kill()
-    _, alive = psutil.wait_procs(children, timeout=20)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive, [(p.cmdline(), p.status()) for p in alive]
 
 
