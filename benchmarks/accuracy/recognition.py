@@ -275,8 +275,13 @@ def _rows() -> dict[str, RecognitionRow]:
 
 
 ROWS = _rows()
-# Rows of the method that need no simulator: compared with every other row.
-NO_SIMULATOR = ("evdistill-2021-scaled", "evdistill-self")
+# Forms of the method that are compared with every other row.
+COMPARED = (
+    "evdistill-2021-scaled",
+    "evdistill-self",
+    "evdistill-self-calibrated",
+    "evdistill-self-mismatched",
+)
 
 
 class RecognitionMethods:
@@ -473,7 +478,7 @@ def print_tables(entries: list[Entry]) -> None:
             f"| {e['title']} | {len(e['runs'])} | {_cell(e, ALL)} | {seeds} | {_cell(e, UNSEEN)} | "
             f"{_difference(e, base)} |"
         )
-    for name in NO_SIMULATOR:
+    for name in COMPARED:
         if name in by_name:
             _print_profile(by_name[name], entries)
     for name in dict.fromkeys(e["name"].split("-without-")[0] for e in entries):
@@ -483,7 +488,7 @@ def print_tables(entries: list[Entry]) -> None:
 
 
 def _print_profile(profile: Entry, entries: list[Entry]) -> None:
-    """Print by how much a row without a simulator is above every other, on both scores."""
+    """Print by how much a form of the method is above every other row, on both scores."""
     print(f"\n| {profile['title']} minus | all, seen | the unseen fold |\n|---|---|---|")
     for e in entries:
         if "-without-" not in e["name"] and e is not profile:
