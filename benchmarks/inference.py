@@ -1,4 +1,4 @@
-"""Latency of the networks per input size, runtime and threads. Weights are random: time is not.
+"""Latency of the networks, or of student files, per input size, runtime and threads.
 
     python benchmarks/inference.py [--network onboard-seg] [--seconds 4] [--out out/inference.json]
     python benchmarks/inference.py --student a.evstudent --student b.evstudent --sensor DAVIS346
@@ -7,7 +7,7 @@ Sizes are those that ``InputSpec`` makes of common sensors: DAVIS346 (264x352), 
 1280x720, both whole and shrunk by the factor that the default ``max_pixels`` gives. One process
 measures one row after another, so rows of one run can be compared; every row has its own warm-up.
 Student files are measured instead of networks, if given: one window of each in turn, so that what
-disturbs one disturbs all.
+disturbs one disturbs all. Weights of networks are random: time is not.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from rich.console import Console
 from rich.table import Table
 
 from evdistill_core.export.onnx_model import to_onnx
-from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.files import write_text_atomic
 from evdistill_core.foundation.labels import SIX_CLASSES
 from evdistill_core.foundation.latency import percentiles_ms
@@ -102,7 +101,7 @@ def groups(arguments: argparse.Namespace, folder: Path) -> Iterator[dict[str, St
     """Yield, by name, what is measured in turn: a network at a time, or all student files at once.
 
     Raises:
-        ConfigError: student files that differ in their input.
+        SystemExit: student files that differ in their input.
     """
     if not arguments.student:
         for name in arguments.network or sorted(NETWORKS, reverse=True):
@@ -110,7 +109,7 @@ def groups(arguments: argparse.Namespace, folder: Path) -> Iterator[dict[str, St
         return
     students = {str(path): StudentFile.open(path) for path in arguments.student}
     if len({s.input for s in students.values()}) > 1:
-        raise ConfigError("students that are measured in turn must have the same input")
+        raise SystemExit("students that are measured in turn must have the same input")
     yield students
 
 

@@ -24,6 +24,21 @@ from evdistill_ros.live import GraphOptions, LivePerception
 INTERRUPTED = 130
 PLAIN_EVERY_S = 5.0
 _ALWAYS_TOLD = ("messages_received", "events", "windows_done", "windows_dropped")
+# Counters that rise while all is well, and say nothing that those do not.
+_USUAL = frozenset(
+    {
+        "messages_used",
+        "stream_bytes",
+        "stream_events",
+        "stream_messages",
+        "window_empty_skipped",
+        "window_empty_windows",
+        "window_pushed",
+        "window_used",
+        "window_windows",
+        "windows",
+    }
+)
 
 Row = tuple[str, str]
 
@@ -79,7 +94,7 @@ def status_rows(snapshot: Snapshot, rates: Rates) -> list[Row]:
 def totals_line(totals: Mapping[str, int]) -> str:
     """Return what came and what became of it, under the names that diagnostics have for it."""
     told = {name: totals.get(name, 0) for name in _ALWAYS_TOLD}
-    told |= {name: count for name, count in sorted(totals.items()) if count}
+    told |= {n: count for n, count in sorted(totals.items()) if count and n not in _USUAL}
     return "in all: " + ", ".join(f"{name} {count}" for name, count in told.items())
 
 

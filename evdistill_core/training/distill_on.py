@@ -16,14 +16,13 @@ from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.training.config import TrainConfig
 from evdistill_core.training.distill_config import DistillConfig, TeacherConfig
-from evdistill_core.training.stages import load_experiment
+from evdistill_core.training.stages import STAGES, load_experiment
 
 C = TypeVar("C", bound=TrainConfig)
 # What frames of the camera itself add, with the weights of the row onboard-frames of
 # benchmarks/accuracy/: the teacher sees them, and G_ei is told what they show.
 FRAME_TERMS = {"paired": 10.0, "kd_paired": 1.0}
 FRAME_WITHIN_US = 100_000  # with 10 frames a second or more, every window ends at one
-_STAGES = {DistillConfig: "distill", TeacherConfig: "teacher"}
 HELD_OUT = 5  # where no images are kept for validation, every fifth part of the list is, at its end
 
 
@@ -35,7 +34,8 @@ def open_profile(kind: type[C], path: Path) -> C:
     """
     config = load_experiment(path)
     if type(config) is not kind:
-        raise ConfigError(f"{path} is not a profile with stage: {_STAGES[kind]}")
+        (wanted,) = (stage for stage, (of_stage, _) in STAGES.items() if of_stage is kind)
+        raise ConfigError(f"{path} is not a profile with stage: {wanted}")
     return config
 
 

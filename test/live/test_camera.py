@@ -167,6 +167,9 @@ def test_what_a_camera_does_does_not_end_the_node(  # noqa: PLR0917
     assert values["triggers"] == values["triggers_not_published"]
     live.send(signal.SIGTERM)
     assert live.wait() == 0, live.output
+    last = live.output.splitlines()[-1]
+    assert last.startswith("in all: messages_received ")
+    assert all(f", camera_{name} " in last for name in counted), last
 
 
 @pytest.mark.parametrize(
