@@ -30,9 +30,9 @@ def command(
         int | None, typer.Option(help="Seed of the simulated sets instead of the file's.")
     ] = None,
 ) -> None:
-    """Score a student: IoU of every class, mIoU, accuracy, everywhere and near events.
+    """Score a student: IoU of every class, mIoU, accuracy, everywhere and near events; or top-1.
 
-    Leaves report.json, report.html and pictures in the folder.
+    Prints a line a set; leaves report.json, report.html and pictures in the folder.
     """
     from evdistill_core.data.build import build_evaluation_sets
     from evdistill_core.data.scoring import evaluate_sets, load_predictor
@@ -41,7 +41,9 @@ def command(
     sets = build_evaluation_sets(
         dataset, predictor.input, predictor.classes, limit=windows, seed=seed
     )
-    page = evaluate_sets(
+    results, page = evaluate_sets(
         predictor, sets, out, dataset=str(dataset), activity_radius_px=activity_radius
     )
+    for name, result in results.items():
+        typer.echo(f"{name}: {result.summary}")
     typer.echo(f"report: {page}")

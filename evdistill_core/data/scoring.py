@@ -103,8 +103,12 @@ def evaluate_sets(
     *,
     dataset: str,
     activity_radius_px: int,
-) -> Path:
-    """Score every set, write the report, return its page (see ``evaluation.page``)."""
+) -> tuple[dict[str, Result], Path]:
+    """Score every set and write the report (see ``evaluation.page``).
+
+    Returns:
+        The results by name of the set, and the page.
+    """
     results: dict[str, Result] = {}
     panels: dict[str, Panel] = {}
     for name, source in sets.items():
@@ -117,9 +121,10 @@ def evaluate_sets(
         "windows": {name: len(source) for name, source in sets.items()},
         "input": predictor.input.to_mapping(),
     }
-    return write_evaluation(
+    page = write_evaluation(
         out, "Evaluation", results, panels, classes=predictor.classes, facts=facts
     )
+    return results, page
 
 
 def _score_segmentation(

@@ -45,6 +45,10 @@ def test_train_export_evaluate(experiment):
         result = invoke("evaluate", path, experiment / "sets.yaml", "--out", out)
         assert result.exit_code == 0
         reports[kind] = json.loads((out / "report.json").read_text(encoding="utf-8"))
+        for name, found in reports[kind]["sets"].items():
+            near, everywhere = (found[where]["miou"] for where in ("near_events", "everywhere"))
+            line = f"{name}: mIoU near events {near:.3f}, everywhere {everywhere:.3f}\n"
+            assert line in result.output
         page = (out / "report.html").read_text(encoding="utf-8")
         for name in ("confusion_a.png", "panels_b.png"):
             assert name in page
