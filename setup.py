@@ -85,10 +85,10 @@ setup(
     entry_points={
         "console_scripts": [
             "evdistill = evdistill_core.cli.main:main",
-            "segmentation_node = evdistill_ros.segmentation_node:main",
-            "recognition_node = evdistill_ros.recognition_node:main",
-            "choose_node = evdistill_ros.choose_node:main",
-            "replay_recorder = evdistill_ros.replay_recorder:main",
+            "segmentation_node = evdistill_ros.nodes.segmentation_node:main",
+            "recognition_node = evdistill_ros.nodes.recognition_node:main",
+            "choose_node = evdistill_ros.nodes.choose_node:main",
+            "replay_recorder = evdistill_ros.nodes.replay_recorder:main",
         ],
         "evdistill.commands": ["ros = evdistill_ros.cli"],
     },

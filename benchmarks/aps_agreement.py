@@ -35,7 +35,8 @@ from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.inference.pictures import contact_sheet, legend, overlay, to_bgr, write_png
 from evdistill_core.inference.postprocess import PostprocessConfig, event_support, segment
 from evdistill_core.inference.prediction import Prediction
-from evdistill_core.inference.runner import Runner, make_runner
+from evdistill_core.inference.runner import Runner
+from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.representations import represent
 from evdistill_core.training.teacher import Teacher, load_teacher

@@ -39,8 +39,8 @@ from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import PacketDecoder
 from evdistill_core.events.window import WindowAssembler, WindowSpec
 from evdistill_core.messages.event_messages import EventArray, EventBlock, EventPacket
-from evdistill_core.recordings.mcap_writer import McapWriter
 from evdistill_core.recordings.opening import open_recording
+from evdistill_core.recordings.writers.mcap import McapWriter
 
 WIDTH, HEIGHT = 1280, 720
 BYTES_PER_EVENT = 13

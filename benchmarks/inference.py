@@ -32,7 +32,8 @@ from evdistill_core.export.onnx_model import to_onnx
 from evdistill_core.foundation.files import write_text_atomic
 from evdistill_core.foundation.labels import SIX_CLASSES
 from evdistill_core.foundation.latency import percentiles_ms
-from evdistill_core.inference.runner import Runner, make_runner
+from evdistill_core.inference.runner import Runner
+from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import NetworkInfo, StudentFile, StudentInfo, write_student
 from evdistill_core.models.network import fold_batch_norm, parameter_count
 from evdistill_core.models.registry import NETWORKS, build_network

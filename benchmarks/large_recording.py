@@ -25,8 +25,8 @@ import numpy as np
 from evdistill_core.events.array import Events
 from evdistill_core.messages.event_messages import EventPacket
 from evdistill_core.messages.standard import Header, Time
-from evdistill_core.recordings.encoding import Packetizer
-from evdistill_core.recordings.mcap_writer import McapWriter
+from evdistill_core.recordings.encoders.packets import Packetizer
+from evdistill_core.recordings.writers.mcap import McapWriter
 
 WIDTH, HEIGHT = 346, 260
 RATE_HZ = 2_500_000

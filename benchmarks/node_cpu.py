@@ -38,7 +38,7 @@ from evdistill_core.events.packet import Packet
 from evdistill_core.foundation.files import write_text_atomic
 from evdistill_core.messages.event_messages import EventPacket
 from evdistill_core.messages.standard import DiagnosticArray, Header, Image, Time
-from evdistill_core.recordings.encoding import encode_libcaer_cmp
+from evdistill_core.recordings.encoders.libcaer_cmp import encode_libcaer_cmp
 from evdistill_core.recordings.opening import open_recording
 from evdistill_ros import qos
 from evdistill_ros.dds import DdsNode
@@ -115,20 +115,20 @@ class InstantRunner:
 
 def work(front_end: str) -> None:
     """Be the node under test."""
-    from evdistill_core import front_end as shared  # noqa: PLC0415
+    from evdistill_core.perception import front_end as shared  # noqa: PLC0415
 
     def open_student(parameters: Any) -> tuple[Any, Any]:
         student = shared.check_student(parameters)
         return student, InstantRunner(len(student.info.classes))
 
     if front_end == "rclpy":
-        from evdistill_ros import perception_node, segmentation_node  # noqa: PLC0415
+        from evdistill_ros.nodes import perception_node, segmentation_node  # noqa: PLC0415
 
         perception_node.open_student = open_student
         segmentation_node.main(["--ros-args", "-r", f"~/events:={EVENTS}"])
         return
-    from evdistill_core.parameters import SegmentationParameters  # noqa: PLC0415
-    from evdistill_ros import console, live  # noqa: PLC0415
+    from evdistill_core.perception.parameters import SegmentationParameters  # noqa: PLC0415
+    from evdistill_ros.standalone import console, live  # noqa: PLC0415
 
     live.open_student = open_student
     console.run_live(SegmentationParameters(), live.GraphOptions())

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from evdistill_core.events.array import Events
-from evdistill_core.recordings.encoding import ENCODINGS, events_to_packets
+from evdistill_core.recordings.encoders.packets import ENCODINGS, events_to_packets
 from evdistill_core.recordings.opening import open_recording
 
 RECORDINGS = (

@@ -42,7 +42,8 @@ from evdistill_core.inference.postprocess import (
     find_components,
 )
 from evdistill_core.inference.prediction import Prediction
-from evdistill_core.inference.runner import Runner, make_runner
+from evdistill_core.inference.runner import Runner
+from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.recordings.base import Frame
 from evdistill_core.recordings.opening import open_recording

@@ -61,7 +61,7 @@ def node_command(front_end: str, student: Path | None) -> list[str]:
     setup = sorted(Path("/opt/ros").glob("*/setup.bash"))
     if not setup:
         raise SystemExit("no ROS 2 in /opt/ros: take --front-end dds")
-    words = [sys.executable, "-m", "evdistill_ros.segmentation_node", "--ros-args", *given]
+    words = [sys.executable, "-m", "evdistill_ros.nodes.segmentation_node", "--ros-args", *given]
     words += ["-r", "~/events:=/event_camera/events"]
     return ["bash", "-c", f"source {setup[-1]} && exec {shlex.join(words)}"]
 

@@ -11,9 +11,9 @@ from evdistill_core.events.window import WindowCounters
 from evdistill_core.messages.event_messages import EVENT_ARRAY_TYPES, EVENT_PACKET_TYPES
 from evdistill_core.messages.standard import CameraInfo, DiagnosticArray, Image
 from evdistill_core.messages.vision import LabelInfo
-from evdistill_core.perception import STAGES
-from evdistill_core.perception_messages import LABEL_INFO
-from evdistill_core.perception_tasks import SEGMENTATION, PerceptionTask
+from evdistill_core.perception.messages import LABEL_INFO
+from evdistill_core.perception.pipeline import STAGES
+from evdistill_core.perception.tasks import SEGMENTATION, PerceptionTask
 from evdistill_ros import qos
 from evdistill_ros.qos import QosProfile
 

@@ -20,7 +20,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from evdistill_ros.launching import choose_node, end_with_failure
+from evdistill_ros.nodes.launching import choose_node, end_with_failure
 from launch import LaunchDescription
 
 

@@ -3,7 +3,7 @@
 Several cameras in one graph: one launch each, with its own `camera` and `namespace`.
 """
 
-from evdistill_ros.launching import describe_node
+from evdistill_ros.nodes.launching import describe_node
 from launch import LaunchDescription
 
 

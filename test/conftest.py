@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sys
 from collections.abc import Callable
@@ -56,6 +57,12 @@ def domain(monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     monkeypatch.setenv("ROS_DOMAIN_ID", str(number))
     return number
+
+
+@pytest.fixture
+def topic() -> str:
+    """Return the name of a topic that no other test uses."""
+    return f"/t_{os.getpid()}_{random.SystemRandom().randint(0, 2**40)}"
 
 
 @pytest.fixture(scope="session")
@@ -138,7 +145,7 @@ def tiny_recogniser(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _student_path(factory: pytest.TempPathFactory, variable: str) -> Path:
-    # Tests that run in processes of their own (test/ros_nodes) share one.
+    # Tests that run in processes of their own (test/nodes) share one.
     return Path(os.environ.get(variable, factory.mktemp("student") / "tiny.evstudent"))
 
 

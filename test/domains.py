@@ -2,7 +2,7 @@
 
 import os
 
-from evdistill_ros.own_domain import DOMAINS, free_domain
+from evdistill_ros.standalone.own_domain import DOMAINS, free_domain
 
 
 def domain_of_a_test() -> int:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from domains import domain_of_a_test
 
-from evdistill_core import parameters
+from evdistill_core.perception import parameters
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

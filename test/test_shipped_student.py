@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evdistill_core.inference.postprocess import PostprocessConfig
-from evdistill_core.inference.runner import make_runner
+from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import StudentFile
 
 ROOT = Path(__file__).resolve().parents[1]

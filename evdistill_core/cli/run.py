@@ -29,8 +29,8 @@ def command(
     the recording waits for the network. The same packets give the same results as the live front
     ends when those drop nothing.
     """
-    from evdistill_core.offline import run_recording
-    from evdistill_core.parameter_files import load_parameters, parse_assignments
+    from evdistill_core.perception.offline import run_recording
+    from evdistill_core.perception.parameter_files import load_parameters, parse_assignments
 
     overrides = parse_assignments(parameter or [])
     if student is not None:

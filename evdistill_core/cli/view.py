@@ -36,7 +36,8 @@ def command(
     """
     from evdistill_core.cli._progress import reading_progress
     from evdistill_core.recordings.opening import open_recording
-    from evdistill_core.viewing import ViewConfig, has_results, view
+    from evdistill_core.viewing.films import ViewConfig, view
+    from evdistill_core.viewing.result_overlays import has_results
 
     config = ViewConfig(
         kind=kind,

@@ -22,7 +22,8 @@ from evdistill_core.evaluation.segmentation import (
     score_windows,
 )
 from evdistill_core.foundation.labels import ClassTable
-from evdistill_core.inference.runner import Device, Runtime, make_runner, run_sequence
+from evdistill_core.inference.runner import Device, Runtime, run_sequence
+from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import SUFFIX, StudentFile
 from evdistill_core.models.registry import TaskName, network_task
 from evdistill_core.representations.spec import InputSpec

@@ -6,25 +6,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 from evdistill_core.foundation.errors import RecordingError
-from evdistill_core.recordings.aedat4 import AEDAT4_MAGIC, Aedat4Recording
-from evdistill_core.recordings.bag import BagRecording
 from evdistill_core.recordings.base import Recording
-from evdistill_core.recordings.columns import ZIP_MAGIC, NpzRecording
-from evdistill_core.recordings.ess_folder import EssFolder
-from evdistill_core.recordings.event_stream import ES_MAGIC, EventStreamRecording
-from evdistill_core.recordings.hdf5 import HDF5_MAGIC, open_hdf5
-from evdistill_core.recordings.matlab import MATLAB_MAGIC, MatlabRecording
-from evdistill_core.recordings.raw import RawRecording
-from evdistill_core.recordings.records import (
+from evdistill_core.recordings.readers.aedat4 import AEDAT4_MAGIC, Aedat4Recording
+from evdistill_core.recordings.readers.bag import BagRecording
+from evdistill_core.recordings.readers.columns import ZIP_MAGIC, NpzRecording
+from evdistill_core.recordings.readers.ess_folder import EssFolder
+from evdistill_core.recordings.readers.event_stream import ES_MAGIC, EventStreamRecording
+from evdistill_core.recordings.readers.hdf5 import HDF5_MAGIC, open_hdf5
+from evdistill_core.recordings.readers.matlab import MATLAB_MAGIC, MatlabRecording
+from evdistill_core.recordings.readers.raw import RawRecording
+from evdistill_core.recordings.readers.records import (
     AEDAT2_MAGIC,
     Aedat2Recording,
     DatRecording,
     FiveByteRecording,
     text_header,
 )
-from evdistill_core.recordings.rosbag1 import ROSBAG1_MAGIC
-from evdistill_core.recordings.storage import MCAP_MAGIC, SQLITE_MAGIC, ZSTD_MAGIC
-from evdistill_core.recordings.text import TextRecording
+from evdistill_core.recordings.readers.rosbag1 import ROSBAG1_MAGIC
+from evdistill_core.recordings.readers.storage import MCAP_MAGIC, SQLITE_MAGIC, ZSTD_MAGIC
+from evdistill_core.recordings.readers.text import TextRecording
 
 READABLE = (
     "AEDAT4 and AEDAT 2 files, rosbag2 bags (a directory, .mcap or .db3, zstd too), ROS 1 bags, "

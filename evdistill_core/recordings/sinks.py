@@ -15,15 +15,15 @@ from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.foundation.files import FinishedBlock
 from evdistill_core.messages.event_messages import EventPacket
 from evdistill_core.messages.standard import Image
-from evdistill_core.recordings.aedat4_writer import Aedat4Writer
-from evdistill_core.recordings.bag_messages import BagMessages
 from evdistill_core.recordings.base import EventBatch, Frame
-from evdistill_core.recordings.columns import NpzWriter
 from evdistill_core.recordings.convert import SUFFIXES, ConvertConfig, ConvertResult
-from evdistill_core.recordings.edge_queue import select
-from evdistill_core.recordings.encoding import EncodedPacket, Packetizer, holds_edges
-from evdistill_core.recordings.hdf5_writer import DsecWriter
-from evdistill_core.recordings.mcap_writer import McapWriter
+from evdistill_core.recordings.encoders.bag_messages import BagMessages
+from evdistill_core.recordings.encoders.edge_queue import select
+from evdistill_core.recordings.encoders.packets import EncodedPacket, Packetizer, holds_edges
+from evdistill_core.recordings.writers.aedat4 import Aedat4Writer
+from evdistill_core.recordings.writers.hdf5 import DsecWriter
+from evdistill_core.recordings.writers.mcap import McapWriter
+from evdistill_core.recordings.writers.npz import NpzWriter
 
 PLAUSIBLE_NS = 10_000_000_000
 """A stamp farther than this from the time of arrival is wrong."""

@@ -32,11 +32,11 @@ def command(
     from rich.console import Console
 
     from evdistill_core.foundation.signals import interrupted_once
-    from evdistill_core.front_end import check_student
-    from evdistill_core.parameter_files import load_as
-    from evdistill_core.parameters import SegmentationParameters
-    from evdistill_ros.console import StatusView
-    from evdistill_ros.demo import DemoOptions, run_demo
+    from evdistill_core.perception.front_end import check_student
+    from evdistill_core.perception.parameter_files import load_as
+    from evdistill_core.perception.parameters import SegmentationParameters
+    from evdistill_ros.standalone.console import StatusView
+    from evdistill_ros.standalone.demo import DemoOptions, run_demo
 
     arguments: list[str] = []
     if params_file is not None:

@@ -27,8 +27,8 @@ def command(
 
     Ends with 0 when nothing keeps the node from working (there may be warnings), else with 1.
     """
-    from evdistill_core.parameter_files import load_parameters
-    from evdistill_ros.doctor import (
+    from evdistill_core.perception.parameter_files import load_parameters
+    from evdistill_ros.standalone.doctor import (
         Finding,
         check_buffers,
         check_environment,

@@ -60,15 +60,15 @@ def command(
     ROS need be installed. Ends with 0 on SIGTERM and with 130 on Ctrl-C.
     """
     from evdistill_core.cameras.address import CameraAddress
-    from evdistill_core.parameter_files import (
+    from evdistill_core.perception.parameter_files import (
         load_parameters,
         parse_assignments,
         qos_overrides,
         wants_sim_time,
     )
-    from evdistill_ros.console import run_live
-    from evdistill_ros.live import GraphOptions, split_rules
     from evdistill_ros.qos import QosOverrides
+    from evdistill_ros.standalone.console import run_live
+    from evdistill_ros.standalone.live import GraphOptions, split_rules
 
     overrides = parse_assignments(parameter or [])
     if student is not None:

@@ -11,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from evdistill_core.recordings.base import RecordingInfo
-    from evdistill_ros.player import PlayConfig, Player, PlayResult
+    from evdistill_ros.standalone.player import PlayConfig, Player, PlayResult
 
 
 def command(
@@ -55,7 +55,7 @@ def command(
     from evdistill_core.foundation.signals import StopSignals
     from evdistill_core.recordings.opening import open_recording
     from evdistill_ros.dds import DdsNode
-    from evdistill_ros.player import PlayConfig, Player
+    from evdistill_ros.standalone.player import PlayConfig, Player
 
     config = PlayConfig(
         rate=rate,

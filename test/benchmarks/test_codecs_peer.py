@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from evdistill_core.events.array import Events, Triggers
-from evdistill_core.recordings.encoding import Packetizer, encode_evt3, encode_libcaer_cmp
+from evdistill_core.recordings.encoders.evt3 import encode_evt3
+from evdistill_core.recordings.encoders.libcaer_cmp import encode_libcaer_cmp
+from evdistill_core.recordings.encoders.packets import Packetizer
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -21,10 +21,10 @@ from evdistill_core.cameras.record import (
 )
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.errors import CameraError, RecordingError
-from evdistill_core.recordings.aedat4_writer import Aedat4Writer
 from evdistill_core.recordings.base import Frame
 from evdistill_core.recordings.convert import ConvertConfig
 from evdistill_core.recordings.opening import open_recording
+from evdistill_core.recordings.writers.aedat4 import Aedat4Writer
 
 pytestmark = pytest.mark.slow
 

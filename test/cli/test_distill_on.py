@@ -23,10 +23,10 @@ from evdistill_core.foundation.errors import (
 from evdistill_core.foundation.labels import SIX_CLASSES
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.models.checkpoint import load_checkpoint
-from evdistill_core.recordings.aedat4_writer import Aedat4Writer
 from evdistill_core.recordings.base import Frame
-from evdistill_core.recordings.columns import NpzWriter
 from evdistill_core.recordings.opening import open_recording
+from evdistill_core.recordings.writers.aedat4 import Aedat4Writer
+from evdistill_core.recordings.writers.npz import NpzWriter
 from evdistill_core.training.distill_config import TERMS, DistillConfig
 from evdistill_core.training.distill_on import (
     FRAME_TERMS,

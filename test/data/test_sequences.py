@@ -20,7 +20,7 @@ from evdistill_core.foundation.class_maps import named_classes
 from evdistill_core.foundation.config import from_mapping, to_mapping
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import SIX_CLASSES
-from evdistill_core.recordings.columns import NpzWriter
+from evdistill_core.recordings.writers.npz import NpzWriter
 from evdistill_core.representations import InputSpec, represent
 from evdistill_core.simulation.factory import SceneRanges
 from evdistill_core.simulation.sensor import SensorModel

@@ -11,10 +11,10 @@ from evdistill_core.data.unlabelled import RecordingsConfig, UnlabelledWindows, 
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.config import from_mapping, to_mapping
 from evdistill_core.foundation.errors import ConfigError, DataError, RecordingError
-from evdistill_core.recordings.aedat4_writer import Aedat4Writer
 from evdistill_core.recordings.base import Frame
-from evdistill_core.recordings.columns import NpzWriter
 from evdistill_core.recordings.opening import open_recording
+from evdistill_core.recordings.writers.aedat4 import Aedat4Writer
+from evdistill_core.recordings.writers.npz import NpzWriter
 from evdistill_core.representations import InputSpec, represent
 
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "davis346_street.mcap"

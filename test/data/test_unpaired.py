@@ -25,7 +25,7 @@ from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.config import from_mapping, to_mapping
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import SIX_CLASSES
-from evdistill_core.recordings.columns import NpzWriter
+from evdistill_core.recordings.writers.npz import NpzWriter
 from evdistill_core.representations import InputSpec
 
 SPEC = InputSpec(bins=2, window_us=10_000, size_multiple=8)

@@ -1,14 +1,5 @@
-"""A topic of its own for each test over real DDS."""
-
-import os
-import random
+"""Tests over real DDS need its library."""
 
 import pytest
 
 pytest.importorskip("cyclonedds", reason="needs cyclonedds: pip install .[dds]")
-
-
-@pytest.fixture
-def topic():
-    """A topic name that no other test uses."""
-    return f"/t_{os.getpid()}_{random.SystemRandom().randint(0, 2**40)}"

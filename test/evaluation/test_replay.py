@@ -30,7 +30,7 @@ from evdistill_core.messages.vision import (
     Pose2D,
     VisionClass,
 )
-from evdistill_core.recordings.mcap_writer import McapWriter
+from evdistill_core.recordings.writers.mcap import McapWriter
 
 T0_NS = 1_700_000_000_000_000_000
 MS = 1_000_000

@@ -15,7 +15,7 @@ from evdistill_core.export import student as export_module
 from evdistill_core.export.released import import_released, unwrap
 from evdistill_core.foundation.errors import StudentError
 from evdistill_core.foundation.labels import SIX_CLASSES
-from evdistill_core.inference.runner import make_runner
+from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import StudentFile
 
 

@@ -17,9 +17,10 @@ import numpy as np
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.messages.event_messages import EventArray, EventBlock, EventPacket
 from evdistill_core.messages.standard import Header, Time
-from evdistill_core.recordings.columns import NpzWriter
-from evdistill_core.recordings.encoding import encode_evt3, encode_libcaer_cmp
-from evdistill_core.recordings.mcap_writer import McapWriter
+from evdistill_core.recordings.encoders.evt3 import encode_evt3
+from evdistill_core.recordings.encoders.libcaer_cmp import encode_libcaer_cmp
+from evdistill_core.recordings.writers.mcap import McapWriter
+from evdistill_core.recordings.writers.npz import NpzWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("EVDISTILL_TEST_DATA", ROOT.parent / "shared" / "data"))

@@ -11,7 +11,8 @@ import torch
 
 from evdistill_core.export.parity import compare
 from evdistill_core.foundation.errors import StudentError
-from evdistill_core.inference.runner import make_runner, run_sequence
+from evdistill_core.inference.runner import run_sequence
+from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import MANIFEST, NetworkInfo, StudentFile, write_student
 from evdistill_core.inference.torch_runner import load_network
 from evdistill_core.models.network import logits_of, zero_state

@@ -13,7 +13,7 @@ import torch
 
 from evdistill_core.foundation.errors import ConfigError, StudentError
 from evdistill_core.inference import runner as runner_module
-from evdistill_core.inference.runner import make_runner
+from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import StudentFile, write_student
 from evdistill_core.inference.torch_runner import load_network
 
@@ -234,7 +234,7 @@ import sys
 sys.modules["torch"] = None  # any import of it raises ImportError
 import numpy as np
 from evdistill_core.inference.student import StudentFile
-from evdistill_core.inference.runner import make_runner
+from evdistill_core.inference.runtimes import make_runner
 import evdistill_core.inference.runner as r
 r.gpu_present = lambda: False
 student = StudentFile.open({str(student_path)!r})

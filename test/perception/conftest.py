@@ -13,7 +13,7 @@ from evdistill_core.events.packet import Packet
 from evdistill_core.foundation.labels import ClassInfo, ClassTable
 from evdistill_core.messages.event_messages import EventArray, EventBlock, EventPacket
 from evdistill_core.messages.standard import Header, Time
-from evdistill_core.recordings.encoding import encode_libcaer_cmp
+from evdistill_core.recordings.encoders.libcaer_cmp import encode_libcaer_cmp
 from evdistill_core.representations import InputSpec
 
 T0_NS = 1_700_000_000_000_000_000

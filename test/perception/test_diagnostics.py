@@ -1,10 +1,10 @@
 import pytest
 
-from evdistill_core.diagnostics import camera_status, diagnostics, rates
 from evdistill_core.foundation.latency import Percentiles
 from evdistill_core.messages.standard import DiagnosticArray, DiagnosticStatus
-from evdistill_core.parameters import SegmentationParameters
-from evdistill_core.perception import STAGES, Snapshot
+from evdistill_core.perception.diagnostics import camera_status, diagnostics, rates
+from evdistill_core.perception.parameters import SegmentationParameters
+from evdistill_core.perception.pipeline import STAGES, Snapshot
 
 S = 1_000_000_000
 

@@ -6,8 +6,8 @@ import textwrap
 def test_the_robots_path_loads_neither_torch_nor_training(tiny_student):
     code = f"""
         import sys
-        from evdistill_core.front_end import FrontEnd, open_student, warm_up
-        from evdistill_core.parameters import SegmentationParameters
+        from evdistill_core.perception.front_end import FrontEnd, open_student, warm_up
+        from evdistill_core.perception.parameters import SegmentationParameters
         parameters = SegmentationParameters(student={str(tiny_student)!r}, device="cpu")
         student, runner = open_student(parameters)
         warm_up(student, runner, parameters, size=(48, 64))

@@ -9,9 +9,9 @@ import pytest
 
 from evdistill_core.messages.standard import Image
 from evdistill_core.messages.vision import Detection2DArray, LabelInfo
-from evdistill_core.offline import run_recording
-from evdistill_core.parameters import SegmentationParameters
-from evdistill_core.recordings.mcap_writer import McapWriter
+from evdistill_core.perception.offline import run_recording
+from evdistill_core.perception.parameters import SegmentationParameters
+from evdistill_core.recordings.writers.mcap import McapWriter
 
 av = pytest.importorskip("av")
 

@@ -5,13 +5,13 @@ import yaml
 
 from evdistill_core.foundation.config import to_mapping
 from evdistill_core.foundation.errors import ConfigError
-from evdistill_core.parameter_files import (
+from evdistill_core.perception.parameter_files import (
     load_as,
     load_parameters,
     parse_assignments,
     qos_overrides,
 )
-from evdistill_core.parameters import (
+from evdistill_core.perception.parameters import (
     KINDS,
     RecognitionParameters,
     SegmentationParameters,

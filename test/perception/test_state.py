@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from evdistill_core.foundation.worker import wait_until
-from evdistill_core.inference.runner import make_runner
+from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.messages.standard import Image
-from evdistill_core.offline import run_recording
-from evdistill_core.parameters import SegmentationParameters
-from evdistill_core.perception import Perception
-from evdistill_core.recordings.mcap_writer import McapWriter
+from evdistill_core.perception.offline import run_recording
+from evdistill_core.perception.parameters import SegmentationParameters
+from evdistill_core.perception.pipeline import Perception
 from evdistill_core.recordings.opening import open_recording
+from evdistill_core.recordings.writers.mcap import McapWriter
 
 BREAKS = {
     "breaks_time": [{"seq": 25, "t0_us": 90_000_000}, {"seq": 25, "t0_us": 100_000}],

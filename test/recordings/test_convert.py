@@ -4,9 +4,9 @@ import pytest
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.errors import EncodingError, RecordingError
 from evdistill_core.messages.event_messages import EventPacket
-from evdistill_core.recordings.columns import NpzWriter
 from evdistill_core.recordings.convert import ConvertConfig, convert
 from evdistill_core.recordings.opening import open_recording
+from evdistill_core.recordings.writers.npz import NpzWriter
 
 STREET = "recordings/davis346_street_short.aedat4"
 SOURCES = [
@@ -237,7 +237,7 @@ def test_evt3_keeps_all_but_the_turn_of_its_clock(shared_data, tmp_path):
 def test_a_gap_in_the_source_stays_a_gap(npz, tmp_path):
     whole = tmp_path / "whole.mcap"
     run(npz, whole)
-    from evdistill_core.recordings.mcap_writer import McapWriter
+    from evdistill_core.recordings.writers.mcap import McapWriter
 
     gap = tmp_path / "gap.mcap"
     with open_recording(whole) as recording, McapWriter(gap) as writer:

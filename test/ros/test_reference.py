@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from evdistill_core.perception_tasks import TASKS
+from evdistill_core.perception.tasks import TASKS
 from evdistill_ros.reference import (
     OVERLAY_TEXTS,
     RESULT_TEXTS,
@@ -34,9 +34,9 @@ def test_no_text_is_of_a_topic_that_is_gone():
 
 
 def test_every_value_that_a_run_reports_is_described(tiny_student, tmp_path):
-    from evdistill_core.front_end import FrontEnd, open_student
     from evdistill_core.messages.standard import DiagnosticArray
-    from evdistill_core.parameters import SegmentationParameters
+    from evdistill_core.perception.front_end import FrontEnd, open_student
+    from evdistill_core.perception.parameters import SegmentationParameters
     from evdistill_core.recordings.opening import open_recording
 
     parameters = SegmentationParameters(student=str(tiny_student))

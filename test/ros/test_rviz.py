@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evdistill_core.perception_tasks import TASKS
+from evdistill_core.perception.tasks import TASKS
 
 
 @pytest.mark.parametrize(

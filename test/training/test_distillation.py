@@ -26,10 +26,10 @@ from evdistill_core.models.checkpoint import load_checkpoint
 from evdistill_core.models.discriminators import DiscriminatorOptions
 from evdistill_core.models.generators import GeneratorOptions
 from evdistill_core.models.network import parameter_count
-from evdistill_core.recordings.aedat4_writer import Aedat4Writer
 from evdistill_core.recordings.base import Frame
-from evdistill_core.recordings.columns import NpzWriter
 from evdistill_core.recordings.opening import open_recording
+from evdistill_core.recordings.writers.aedat4 import Aedat4Writer
+from evdistill_core.recordings.writers.npz import NpzWriter
 from evdistill_core.representations import InputSpec
 from evdistill_core.training.config import LossConfig, NetworkConfig, OptimiserConfig, TrainConfig
 from evdistill_core.training.distill_config import (

@@ -1,0 +1,3 @@
+"""The version of both packages: one place for ``setup.py``, files that we write, and users."""
+
+VERSION = "0.1.0"

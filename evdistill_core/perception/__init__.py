@@ -1,0 +1,1 @@
+"""The live path: packets in, masks and detections out, from topics and from files alike."""

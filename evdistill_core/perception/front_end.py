@@ -1,0 +1,287 @@
+"""What the rclpy nodes and the DDS front end share: everything but topics.
+
+A front end brings serialized packets and carries serialized messages away; the student, the
+pipeline, the messages and the diagnostics are here, so that both publish the same bytes.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from evdistill_core.events.array import Events
+from evdistill_core.events.packet import Packet
+from evdistill_core.events.warm_up import warm_up as warm_up_events
+from evdistill_core.foundation.errors import StudentError
+from evdistill_core.foundation.latency import LatencyRing
+from evdistill_core.inference.runner import Runner
+from evdistill_core.inference.runtimes import make_runner
+from evdistill_core.inference.student import StudentFile
+from evdistill_core.messages.calibration import load_camera_info
+from evdistill_core.messages.standard import CameraInfo, DiagnosticStatus, Image
+from evdistill_core.perception.diagnostics import Rates, diagnostics, rates
+from evdistill_core.perception.parameters import PerceptionParameters
+from evdistill_core.perception.pipeline import Perception, Snapshot, WindowResult, sensor_stride
+from evdistill_core.perception.tasks import SEGMENTATION, TASKS, PerceptionTask, task_of
+from evdistill_core.representations import represent
+
+SHIPPED_STUDENT = Path(__file__).parent / "assets" / "street6.evstudent"
+
+
+def check_student(parameters: PerceptionParameters) -> StudentFile:
+    """Return the student file that the parameters name, opened and checked but not loaded.
+
+    Raises:
+        StudentError: missing, damaged, or a student of another task.
+    """
+    path = Path(parameters.student).expanduser() if parameters.student else SHIPPED_STUDENT
+    task = task_of(parameters)
+    if not parameters.student and (task is not SEGMENTATION or not path.exists()):
+        raise StudentError(
+            f"this installation has no shipped student of {task.name}: name one with --student "
+            "FILE, or `student` in the parameter file"
+        )
+    student = StudentFile.open(path)
+    if student.info.task != task.name:
+        raise StudentError(
+            f"{path} is a student of {student.info.task}; this node publishes {_listed(task)} and "
+            f"needs one of {task.name}. {_cure(student.info.task)}"
+        )
+    return student
+
+
+def _listed(task: PerceptionTask) -> str:
+    return ", ".join(f"~/{name}" for name in task.recorded)
+
+
+def _cure(task: str) -> str:
+    files = next(t.files for t in TASKS.values() if t.name == task)
+    return (
+        f"Start {task}_node ({files}.launch.py) for it, or take the parameters of "
+        f"config/{files}.yaml"
+    )
+
+
+def check_files(parameters: PerceptionParameters) -> None:
+    """Read the files that the parameters name beside the student, to refuse them early.
+
+    Raises:
+        ConfigError: one is missing or damaged.
+    """
+    parameters.filter_config()
+    if parameters.camera_info_url:
+        load_camera_info(parameters.camera_info_url)
+
+
+def open_student(parameters: PerceptionParameters) -> tuple[StudentFile, Runner]:
+    """Return the student that the parameters name, loaded.
+
+    Raises:
+        StudentError: missing or damaged.
+        ConfigError: runtime, device or precision are not to be had here.
+    """
+    student = check_student(parameters)
+    runner = make_runner(
+        student,
+        runtime=parameters.runtime,
+        device=parameters.device,
+        precision=parameters.precision,
+        threads=parameters.threads,
+    )
+    return student, runner
+
+
+def warm_up(
+    student: StudentFile,
+    runner: Runner,
+    parameters: PerceptionParameters,
+    *,
+    size: tuple[int, int],
+) -> None:
+    """Compile and load everything that the first window would otherwise wait for.
+
+    Args:
+        student: as opened.
+        runner: as made.
+        parameters: those that will be used.
+        size: (height, width) of the sensor, or a likely one.
+    """
+    import cv2  # noqa: PLC0415
+
+    # One core for pictures: the network's threads and the decoder have work for the others.
+    cv2.setNumThreads(1)
+    warm_up_events()
+    height, width = size
+    i = np.arange(64)
+    events = Events.from_columns(i % width, i % height, i, i % 2, width=width, height=height)
+    spec = student.info.input
+    runner.warm_up(*spec.shape(height=height, width=width)[1:])
+    logits = runner.run(represent(events, spec, 0, 64))
+    interpreter = parameters.interpreter(student.info.classes)
+    stride = sensor_stride(spec, logits, events)
+    answer = interpreter.warm_up(logits, events, stride=stride)
+    messages = task_of(parameters).messages(student.info.classes)
+    result = WindowResult(0, 0, 64, 64_000, "", events, answer, 0, {})
+    for _ in range(2):
+        for _ in messages.make(result, messages.TYPES):
+            pass
+        messages.push_picture(np.zeros((height, width), np.uint8), 64_000)
+
+
+class FrontEnd:
+    """A running student between somebody's topics.
+
+    Args:
+        student: as opened.
+        runner: as made.
+        parameters: those of the student's task.
+        publish: carries one serialized message away; called in the inference thread with the
+            name of the topic below the node's (``topics``).
+        is_wanted: tells whether anybody listens to a topic; what nobody wants is not made.
+        node: name of the node, for diagnostics.
+        on_result: told about each result after it was published.
+        now_ns: the time that stamps are of: the host's clock, or that of ``/clock`` (0 while it is
+            not known).
+
+    Attributes:
+        topics: topic below the node's name -> message type, of what is published for each window.
+        messages: what makes them.
+        perception: the pipeline.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        student: StudentFile,
+        runner: Runner,
+        parameters: PerceptionParameters,
+        *,
+        publish: Callable[[str, bytes], None],
+        is_wanted: Callable[[str], bool],
+        node: str,
+        on_result: Callable[[WindowResult], None] | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._publish = publish
+        self._is_wanted = is_wanted
+        self._node = node
+        self._on_result = on_result
+        self._now_ns = now_ns
+        self._hardware = f"{student.path.name} on {runner.description}"
+        task = task_of(parameters)
+        self.topics = task.topics
+        self.messages = task.messages(student.info.classes)
+        self.messages.configure(parameters)
+        self._wants_camera_info = not parameters.camera_info_url
+        if parameters.camera_info_url:
+            self.messages.calibration = load_camera_info(parameters.camera_info_url)
+        self.perception = Perception(student, runner, parameters, self._carry)
+        self._before = self.perception.snapshot()
+        self._process = psutil.Process()
+        self._ages_ms = LatencyRing()
+        self._age_lock = threading.Lock()
+
+    def start(self) -> None:
+        """Start the pipeline."""
+        self.perception.start()
+
+    def push_events(self, packet: Packet) -> None:
+        """Take an event packet; ``perception.check`` tells whether anybody works on it."""
+        self.perception.push(packet)
+
+    def inputs(self) -> dict[str, tuple[str, Callable[[Packet], None]]]:
+        """Return what is wanted beside events: topic below the node's -> type, what takes it."""
+        found: dict[str, tuple[str, Callable[[Packet], None]]] = {
+            "image": (Image.TYPE, self.push_image)
+        }
+        if self._wants_camera_info:
+            found["camera_info_in"] = (CameraInfo.TYPE, self.push_camera_info)
+        return found
+
+    def push_image(self, packet: Packet) -> None:
+        """Take a picture of the same camera."""
+        self.messages.push_image(packet.data)
+
+    def push_camera_info(self, packet: Packet) -> None:
+        """Take a calibration of the same camera."""
+        self.messages.push_camera_info(packet.data)
+
+    def time_jumped(self) -> None:
+        """The time of the graph has jumped; see ``Perception.time_jumped``."""
+        self.perception.time_jumped()
+
+    def reconfigure(self, parameters: PerceptionParameters) -> None:
+        """Take new values of dynamic parameters."""
+        self.messages.configure(parameters)
+        self.perception.reconfigure(parameters)
+
+    def diagnostics(
+        self, stamp_ns: int | None = None, *, beside: Sequence[DiagnosticStatus] = ()
+    ) -> tuple[bytes, Snapshot, Rates]:
+        """Return a serialized DiagnosticArray of the time since the last call, and its numbers.
+
+        Args:
+            stamp_ns: of the message; None: now.
+            beside: more states.
+        """
+        after = self.perception.snapshot()
+        before, self._before = self._before, after
+        message = diagnostics(
+            before,
+            after,
+            self.perception.parameters,
+            stamp_ns=self._now_ns() if stamp_ns is None else stamp_ns,
+            node=self._node,
+            student=self._hardware,
+            extra={
+                "rss_mb": f"{self._process.memory_info().rss / 1e6:.1f}",
+                **self._age(),
+                **_gpu_memory(),
+                "damaged_images": str(self.messages.damaged_images),
+                "damaged_camera_infos": str(self.messages.damaged_camera_infos),
+            },
+            beside=beside,
+        )
+        return message.serialize(), after, rates(before, after)
+
+    def label_info(self) -> bytes:
+        """Return the serialized LabelInfo, to be published once, latched."""
+        return self.messages.label_info(self._now_ns(), self.perception.parameters.frame_id)
+
+    def stop(self, *, drain: bool = False) -> None:
+        """Stop the pipeline; see ``Perception.stop``."""
+        self.perception.stop(drain=drain)
+
+    def _age(self) -> dict[str, str]:
+        """Return how old results were by their own stamp when they were published."""
+        with self._age_lock:
+            found = self._ages_ms.percentiles().to_dict()
+        return {f"age_ms_{name}": f"{value_ms:.2f}" for name, value_ms in found.items()}
+
+    def _carry(self, result: WindowResult) -> None:
+        parameters = self.perception.parameters
+        wanted = {
+            name
+            for name in self.topics
+            if getattr(parameters, f"publish_{name}", True) and self._is_wanted(name)
+        }
+        for name, data in self.messages.make(result, wanted):
+            self._publish(name, data)
+        if now_ns := self._now_ns():
+            with self._age_lock:
+                self._ages_ms.add((now_ns - result.stamp_ns) / 1e6)
+        if self._on_result is not None:
+            self._on_result(result)
+
+
+def _gpu_memory() -> dict[str, str]:
+    """Return the GPU memory that torch holds; nothing where torch runs no GPU here."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return {}
+    return {"gpu_memory_mb": f"{torch.cuda.memory_reserved() / 1e6:.1f}"}

@@ -1,0 +1,324 @@
+"""The ingest side of the live pipeline: packets -> events -> windows with a host time.
+
+Everything that must happen in the order of arrival happens here, in one thread: decoder state, the
+sensor's clock, filters, and the cutting of windows. A window never spans a gap, a jump in time, or
+a change of size or encoding: what was collected before is thrown away, counted.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from evdistill_core.events.clock import SensorClock
+from evdistill_core.events.filters import EventFilters
+from evdistill_core.events.packet import Packet
+from evdistill_core.events.stream import DecodedPacket, PacketDecoder
+from evdistill_core.events.window import MAX_REORDER_US, Window, WindowAssembler, WindowSpec
+from evdistill_core.foundation.worker import BoundedQueue
+from evdistill_core.perception.parameters import PerceptionParameters
+from evdistill_core.representations import InputSpec
+
+IDLE_CHECK_S = 0.005
+QUIET_US = 200_000
+"""After a shorter silence, of a driver that was held up, nothing is guessed but a window's end."""
+
+
+@dataclass(frozen=True, eq=False)
+class Incoming:
+    """One packet in the queue.
+
+    Attributes:
+        content: serialized, or decoded already.
+        received_ns: monotonic time at which it came in.
+    """
+
+    content: Packet | DecodedPacket
+    received_ns: int
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One window on its way to the network.
+
+    Attributes:
+        window: the events and their span.
+        stamp_ns: host time of the window's end.
+        frame_id: of the events.
+        epoch: rises with every break after which tracks must not go on.
+        stretch: rises with every break at all: a recurrent state must not go on after it.
+        received_ns: monotonic time at which the packet with its last event came in.
+        closed_ns: monotonic time at which the window was closed.
+    """
+
+    window: Window
+    stamp_ns: int
+    frame_id: str
+    epoch: int
+    stretch: int
+    received_ns: int
+    closed_ns: int
+
+
+class Ingest:
+    """Decodes what the queue holds and hands over windows.
+
+    Args:
+        spec: the student's input, for the length of windows.
+        parameters: see ``PerceptionParameters``; the attribute may be replaced while running.
+        queue: where packets come from.
+        hand_over: takes each finished window.
+        count: adds to a named counter.
+        record: adds latencies, stage to milliseconds.
+        lossless: windows close by sensor time alone, so that results do not depend on the speed
+            of the reader.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        spec: InputSpec,
+        parameters: PerceptionParameters,
+        *,
+        queue: BoundedQueue[Incoming],
+        hand_over: Callable[[Job], None],
+        count: Callable[[str, int], None],
+        record: Callable[[dict[str, float]], None],
+        lossless: bool,
+    ) -> None:
+        self._input = spec
+        self.parameters = parameters
+        self._queue = queue
+        self._hand_over = hand_over
+        self._count = count
+        self._record = record
+        self._lossless = lossless
+        self._decoder = PacketDecoder()
+        self._clock = SensorClock()
+        self._filters = EventFilters(parameters.filter_config())
+        self._filtered_by = parameters
+        self._window_spec = self._wanted_spec()
+        self._assembler = WindowAssembler(self._window_spec)
+        self._replaced: Counter[str] = Counter()
+        self._arrivals = _Arrivals()
+        self._epoch = 0
+        self._stretch = 0
+        self._index = 0
+        self._has_guessed = False
+        self._last_end_us: int | None = None
+        self._jump = threading.Event()
+        self._frame_id = ""
+        self.size = (0, 0)
+
+    def run(self) -> None:
+        """Work until the queue is closed and empty."""
+        while not self._queue.is_finished:
+            taken = self._queue.get(timeout_s=IDLE_CHECK_S)
+            self._follow_clock()
+            if taken is not None:
+                self._take(*taken)
+            elif self._window_spec.deadline_ms is not None:
+                self._close_overdue()
+
+    def time_jumped(self) -> None:
+        """Break with everything before; may be called from any thread."""
+        self._jump.set()
+
+    def flush(self) -> None:
+        """Hand over the last, incomplete window."""
+        self._emit(self._assembler.flush())
+
+    def stream_counters(self) -> dict[str, int]:
+        """Return all counters of the stages, under the prefixes stream, filter and window."""
+        found = {f"stream_{k}": v for k, v in self._decoder.counters.as_dict().items()}
+        found |= {f"filter_{k}": v for k, v in self._filters.counters.as_dict().items()}
+        windows = self._replaced + Counter(self._assembler.counters.as_dict())
+        return found | {f"window_{k}": v for k, v in windows.items()}
+
+    @property
+    def last_error(self) -> str:
+        """Why the latest damaged message was dropped; empty if none was."""
+        return self._decoder.last_error
+
+    def _wanted_spec(self) -> WindowSpec:
+        spec = self.parameters.window_spec(self._input)
+        return replace(spec, deadline_ms=None) if self._lossless else spec
+
+    def _take(self, item: Incoming, after_loss: bool) -> None:
+        taken_ns = time.monotonic_ns()
+        self._follow_parameters()
+        if after_loss:
+            # Events of the lost packets are missing from whatever was being collected. EventPacket
+            # tells its decoder by its sequence number; the other types have no state to lose.
+            self._break("queue")
+        if isinstance(item.content, Packet):
+            decoded = self._decoder.push(item.content)
+        else:
+            decoded = self._decoder.pass_on(item.content)
+        decoded_ns = time.monotonic_ns()
+        self._record(
+            {
+                "queue": (taken_ns - item.received_ns) / 1e6,
+                "decode": (decoded_ns - taken_ns) / 1e6,
+            }
+        )
+        if decoded is None:
+            self._count("messages_damaged", 1)
+            return
+        self._count("messages_used", 1)
+        self._use(decoded, item.received_ns)
+
+    def _use(self, decoded: DecodedPacket, received_ns: int) -> None:
+        events = decoded.events
+        if decoded.discontinuity:
+            self._break(decoded.discontinuity)
+        self._frame_id = decoded.frame_id
+        self.size = (events.width, events.height)
+        windows: list[Window] = []
+        if len(events):
+            self._count("events", len(events))
+            self._check_guess(int(events.t_us[0]))
+            self._clock.observe(int(events.t_us[0]), decoded.stamp_ns)
+            self._arrivals.add(int(events.t_us[-1]), received_ns)
+            passed = self._filters(events)
+            windows = self._assembler.push(passed)
+            if len(passed) < len(events):
+                # What was dropped has told the time all the same.
+                windows += self._assembler.advance_to(int(events.t_us[-1]))
+        if decoded.t_end_us is not None:
+            windows += self._assembler.advance_to(decoded.t_end_us)
+        self._emit(windows)
+
+    def _break(self, reason: str) -> None:
+        self._count(f"breaks_{reason}", 1)
+        self._assembler.reset()
+        self._arrivals.reset()
+        self._filters.reset()
+        self._has_guessed = False
+        self._last_end_us = None
+        self._stretch += 1
+        if reason in {"time", "size", "encoding", "clock"}:
+            self._epoch += 1
+        if reason not in {"seq", "queue"}:
+            self._clock.reset()
+
+    def _check_guess(self, first_us: int) -> None:
+        """Break when sensor time stood still while windows were closed by the host's clock.
+
+        So it is with a bag that was paused, or that plays slowly and in bursts: host time passed,
+        sensor time did not. What comes now would be late for as long as the pause was.
+        """
+        reached_us = self._assembler.reached_us
+        if self._has_guessed and reached_us is not None and first_us < reached_us - MAX_REORDER_US:
+            self._break("pause")
+        self._has_guessed = False
+
+    def _follow_clock(self) -> None:
+        if self._jump.is_set():
+            self._jump.clear()
+            self._decoder.reset()
+            self._break("clock")
+
+    def _follow_parameters(self) -> None:
+        if self.parameters is not self._filtered_by:
+            self._filtered_by = parameters = self.parameters
+            # The file is fixed, so its mask is not read again.
+            mask = self._filters.config.hot_pixels
+            config = replace(parameters, hot_pixels_file="").filter_config()
+            self._filters.configure(replace(config, hot_pixels=mask))
+        spec = self._wanted_spec()
+        if spec != self._window_spec:
+            self._window_spec = spec
+            self._emit(self._assembler.flush())
+            self._replaced += Counter(self._assembler.counters.as_dict())
+            self._assembler = WindowAssembler(spec)
+
+    def _close_overdue(self) -> None:
+        """Close windows of a camera that sends nothing, by the host's clock."""
+        latest, deadline_ms = self._arrivals.latest, self._window_spec.deadline_ms
+        if latest is None or deadline_ms is None:
+            return
+        t_us, received_ns = latest
+        silent_us = (time.monotonic_ns() - received_ns) // 1000
+        # A driver that sends few large messages is not quiet between two of them.
+        if silent_us <= 2 * self._arrivals.longest_gap_us:
+            return
+        reached_us = t_us + silent_us - int(deadline_ms * 1000)
+        if silent_us < QUIET_US:
+            # The windows that hold the latest event, and none after them.
+            reached_us = min(reached_us, t_us + (self._window_spec.duration_us or 0))
+        else:
+            self._has_guessed = True
+        self._emit(self._assembler.close(reached_us))
+
+    def _emit(self, windows: list[Window]) -> None:
+        closed_ns = time.monotonic_ns()
+        for window in windows:
+            if self._is_too_soon(window):
+                self._count("windows_skipped", 1)
+                continue
+            last_us = int(window.events.t_us[-1]) if len(window.events) else window.t_start_us
+            received_ns = self._arrivals.of(last_us, closed_ns)
+            stamp_ns = self._clock.to_host_ns(window.t_end_us)
+            self._hand_over(
+                Job(
+                    replace(window, index=self._index),
+                    stamp_ns,
+                    self._frame_id,
+                    self._epoch,
+                    self._stretch,
+                    received_ns,
+                    closed_ns,
+                )
+            )
+            self._index += 1
+
+    def _is_too_soon(self, window: Window) -> bool:
+        """Tell whether ``max_rate_hz`` forbids this window, in sensor time."""
+        rate_hz, last_us = self.parameters.max_rate_hz, self._last_end_us
+        if rate_hz and last_us is not None and window.t_end_us - last_us < 1e6 / rate_hz:
+            return True
+        self._last_end_us = window.t_end_us
+        return False
+
+
+class _Arrivals:
+    """When the packets came in that the windows in the making are made of."""
+
+    def __init__(self) -> None:
+        self._packets: deque[tuple[int, int]] = deque(maxlen=4096)
+        self._gaps_us: deque[int] = deque(maxlen=32)
+
+    @property
+    def latest(self) -> tuple[int, int] | None:
+        """Last event's sensor time and arrival of the newest packet."""
+        return self._packets[-1] if self._packets else None
+
+    @property
+    def longest_gap_us(self) -> int:
+        """Longest time between two of the latest packets."""
+        return max(self._gaps_us, default=0)
+
+    def add(self, t_us: int, received_ns: int) -> None:
+        """Remember a packet by the sensor time of its last event."""
+        if self._packets:
+            self._gaps_us.append((received_ns - self._packets[-1][1]) // 1000)
+        self._packets.append((t_us, received_ns))
+
+    def of(self, t_us: int, otherwise_ns: int) -> int:
+        """Return the arrival of the first packet that reaches this sensor time.
+
+        Windows end in order, so what ends before is not needed again.
+        """
+        while len(self._packets) > 1 and self._packets[0][0] < t_us:
+            self._packets.popleft()
+        if self._packets and self._packets[0][0] >= t_us:
+            return self._packets[0][1]
+        return otherwise_ns
+
+    def reset(self) -> None:
+        """Forget all."""
+        self._packets.clear()
+        self._gaps_us.clear()

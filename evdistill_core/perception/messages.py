@@ -1,0 +1,185 @@
+"""Results as serialized ROS 2 messages: the same bytes for rclpy, bare DDS and bags.
+
+Every message of a window carries the same header, so that exact-time synchronisation works:
+``stamp`` is the host time of the window's end, ``frame_id`` that of the events. What nobody
+listens to is not made.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Container, Iterator, Mapping
+from typing import ClassVar
+
+import cv2
+import numpy as np
+
+from evdistill_core.foundation.errors import MessageError
+from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.inference.pictures import Image as Picture
+from evdistill_core.inference.pictures import event_picture, to_bgr
+from evdistill_core.messages.calibration import fit_to
+from evdistill_core.messages.standard import CameraInfo, Header, Image, Time
+from evdistill_core.messages.vision import VisionClass
+from evdistill_core.perception.parameters import PerceptionParameters
+from evdistill_core.perception.pipeline import WindowResult
+
+LABEL_INFO = "label_info"
+CAMERA_INFO = "camera_info"
+# OpenCV names a mosaic by its second row and column, ROS by its first.
+_OPENCV_CODES = {
+    "bayer_rggb": cv2.COLOR_BayerBG2BGR,
+    "bayer_bggr": cv2.COLOR_BayerRG2BGR,
+    "bayer_gbrg": cv2.COLOR_BayerGR2BGR,
+    "bayer_grbg": cv2.COLOR_BayerGB2BGR,
+    "yuv422": cv2.COLOR_YUV2BGR_UYVY,
+    "uyvy": cv2.COLOR_YUV2BGR_UYVY,
+    "yuv422_yuy2": cv2.COLOR_YUV2BGR_YUY2,
+    "yuyv": cv2.COLOR_YUV2BGR_YUY2,
+}
+MAX_PICTURE_AGE_NS = 500_000_000
+
+
+class ResultMessages(ABC):
+    """Makes the messages of each window; one subclass for each task.
+
+    Args:
+        classes: the student's table.
+        pictures: camera pictures kept to choose an overlay's background from.
+
+    Attributes:
+        classes: the same.
+        damaged_images: pictures that could not be read.
+        damaged_camera_infos: calibrations that could not be read.
+        calibration: of the camera, for ``camera_info``; None: that is not made.
+    """
+
+    TYPES: ClassVar[Mapping[str, str]]
+    """Topic below the node's name -> message type, of everything published for each window, in
+    the order in which it is made: what robots need before what people look at."""
+
+    def __init__(self, classes: ClassTable, *, pictures: int = 8) -> None:
+        self.classes = classes
+        self.damaged_images = 0
+        self.damaged_camera_infos = 0
+        self.calibration: CameraInfo | None = None
+        self._lock = threading.Lock()
+        self._pictures: deque[tuple[int, Image | Picture]] = deque(maxlen=pictures)
+
+    def push_image(self, data: bytes | bytearray | memoryview) -> None:
+        """Take a serialized sensor_msgs/Image of the same camera; damaged ones are counted."""
+        try:
+            message = Image.parse(data)
+        except MessageError:
+            self.damaged_images += 1
+            return
+        with self._lock:
+            self._pictures.append((message.header.stamp.to_ns(), message))
+
+    def push_camera_info(self, data: bytes | bytearray | memoryview) -> None:
+        """Take a serialized sensor_msgs/CameraInfo of the same camera."""
+        try:
+            self.calibration = CameraInfo.parse(data)
+        except MessageError:
+            self.damaged_camera_infos += 1
+
+    def push_picture(self, picture: Picture, stamp_ns: int) -> None:
+        """Take a decoded picture, (H, W) grey or (H, W, 3) BGR uint8."""
+        with self._lock:
+            self._pictures.append((stamp_ns, picture))
+
+    def make(self, result: WindowResult, wanted: Container[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield name and serialized message of what is wanted of one window, in order.
+
+        Each is made when it is asked for: whoever sends the first at once does not wait for
+        pictures.
+
+        Args:
+            result: of the pipeline.
+            wanted: names of ``TYPES`` that somebody listens to.
+        """
+        header = self.header(result.stamp_ns, result.frame_id)
+        for name in self.TYPES:
+            if name not in wanted:
+                continue
+            if name != CAMERA_INFO:
+                yield name, self._make_one(name, header, result)
+            elif self.calibration is not None:
+                height, width = result.events.height, result.events.width
+                fitted = fit_to(self.calibration, header, width=width, height=height)
+                yield name, fitted.serialize()
+
+    @abstractmethod
+    def configure(self, parameters: PerceptionParameters) -> None:
+        """Take new values of what changes messages; from any thread."""
+
+    @abstractmethod
+    def overlay(self, result: WindowResult) -> Picture:
+        """Return what is shown to people of one window, (H, W, 3) uint8 BGR."""
+
+    @abstractmethod
+    def facts(self, result: WindowResult) -> dict[str, object]:
+        """Return a few words and numbers of one window, for logs."""
+
+    @abstractmethod
+    def caption(self, result: WindowResult) -> str:
+        """Return the same in words, for a line below a picture."""
+
+    @abstractmethod
+    def label_info(self, stamp_ns: int, frame_id: str = "") -> bytes:
+        """Return the names of the classes as a serialized LabelInfo."""
+
+    @abstractmethod
+    def _make_one(self, name: str, header: Header, result: WindowResult) -> bytes:
+        """Return one serialized message of ``TYPES``, ``camera_info`` excepted."""
+
+    @staticmethod
+    def header(stamp_ns: int, frame_id: str) -> Header:
+        """Return the header of everything that comes from one window."""
+        return Header(Time.from_ns(stamp_ns), frame_id)
+
+    def vision_classes(self) -> list[VisionClass]:
+        """Return number and name of every class of the student."""
+        return [VisionClass(i, name) for i, name in enumerate(self.classes.names)]
+
+    def background(self, result: WindowResult) -> Picture:
+        """Return the camera's latest picture at the window's end, else the window's events."""
+        picture = self._latest_picture(result.stamp_ns)
+        return event_picture(result.events) if picture is None else picture
+
+    def _latest_picture(self, stamp_ns: int) -> Picture | None:
+        """Return the latest picture that was taken before the window's end, unless it is old."""
+        with self._lock:
+            known = [(t, p) for t, p in self._pictures if 0 <= stamp_ns - t <= MAX_PICTURE_AGE_NS]
+        if not known:
+            return None
+        _, picture = max(known, key=lambda pair: pair[0])
+        if not isinstance(picture, Image):
+            return to_bgr(picture)
+        try:
+            return image_to_bgr(picture)
+        except MessageError:
+            self.damaged_images += 1
+            return None
+
+
+def image_to_bgr(message: Image) -> Picture:
+    """Return a camera picture as (H, W, 3) uint8 BGR.
+
+    Raises:
+        MessageError: damaged, or an encoding that is no picture or that we do not know.
+    """
+    if message.encoding == "32FC1":
+        raise MessageError("an overlay's background must be a camera picture, got 32FC1")
+    pixels = message.to_array()
+    code = _OPENCV_CODES.get(message.encoding.removesuffix("16").removesuffix("8"))
+    if code is not None:
+        wide = np.asarray(pixels, np.uint16)
+        narrow = (wide >> 8 if pixels.dtype == np.uint16 else wide).astype(np.uint8)
+        return np.asarray(cv2.cvtColor(narrow, code), np.uint8)
+    bgr = to_bgr(pixels)
+    if message.encoding.startswith("rgb"):
+        return np.ascontiguousarray(bgr[:, :, ::-1])
+    return bgr

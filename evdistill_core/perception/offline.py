@@ -1,0 +1,199 @@
+"""A recording through the live pipeline, without dropping anything."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from evdistill_core.events.packet import Packet
+from evdistill_core.events.stream import DecodedPacket, PacketDecoder
+from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.messages.standard import DiagnosticArray, Image
+from evdistill_core.messages.vision import LabelInfo
+from evdistill_core.perception.diagnostics import diagnostics
+from evdistill_core.perception.front_end import open_student, warm_up
+from evdistill_core.perception.messages import LABEL_INFO, ResultMessages
+from evdistill_core.perception.parameters import PerceptionParameters
+from evdistill_core.perception.pipeline import STAGES, Perception, Snapshot, WindowResult
+from evdistill_core.perception.result_files import ResultFiles, write_report
+from evdistill_core.perception.tasks import PerceptionTask, task_of
+from evdistill_core.recordings.base import EventBatch, Frame, Recording, RecordingInfo
+from evdistill_core.recordings.opening import open_recording
+
+
+def run_recording(
+    path: Path,
+    out: Path,
+    parameters: PerceptionParameters,
+    *,
+    topic: str | None = None,
+    show_progress: bool = True,
+) -> dict[str, object]:
+    """Put a recording through a student and write the results.
+
+    Args:
+        path: of the recording.
+        out: folder of the results.
+        parameters: those of the student's task.
+        topic: event topic, needed when there are several.
+        show_progress: draw a bar on stderr.
+
+    Returns:
+        The report, as written to report.json.
+
+    Raises:
+        EvdistillError: the recording or the student is missing or damaged.
+    """
+    began = time.monotonic()
+    with open_recording(path, topic=topic) as recording:
+        info = recording.info
+        if not info.width:
+            raise RecordingError(f"{path} holds no events that we can read: {_reason(recording)}")
+        student, runner = open_student(parameters)
+        warm_up(student, runner, parameters, size=(info.height, info.width))
+        task = task_of(parameters)
+        messages = task.messages(student.info.classes, pictures=64)
+        messages.configure(parameters)
+        legend = student.info.classes if task.has_legend else None
+        with ResultFiles(out, legend, bag=task.bag) as files:
+            keep = _Keep(files, messages, task)
+            pipeline = Perception(student, runner, parameters, keep.add, lossless=True)
+            before = pipeline.snapshot()
+            pipeline.start()
+            try:
+                _feed(recording, pipeline, messages, show_progress=show_progress)
+                pipeline.stop(drain=True, timeout_s=600)
+                pipeline.check()
+            finally:
+                pipeline.stop(drain=False)
+            after = pipeline.snapshot()
+            stamp_ns = keep.last_stamp_ns
+            hardware = f"{student.path.name} on {runner.description}"
+            final = diagnostics(
+                before, after, parameters, stamp_ns=stamp_ns, node=task.name, student=hardware
+            )
+            if keep.windows:
+                files.write("/diagnostics", DiagnosticArray.TYPE, final.serialize(), stamp_ns)
+        report = build_report(after, info=info, student=hardware, seconds=time.monotonic() - began)
+        write_report(out, report)
+    return report
+
+
+def build_report(
+    snapshot: Snapshot, *, info: RecordingInfo, student: str, seconds: float
+) -> dict[str, object]:
+    """Return what report.json holds; latencies in milliseconds, memory in MB (1e6 bytes)."""
+    counters = snapshot.counters
+    return {
+        "recording": str(info.path),
+        "encoding": info.encoding,
+        "width": info.width,
+        "height": info.height,
+        "student": student,
+        "events": counters.get("events", 0),
+        "windows": counters.get("windows_done", 0),
+        "windows_dropped": counters.get("windows_dropped", 0),
+        "seq_gaps": counters.get("stream_seq_gaps", 0),
+        "latency_ms": snapshot.latency_ms["total"].to_dict(),
+        "stages_ms": {
+            stage: snapshot.latency_ms[stage].to_dict() for stage in STAGES if stage != "total"
+        },
+        "counters": counters,
+        "rss_mb": round(psutil.Process().memory_info().rss / 1e6, 1),
+        "wall_s": round(seconds, 2),
+    }
+
+
+class _Keep:
+    """Takes the pipeline's results into files."""
+
+    def __init__(self, files: ResultFiles, messages: ResultMessages, task: PerceptionTask) -> None:
+        self._files = files
+        self._messages = messages
+        self._task = task
+        self.windows = 0
+        self.last_stamp_ns = 0
+
+    def add(self, result: WindowResult) -> None:
+        stamp_ns = result.stamp_ns
+        if not self.windows:
+            info = self._messages.label_info(stamp_ns, result.frame_id)
+            self._write(LABEL_INFO, LabelInfo.TYPE, info, stamp_ns)
+        for name, data in self._messages.make(result, self._task.recorded):
+            self._write(name, self._task.topics[name], data, stamp_ns)
+        found = self._messages.caption(result)
+        caption = f"{result.index}: {len(result.events)} events, {found}"
+        self._files.add_picture(self._messages.overlay(result), stamp_ns, caption)
+        self.windows += 1
+        self.last_stamp_ns = max(self.last_stamp_ns, stamp_ns)
+
+    def _write(self, name: str, type_name: str, data: bytes, stamp_ns: int) -> None:
+        self._files.write(f"/{self._task.name}/{name}", type_name, data, stamp_ns)
+
+
+def _feed(
+    recording: Recording, pipeline: Perception, messages: ResultMessages, *, show_progress: bool
+) -> None:
+    columns = (TextColumn("computing"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not show_progress) as progress:
+        task = progress.add_task("", total=1.0)
+        for item in _in_order(recording):
+            if not _push(item, pipeline, messages):
+                return  # the pipeline has ended; its check() says why
+            progress.update(task, completed=recording.fraction_read or 0.0)
+
+
+def _push(
+    item: Packet | EventBatch | Frame, pipeline: Perception, messages: ResultMessages
+) -> bool:
+    if isinstance(item, Frame):
+        messages.push_picture(_bgr(item), item.stamp_ns)
+        return True
+    if isinstance(item, EventBatch):
+        return pipeline.push_events(
+            DecodedPacket(item.events, item.triggers, item.stamp_ns, "", item.discontinuity)
+        )
+    if item.type_name == Image.TYPE:
+        messages.push_image(item.data)
+        return True
+    return pipeline.push(item)
+
+
+def _reason(recording: Recording) -> str:
+    """Tell why a recording gives no events."""
+    info = recording.info
+    if info.topic and info.format.startswith("rosbag2"):
+        decoder = PacketDecoder()
+        for packet in recording.packets():
+            if decoder.push(packet) is None:
+                return decoder.last_error
+    return "; ".join(info.warnings) or "it is empty"
+
+
+def _in_order(recording: Recording) -> Iterator[Packet | EventBatch | Frame]:
+    """Yield pictures before the events of the same moment."""
+    info = recording.info
+    if info.format.startswith("rosbag2"):
+        topics = [info.topic] + ([info.frame_topic] if info.frame_topic else [])
+        yield from recording.packets(topics)
+        return
+    frames = recording.frames()
+    frame = next(frames, None)
+    for batch in recording.batches():
+        while frame is not None and frame.stamp_ns <= batch.stamp_ns:
+            yield frame
+            frame = next(frames, None)
+        yield batch
+
+
+def _bgr(frame: Frame) -> npt.NDArray[np.uint8]:
+    image = frame.image
+    return image if image.ndim == 2 else np.ascontiguousarray(image[:, :, ::-1])

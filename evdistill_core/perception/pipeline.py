@@ -1,0 +1,391 @@
+"""The live pipeline: packets in, predictions out; two threads, one mailbox, all counters.
+
+::
+
+    push --> queue --> [ingest: decode, cut into windows] --> mailbox --> [inference] --> on_result
+
+The caller's thread only appends to the queue. The ingest thread keeps the decoder's state; the
+inference thread keeps the network and the tracks. Between them is room for one window: when the
+network is slower than the camera the newest window wins, and the drop is counted.
+
+A recurrent student's state lives in the runner. Every break of the stream (a jump in time, a gap,
+lost packets, another size, a pause, a looped bag) sets it back, counted as ``state_resets``; a
+window that was dropped or skipped is a step that the state does not take, and nothing else.
+
+``lossless`` (offline): the queue and the mailbox make their writers wait instead, so that every
+window is computed and the same input gives the same masks.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.events.array import Events
+from evdistill_core.events.packet import Packet
+from evdistill_core.events.stream import DecodedPacket
+from evdistill_core.foundation.errors import EvdistillError
+from evdistill_core.foundation.latency import LatencyRing, Percentiles
+from evdistill_core.foundation.worker import BoundedQueue, Mailbox, Worker
+from evdistill_core.inference.prediction import Answer
+from evdistill_core.inference.runner import Runner
+from evdistill_core.inference.student import StudentFile
+from evdistill_core.perception.ingest import Incoming, Ingest, Job
+from evdistill_core.perception.parameters import PerceptionParameters
+from evdistill_core.representations import InputSpec, represent
+
+STAGES = (
+    "queue",
+    "decode",
+    "window",
+    "mailbox",
+    "represent",
+    "infer",
+    "postprocess",
+    "publish",
+    "total",
+)
+"""Names of the latencies, in the order in which a packet meets them.
+
+queue: packet received until taken. decode: one packet. window: the window's last packet received
+until the window is closed. mailbox: waiting for the network. represent, infer, postprocess: the
+window's computation. publish: ``on_result``. total: the window's last packet received until
+``on_result`` returned.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class WindowResult:
+    """What came out of one window.
+
+    Attributes:
+        index: counts the windows of a stream, dropped ones included.
+        t_start_us: start of the window, sensor time.
+        t_end_us: end of the window, exclusive.
+        stamp_ns: host time of the window's end: the header stamp of everything published from it.
+        frame_id: of the events.
+        events: the window's events, with the sensor's size.
+        prediction: mask, confidence and detections, or the likeliest classes.
+        received_ns: monotonic time at which the packet with the window's last event came in.
+        latency_ms: stage name to milliseconds, all but publish and total.
+    """
+
+    index: int
+    t_start_us: int
+    t_end_us: int
+    stamp_ns: int
+    frame_id: str
+    events: Events
+    prediction: Answer
+    received_ns: int
+    latency_ms: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All counters at one moment.
+
+    Attributes:
+        time_ns: monotonic time of the snapshot.
+        counters: name to count. ``messages_received`` = ``messages_used`` + ``messages_damaged``
+            + ``messages_lost_queue`` + ``messages_discarded`` + ``messages_waiting``;
+            ``windows`` = ``windows_done`` + ``windows_dropped`` + ``windows_discarded`` + at most
+            two that wait or are being computed. ``state_resets``: breaks of the stream after
+            which a recurrent student began anew.
+        latency_ms: stage to percentiles of the latest windows (packets for queue and decode).
+        queue_packets: packets waiting.
+        queue_bytes: bytes waiting.
+        last_message_ns: monotonic time of the latest packet, 0 before the first.
+        width: columns of the sensor, 0 before the first packet.
+        height: rows of the sensor.
+    """
+
+    time_ns: int
+    counters: dict[str, int]
+    latency_ms: dict[str, Percentiles]
+    queue_packets: int
+    queue_bytes: int
+    last_message_ns: int
+    width: int
+    height: int
+
+
+class Perception:
+    """Runs a student on a stream of event packets.
+
+    Args:
+        student: its input description and class table.
+        runner: the loaded network, see ``make_runner``.
+        parameters: those of the student's task; they say what becomes of its logits.
+        on_result: called with each result in the inference thread; its time counts as ``publish``.
+        lossless: make ``push`` wait instead of dropping (recordings).
+    """
+
+    def __init__(
+        self,
+        student: StudentFile,
+        runner: Runner,
+        parameters: PerceptionParameters,
+        on_result: Callable[[WindowResult], None],
+        *,
+        lossless: bool = False,
+    ) -> None:
+        self._student = student
+        self._runner = runner
+        self._on_result = on_result
+        self._lossless = lossless
+        self._keeps_all = lossless or parameters.keep_windows
+        self._lock = threading.Lock()
+        self._counters: Counter[str] = Counter()
+        self._latency = {stage: LatencyRing() for stage in STAGES}
+        self._last_message_ns = 0
+        self._failure: Exception | None = None
+        self._failure_report = ""
+        self._discard = False
+        self._queue: BoundedQueue[Incoming] = BoundedQueue(
+            max_items=64 if lossless else parameters.queue_packets,
+            max_bytes=parameters.queue_bytes,
+        )
+        self._mailbox: Mailbox[Job] = Mailbox()
+        self._ingest = Ingest(
+            student.info.input,
+            parameters,
+            queue=self._queue,
+            hand_over=self._hand_over,
+            count=self._count,
+            record=self._record,
+            lossless=lossless,
+        )
+        self._interpreter = parameters.interpreter(student.info.classes)
+        self._parameters = parameters
+        self._input: npt.NDArray[np.float32] | None = None
+        self._epoch = 0
+        self._stretch = 0
+        self._has_state = False
+        self._workers = [
+            Worker("ingest", self._run_ingest, self._fail),
+            Worker("inference", self._infer, self._fail),
+        ]
+
+    def start(self) -> None:
+        """Start both threads; a recurrent student begins without memory."""
+        self._runner.reset()
+        for worker in self._workers:
+            worker.start()
+
+    def push(self, packet: Packet) -> bool:
+        """Hand in a serialized event message.
+
+        Returns:
+            False once the pipeline has ended (the packet is counted as discarded): ``check``
+            tells why.
+        """
+        return self._enter(packet, len(packet.data))
+
+    def push_events(self, decoded: DecodedPacket) -> bool:
+        """Hand in events that are decoded already (files without packets); see ``push``."""
+        return self._enter(decoded, 13 * len(decoded.events))
+
+    def stop(self, *, drain: bool = True, timeout_s: float = 30.0) -> None:
+        """End both threads; calling it again does nothing.
+
+        Args:
+            drain: finish what was handed in, the last incomplete window included; else throw it
+                away, counted.
+            timeout_s: how long to wait for them.
+
+        Raises:
+            RuntimeError: a thread did not end.
+        """
+        if not drain:
+            self._discard = True
+            self._count("messages_discarded", len(self._queue.clear()))
+        self._queue.close()
+        for worker in self._workers:
+            if not worker.join(timeout_s):
+                raise RuntimeError(f"a pipeline thread did not end within {timeout_s:g} s")
+
+    def time_jumped(self) -> None:
+        """The host's time has jumped (``/clock`` of a looped bag): start anew with the next packet.
+
+        What waits is thrown away, counted as discarded; decoder, windows, filters, tracks and the
+        offset between sensor and host begin anew, counted as ``breaks_clock``.
+        """
+        self._count("messages_discarded", len(self._queue.clear()))
+        self._ingest.time_jumped()
+
+    def check(self) -> None:
+        """Raise what ended a thread, if anything did.
+
+        Raises:
+            EvdistillError: bad input (a damaged student, an unknown encoding).
+            RuntimeError: a mistake of ours, with a report of where.
+        """
+        if isinstance(self._failure, EvdistillError):
+            raise self._failure
+        if self._failure is not None:
+            raise RuntimeError(self._failure_report) from self._failure
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a thread has ended because of an error."""
+        return self._failure is not None
+
+    @property
+    def parameters(self) -> PerceptionParameters:
+        """The parameters in force."""
+        return self._parameters
+
+    def reconfigure(self, parameters: PerceptionParameters) -> None:
+        """Take new values of the dynamic parameters, from the next packet and window on."""
+        self._parameters = parameters
+        self._ingest.parameters = parameters
+
+    def snapshot(self) -> Snapshot:
+        """Return all counters and latencies of this moment."""
+        packets, size = self._queue.fill
+        with self._lock:
+            counters = dict(self._counters)
+            latency = {stage: ring.percentiles() for stage, ring in self._latency.items()}
+            last_message_ns = self._last_message_ns
+        counters.update(self._ingest.stream_counters())
+        return Snapshot(
+            time_ns=time.monotonic_ns(),
+            counters=counters,
+            latency_ms=latency,
+            queue_packets=packets,
+            queue_bytes=size,
+            last_message_ns=last_message_ns,
+            width=self._ingest.size[0],
+            height=self._ingest.size[1],
+        )
+
+    def _enter(self, content: Packet | DecodedPacket, size_bytes: int) -> bool:
+        now_ns = time.monotonic_ns()
+        item = Incoming(content, now_ns)
+        lost: list[Incoming] | None = []
+        if not self._lossless:
+            lost = self._queue.offer(item, size_bytes)
+        elif not self._queue.put(item, size_bytes):
+            lost = None
+        with self._lock:
+            self._last_message_ns = now_ns
+            self._counters["messages_received"] += 1
+            if lost is None:
+                self._counters["messages_discarded"] += 1
+            elif lost:
+                self._counters["messages_lost_queue"] += len(lost)
+                self._counters["queue_overflows"] += 1
+        return lost is not None
+
+    def _hand_over(self, job: Job) -> None:
+        self._count("windows")
+        pushed_out = self._mailbox.put(job) if self._keeps_all else self._mailbox.replace(job)
+        if pushed_out is job:
+            self._count("windows_discarded")
+        elif pushed_out is not None:
+            self._count("windows_dropped")
+
+    def _run_ingest(self) -> None:
+        self._ingest.run()
+        if not self._discard:
+            self._ingest.flush()
+        self._mailbox.close()
+
+    def _infer(self) -> None:
+        while not self._mailbox.is_finished:
+            job = self._mailbox.get()
+            if job is None:
+                continue
+            if self._discard:
+                self._count("windows_discarded")
+                continue
+            result = self._predict(job)
+            published_ns = time.monotonic_ns()
+            self._on_result(result)
+            done_ns = time.monotonic_ns()
+            self._record(
+                result.latency_ms
+                | {
+                    "publish": (done_ns - published_ns) / 1e6,
+                    "total": (done_ns - job.received_ns) / 1e6,
+                }
+            )
+            self._count("windows_done")
+
+    def _predict(self, job: Job) -> WindowResult:
+        if job.epoch != self._epoch:
+            self._epoch = job.epoch
+            self._interpreter.reset()
+        self._follow_breaks(job.stretch)
+        self._interpreter.configure(self._parameters.postprocess())
+        window, events = job.window, job.window.events
+        taken_ns = time.monotonic_ns()
+        shape = self._student.info.input.shape(height=events.height, width=events.width)
+        if self._input is None or self._input.shape != shape:
+            self._input = np.empty(shape, np.float32)
+        spec = self._student.info.input
+        represent(events, spec, window.t_start_us, window.t_end_us, out=self._input)
+        represented_ns = time.monotonic_ns()
+        logits = self._runner.run(self._input)
+        self._has_state = self._runner.is_recurrent
+        inferred_ns = time.monotonic_ns()
+        stride = sensor_stride(spec, logits, events)
+        prediction = self._interpreter(logits, events, stride=stride)
+        done_ns = time.monotonic_ns()
+        latency_ms = {
+            "window": (job.closed_ns - job.received_ns) / 1e6,
+            "mailbox": (taken_ns - job.closed_ns) / 1e6,
+            "represent": (represented_ns - taken_ns) / 1e6,
+            "infer": (inferred_ns - represented_ns) / 1e6,
+            "postprocess": (done_ns - inferred_ns) / 1e6,
+        }
+        return WindowResult(
+            window.index,
+            window.t_start_us,
+            window.t_end_us,
+            job.stamp_ns,
+            self._parameters.frame_id or job.frame_id,
+            events,
+            prediction,
+            job.received_ns,
+            latency_ms,
+        )
+
+    def _follow_breaks(self, stretch: int) -> None:
+        """Let a recurrent student forget what came before a break."""
+        if stretch == self._stretch:
+            return
+        self._stretch = stretch
+        if self._has_state:
+            self._runner.reset()
+            self._has_state = False
+            self._count("state_resets")
+
+    def _fail(self, report: str, error: Exception) -> None:
+        self._failure_report = report
+        self._failure = error
+        self._queue.close()
+        self._mailbox.close()
+
+    def _count(self, name: str, amount: int = 1) -> None:
+        with self._lock:
+            self._counters[name] += amount
+
+    def _record(self, latency_ms: dict[str, float]) -> None:
+        with self._lock:
+            for stage, value_ms in latency_ms.items():
+                self._latency[stage].add(value_ms)
+
+
+def sensor_stride(spec: InputSpec, logits: npt.NDArray[np.float32], events: Events) -> float:
+    """Return the sensor pixels a logit: of (K, h, w), or of (K,), one for the whole input."""
+    grid = spec.grid(height=events.height, width=events.width)
+    rows = logits.shape[1] if logits.ndim == 3 else 1
+    return grid.factor * grid.height / rows

@@ -1,0 +1,106 @@
+"""Masks, detections and pictures of a segmentation as serialized ROS 2 messages."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from evdistill_core.foundation.labels import IGNORE, ClassTable
+from evdistill_core.inference.pictures import Image as Picture
+from evdistill_core.inference.pictures import color_mask, overlay
+from evdistill_core.inference.prediction import Detection, Prediction
+from evdistill_core.messages.standard import CameraInfo, Header, Image
+from evdistill_core.messages.vision import (
+    BoundingBox2D,
+    Detection2D,
+    Detection2DArray,
+    LabelInfo,
+    ObjectHypothesis,
+    ObjectHypothesisWithPose,
+    Point2D,
+    Pose2D,
+    VisionClass,
+)
+from evdistill_core.perception.messages import ResultMessages
+from evdistill_core.perception.parameters import PerceptionParameters, SegmentationParameters
+from evdistill_core.perception.pipeline import WindowResult
+
+UNLABELLED_NAME = "UNLABELED"  # vision_msgs spells it so
+
+
+class SegmentationMessages(ResultMessages):
+    """Makes the messages of each window of a segmentation.
+
+    Attributes:
+        overlay_alpha: weight of the colour in the overlay.
+    """
+
+    TYPES: ClassVar = {
+        "mask": Image.TYPE,
+        "detections": Detection2DArray.TYPE,
+        "confidence": Image.TYPE,
+        "mask_color": Image.TYPE,
+        "overlay": Image.TYPE,
+        "camera_info": CameraInfo.TYPE,
+    }
+
+    def __init__(
+        self, classes: ClassTable, *, overlay_alpha: float = 0.5, pictures: int = 8
+    ) -> None:
+        super().__init__(classes, pictures=pictures)
+        self.overlay_alpha = overlay_alpha
+
+    def configure(self, parameters: PerceptionParameters) -> None:
+        """Take the overlay's colour."""
+        if isinstance(parameters, SegmentationParameters):
+            self.overlay_alpha = parameters.overlay_alpha
+
+    def overlay(self, result: WindowResult) -> Picture:
+        """Return the mask over the camera's latest picture, else over the window's events."""
+        return overlay(
+            self.background(result), _segmented(result), self.classes, alpha=self.overlay_alpha
+        )
+
+    def facts(self, result: WindowResult) -> dict[str, object]:
+        """Return the number of detections."""
+        return {"detections": len(_segmented(result).detections)}
+
+    def caption(self, result: WindowResult) -> str:
+        """Return the same in words."""
+        return f"{len(_segmented(result).detections)} detections"
+
+    def label_info(self, stamp_ns: int, frame_id: str = "") -> bytes:
+        """Return the names of the mask's values, 255 included, as a serialized LabelInfo."""
+        rows = [*self.vision_classes(), VisionClass(IGNORE, UNLABELLED_NAME)]
+        return LabelInfo(self.header(stamp_ns, frame_id), rows, 0.0).serialize()
+
+    def _make_one(self, name: str, header: Header, result: WindowResult) -> bytes:
+        prediction = _segmented(result)
+        if name == "detections":
+            found = [_detection(header, d) for d in prediction.detections]
+            return Detection2DArray(header, found).serialize()
+        if name == "mask":
+            return Image.from_array(header, prediction.mask, "mono8").serialize()
+        if name == "confidence":
+            return Image.from_array(header, prediction.confidence, "32FC1").serialize()
+        if name == "mask_color":
+            colors = color_mask(prediction.mask, self.classes)
+            return Image.from_array(header, colors, "bgr8").serialize()
+        return Image.from_array(header, self.overlay(result), "bgr8").serialize()
+
+
+def _segmented(result: WindowResult) -> Prediction:
+    if not isinstance(result.prediction, Prediction):
+        raise TypeError(f"a mask is needed, got {type(result.prediction).__name__}")
+    return result.prediction
+
+
+def _detection(header: Header, detection: Detection) -> Detection2D:
+    left, top, right, bottom = detection.box_xyxy
+    hypothesis = ObjectHypothesis(str(detection.class_id), detection.score)
+    center = Pose2D(Point2D((left + right) / 2, (top + bottom) / 2))
+    return Detection2D(
+        header,
+        [ObjectHypothesisWithPose(hypothesis)],
+        BoundingBox2D(center, float(right - left), float(bottom - top)),
+        str(detection.track_id),
+    )

@@ -1,0 +1,1 @@
+"""Encoders: events to the bytes that drivers send, cut into messages."""

@@ -1,0 +1,367 @@
+"""Bags: one file of a rosbag2 or of ROS 1, or the directory of a rosbag2."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from evdistill_core.events.packet import EVENT_TYPES, Packet
+from evdistill_core.events.stream import DecodedPacket, PacketDecoder, is_event_type
+from evdistill_core.foundation.errors import MessageError, RecordingError
+from evdistill_core.messages.event_messages import (
+    EVENT_ARRAY_TYPES,
+    EVENT_PACKET_TYPES,
+    EventPacket,
+)
+from evdistill_core.messages.standard import Image
+from evdistill_core.recordings.base import (
+    EventBatch,
+    Frame,
+    Recording,
+    RecordingInfo,
+    TopicInfo,
+)
+from evdistill_core.recordings.readers.bag_entry import enter
+from evdistill_core.recordings.readers.rosbag1 import ROSBAG1_MAGIC, Rosbag1Storage
+from evdistill_core.recordings.readers.storage import (
+    MCAP_MAGIC,
+    SQLITE_MAGIC,
+    ZSTD_MAGIC,
+    McapStorage,
+    Sqlite3Storage,
+    Storage,
+)
+from evdistill_core.recordings.readers.unpacking import Unpacked
+
+#: How many messages of the event topic may be damaged before the sensor's size is given up on.
+PEEK_MESSAGES = 100
+METADATA_LIMIT_BYTES = 1 << 22
+
+
+#: Encodings whose messages need none of those before them.
+SELF_CONTAINED = {"libcaer", "libcaer_cmp", "mono", *EVENT_ARRAY_TYPES}
+
+FORMATS: dict[type[Storage], str] = {
+    McapStorage: "rosbag2-mcap",
+    Sqlite3Storage: "rosbag2-sqlite3",
+    Rosbag1Storage: "rosbag1",
+}
+
+
+class BagRecording(Recording):
+    """Events, pictures and raw packets of a rosbag2 or a ROS 1 bag.
+
+    Args:
+        path: a ``.db3``, ``.mcap`` or ``.bag`` file, or the directory of a rosbag2.
+        topic: the event topic; ``None`` takes the only one.
+
+    Raises:
+        RecordingError: no readable container, damaged, or the topic is missing or not unique.
+    """
+
+    def __init__(self, path: Path, topic: str | None = None) -> None:
+        super().__init__()
+        self._path = path
+        self._decoder = PacketDecoder()
+        files = _bag_files(path, self._warn) if path.is_dir() else [path]
+        storages = [_open_storage(file, self._warn) for file in files]
+        self._format = FORMATS[type(storages[0])]
+        # Recorders number their files, but only the receive times tell the order for sure.
+        self._storages = sorted(storages, key=lambda storage: storage.start_ns())
+        self._topics = _merged([t for storage in self._storages for t in storage.topics()])
+        self._topic = self._choose_events(topic)
+        self._frame_topic = self._choose_frames()
+        self._encoding, self._size = self._peek()
+
+    def _choose_events(self, wanted: str | None) -> str:
+        events = [t.name for t in self._topics if is_event_type(t.type_name)]
+        if wanted is not None:
+            if wanted not in events:
+                kind = next((t.type_name for t in self._topics if t.name == wanted), None)
+                what = f"topic {wanted} carries {kind}" if kind else f"there is no topic {wanted}"
+                raise RecordingError(f"{self._path}: {what}. {self._listing()}")
+            return wanted
+        if len(events) > 1:
+            raise RecordingError(
+                f"{self._path} has several event topics, choose one with --topic: "
+                + ", ".join(events)
+            )
+        if not events:
+            self._warn(f"no event topic. {self._listing()}")
+        return events[0] if events else ""
+
+    def _choose_frames(self) -> str:
+        """Take the picture topic that shares most of its name with the event topic."""
+        names = [t.name for t in self._topics if t.type_name == Image.TYPE]
+        return max(names, key=lambda name: _shared(name, self._topic), default="")
+
+    def _listing(self) -> str:
+        topics = ", ".join(f"{t.name} ({t.type_name})" for t in self._topics) or "none"
+        return f"Topics: {topics}. Event types that we read: {', '.join(sorted(EVENT_TYPES))}"
+
+    def _peek(self) -> tuple[str, tuple[int, int]]:
+        """Decode the first good message for the encoding and the sensor's size."""
+        decoder = PacketDecoder()
+        if self._topic:
+            for count, packet in enumerate(self.packets()):
+                decoded = decoder.push(packet)
+                if decoded is not None:
+                    return _encoding(packet), (decoded.events.width, decoded.events.height)
+                if count >= PEEK_MESSAGES:
+                    break
+            reason = f": {decoder.last_error}" if decoder.last_error else ""
+            self._warn(f"topic {self._topic} holds no readable message{reason}")
+        return "", (0, 0)
+
+    @property
+    def info(self) -> RecordingInfo:
+        """Topics, and what the first message of the event topic says."""
+        return RecordingInfo(
+            path=self._path,
+            format=self._format,
+            topic=self._topic,
+            encoding=self._encoding,
+            width=self._size[0],
+            height=self._size[1],
+            frame_topic=self._frame_topic,
+            topics=self._topics,
+            warnings=tuple(self._warnings),
+        )
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Counters of the latest iteration, from the decoder itself."""
+        return self._decoder.counters.as_dict()
+
+    def packets(self, topics: Sequence[str] | None = None) -> Iterator[Packet]:
+        """Yield the serialized messages in the order of their receive times.
+
+        Args:
+            topics: which ones; ``None`` means the event topic alone.
+
+        Raises:
+            RecordingError: the bag lacks one of the topics.
+        """
+        return self._packets(topics, 0)
+
+    def _packets(self, topics: Sequence[str] | None, from_ns: int) -> Iterator[Packet]:
+        wanted = {self._require_events()} if topics is None else set(topics)
+        missing = wanted - {t.name for t in self._topics}
+        if missing:
+            raise RecordingError(
+                f"{self._path} has no topic {', '.join(sorted(missing))}. {self._listing()}"
+            )
+        for storage in self._storages:
+            for message in storage.messages(wanted, from_ns):
+                yield Packet(message.type_name, message.data, message.log_time_ns, message.topic)
+
+    def _require_events(self) -> str:
+        if not self._topic:
+            raise RecordingError(f"{self._path}: {'; '.join(self._warnings)}")
+        return self._topic
+
+    def _all_batches(self) -> Iterator[EventBatch]:
+        self._decoder = decoder = PacketDecoder()
+        total = max(1, sum(t.message_count for t in self._topics if t.name == self._topic))
+        yield from self._decoded(decoder, self.packets(), lambda count, _: count / total)
+        self._judge(decoder)
+
+    def _batches_from(self, start_us: int) -> Iterator[EventBatch]:
+        entry = enter(
+            lambda from_ns: self._packets(None, from_ns),
+            start_us,
+            self_contained=self._encoding in SELF_CONTAINED,
+        )
+        if entry is None:
+            yield from self._all_batches()
+            return
+        self._decoder, first, packets = entry
+        self._fraction = 0.0
+        yield _batch(first)
+        yield from self._decoded(self._decoder, packets, self._way_by_time())
+        self._judge(self._decoder)
+
+    def _way_by_time(self) -> Callable[[int, int], float]:
+        """Measure the way to the end by receive times: how many messages are left is not known."""
+        end_ns = max(storage.end_ns() for storage in self._storages)
+        begin_ns: int | None = None
+
+        def fraction(_: int, time_ns: int) -> float:
+            nonlocal begin_ns
+            begin_ns = time_ns if begin_ns is None else begin_ns
+            return (time_ns - begin_ns) / max(1, end_ns - begin_ns)
+
+        return fraction
+
+    def _decoded(
+        self,
+        decoder: PacketDecoder,
+        packets: Iterator[Packet],
+        fraction: Callable[[int, int], float],
+    ) -> Iterator[EventBatch]:
+        """Decode; ``fraction`` is asked with the number of messages and the last receive time."""
+        for count, packet in enumerate(packets, start=1):
+            self._fraction = max(0.0, min(1.0, fraction(count, packet.receive_time_ns)))
+            decoded = decoder.push(packet)
+            if decoded is not None:
+                yield _batch(decoded)
+
+    def _judge(self, decoder: PacketDecoder) -> None:
+        """Say what damage the whole topic showed; nothing readable at all is an error."""
+        counters = decoder.counters
+        if counters.messages and counters.damaged_messages == counters.messages:
+            raise RecordingError(
+                f"{self._path}: none of the {counters.messages} messages on {self._topic} can be "
+                f"decoded: {decoder.last_error}"
+            )
+        if counters.damaged_messages:
+            self._warn(
+                f"{counters.damaged_messages} of {counters.messages} event messages are damaged "
+                f"and left out, the last one: {decoder.last_error}"
+            )
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the pictures of the camera's image topic; damaged ones are warned of."""
+        if not self._frame_topic:
+            return
+        damaged = 0
+        for packet in self.packets([self._frame_topic]):
+            try:
+                yield _frame(Image.parse(packet.data))
+            except MessageError as error:
+                damaged += 1
+                if damaged == 1:
+                    self._warn(f"pictures on {self._frame_topic} are left out: {error}")
+
+
+def _batch(decoded: DecodedPacket) -> EventBatch:
+    return EventBatch(decoded.events, decoded.triggers, decoded.stamp_ns, decoded.discontinuity)
+
+
+def _shared(a: str, b: str) -> int:
+    """Return how many characters two names have in common from their start."""
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((i for i, (left, right) in pairs if left != right), min(len(a), len(b)))
+
+
+def _encoding(packet: Packet) -> str:
+    """Return the encoding of an EventPacket; messages without one go by their type's name."""
+    if packet.type_name in EVENT_PACKET_TYPES:
+        return EventPacket.parse(packet.data).encoding
+    return packet.type_name
+
+
+def _frame(image: Image) -> Frame:
+    """Return the picture as grey or RGB bytes.
+
+    Raises:
+        MessageError: the pixels are of another kind, or damaged.
+    """
+    pixels = image.to_array()
+    if pixels.dtype != np.uint8:
+        raise MessageError(f"pictures must have 8 bits a channel, got encoding {image.encoding}")
+    if pixels.ndim == 3:
+        order = [2, 1, 0] if image.encoding.startswith("bgr") else [0, 1, 2]
+        pixels = np.ascontiguousarray(pixels[:, :, order])
+        pixels.flags.writeable = False
+    stamp_ns = image.header.stamp.to_ns()
+    return Frame(pixels.view(np.uint8), stamp_ns // 1000, stamp_ns)
+
+
+def _bag_files(folder: Path, warn: Callable[[str], None]) -> list[Path]:
+    """Return the container files of a bag directory.
+
+    ``metadata.yaml`` is used where it can be, for the names alone: recorders that are killed leave
+    none, and Humble's leaves ``storage_identifier`` empty.
+    """
+    named = _named_files(folder / "metadata.yaml", warn)
+    files = [file for name in named if (file := _inside(folder, name)) is not None]
+    lost = [name for name in named if _inside(folder, name) is None]
+    if lost:
+        warn(f"files named by metadata.yaml are missing: {', '.join(lost)}")
+    if not files:
+        candidates = (p for p in folder.iterdir() if p.is_file() and p.stat().st_size)
+        files = sorted((p for p in candidates if _is_container(p)), key=lambda p: _natural(p.name))
+    if not files:
+        raise RecordingError(f"{folder} holds no rosbag2 file (.mcap or .db3, or those as .zstd)")
+    return files
+
+
+def _named_files(metadata: Path, warn: Callable[[str], None]) -> list[str]:
+    try:
+        if metadata.stat().st_size > METADATA_LIMIT_BYTES:
+            raise ValueError("too large")
+        content = yaml.safe_load(metadata.read_text(encoding="utf-8"))
+        names = content["rosbag2_bagfile_information"]["relative_file_paths"]
+        # Anything but text may hold aliases of aliases, whose text would never end.
+        return [name for name in names if isinstance(name, str)]
+    except FileNotFoundError:
+        warn("no metadata.yaml: the files of the directory are taken as they are")
+    except (yaml.YAMLError, KeyError, TypeError, OSError, ValueError, RecursionError) as error:
+        warn(f"metadata.yaml is damaged ({type(error).__name__}): the files are taken as they are")
+    return []
+
+
+def _inside(folder: Path, name: str) -> Path | None:
+    """Find a file that metadata names; old recorders wrote the directory's name before it."""
+    for candidate in (folder / name, folder / Path(name).name):
+        try:
+            # What lies elsewhere is none of the bag's, whatever its metadata say.
+            if candidate.is_file() and candidate.resolve().is_relative_to(folder.resolve()):
+                return candidate
+        except (OSError, ValueError):
+            continue  # no name that a file system takes
+    return None
+
+
+def _open_storage(path: Path, warn: Callable[[str], None]) -> Storage:
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be opened: {error}") from error
+    if head.startswith(MCAP_MAGIC):
+        return McapStorage(path, warn)
+    if head.startswith(SQLITE_MAGIC):
+        return Sqlite3Storage(path, warn)
+    if head.startswith(ROSBAG1_MAGIC):
+        return Rosbag1Storage(path, warn)
+    if head.startswith(ZSTD_MAGIC):
+        return _open_unpacked(path, warn)
+    what = f"it starts with {head!r}" if head else "it is empty"
+    raise RecordingError(f"{path} is no rosbag2 file (sqlite3 or MCAP): {what}")
+
+
+def _open_unpacked(path: Path, warn: Callable[[str], None]) -> Storage:
+    """Open a file of rosbag2's compression mode FILE; the unpacked copy goes with the storage."""
+    unpacked = Unpacked(path)
+    with unpacked.path.open("rb") as file:
+        if file.read(len(ZSTD_MAGIC)) == ZSTD_MAGIC:
+            raise RecordingError(f"{path} is compressed twice: unpack it with `zstd -d` first")
+    storage = _open_storage(unpacked.path, warn)
+    storage.unpacked = unpacked
+    return storage
+
+
+def _is_container(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(16)
+    return head.startswith((MCAP_MAGIC, SQLITE_MAGIC, ZSTD_MAGIC))
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort key by which bag_10 comes after bag_9."""
+    return [(int(w), "") if w.isdigit() else (-1, w) for w in re.split(r"(\d+)", name)]
+
+
+def _merged(topics: list[TopicInfo]) -> tuple[TopicInfo, ...]:
+    """Add up the counts of a topic over the files of a bag."""
+    counts: dict[tuple[str, str], int] = {}
+    for topic in topics:
+        key = (topic.name, topic.type_name)
+        counts[key] = counts.get(key, 0) + topic.message_count
+    return tuple(TopicInfo(*key, count) for key, count in counts.items())

@@ -1,0 +1,1 @@
+"""Writers: one file a format; ``recordings.convert`` and ``sinks`` use them."""

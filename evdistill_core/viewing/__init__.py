@@ -1,0 +1,1 @@
+"""What a person looks at: recordings as videos and sheets of pictures."""

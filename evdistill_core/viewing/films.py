@@ -1,0 +1,220 @@
+"""A recording as a film or a sheet of pictures: events or a time surface, masks and boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from evdistill_core.events.array import Events
+from evdistill_core.events.clock import SensorClock
+from evdistill_core.events.window import Window, WindowAssembler, WindowSpec
+from evdistill_core.foundation.errors import ConfigError, RecordingError
+from evdistill_core.inference.pictures import (
+    FilmWriter,
+    Image,
+    contact_sheet,
+    event_picture,
+    write_png,
+)
+from evdistill_core.recordings.base import Recording
+from evdistill_core.viewing.result_overlays import ResultOverlays
+
+#: columns of a sensor whose pictures are doubled if nothing else is asked for
+SMALL_SENSOR = 400
+KINDS = ("events", "surface")
+SUFFIXES = (".mp4", ".png")
+_GREY = 96
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewConfig:
+    """What to show.
+
+    Attributes:
+        kind: ``events``, the last polarity of each pixel in a window; or ``surface``, the time
+            since each pixel's last event, fading exponentially.
+        window_us: sensor time of one picture.
+        decay_us: time constant of the surface.
+        start_us: begin this long after the first event.
+        end_us: stop this long after the first event; ``None`` shows all.
+        speed: of the film against the sensor's time.
+        scale: whole factor of enlargement; ``None`` doubles sensors of up to 400 columns.
+        pictures: on a sheet.
+    """
+
+    kind: str = "events"
+    window_us: int = 33_333
+    decay_us: int = 30_000
+    start_us: int = 0
+    end_us: int | None = None
+    speed: float = 1.0
+    scale: int | None = None
+    pictures: int = 12
+
+    def __post_init__(self) -> None:
+        """Refuse what would only fail after reading."""
+        if self.kind not in KINDS:
+            raise ConfigError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        for name in ("window_us", "decay_us", "scale", "pictures"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
+        if not self.speed > 0:
+            raise ConfigError(f"speed must be above 0, got {self.speed}")
+        if self.start_us < 0 or (self.end_us is not None and self.end_us <= self.start_us):
+            raise ConfigError(
+                f"start must be at least 0 and end after it, got {self.start_us} .. {self.end_us}"
+            )
+
+
+def view(
+    recording: Recording,
+    target: Path,
+    config: ViewConfig | None = None,
+    *,
+    results: Recording | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """Write a film (``.mp4``) or a sheet of evenly chosen pictures (``.png``).
+
+    Args:
+        recording: open, with events.
+        target: the file; it appears only when everything is written.
+        config: what to show.
+        results: open bag with a mask topic (``.../mask``, mono8) or detections of the same camera,
+            such as ``masks.mcap`` of ``evdistill run``; they are laid over the events.
+        progress: called with the number of events so far.
+
+    Returns:
+        Number of windows shown.
+
+    Raises:
+        RecordingError: no events in the span.
+        ConfigError: the target is neither .mp4 nor .png.
+    """
+    config = config or ViewConfig()
+    if target.suffix not in SUFFIXES:
+        raise ConfigError(f"a view ends in {' or '.join(SUFFIXES)}, got '{target.name}'")
+    painter = _Painter(config, ResultOverlays(results) if results is not None else None)
+    scale = config.scale or (2 if recording.info.width <= SMALL_SENSOR else 1)
+    shown = 0
+    sheet = _Sheet(config.pictures)
+    with ExitStack() as stack:
+        film = None
+        if target.suffix == ".mp4":
+            film = stack.enter_context(FilmWriter(target, scale=scale))
+        windows = _windows(recording, config, progress or (lambda events: None))
+        for window, since_us, host_ns in windows:
+            picture = painter.paint(window, host_ns)
+            shown += 1
+            if film is not None:
+                film.add(picture, round(window.t_end_us / config.speed))
+            else:
+                sheet.add(picture, since_us)
+        if not shown:
+            raise RecordingError(
+                f"{recording.info.path} holds no events in that span: --start and --end are "
+                "seconds after the first event, `evdistill info` tells how many there are"
+            )
+    if target.suffix == ".png":
+        sheet.write(target, scale)
+    return shown
+
+
+def _windows(
+    recording: Recording, config: ViewConfig, progress: Callable[[int], None]
+) -> Iterator[tuple[Window, int, int]]:
+    """Yield windows of the span and when they end: since the first event, and in host time."""
+    first = next((b for b in recording.batches() if len(b.events)), None)
+    if first is None:
+        return
+    origin_us = int(first.events.t_us[0])
+    end_us = None if config.end_us is None else origin_us + config.end_us
+    start_us = origin_us + config.start_us if config.start_us else None
+    assembler = WindowAssembler(WindowSpec(config.window_us))
+    clock = SensorClock()
+    count = 0
+    for batch in recording.batches(start_us, end_us):
+        if batch.discontinuity:
+            assembler.reset()
+        if not len(batch.events):
+            continue
+        clock.observe(int(batch.events.t_us[-1]), batch.stamp_ns)
+        count += len(batch.events)
+        progress(count)
+        for window in assembler.push(batch.events):
+            yield window, window.t_end_us - origin_us, clock.to_host_ns(window.t_end_us)
+    for window in assembler.flush():
+        yield window, window.t_end_us - origin_us, clock.to_host_ns(window.t_end_us)
+
+
+class _Painter:
+    def __init__(self, config: ViewConfig, overlays: ResultOverlays | None) -> None:
+        self._config = config
+        self._overlays = overlays
+        self._surface = TimeSurface(config.decay_us)
+
+    def paint(self, window: Window, host_ns: int) -> Image:
+        if self._config.kind == "surface":
+            picture = self._surface.update(window.events, window.t_end_us)
+        else:
+            picture = event_picture(window.events)
+        if self._overlays is None:
+            return picture
+        return self._overlays.lay_over(picture, host_ns, self._config.window_us * 1000)
+
+
+class TimeSurface:
+    """The time of each pixel's last event, as a picture that fades to grey.
+
+    Args:
+        decay_us: after which the contrast has fallen to 1 / e.
+    """
+
+    def __init__(self, decay_us: int) -> None:
+        self._decay_us = decay_us
+        self._last_us = np.empty((0, 0), np.int64)
+        self._sign = np.empty((0, 0), np.int8)
+
+    def update(self, events: Events, t_end_us: int) -> Image:
+        """Take in events; return the surface at ``t_end_us`` as (H, W, 3) uint8 BGR.
+
+        Brighter pixels fade from white, darker ones from black; what never had an event is grey.
+        """
+        if self._last_us.shape != (events.height, events.width):
+            self._last_us = np.full((events.height, events.width), -(1 << 62), np.int64)
+            self._sign = np.zeros((events.height, events.width), np.int8)
+        self._last_us[events.y, events.x] = events.t_us
+        self._sign[events.y, events.x] = events.p.astype(np.int8) * 2 - 1
+        age_us = np.maximum(t_end_us - self._last_us, 0)
+        contrast = np.exp(-age_us / self._decay_us) * self._sign
+        grey = np.where(contrast >= 0, _GREY + contrast * (255 - _GREY), _GREY * (1 + contrast))
+        return np.repeat(np.rint(grey).astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+class _Sheet:
+    """An even choice of the pictures of a stream whose length is not known."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._step = 1
+        self._seen = 0
+        self._kept: list[tuple[Image, str]] = []
+
+    def add(self, picture: Image, since_us: int) -> None:
+        if self._seen % self._step == 0:
+            self._kept.append((picture, f"{since_us / 1e6:.3f} s"))
+        self._seen += 1
+        if len(self._kept) > 2 * self._count:
+            self._kept = self._kept[::2]
+            self._step *= 2
+
+    def write(self, target: Path, scale: int) -> None:
+        last = len(self._kept) - 1
+        places = np.unique(np.linspace(0, last, min(self._count, last + 1)).round().astype(int))
+        images = [self._kept[i][0].repeat(scale, 0).repeat(scale, 1) for i in places]
+        write_png(target, contact_sheet(images, [self._kept[i][1] for i in places]))

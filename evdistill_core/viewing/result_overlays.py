@@ -1,0 +1,128 @@
+"""Masks and boxes of a bag, laid over pictures of other recordings by their stamps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+
+from evdistill_core.foundation.errors import MessageError, RecordingError
+from evdistill_core.foundation.labels import IGNORE, ClassInfo, ClassTable
+from evdistill_core.inference.pictures import Image, overlay
+from evdistill_core.inference.prediction import Detection, Prediction
+from evdistill_core.messages.standard import Image as ImageMessage
+from evdistill_core.messages.vision import Detection2D, Detection2DArray, LabelInfo
+from evdistill_core.recordings.base import Recording
+
+MAX_CLASSES = 255
+
+
+def _result_topics(recording: Recording) -> tuple[list[str], list[str]]:
+    """Return the topics of masks and of detections."""
+    topics = recording.info.topics
+    masks = [t.name for t in topics if t.type_name == ImageMessage.TYPE and t.name.endswith("mask")]
+    return masks, [t.name for t in topics if t.type_name == Detection2DArray.TYPE]
+
+
+def has_results(recording: Recording) -> bool:
+    """Tell whether a recording is a bag with masks or detections in it."""
+    return any(_result_topics(recording))
+
+
+class ResultOverlays:
+    """Masks and detections of a bag, in the order of their header stamps."""
+
+    def __init__(self, results: Recording) -> None:
+        topics = results.info.topics
+        masks, boxes = _result_topics(results)
+        labels = [t.name for t in topics if t.type_name == LabelInfo.TYPE]
+        self._mask_topic, self._box_topic = (masks or [""])[0], (boxes or [""])[0]
+        if not (masks or boxes):
+            raise RecordingError(
+                f"{results.info.path} has no masks (Image on .../mask) and no detections "
+                f"({Detection2DArray.TYPE}); topics: {', '.join(t.name for t in topics) or 'none'}"
+            )
+        self._classes = _class_table(results, labels[:1])
+        wanted = [t for t in (self._mask_topic, self._box_topic) if t]
+        self._messages = self._parsed(results, wanted)
+        self._next = next(self._messages, None)
+        self._latest: dict[str, tuple[int, ImageMessage | Detection2DArray]] = {}
+
+    @staticmethod
+    def _parsed(
+        results: Recording, topics: list[str]
+    ) -> Iterator[tuple[str, int, ImageMessage | Detection2DArray]]:
+        for packet in results.packets(topics):
+            kind = ImageMessage if packet.type_name == ImageMessage.TYPE else Detection2DArray
+            try:
+                message = kind.parse(packet.data)
+            except MessageError:
+                continue
+            yield packet.topic, message.header.stamp.to_ns(), message
+
+    def lay_over(self, picture: Image, host_ns: int, window_ns: int) -> Image:
+        """Return the picture with the latest results up to ``host_ns`` that are not older."""
+        while self._next is not None and self._next[1] <= host_ns + window_ns // 2:
+            self._latest[self._next[0]] = self._next[1:]
+            self._next = next(self._messages, None)
+        mask = np.full(picture.shape[:2], IGNORE, np.uint8)
+        fresh = {k: m for k, (t, m) in self._latest.items() if host_ns - t <= 2 * window_ns}
+        stored = fresh.get(self._mask_topic)
+        if isinstance(stored, ImageMessage) and stored.encoding in {"mono8", "8UC1"}:
+            mask = _fitted(stored, mask)
+        boxes = fresh.get(self._box_topic)
+        found: tuple[Detection, ...] = ()
+        if isinstance(boxes, Detection2DArray):
+            found = tuple(
+                d for b in boxes.detections if (d := _detection(b, len(self._classes))) is not None
+            )
+        confidence = np.zeros(mask.shape, np.float32)
+        return overlay(picture, Prediction(mask, confidence, found), self._classes)
+
+
+def _fitted(message: ImageMessage, empty: Image) -> Image:
+    try:
+        mask = message.to_array()
+    except MessageError:
+        return empty
+    if mask.shape != empty.shape:
+        size = (empty.shape[1], empty.shape[0])
+        mask = cv2.resize(np.ascontiguousarray(mask), size, interpolation=cv2.INTER_NEAREST)
+    return np.asarray(mask, np.uint8)
+
+
+def _detection(message: Detection2D, classes: int) -> Detection | None:
+    """Return a box for drawing; ``None`` for one without a class that we can name."""
+    if not message.results:
+        return None
+    hypothesis = message.results[0].hypothesis
+    name, track = hypothesis.class_id, message.id
+    box = message.bbox
+    x, y = box.center.position.x, box.center.position.y
+    values = np.array([x - box.size_x / 2, y - box.size_y / 2, x + box.size_x / 2,
+                       y + box.size_y / 2])  # fmt: skip
+    if not (name.isdecimal() and int(name[:4]) < classes and (np.abs(values) < 1e5).all()):
+        return None
+    left, top, right, bottom = (round(float(v)) for v in values)
+    number = int(track) if track.isdecimal() and len(track) < 10 else 0
+    return Detection(int(name), hypothesis.score, (left, top, right, bottom), 1, number)
+
+
+def _class_table(results: Recording, topics: list[str]) -> ClassTable:
+    """Return names of the bag's LabelInfo, or numbers; colours run around the circle."""
+    names: dict[int, str] = {}
+    if topics:
+        packet = next(iter(results.packets(topics)), None)
+        if packet is not None:
+            rows = LabelInfo.parse(packet.data).class_map
+            names = {r.class_id: r.class_name for r in rows if r.class_id < MAX_CLASSES}
+    count = max(names) + 1 if names else 32
+    table: list[ClassInfo] = []
+    for i in range(count):
+        hue = np.array([[[i * 67 % 180, 200, 230]]], np.uint8)
+        red, green, blue = (int(c) for c in cv2.cvtColor(hue, cv2.COLOR_HSV2RGB)[0, 0])
+        name = names.get(i, "") or str(i)
+        taken = {c.name for c in table}
+        table.append(ClassInfo(f"{name} {i}" if name in taken else name, (red, green, blue)))
+    return ClassTable(tuple(table))

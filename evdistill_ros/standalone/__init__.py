@@ -1,0 +1,1 @@
+"""What runs without a ROS install, on ``dds/``: live, play, demo, doctor."""

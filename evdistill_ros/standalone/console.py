@@ -1,0 +1,143 @@
+"""A live front end at a terminal: signals, a status table on a tty, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from evdistill_core.foundation.files import atomic_path
+from evdistill_core.foundation.signals import StopSignals
+from evdistill_core.perception.diagnostics import Rates
+from evdistill_core.perception.parameters import PerceptionParameters
+from evdistill_core.perception.pipeline import Snapshot
+from evdistill_ros.standalone.live import GraphOptions, LivePerception
+
+INTERRUPTED = 130
+PLAIN_EVERY_S = 5.0
+_ALWAYS_TOLD = ("messages_received", "events", "windows_done", "windows_dropped")
+# Counters that rise while all is well, and say nothing that those do not.
+_USUAL = frozenset(
+    {
+        "messages_used",
+        "stream_bytes",
+        "stream_events",
+        "stream_messages",
+        "window_empty_skipped",
+        "window_empty_windows",
+        "window_pushed",
+        "window_used",
+        "window_windows",
+        "windows",
+    }
+)
+
+Row = tuple[str, str]
+
+
+def run_live(
+    parameters: PerceptionParameters, options: GraphOptions, *, result_log: Path | None = None
+) -> int:
+    """Run the DDS front end until a signal; return the exit code: 0 SIGTERM, 130 SIGINT.
+
+    Args:
+        parameters: see ``PerceptionParameters``.
+        options: names and topics.
+        result_log: where to write one line a window, see ``LivePerception``.
+    """
+    console = Console(stderr=True)
+    with StopSignals() as signals, StatusView(console) as view, ExitStack() as stack:
+        log = stack.enter_context(_log_file(result_log))
+        front = LivePerception(parameters, options, log=view.say, result_log=log)
+        signals.call(front.stop)
+        if not signals.received:
+            with front:
+                try:
+                    front.run(lambda snapshot, rates: view.show(status_rows(snapshot, rates)))
+                finally:
+                    view.say(totals_line(front.totals()))
+    return INTERRUPTED if signal.SIGINT in signals.received else 0
+
+
+@contextmanager
+def _log_file(path: Path | None) -> Iterator[TextIO | None]:
+    """Open the result log, which appears only when the run has ended."""
+    if path is None:
+        yield None
+        return
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        yield file
+
+
+def status_rows(snapshot: Snapshot, rates: Rates) -> list[Row]:
+    """Return what a person wants to see of a running pipeline."""
+    counters, latency = snapshot.counters, snapshot.latency_ms["total"]
+    return [
+        ("events/s", f"{rates.events_per_s:,.0f}"),
+        ("windows/s", f"{rates.windows_per_s:.1f}"),
+        ("windows", f"{counters.get('windows_done', 0)}"),
+        ("dropped", f"{counters.get('windows_dropped', 0)}"),
+        ("gaps", f"{counters.get('stream_seq_gaps', 0)}"),
+        ("p50 ms", f"{latency.p50:.1f}"),
+        ("p95 ms", f"{latency.p95:.1f}"),
+    ]
+
+
+def totals_line(totals: Mapping[str, int]) -> str:
+    """Return what came and what became of it, under the names that diagnostics have for it."""
+    told = {name: totals.get(name, 0) for name in _ALWAYS_TOLD}
+    told |= {n: count for n, count in sorted(totals.items()) if count and n not in _USUAL}
+    return "in all: " + ", ".join(f"{name} {count}" for name, count in told.items())
+
+
+class StatusView:
+    """A table that stays in place on a terminal; one line every few seconds elsewhere."""
+
+    def __init__(self, console: Console, title: str = "") -> None:
+        self._console = console
+        self._title = title
+        self._live = (
+            Live(console=console, refresh_per_second=4, transient=False)
+            if console.is_terminal
+            else None
+        )
+        self._last_line_s = float("-inf")
+
+    def __enter__(self) -> StatusView:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """Print one line of text."""
+        if self._live is not None:
+            self._console.print(text, highlight=False)
+        else:
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+
+    def show(self, rows: Sequence[Row]) -> None:
+        """Show the present values; elsewhere than on a terminal at most every 5 s."""
+        if self._live is not None:
+            table = Table(title=self._title or None)
+            for name, _ in rows:
+                table.add_column(name, justify="right", min_width=8)
+            table.add_row(*(value for _, value in rows))
+            self._live.update(table)
+            return
+        now = time.monotonic()
+        if now - self._last_line_s >= PLAIN_EVERY_S:
+            self._last_line_s = now
+            self.say("  ".join(f"{name} {value}" for name, value in rows))

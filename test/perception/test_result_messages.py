@@ -1,0 +1,152 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from evdistill_core.events.array import Events
+from evdistill_core.foundation.labels import SIX_CLASSES
+from evdistill_core.inference.prediction import Detection, Prediction
+from evdistill_core.messages.standard import CameraInfo, Header, Image, Time
+from evdistill_core.messages.vision import Detection2DArray, LabelInfo
+from evdistill_core.perception.messages import image_to_bgr
+from evdistill_core.perception.pipeline import WindowResult
+from evdistill_core.perception.segmentation_messages import SegmentationMessages
+
+STAMP_NS = 1_700_000_000_123_456_789
+
+
+@pytest.fixture
+def result():
+    mask = np.full((48, 64), 255, np.uint8)
+    mask[10:20, 10:30] = 5
+    confidence = np.where(mask == 5, np.float32(0.75), np.float32(0))
+    prediction = Prediction(mask, confidence, (Detection(5, 0.75, (10, 10, 30, 20), 200, 3),))
+    events = Events.from_columns([1], [2], [3], [1], width=64, height=48)
+    return WindowResult(0, 0, 50_000, STAMP_NS, "camera", events, prediction, 0, {})
+
+
+def test_all_messages_of_a_window_have_one_header(result):
+    messages = SegmentationMessages(SIX_CLASSES)
+    assert "camera_info" not in dict(messages.make(result, SegmentationMessages.TYPES))
+    messages.push_camera_info(b"no calibration")
+    assert messages.damaged_camera_infos == 1
+    messages.push_camera_info(CameraInfo(width=2, height=2, k=[1.0] * 9).serialize())
+    made = dict(messages.make(result, SegmentationMessages.TYPES))
+    assert set(made) == set(SegmentationMessages.TYPES)
+    headers = {
+        name: {"detections": Detection2DArray, "camera_info": CameraInfo}.get(name, Image)
+        .parse(data)
+        .header
+        for name, data in made.items()
+    }
+    assert set(headers.values()) == {Header(Time.from_ns(STAMP_NS), "camera")}
+
+
+def test_mask_and_confidence_carry_the_prediction(result):
+    made = dict(
+        SegmentationMessages(SIX_CLASSES).make(result, {"mask", "confidence", "mask_color"})
+    )
+    mask = Image.parse(made["mask"])
+    assert (mask.encoding, mask.width, mask.height, mask.step) == ("mono8", 64, 48, 64)
+    np.testing.assert_array_equal(mask.to_array(), result.prediction.mask)
+    confidence = Image.parse(made["confidence"])
+    assert confidence.encoding == "32FC1"
+    np.testing.assert_array_equal(confidence.to_array(), result.prediction.confidence)
+    color = Image.parse(made["mask_color"])
+    assert color.encoding == "bgr8"
+    assert color.to_array()[15, 15].tolist() == [142, 0, 0]
+
+
+def test_detections_have_box_class_score_and_id(result):
+    made = dict(SegmentationMessages(SIX_CLASSES).make(result, {"detections"}))
+    (found,) = Detection2DArray.parse(made["detections"]).detections
+    assert found.id == "3"
+    assert (found.bbox.center.position.x, found.bbox.center.position.y) == (20.0, 15.0)
+    assert (found.bbox.size_x, found.bbox.size_y) == (20.0, 10.0)
+    assert (found.results[0].hypothesis.class_id, found.results[0].hypothesis.score) == ("5", 0.75)
+    assert found.header.frame_id == "camera"
+
+
+def test_only_what_is_wanted_is_made(result, monkeypatch):
+    messages = SegmentationMessages(SIX_CLASSES)
+    monkeypatch.setattr(messages, "overlay", lambda _: pytest.fail("nobody asked for it"))
+    assert [name for name, _ in messages.make(result, {"mask"})] == ["mask"]
+    assert list(messages.make(result, set())) == []
+
+
+def camera_image(value, *, stamp_ns=STAMP_NS, encoding="mono8", size=(48, 64)):
+    dtype = np.uint16 if encoding.endswith("16") else np.uint8
+    channels = (3,) if encoding[:3] in ("rgb", "bgr") else ()
+    pixels = np.full(size + channels, value, dtype)
+    return Image.from_array(Header(Time.from_ns(stamp_ns), "camera"), pixels, encoding).serialize()
+
+
+def overlay_of(messages, result):
+    return Image.parse(dict(messages.make(result, {"overlay"}))["overlay"]).to_array()
+
+
+def test_overlay_stands_on_the_latest_picture_before_the_windows_end(result):
+    messages = SegmentationMessages(SIX_CLASSES)
+    messages.push_image(camera_image(40, stamp_ns=STAMP_NS - 40_000_000))
+    messages.push_image(camera_image(80, stamp_ns=STAMP_NS - 10_000_000))
+    messages.push_image(camera_image(120, stamp_ns=STAMP_NS + 30_000_000))
+    assert overlay_of(messages, result)[40, 5].tolist() == [80, 80, 80]
+
+
+def test_overlay_stands_on_events_when_there_is_no_fresh_picture(result):
+    messages = SegmentationMessages(SIX_CLASSES)
+    messages.push_image(camera_image(40, stamp_ns=STAMP_NS - 2_000_000_000))
+    picture = overlay_of(messages, result)
+    assert picture[40, 5].tolist() == [96, 96, 96]
+    assert picture[2, 1].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "value"), [("mono16", 0x5000), ("rgb8", 0x50), ("bgr8", 0x50)]
+)
+def test_pictures_of_every_encoding_become_backgrounds(result, encoding, value):
+    messages = SegmentationMessages(SIX_CLASSES)
+    messages.push_image(camera_image(value, encoding=encoding, size=(24, 32)))
+    assert overlay_of(messages, result)[40, 5].tolist() == [0x50] * 3
+
+
+def test_rgb_becomes_bgr():
+    pixels = np.zeros((1, 1, 3), np.uint8)
+    pixels[0, 0] = (1, 2, 3)
+    assert image_to_bgr(Image.from_array(Header(), pixels, "rgb8"))[0, 0].tolist() == [3, 2, 1]
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("order", ["rggb", "bggr", "gbrg", "grbg"])
+def test_a_mosaic_becomes_a_picture(order, bits):
+    levels = {"r": 200, "g": 120, "b": 40}
+    tile = np.array([levels[c] for c in order]).reshape(2, 2) << (bits - 8)
+    mosaic = np.tile(tile, (8, 8)).astype(f"u{bits // 8}")
+    plain = Image.from_array(Header(), mosaic, "mono8" if bits == 8 else "mono16")
+    picture = image_to_bgr(replace(plain, encoding=f"bayer_{order}{bits}"))
+    np.testing.assert_array_equal(picture, np.full((16, 16, 3), [40, 120, 200]))
+
+
+@pytest.mark.parametrize("encoding", ["yuv422", "yuv422_yuy2"])
+def test_yuv_becomes_a_picture(encoding):
+    pair = [128, 100] if encoding == "yuv422" else [100, 128]  # chroma 128 is grey
+    pixels = np.tile(np.array(pair, np.uint8), (4, 6, 1))
+    picture = image_to_bgr(Image(Header(), 4, 6, encoding, 0, 12, pixels.tobytes()))
+    assert picture.shape == (4, 6, 3)
+    assert np.ptp(picture) == 0
+    assert abs(int(picture[0, 0, 0]) - (100 - 16) * 255 / 219) < 2
+
+
+def test_damaged_pictures_are_counted_and_left_out(result):
+    messages = SegmentationMessages(SIX_CLASSES)
+    messages.push_image(b"\x00\x01\x00\x00")
+    messages.push_image(camera_image(9, encoding="mono8").replace(b"mono8", b"nono8"))
+    assert overlay_of(messages, result)[40, 5].tolist() == [96, 96, 96]
+    assert messages.damaged_images == 2
+
+
+def test_label_info_names_every_value_of_the_mask():
+    info = LabelInfo.parse(SegmentationMessages(SIX_CLASSES).label_info(STAMP_NS, "camera"))
+    names = {row.class_id: row.class_name for row in info.class_map}
+    assert names == dict(enumerate(SIX_CLASSES.names)) | {255: "UNLABELED"}
+    assert info.header.stamp.to_ns() == STAMP_NS

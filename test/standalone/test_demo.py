@@ -1,0 +1,106 @@
+"""`evdistill demo`: three processes, measured from outside."""
+
+import json
+import signal
+import time
+
+import psutil
+import pytest
+
+from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.messages.standard import Image
+from evdistill_core.recordings.opening import open_recording
+from evdistill_ros.standalone.observer import end_to_end_ms, read_log
+
+
+def test_end_to_end_is_from_the_windows_last_packet_to_the_masks_arrival():
+    sent = [
+        {"last_event_us": 100, "sent_monotonic_ns": 1_000_000},
+        {"last_event_us": None, "sent_monotonic_ns": 2_000_000},
+        {"last_event_us": 200, "sent_monotonic_ns": 3_000_000},
+        {"last_event_us": 300, "sent_monotonic_ns": 4_000_000},
+    ]
+    results = [
+        {"stamp_ns": 11, "last_event_us": 100},
+        {"stamp_ns": 12, "last_event_us": 150},
+        {"stamp_ns": 13, "last_event_us": None},
+        {"stamp_ns": 14, "last_event_us": 250},
+    ]
+    masks = {11: 21_000_000, 12: 22_000_000, 13: 23_000_000}
+    assert end_to_end_ms(masks, sent, results) == [20.0, 19.0]
+
+
+def test_damaged_logs_are_named(tmp_path):
+    (tmp_path / "log").write_text("{\n")
+    with pytest.raises(ConfigError, match="log"):
+        read_log(tmp_path / "log")
+
+
+@pytest.mark.slow
+def test_demo_leaves_everything_and_counts_every_event(
+    evdistill, tiny_student, street_packets, tmp_path
+):
+    out = tmp_path / "demo"
+    demo = evdistill("demo", "--student", tiny_student, "--out", out)
+    assert demo.wait(150) == 0, demo.output
+    names = sorted(p.name for p in out.iterdir())
+    assert names == ["masks.mcap", "overlay.mp4", "overlay.png", "report.json"]
+    report = json.loads((out / "report.json").read_text())
+    assert report["events"] == report["events_sent"] == 78_830
+    assert report["windows"] >= report["windows_received"] >= 40
+    assert report["seq_gaps"] == 0
+    assert 0 < report["latency_ms"]["p50"] <= report["latency_ms"]["p95"]
+    assert set(report["stages_ms"]) >= {"decode", "infer", "publish", "total"}
+    assert 50 < report["rss_mb"] < 1200
+    with open_recording(out / "masks.mcap") as recording:
+        topics = {t.name: t.message_count for t in recording.info.topics}
+        masks = list(recording.packets(["/segmentation/mask"]))
+    assert len(masks) == topics["/segmentation/overlay"] == report["windows_received"]
+    assert Image.parse(masks[0].data).width == 346
+    assert {"/segmentation/label_info", "/diagnostics"} <= set(topics)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "after_s"), [(1, 0.0), (2, 0.0), (2, 2.0)])
+def test_ctrl_c_ends_all_three_and_leaves_nothing(
+    evdistill, tiny_student, tmp_path, count, after_s
+):
+    out = tmp_path / "demo"
+    demo = evdistill("demo", "--student", tiny_student, "--out", out)
+    demo.wait_for_children(count)
+    time.sleep(after_s)
+    children = psutil.Process(demo.process.pid).children(recursive=True)
+    demo.send(signal.SIGINT)
+    assert demo.wait(40) == 130, demo.output
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert not alive, [(p.cmdline(), p.status()) for p in alive]
+    assert not out.exists() or list(out.iterdir()) == []
+    assert "Traceback" not in demo.output
+
+
+@pytest.mark.slow
+def test_children_do_not_outlive_a_killed_demo(evdistill, tiny_student, tmp_path):
+    demo = evdistill("demo", "--student", tiny_student, "--out", tmp_path / "demo")
+    children = demo.wait_for_children(2)
+    time.sleep(2.0)
+    demo.process.kill()
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert not alive, [(p.cmdline(), p.status()) for p in alive]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--recording", "nowhere.mcap"], "there is no recording nowhere.mcap"),
+        (["--student", "nowhere.evstudent"], "no student file at nowhere.evstudent"),
+        (["--recording", "setup.py"], "evdistill play ended"),
+    ],
+)
+def test_what_failed_is_said(evdistill, tiny_student, tmp_path, arguments, words):
+    more = [] if "--student" in arguments else ["--student", tiny_student]
+    demo = evdistill("demo", "--out", tmp_path / "demo", *arguments, *more)
+    assert demo.wait(90) in (1, 2)
+    assert words in demo.output or "play failed" in demo.output
+    assert "Traceback" not in demo.output
+    assert not (tmp_path / "demo" / "report.json").exists()
