@@ -37,6 +37,10 @@ class StudentError(EvdistillError):
     """A student file or a checkpoint is missing, damaged, or does not fit."""
 
 
+class ResultError(EvdistillError):
+    """A result cannot give or be saved as what was asked of it."""
+
+
 class DataError(EvdistillError):
     """A data set (labelled images, simulated windows) is missing or damaged."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -157,6 +157,13 @@ def write_png(path: Path, image: Image) -> None:
     with atomic_path(path) as temporary:
         if not cv2.imwrite(str(temporary), image):
             raise OSError(f"cannot write {path}")
+
+
+def write_npz(path: Path, content: Mapping[str, npt.ArrayLike]) -> None:
+    """Write arrays by name as a compressed ``.npz``, atomically."""
+    arrays = {name: np.asarray(value) for name, value in content.items()}
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 class _NoFrames(Exception):  # noqa: N818 - never leaves this module

@@ -74,9 +74,17 @@ class Postprocessor:
     """Turns the logits of successive windows of one stream into predictions.
 
     Holds the tracker's state, so use one for each stream, and ``reset`` it when time jumps.
+
+    Args:
+        config: how masks and detections are made.
+        thing_ids: ids of the countable classes.
+        names: class names by id, for detections; empty leaves them without a name.
     """
 
-    def __init__(self, config: PostprocessConfig, thing_ids: Sequence[int]) -> None:
+    def __init__(
+        self, config: PostprocessConfig, thing_ids: Sequence[int], names: Sequence[str] = ()
+    ) -> None:
+        self._names = tuple(names)
         self._is_thing = np.zeros(256, np.uint8)
         self._is_thing[list(thing_ids)] = 1
         self._tracker = Tracker()
@@ -121,6 +129,8 @@ class Postprocessor:
         if (counts * self._is_thing[: len(counts)]).sum() >= config.min_area_px:
             found = find_components(mask, confidence, self._is_thing, config)
         tracked = self._tracker.update(found, min_score=config.min_score)
+        if self._names:
+            tracked = tuple(replace(d, class_name=self._names[d.class_id]) for d in tracked)
         return Prediction(mask, confidence, tracked)
 
 

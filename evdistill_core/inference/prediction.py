@@ -22,6 +22,7 @@ class Detection:
         box_xyxy: left, top, right, bottom in sensor pixels, half open (right and bottom outside).
         area_px: pixels of thing classes inside the component, at least 1.
         track_id: stays with a component from window to window, counted from 1.
+        class_name: of the student's class table; empty where no table was given.
     """
 
     class_id: int
@@ -29,6 +30,7 @@ class Detection:
     box_xyxy: tuple[int, int, int, int]
     area_px: int
     track_id: int = 0
+    class_name: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +65,12 @@ class Guess:
     Attributes:
         class_id: id in the student's class table.
         score: its probability, 0..1.
+        class_name: of the student's class table; empty where no table was given.
     """
 
     class_id: int
     score: float
+    class_name: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,12 +45,12 @@ class Ranker:
 
     Args:
         config: what is said.
-        num_classes: of the student's table.
+        names: class names by id.
     """
 
-    def __init__(self, config: RankingConfig, num_classes: int) -> None:
+    def __init__(self, config: RankingConfig, names: Sequence[str]) -> None:
         self._config = config
-        self._num_classes = num_classes
+        self._names = tuple(names)
 
     def configure(self, config: RankingConfig) -> None:
         """Take new settings from the next window on."""
@@ -78,9 +79,9 @@ class Ranker:
             StudentError: not one logit a class, or not finite.
         """
         del stride
-        if logits.shape != (self._num_classes,):
+        if logits.shape != (len(self._names),):
             raise StudentError(
-                f"the student must give ({self._num_classes},) logits, one a class, "
+                f"the student must give ({len(self._names)},) logits, one a class, "
                 f"got {logits.shape}; export it again with `evdistill export`"
             )
         refuse_unfinite(logits)
@@ -88,7 +89,7 @@ class Ranker:
             return Recognition()
         scores = softmax(logits)
         likeliest = np.argsort(-scores, kind="stable")[: self._config.top_k]
-        guesses = (Guess(int(i), float(scores[i])) for i in likeliest)
+        guesses = (Guess(int(i), float(scores[i]), self._names[i]) for i in likeliest)
         return Recognition(tuple(g for g in guesses if g.score >= self._config.min_score))
 
 

@@ -27,7 +27,8 @@ from evdistill_core.messages.calibration import load_camera_info
 from evdistill_core.messages.standard import CameraInfo, DiagnosticStatus, Image
 from evdistill_core.perception.diagnostics import Rates, diagnostics, rates
 from evdistill_core.perception.parameters import PerceptionParameters
-from evdistill_core.perception.pipeline import Perception, Snapshot, WindowResult, sensor_stride
+from evdistill_core.perception.pipeline import Perception, Snapshot, sensor_stride
+from evdistill_core.perception.result import Result
 from evdistill_core.perception.tasks import SEGMENTATION, TASKS, PerceptionTask, task_of
 from evdistill_core.representations import represent
 
@@ -127,7 +128,7 @@ def warm_up(
     stride = sensor_stride(spec, logits, events)
     answer = interpreter.warm_up(logits, events, stride=stride)
     messages = task_of(parameters).messages(student.info.classes)
-    result = WindowResult(0, 0, 64, 64_000, "", events, answer, 0, {})
+    result = Result(0, 0, 64, 64_000, "", events, answer, student.info.classes)
     for _ in range(2):
         for _ in messages.make(result, messages.TYPES):
             pass
@@ -164,7 +165,7 @@ class FrontEnd:
         publish: Callable[[str, bytes], None],
         is_wanted: Callable[[str], bool],
         node: str,
-        on_result: Callable[[WindowResult], None] | None = None,
+        on_result: Callable[[Result], None] | None = None,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._publish = publish
@@ -263,7 +264,7 @@ class FrontEnd:
             found = self._ages_ms.percentiles().to_dict()
         return {f"age_ms_{name}": f"{value_ms:.2f}" for name, value_ms in found.items()}
 
-    def _carry(self, result: WindowResult) -> None:
+    def _carry(self, result: Result) -> None:
         parameters = self.perception.parameters
         wanted = {
             name

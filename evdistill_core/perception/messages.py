@@ -24,7 +24,7 @@ from evdistill_core.messages.calibration import fit_to
 from evdistill_core.messages.standard import CameraInfo, Header, Image, Time
 from evdistill_core.messages.vision import VisionClass
 from evdistill_core.perception.parameters import PerceptionParameters
-from evdistill_core.perception.pipeline import WindowResult
+from evdistill_core.perception.result import Result
 
 LABEL_INFO = "label_info"
 CAMERA_INFO = "camera_info"
@@ -90,7 +90,7 @@ class ResultMessages(ABC):
         with self._lock:
             self._pictures.append((stamp_ns, picture))
 
-    def make(self, result: WindowResult, wanted: Container[str]) -> Iterator[tuple[str, bytes]]:
+    def make(self, result: Result, wanted: Container[str]) -> Iterator[tuple[str, bytes]]:
         """Yield name and serialized message of what is wanted of one window, in order.
 
         Each is made when it is asked for: whoever sends the first at once does not wait for
@@ -116,15 +116,15 @@ class ResultMessages(ABC):
         """Take new values of what changes messages; from any thread."""
 
     @abstractmethod
-    def overlay(self, result: WindowResult) -> Picture:
+    def overlay(self, result: Result) -> Picture:
         """Return what is shown to people of one window, (H, W, 3) uint8 BGR."""
 
     @abstractmethod
-    def facts(self, result: WindowResult) -> dict[str, object]:
+    def facts(self, result: Result) -> dict[str, object]:
         """Return a few words and numbers of one window, for logs."""
 
     @abstractmethod
-    def caption(self, result: WindowResult) -> str:
+    def caption(self, result: Result) -> str:
         """Return the same in words, for a line below a picture."""
 
     @abstractmethod
@@ -132,7 +132,7 @@ class ResultMessages(ABC):
         """Return the names of the classes as a serialized LabelInfo."""
 
     @abstractmethod
-    def _make_one(self, name: str, header: Header, result: WindowResult) -> bytes:
+    def _make_one(self, name: str, header: Header, result: Result) -> bytes:
         """Return one serialized message of ``TYPES``, ``camera_info`` excepted."""
 
     @staticmethod
@@ -144,7 +144,7 @@ class ResultMessages(ABC):
         """Return number and name of every class of the student."""
         return [VisionClass(i, name) for i, name in enumerate(self.classes.names)]
 
-    def background(self, result: WindowResult) -> Picture:
+    def background(self, result: Result) -> Picture:
         """Return the camera's latest picture at the window's end, else the window's events."""
         picture = self._latest_picture(result.stamp_ns)
         return event_picture(result.events) if picture is None else picture

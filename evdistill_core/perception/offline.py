@@ -21,7 +21,8 @@ from evdistill_core.perception.diagnostics import diagnostics
 from evdistill_core.perception.front_end import open_student, warm_up
 from evdistill_core.perception.messages import LABEL_INFO, ResultMessages
 from evdistill_core.perception.parameters import PerceptionParameters
-from evdistill_core.perception.pipeline import STAGES, Perception, Snapshot, WindowResult
+from evdistill_core.perception.pipeline import STAGES, Perception, Snapshot
+from evdistill_core.perception.result import Result
 from evdistill_core.perception.result_files import ResultFiles, write_report
 from evdistill_core.perception.tasks import PerceptionTask, task_of
 from evdistill_core.recordings.base import EventBatch, Frame, Recording, RecordingInfo
@@ -121,7 +122,7 @@ class _Keep:
         self.windows = 0
         self.last_stamp_ns = 0
 
-    def add(self, result: WindowResult) -> None:
+    def add(self, result: Result) -> None:
         stamp_ns = result.stamp_ns
         if not self.windows:
             info = self._messages.label_info(stamp_ns, result.frame_id)

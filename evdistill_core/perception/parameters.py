@@ -261,7 +261,7 @@ class SegmentationParameters(PerceptionParameters):
 
     def interpreter(self, classes: ClassTable) -> Postprocessor:
         """Return what makes masks and detections."""
-        return Postprocessor(self.postprocess(), classes.thing_ids)
+        return Postprocessor(self.postprocess(), classes.thing_ids, classes.names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,7 +286,7 @@ class RecognitionParameters(PerceptionParameters):
 
     def interpreter(self, classes: ClassTable) -> Ranker:
         """Return what ranks classes."""
-        return Ranker(self.postprocess(), len(classes))
+        return Ranker(self.postprocess(), classes.names)
 
 
 Kind = type[PerceptionParameters]

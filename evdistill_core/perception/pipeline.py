@@ -33,11 +33,11 @@ from evdistill_core.events.stream import DecodedPacket
 from evdistill_core.foundation.errors import EvdistillError
 from evdistill_core.foundation.latency import LatencyRing, Percentiles
 from evdistill_core.foundation.worker import BoundedQueue, Mailbox, Worker
-from evdistill_core.inference.prediction import Answer
 from evdistill_core.inference.runner import Runner
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.perception.ingest import Incoming, Ingest, Job
 from evdistill_core.perception.parameters import PerceptionParameters
+from evdistill_core.perception.result import Result
 from evdistill_core.representations import InputSpec, represent
 
 STAGES = (
@@ -58,33 +58,6 @@ until the window is closed. mailbox: waiting for the network. represent, infer, 
 window's computation. publish: ``on_result``. total: the window's last packet received until
 ``on_result`` returned.
 """
-
-
-@dataclass(frozen=True, eq=False)
-class WindowResult:
-    """What came out of one window.
-
-    Attributes:
-        index: counts the windows of a stream, dropped ones included.
-        t_start_us: start of the window, sensor time.
-        t_end_us: end of the window, exclusive.
-        stamp_ns: host time of the window's end: the header stamp of everything published from it.
-        frame_id: of the events.
-        events: the window's events, with the sensor's size.
-        prediction: mask, confidence and detections, or the likeliest classes.
-        received_ns: monotonic time at which the packet with the window's last event came in.
-        latency_ms: stage name to milliseconds, all but publish and total.
-    """
-
-    index: int
-    t_start_us: int
-    t_end_us: int
-    stamp_ns: int
-    frame_id: str
-    events: Events
-    prediction: Answer
-    received_ns: int
-    latency_ms: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -132,7 +105,7 @@ class Perception:
         student: StudentFile,
         runner: Runner,
         parameters: PerceptionParameters,
-        on_result: Callable[[WindowResult], None],
+        on_result: Callable[[Result], None],
         *,
         lossless: bool = False,
     ) -> None:
@@ -319,7 +292,7 @@ class Perception:
             )
             self._count("windows_done")
 
-    def _predict(self, job: Job) -> WindowResult:
+    def _predict(self, job: Job) -> Result:
         if job.epoch != self._epoch:
             self._epoch = job.epoch
             self._interpreter.reset()
@@ -346,7 +319,7 @@ class Perception:
             "infer": (inferred_ns - represented_ns) / 1e6,
             "postprocess": (done_ns - inferred_ns) / 1e6,
         }
-        return WindowResult(
+        return Result(
             window.index,
             window.t_start_us,
             window.t_end_us,
@@ -354,6 +327,7 @@ class Perception:
             self._parameters.frame_id or job.frame_id,
             events,
             prediction,
+            self._student.info.classes,
             job.received_ns,
             latency_ms,
         )

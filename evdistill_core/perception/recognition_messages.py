@@ -6,13 +6,11 @@ from typing import ClassVar
 
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.inference.pictures import Image as Picture
-from evdistill_core.inference.pictures import label_picture
-from evdistill_core.inference.prediction import Guess, Recognition
 from evdistill_core.messages.standard import CameraInfo, Header, Image
 from evdistill_core.messages.vision import Classification, LabelInfo, ObjectHypothesis
 from evdistill_core.perception.messages import ResultMessages
 from evdistill_core.perception.parameters import PerceptionParameters, RecognitionParameters
-from evdistill_core.perception.pipeline import WindowResult
+from evdistill_core.perception.result import Result
 
 
 class RecognitionMessages(ResultMessages):
@@ -37,41 +35,29 @@ class RecognitionMessages(ResultMessages):
         if isinstance(parameters, RecognitionParameters):
             self.min_score = parameters.min_score
 
-    def overlay(self, result: WindowResult) -> Picture:
+    def overlay(self, result: Result) -> Picture:
         """Return the camera's latest picture, else the window's events, with the guesses on it."""
-        lines = [(self._words(g), g.score) for g in _recognised(result).guesses]
-        return label_picture(self.background(result), lines)
+        return result.draw(self.background(result))
 
-    def facts(self, result: WindowResult) -> dict[str, object]:
+    def facts(self, result: Result) -> dict[str, object]:
         """Return the likeliest class and its score; None where nothing is named."""
-        best = next(iter(_recognised(result).guesses), None)
+        best = next(iter(result.guesses), None)
         if best is None:
             return {"class": None, "score": None}
-        return {"class": self.classes.names[best.class_id], "score": round(best.score, 4)}
+        return {"class": best.class_name, "score": round(best.score, 4)}
 
-    def caption(self, result: WindowResult) -> str:
+    def caption(self, result: Result) -> str:
         """Return the same in words."""
-        guesses = _recognised(result).guesses
-        return self._words(guesses[0]) if guesses else "no class"
+        guesses = result.guesses
+        return f"{guesses[0].class_name} {guesses[0].score:.2f}" if guesses else "no class"
 
     def label_info(self, stamp_ns: int, frame_id: str = "") -> bytes:
         """Return the names of the classes and the threshold as a serialized LabelInfo."""
         header = self.header(stamp_ns, frame_id)
         return LabelInfo(header, self.vision_classes(), self.min_score).serialize()
 
-    def _make_one(self, name: str, header: Header, result: WindowResult) -> bytes:
+    def _make_one(self, name: str, header: Header, result: Result) -> bytes:
         if name == "classification":
-            found = [
-                ObjectHypothesis(str(g.class_id), g.score) for g in _recognised(result).guesses
-            ]
+            found = [ObjectHypothesis(str(g.class_id), g.score) for g in result.guesses]
             return Classification(header, found).serialize()
         return Image.from_array(header, self.overlay(result), "bgr8").serialize()
-
-    def _words(self, guess: Guess) -> str:
-        return f"{self.classes.names[guess.class_id]} {guess.score:.2f}"
-
-
-def _recognised(result: WindowResult) -> Recognition:
-    if not isinstance(result.prediction, Recognition):
-        raise TypeError(f"guesses are needed, got {type(result.prediction).__name__}")
-    return result.prediction

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from evdistill_core.foundation.labels import IGNORE, ClassTable
 from evdistill_core.inference.pictures import Image as Picture
-from evdistill_core.inference.pictures import color_mask, overlay
-from evdistill_core.inference.prediction import Detection, Prediction
+from evdistill_core.inference.pictures import color_mask
+from evdistill_core.inference.prediction import Detection
 from evdistill_core.messages.standard import CameraInfo, Header, Image
 from evdistill_core.messages.vision import (
     BoundingBox2D,
@@ -22,7 +22,7 @@ from evdistill_core.messages.vision import (
 )
 from evdistill_core.perception.messages import ResultMessages
 from evdistill_core.perception.parameters import PerceptionParameters, SegmentationParameters
-from evdistill_core.perception.pipeline import WindowResult
+from evdistill_core.perception.result import Result
 
 UNLABELLED_NAME = "UNLABELED"  # vision_msgs spells it so
 
@@ -54,44 +54,35 @@ class SegmentationMessages(ResultMessages):
         if isinstance(parameters, SegmentationParameters):
             self.overlay_alpha = parameters.overlay_alpha
 
-    def overlay(self, result: WindowResult) -> Picture:
+    def overlay(self, result: Result) -> Picture:
         """Return the mask over the camera's latest picture, else over the window's events."""
-        return overlay(
-            self.background(result), _segmented(result), self.classes, alpha=self.overlay_alpha
-        )
+        return result.draw(self.background(result), alpha=self.overlay_alpha)
 
-    def facts(self, result: WindowResult) -> dict[str, object]:
+    def facts(self, result: Result) -> dict[str, object]:
         """Return the number of detections."""
-        return {"detections": len(_segmented(result).detections)}
+        return {"detections": len(result.detections)}
 
-    def caption(self, result: WindowResult) -> str:
+    def caption(self, result: Result) -> str:
         """Return the same in words."""
-        return f"{len(_segmented(result).detections)} detections"
+        return f"{len(result.detections)} detections"
 
     def label_info(self, stamp_ns: int, frame_id: str = "") -> bytes:
         """Return the names of the mask's values, 255 included, as a serialized LabelInfo."""
         rows = [*self.vision_classes(), VisionClass(IGNORE, UNLABELLED_NAME)]
         return LabelInfo(self.header(stamp_ns, frame_id), rows, 0.0).serialize()
 
-    def _make_one(self, name: str, header: Header, result: WindowResult) -> bytes:
-        prediction = _segmented(result)
+    def _make_one(self, name: str, header: Header, result: Result) -> bytes:
         if name == "detections":
-            found = [_detection(header, d) for d in prediction.detections]
+            found = [_detection(header, d) for d in result.detections]
             return Detection2DArray(header, found).serialize()
         if name == "mask":
-            return Image.from_array(header, prediction.mask, "mono8").serialize()
+            return Image.from_array(header, result.mask, "mono8").serialize()
         if name == "confidence":
-            return Image.from_array(header, prediction.confidence, "32FC1").serialize()
+            return Image.from_array(header, result.confidence, "32FC1").serialize()
         if name == "mask_color":
-            colors = color_mask(prediction.mask, self.classes)
+            colors = color_mask(result.mask, self.classes)
             return Image.from_array(header, colors, "bgr8").serialize()
         return Image.from_array(header, self.overlay(result), "bgr8").serialize()
-
-
-def _segmented(result: WindowResult) -> Prediction:
-    if not isinstance(result.prediction, Prediction):
-        raise TypeError(f"a mask is needed, got {type(result.prediction).__name__}")
-    return result.prediction
 
 
 def _detection(header: Header, detection: Detection) -> Detection2D:

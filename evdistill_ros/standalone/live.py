@@ -20,7 +20,8 @@ from evdistill_core.perception.diagnostics import Rates, camera_status
 from evdistill_core.perception.front_end import FrontEnd, open_student, warm_up
 from evdistill_core.perception.messages import LABEL_INFO
 from evdistill_core.perception.parameters import PerceptionParameters
-from evdistill_core.perception.pipeline import Snapshot, WindowResult
+from evdistill_core.perception.pipeline import Snapshot
+from evdistill_core.perception.result import Result
 from evdistill_ros import qos
 from evdistill_ros.dds import DdsNode, Publisher, Subscription
 from evdistill_ros.dds.clock import GraphClock
@@ -243,7 +244,7 @@ class LivePerception:
     def _publish(self, name: str, data: bytes) -> None:
         self._publishers[name].publish(data)
 
-    def _write_log(self, result: WindowResult) -> None:
+    def _write_log(self, result: Result) -> None:
         if self._result_log is None:
             return
         t_us = result.events.t_us

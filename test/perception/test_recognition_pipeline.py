@@ -10,6 +10,7 @@ import pytest
 
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import StudentError
+from evdistill_core.foundation.labels import ClassInfo, ClassTable
 from evdistill_core.foundation.worker import wait_until
 from evdistill_core.inference.prediction import Guess, Recognition
 from evdistill_core.messages.standard import CameraInfo, DiagnosticArray, Header, Image, Time
@@ -17,8 +18,9 @@ from evdistill_core.messages.vision import Classification, LabelInfo
 from evdistill_core.perception.front_end import FrontEnd, check_student, open_student, warm_up
 from evdistill_core.perception.offline import run_recording
 from evdistill_core.perception.parameters import KINDS, RecognitionParameters
-from evdistill_core.perception.pipeline import Perception, WindowResult
+from evdistill_core.perception.pipeline import Perception
 from evdistill_core.perception.recognition_messages import RecognitionMessages
+from evdistill_core.perception.result import Result
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.recordings.writers.mcap import McapWriter
 from evdistill_core.representations import InputSpec
@@ -49,11 +51,12 @@ def classes(tiny_recogniser):
     return check_student(RecognitionParameters(student=str(tiny_recogniser))).classes
 
 
+SIDES = ClassTable(tuple(ClassInfo(n, (0, 0, 0)) for n in ("left", "right", "nowhere")))
+
+
 @pytest.fixture
 def side_student():
-    info = SimpleNamespace(
-        input=InputSpec(window_us=50_000, size_multiple=2), classes=("left", "right", "nowhere")
-    )
+    info = SimpleNamespace(input=InputSpec(window_us=50_000, size_multiple=2), classes=SIDES)
     return SimpleNamespace(info=info)
 
 
@@ -105,10 +108,10 @@ def test_parameters_change_while_it_runs(pipeline, scene):
 
 
 @pytest.fixture
-def result():
+def result(classes):
     events = Events.from_columns([1], [2], [3], [1], width=160, height=130)
-    guesses = Recognition((Guess(2, 0.75), Guess(0, 0.125)))
-    return WindowResult(4, 0, 50_000, STAMP_NS, "camera", events, guesses, 0, {})
+    guesses = Recognition((Guess(2, 0.75, classes.names[2]), Guess(0, 0.125, classes.names[0])))
+    return Result(4, 0, 50_000, STAMP_NS, "camera", events, guesses, classes)
 
 
 def test_a_classification_names_classes_best_first_under_the_windows_header(result, classes):
@@ -133,7 +136,7 @@ def test_a_classification_names_classes_best_first_under_the_windows_header(resu
 
 
 def test_nothing_is_said_of_a_window_with_nothing_in_it(result, classes):
-    empty = WindowResult(0, 0, 1, STAMP_NS, "c", result.events, Recognition(), 0, {})
+    empty = Result(0, 0, 1, STAMP_NS, "c", result.events, Recognition(), classes)
     messages = RecognitionMessages(classes)
     (_, data), *_ = messages.make(empty, {"classification"})
     assert list(Classification.parse(data).results) == []
@@ -160,11 +163,6 @@ def test_label_info_names_the_classes_and_the_threshold(classes):
     ]
     assert info.threshold == 0.25
     assert info.header == Header(Time.from_ns(STAMP_NS), "camera")
-
-
-def test_a_result_of_the_other_task_is_a_mistake_of_ours(classes):
-    with pytest.raises(TypeError, match="guesses"):
-        RecognitionMessages(classes).caption(SimpleNamespace(prediction=None))
 
 
 @pytest.mark.parametrize("task", list(KINDS))

@@ -9,7 +9,7 @@ from evdistill_core.inference.prediction import Detection, Prediction
 from evdistill_core.messages.standard import CameraInfo, Header, Image, Time
 from evdistill_core.messages.vision import Detection2DArray, LabelInfo
 from evdistill_core.perception.messages import image_to_bgr
-from evdistill_core.perception.pipeline import WindowResult
+from evdistill_core.perception.result import Result
 from evdistill_core.perception.segmentation_messages import SegmentationMessages
 
 STAMP_NS = 1_700_000_000_123_456_789
@@ -22,7 +22,7 @@ def result():
     confidence = np.where(mask == 5, np.float32(0.75), np.float32(0))
     prediction = Prediction(mask, confidence, (Detection(5, 0.75, (10, 10, 30, 20), 200, 3),))
     events = Events.from_columns([1], [2], [3], [1], width=64, height=48)
-    return WindowResult(0, 0, 50_000, STAMP_NS, "camera", events, prediction, 0, {})
+    return Result(0, 0, 50_000, STAMP_NS, "camera", events, prediction, SIX_CLASSES)
 
 
 def test_all_messages_of_a_window_have_one_header(result):

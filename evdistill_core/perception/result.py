@@ -1,0 +1,181 @@
+"""What comes out of one window: the same object live, from a file, and in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.events.array import Events
+from evdistill_core.foundation.errors import ResultError
+from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.inference import pictures
+from evdistill_core.inference.prediction import Answer, Detection, Guess, Prediction, Recognition
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A student's answer for one window, with the window that it is about.
+
+    Students of segmentation fill ``mask``, ``confidence`` and ``detections``, students of
+    recognition fill ``guesses``; asking for the other raises ``ResultError``.
+
+    Attributes:
+        index: number of the window in its stream, from 0; dropped windows are counted too.
+        t_start_us: start of the window, microseconds of sensor time.
+        t_end_us: end of the window, exclusive.
+        stamp_ns: host time of the window's end, nanoseconds since 1970: the header stamp of
+            everything that is published from it.
+        frame_id: of the events' messages; empty for files without messages.
+        events: the window's events; they carry the sensor's size.
+        prediction: the answer as the student's task has it.
+        classes: the student's class table.
+        received_ns: monotonic time at which the packet with the window's last event came in.
+        latency_ms: stage name to milliseconds (see ``pipeline.STAGES``), without publish and total.
+    """
+
+    index: int
+    t_start_us: int
+    t_end_us: int
+    stamp_ns: int
+    frame_id: str
+    events: Events
+    prediction: Answer
+    classes: ClassTable
+    received_ns: int = 0
+    latency_ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def mask(self) -> npt.NDArray[np.uint8]:
+        """(H, W) uint8, the class id of each sensor pixel; 255 where nothing can be said."""
+        return self._segmentation("mask").mask
+
+    @property
+    def confidence(self) -> npt.NDArray[np.float32]:
+        """(H, W) float32, probability of the class in ``mask``; 0 where the mask is 255."""
+        return self._segmentation("confidence").confidence
+
+    @property
+    def detections(self) -> tuple[Detection, ...]:
+        """Things in the mask, largest first: class name, score, box and track id."""
+        return self._segmentation("detections").detections
+
+    @property
+    def guesses(self) -> tuple[Guess, ...]:
+        """Classes that the whole window may show, likeliest first."""
+        if not isinstance(self.prediction, Recognition):
+            raise ResultError(
+                "this result has no guesses: its student segments. Use mask, confidence and "
+                "detections, or load a student of recognition"
+            )
+        return self.prediction.guesses
+
+    def _segmentation(self, name: str) -> Prediction:
+        if not isinstance(self.prediction, Prediction):
+            raise ResultError(
+                f"this result has no {name}: its student recognises whole windows. Use guesses, "
+                "or load a student of segmentation"
+            )
+        return self.prediction
+
+    def plot(
+        self,
+        background: npt.NDArray[np.uint8] | None = None,
+        *,
+        alpha: float = 0.5,
+        scale: int = 1,
+    ) -> npt.NDArray[np.uint8]:
+        """Return a picture of the answer: colours of the mask, boxes, or the guesses as text.
+
+        Args:
+            background: (H, W) grey or (H, W, 3) RGB uint8 camera image; None draws the events.
+            alpha: weight of the colours, 0..1.
+            scale: whole factor of enlargement, 1 or more.
+
+        Returns:
+            (scale * H, scale * W, 3) uint8, RGB. Guesses on a sensor below 192 pixels a side are
+            enlarged until the text fits.
+        """
+        picture = self.draw(None if background is None else _to_bgr(background), alpha=alpha)
+        picture = picture.repeat(scale, axis=0).repeat(scale, axis=1)
+        return np.ascontiguousarray(picture[:, :, ::-1])
+
+    def draw(
+        self, background: npt.NDArray[np.uint8] | None = None, *, alpha: float = 0.5
+    ) -> npt.NDArray[np.uint8]:
+        """Return the same as (H, W, 3) uint8 BGR on a BGR background, for OpenCV and messages."""
+        if background is None:
+            background = pictures.event_picture(self.events)
+        if isinstance(self.prediction, Prediction):
+            return pictures.overlay(background, self.prediction, self.classes, alpha=alpha)
+        lines = [(f"{g.class_name} {g.score:.2f}", g.score) for g in self.prediction.guesses]
+        return pictures.label_picture(background, lines)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the result and return the path; the suffix says what.
+
+        ``.png``: the picture of ``plot``. ``.npz``: what NumPy reads (``mask``, ``confidence``,
+        ``boxes_xyxy``, ``scores``, ``class_ids``, ``track_ids`` or ``class_ids``, ``scores`` of the
+        guesses, with ``t_start_us``, ``t_end_us``, ``stamp_ns`` and ``class_names``).
+
+        Raises:
+            ResultError: another suffix.
+            OSError: the file cannot be written.
+        """
+        path = Path(path).expanduser()
+        writers: Mapping[str, Callable[[Path], None]] = {
+            ".png": lambda target: pictures.write_png(target, self.draw()),
+            ".npz": self._save_npz,
+        }
+        if path.suffix not in writers:
+            raise ResultError(f"a result is saved as {' or '.join(writers)}, got '{path.name}'")
+        writers[path.suffix](path)
+        return path
+
+    def _save_npz(self, path: Path) -> None:
+        content: dict[str, npt.ArrayLike] = {
+            "t_start_us": self.t_start_us,
+            "t_end_us": self.t_end_us,
+            "stamp_ns": self.stamp_ns,
+            "class_names": np.array(self.classes.names),
+        }
+        found = (
+            self.prediction.detections
+            if isinstance(self.prediction, Prediction)
+            else self.prediction.guesses
+        )
+        content["class_ids"] = np.array([f.class_id for f in found], np.uint8)
+        content["scores"] = np.array([f.score for f in found], np.float32)
+        if isinstance(self.prediction, Prediction):
+            boxes = [d.box_xyxy for d in self.prediction.detections]
+            content["mask"] = self.prediction.mask
+            content["confidence"] = self.prediction.confidence
+            content["boxes_xyxy"] = np.array(boxes, np.int32).reshape(-1, 4)
+            content["track_ids"] = np.array(
+                [d.track_id for d in self.prediction.detections], np.int64
+            )
+        pictures.write_npz(path, content)
+
+    def _repr_png_(self) -> bytes:
+        """Return the picture for notebooks."""
+        _, data = cv2.imencode(".png", self.draw())
+        return data.tobytes()
+
+    def __repr__(self) -> str:
+        span = f"{self.t_start_us / 1e6:.3f} .. {self.t_end_us / 1e6:.3f} s"
+        if isinstance(self.prediction, Prediction):
+            names = [d.class_name for d in self.prediction.detections]
+            said = ", ".join(f"{names.count(n)} {n}" for n in dict.fromkeys(names)) or "no things"
+        else:
+            said = ", ".join(f"{g.class_name} {g.score:.2f}" for g in self.prediction.guesses)
+            said = said or "no class"
+        size = f"{self.events.width}x{self.events.height}"
+        return f"Result({self.index}: {span}, {len(self.events):,} events, {size}, {said})"
+
+
+def _to_bgr(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return pictures.to_bgr(image if image.ndim == 2 else image[:, :, ::-1])

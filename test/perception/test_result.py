@@ -1,0 +1,102 @@
+import re
+
+import cv2
+import numpy as np
+import pytest
+
+from evdistill_core.events.array import Events
+from evdistill_core.foundation.errors import ResultError
+from evdistill_core.foundation.labels import SIX_CLASSES
+from evdistill_core.inference.pictures import event_picture
+from evdistill_core.inference.prediction import Detection, Guess, Prediction, Recognition
+from evdistill_core.perception.result import Result
+
+HEIGHT, WIDTH = 20, 30
+
+
+@pytest.fixture
+def events():
+    return Events.from_columns(
+        [1, 2, 29], [0, 5, 0], [5, 6, 7], [0, 1, 1], width=WIDTH, height=HEIGHT
+    )
+
+
+@pytest.fixture
+def segmented(events):
+    mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
+    mask[4:9, 3:12] = 5
+    confidence = np.where(mask == 5, np.float32(0.75), np.float32(0))
+    found = (Detection(5, 0.75, (3, 4, 12, 9), 45, 7, "vehicle"),)
+    prediction = Prediction(mask, confidence, found)
+    return Result(3, 50_000, 100_000, 1_000_100_000_000, "cam", events, prediction, SIX_CLASSES)
+
+
+@pytest.fixture
+def recognised(events):
+    prediction = Recognition((Guess(5, 0.9, "vehicle"), Guess(4, 0.1, "human")))
+    return Result(0, 0, 1_000, 1_000_000, "", events, prediction, SIX_CLASSES)
+
+
+def test_a_result_gives_the_parts_of_its_task(segmented, recognised):
+    assert segmented.mask.dtype == np.uint8
+    assert segmented.confidence[5, 5] == 0.75
+    assert [d.class_name for d in segmented.detections] == ["vehicle"]
+    assert [g.class_name for g in recognised.guesses] == ["vehicle", "human"]
+
+
+@pytest.mark.parametrize("name", ["mask", "confidence", "detections"])
+def test_what_recognition_does_not_have_is_refused(recognised, name):
+    with pytest.raises(ResultError, match=f"no {name}: its student recognises.*guesses"):
+        getattr(recognised, name)
+
+
+def test_what_segmentation_does_not_have_is_refused(segmented):
+    with pytest.raises(ResultError, match="no guesses: its student segments"):
+        _ = segmented.guesses
+
+
+def test_the_picture_is_rgb_and_draws_the_events_where_nothing_is_said(segmented):
+    picture = segmented.plot()
+    assert picture.shape == (HEIGHT, WIDTH, 3)
+    assert (picture[0, 29] == event_picture(segmented.events)[0, 29]).all()
+    red, _, blue = picture[6, 5].astype(int)
+    assert blue > red  # vehicle: (0, 0, 142)
+    assert segmented.plot(scale=3).shape == (3 * HEIGHT, 3 * WIDTH, 3)
+
+
+@pytest.mark.parametrize("shape", [(HEIGHT, WIDTH), (HEIGHT, WIDTH, 3)])
+def test_a_background_is_grey_or_rgb(segmented, shape):
+    background = np.full(shape, 10, np.uint8)
+    if len(shape) == 3:
+        background[..., 0] = 200
+    picture = segmented.plot(background)
+    expected = (200, 10, 10) if len(shape) == 3 else (10, 10, 10)
+    assert tuple(picture[0, 0]) == expected
+
+
+def test_a_saved_array_holds_everything(segmented, recognised, tmp_path):
+    with np.load(segmented.save(tmp_path / "a" / "one.npz")) as saved:
+        assert (saved["mask"] == segmented.mask).all()
+        assert saved["boxes_xyxy"].tolist() == [[3, 4, 12, 9]]
+        assert saved["track_ids"].tolist() == [7]
+        assert int(saved["t_end_us"]) == 100_000
+        assert saved["class_names"].tolist() == list(SIX_CLASSES.names)
+    with np.load(recognised.save(str(tmp_path / "two.npz"))) as saved:
+        assert saved["class_ids"].tolist() == [5, 4]
+        assert "mask" not in saved
+
+
+def test_a_saved_picture_is_the_plot(segmented, tmp_path):
+    path = segmented.save(tmp_path / "one.png")
+    assert (cv2.imread(str(path))[:, :, ::-1] == segmented.plot()).all()
+    assert segmented._repr_png_()[:4] == b"\x89PNG"
+
+
+def test_another_suffix_is_refused(segmented, tmp_path):
+    with pytest.raises(ResultError, match=re.escape(".png or .npz, got 'one.gif'")):
+        segmented.save(tmp_path / "one.gif")
+
+
+def test_the_line_about_a_result_says_when_and_what(segmented, recognised):
+    assert repr(segmented) == "Result(3: 0.050 .. 0.100 s, 3 events, 30x20, 1 vehicle)"
+    assert "vehicle 0.90, human 0.10" in repr(recognised)
