@@ -32,7 +32,7 @@ from evdistill_core.perception.result import Result
 from evdistill_core.perception.tasks import SEGMENTATION, TASKS, PerceptionTask, task_of
 from evdistill_core.representations import represent
 
-SHIPPED_STUDENT = Path(__file__).parent / "assets" / "street6.evstudent"
+SHIPPED_STUDENT = Path(__file__).parents[1] / "assets" / "street6.evstudent"
 
 
 def check_student(parameters: PerceptionParameters) -> StudentFile:

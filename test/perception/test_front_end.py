@@ -2,6 +2,9 @@ import subprocess
 import sys
 import textwrap
 
+from evdistill_core.perception.front_end import SHIPPED_STUDENT, check_student
+from evdistill_core.perception.parameters import SegmentationParameters
+
 
 def test_the_robots_path_loads_neither_torch_nor_training(tiny_student):
     code = f"""
@@ -20,3 +23,9 @@ def test_the_robots_path_loads_neither_torch_nor_training(tiny_student):
         assert not heavy, heavy
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=120)
+
+
+def test_without_a_name_the_student_that_comes_with_the_package():
+    student = check_student(SegmentationParameters())
+    assert student.path == SHIPPED_STUDENT
+    assert student.info.task == "segmentation"
