@@ -87,12 +87,15 @@ class Window:
         t_start_us: where it begins; the first event's time if the window before ended by count.
         t_end_us: where it ends, exclusive; one past the last event's time if it ended by count.
         index: counts the windows given out.
+        stretch: counts the breaks of the stream before it; nothing may be carried from a window to
+            one of another stretch.
     """
 
     events: Events
     t_start_us: int
     t_end_us: int
     index: int
+    stretch: int = 0
 
 
 @dataclass

@@ -27,7 +27,8 @@ from evdistill_core.messages.calibration import load_camera_info
 from evdistill_core.messages.standard import CameraInfo, DiagnosticStatus, Image
 from evdistill_core.perception.diagnostics import Rates, diagnostics, rates
 from evdistill_core.perception.parameters import PerceptionParameters
-from evdistill_core.perception.pipeline import Perception, Snapshot, sensor_stride
+from evdistill_core.perception.pipeline import Perception, Snapshot
+from evdistill_core.perception.predictor import sensor_stride
 from evdistill_core.perception.result import Result
 from evdistill_core.perception.tasks import SEGMENTATION, TASKS, PerceptionTask, task_of
 from evdistill_core.representations import represent

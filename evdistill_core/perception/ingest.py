@@ -64,12 +64,11 @@ class Job:
 
 
 class Ingest:
-    """Decodes what the queue holds and hands over windows.
+    """Decodes packets in the order of their arrival and hands over windows.
 
     Args:
         spec: the student's input, for the length of windows.
         parameters: see ``PerceptionParameters``; the attribute may be replaced while running.
-        queue: where packets come from.
         hand_over: takes each finished window.
         count: adds to a named counter.
         record: adds latencies, stage to milliseconds.
@@ -82,7 +81,6 @@ class Ingest:
         spec: InputSpec,
         parameters: PerceptionParameters,
         *,
-        queue: BoundedQueue[Incoming],
         hand_over: Callable[[Job], None],
         count: Callable[[str, int], None],
         record: Callable[[dict[str, float]], None],
@@ -90,7 +88,6 @@ class Ingest:
     ) -> None:
         self._input = spec
         self.parameters = parameters
-        self._queue = queue
         self._hand_over = hand_over
         self._count = count
         self._record = record
@@ -112,13 +109,13 @@ class Ingest:
         self._frame_id = ""
         self.size = (0, 0)
 
-    def run(self) -> None:
-        """Work until the queue is closed and empty."""
-        while not self._queue.is_finished:
-            taken = self._queue.get(timeout_s=IDLE_CHECK_S)
+    def run(self, queue: BoundedQueue[Incoming]) -> None:
+        """Work until the queue, where packets come from, is closed and empty."""
+        while not queue.is_finished:
+            taken = queue.get(timeout_s=IDLE_CHECK_S)
             self._follow_clock()
             if taken is not None:
-                self._take(*taken)
+                self.take(*taken)
             elif self._window_spec.deadline_ms is not None:
                 self._close_overdue()
 
@@ -146,7 +143,13 @@ class Ingest:
         spec = self.parameters.window_spec(self._input)
         return replace(spec, deadline_ms=None) if self._lossless else spec
 
-    def _take(self, item: Incoming, after_loss: bool) -> None:
+    def take(self, item: Incoming, after_loss: bool = False) -> None:
+        """Decode one packet and hand over the windows that it completes.
+
+        Args:
+            item: the packet.
+            after_loss: packets before it were lost.
+        """
         taken_ns = time.monotonic_ns()
         self._follow_parameters()
         if after_loss:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from evdistill_core.events.packet import Packet
-from evdistill_core.events.stream import DecodedPacket, PacketDecoder
+from evdistill_core.events.stream import PacketDecoder
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.messages.standard import DiagnosticArray, Image
 from evdistill_core.messages.vision import LabelInfo
 from evdistill_core.perception.diagnostics import diagnostics
+from evdistill_core.perception.feed import in_order
 from evdistill_core.perception.front_end import open_student, warm_up
 from evdistill_core.perception.messages import LABEL_INFO, ResultMessages
 from evdistill_core.perception.parameters import PerceptionParameters
@@ -146,7 +146,7 @@ def _feed(
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not show_progress) as progress:
         task = progress.add_task("", total=1.0)
-        for item in _in_order(recording):
+        for item in in_order(recording):
             if not _push(item, pipeline, messages):
                 return  # the pipeline has ended; its check() says why
             progress.update(task, completed=recording.fraction_read or 0.0)
@@ -159,9 +159,7 @@ def _push(
         messages.push_picture(_bgr(item), item.stamp_ns)
         return True
     if isinstance(item, EventBatch):
-        return pipeline.push_events(
-            DecodedPacket(item.events, item.triggers, item.stamp_ns, "", item.discontinuity)
-        )
+        return pipeline.push_events(item.decoded())
     if item.type_name == Image.TYPE:
         messages.push_image(item.data)
         return True
@@ -177,22 +175,6 @@ def _reason(recording: Recording) -> str:
             if decoder.push(packet) is None:
                 return decoder.last_error
     return "; ".join(info.warnings) or "it is empty"
-
-
-def _in_order(recording: Recording) -> Iterator[Packet | EventBatch | Frame]:
-    """Yield pictures before the events of the same moment."""
-    info = recording.info
-    if info.format.startswith("rosbag2"):
-        topics = [info.topic] + ([info.frame_topic] if info.frame_topic else [])
-        yield from recording.packets(topics)
-        return
-    frames = recording.frames()
-    frame = next(frames, None)
-    for batch in recording.batches():
-        while frame is not None and frame.stamp_ns <= batch.stamp_ns:
-            yield frame
-            frame = next(frames, None)
-        yield batch
 
 
 def _bgr(frame: Frame) -> npt.NDArray[np.uint8]:

@@ -24,10 +24,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
-from evdistill_core.events.array import Events
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import DecodedPacket
 from evdistill_core.foundation.errors import EvdistillError
@@ -37,8 +33,8 @@ from evdistill_core.inference.runner import Runner
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.perception.ingest import Incoming, Ingest, Job
 from evdistill_core.perception.parameters import PerceptionParameters
+from evdistill_core.perception.predictor import WindowPredictor
 from evdistill_core.perception.result import Result
-from evdistill_core.representations import InputSpec, represent
 
 STAGES = (
     "queue",
@@ -109,7 +105,6 @@ class Perception:
         *,
         lossless: bool = False,
     ) -> None:
-        self._student = student
         self._runner = runner
         self._on_result = on_result
         self._lossless = lossless
@@ -129,18 +124,12 @@ class Perception:
         self._ingest = Ingest(
             student.info.input,
             parameters,
-            queue=self._queue,
             hand_over=self._hand_over,
             count=self._count,
             record=self._record,
             lossless=lossless,
         )
-        self._interpreter = parameters.interpreter(student.info.classes)
-        self._parameters = parameters
-        self._input: npt.NDArray[np.float32] | None = None
-        self._epoch = 0
-        self._stretch = 0
-        self._has_state = False
+        self._predict = WindowPredictor(student, runner, parameters, self._count)
         self._workers = [
             Worker("ingest", self._run_ingest, self._fail),
             Worker("inference", self._infer, self._fail),
@@ -213,11 +202,11 @@ class Perception:
     @property
     def parameters(self) -> PerceptionParameters:
         """The parameters in force."""
-        return self._parameters
+        return self._predict.parameters
 
     def reconfigure(self, parameters: PerceptionParameters) -> None:
         """Take new values of the dynamic parameters, from the next packet and window on."""
-        self._parameters = parameters
+        self._predict.parameters = parameters
         self._ingest.parameters = parameters
 
     def snapshot(self) -> Snapshot:
@@ -266,7 +255,7 @@ class Perception:
             self._count("windows_dropped")
 
     def _run_ingest(self) -> None:
-        self._ingest.run()
+        self._ingest.run(self._queue)
         if not self._discard:
             self._ingest.flush()
         self._mailbox.close()
@@ -292,56 +281,6 @@ class Perception:
             )
             self._count("windows_done")
 
-    def _predict(self, job: Job) -> Result:
-        if job.epoch != self._epoch:
-            self._epoch = job.epoch
-            self._interpreter.reset()
-        self._follow_breaks(job.stretch)
-        self._interpreter.configure(self._parameters.postprocess())
-        window, events = job.window, job.window.events
-        taken_ns = time.monotonic_ns()
-        shape = self._student.info.input.shape(height=events.height, width=events.width)
-        if self._input is None or self._input.shape != shape:
-            self._input = np.empty(shape, np.float32)
-        spec = self._student.info.input
-        represent(events, spec, window.t_start_us, window.t_end_us, out=self._input)
-        represented_ns = time.monotonic_ns()
-        logits = self._runner.run(self._input)
-        self._has_state = self._runner.is_recurrent
-        inferred_ns = time.monotonic_ns()
-        stride = sensor_stride(spec, logits, events)
-        prediction = self._interpreter(logits, events, stride=stride)
-        done_ns = time.monotonic_ns()
-        latency_ms = {
-            "window": (job.closed_ns - job.received_ns) / 1e6,
-            "mailbox": (taken_ns - job.closed_ns) / 1e6,
-            "represent": (represented_ns - taken_ns) / 1e6,
-            "infer": (inferred_ns - represented_ns) / 1e6,
-            "postprocess": (done_ns - inferred_ns) / 1e6,
-        }
-        return Result(
-            window.index,
-            window.t_start_us,
-            window.t_end_us,
-            job.stamp_ns,
-            self._parameters.frame_id or job.frame_id,
-            events,
-            prediction,
-            self._student.info.classes,
-            job.received_ns,
-            latency_ms,
-        )
-
-    def _follow_breaks(self, stretch: int) -> None:
-        """Let a recurrent student forget what came before a break."""
-        if stretch == self._stretch:
-            return
-        self._stretch = stretch
-        if self._has_state:
-            self._runner.reset()
-            self._has_state = False
-            self._count("state_resets")
-
     def _fail(self, report: str, error: Exception) -> None:
         self._failure_report = report
         self._failure = error
@@ -356,10 +295,3 @@ class Perception:
         with self._lock:
             for stage, value_ms in latency_ms.items():
                 self._latency[stage].add(value_ms)
-
-
-def sensor_stride(spec: InputSpec, logits: npt.NDArray[np.float32], events: Events) -> float:
-    """Return the sensor pixels a logit: of (K, h, w), or of (K,), one for the whole input."""
-    grid = spec.grid(height=events.height, width=events.width)
-    rows = logits.shape[1] if logits.ndim == 3 else 1
-    return grid.factor * grid.height / rows

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -15,6 +16,8 @@ import numpy.typing as npt
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.events.decoders.base import MAX_SIDE
 from evdistill_core.events.packet import Packet
+from evdistill_core.events.stream import DecodedPacket, PacketDecoder
+from evdistill_core.events.window import Window, WindowAssembler, WindowSpec
 from evdistill_core.foundation.errors import RecordingError
 
 #: After the end of a span, read on until sensor time is this far past it: drivers deliver packets
@@ -82,6 +85,10 @@ class EventBatch:
     triggers: Triggers
     stamp_ns: int
     discontinuity: str = ""
+
+    def decoded(self) -> DecodedPacket:
+        """Return the same as the decoder of a live topic gives it."""
+        return DecodedPacket(self.events, self.triggers, self.stamp_ns, "", self.discontinuity)
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,6 +213,71 @@ class Recording(ABC):
         """
         return self._all_batches()
 
+    def span_us(
+        self, start_s: float = 0.0, end_s: float | None = None
+    ) -> tuple[int | None, int | None]:
+        """Return a span in sensor time, as ``batches`` takes it.
+
+        Args:
+            start_s: seconds after the first event, 0 or more.
+            end_s: seconds after the first event; None: to the end.
+
+        Returns:
+            (start_us, end_us); None where the span reaches the recording's own start or end.
+
+        Raises:
+            RecordingError: the span is empty or starts before the recording, or there are no
+                events to count from.
+        """
+        if not 0 <= start_s < (math.inf if end_s is None else end_s):
+            raise RecordingError(
+                f"a span begins at 0 s or later and ends after its start, got {start_s:g} .. "
+                f"{'the end' if end_s is None else f'{end_s:g}'} s"
+            )
+        if not start_s and end_s is None:
+            return None, None
+        first = next((b for b in self.batches() if len(b.events)), None)
+        if first is None:
+            raise RecordingError(f"{self.info.path} holds no events")
+        origin_us = int(first.events.t_us[0])
+        end_us = None if end_s is None else origin_us + round(end_s * 1e6)
+        return (origin_us + round(start_s * 1e6) if start_s else None), end_us
+
+    def windows(
+        self,
+        duration_us: int | None = 50_000,
+        *,
+        count: int | None = None,
+        stride_us: int | None = None,
+        start_s: float = 0.0,
+        end_s: float | None = None,
+    ) -> Iterator[Window]:
+        """Yield the events window by window.
+
+        No window spans a break of the stream (lost messages, a jump in time, another size): what
+        was collected before it is left out, and ``Window.stretch`` rises by one after it.
+
+        Args:
+            duration_us: length in sensor time; None: by ``count`` alone.
+            count: a window also ends after this many events.
+            stride_us: time between the starts of windows, 1 .. ``duration_us``; None: no overlap.
+            start_s: begin this many seconds after the first event.
+            end_s: stop this many seconds after the first event; None: at the end.
+
+        Yields:
+            Windows; the last one may be shorter than the others. Of windows without events in a
+            row only the first is given.
+
+        Raises:
+            ConfigError: a length or a stride out of range.
+            RecordingError: as ``batches``, or an empty span.
+        """
+        assembler = WindowAssembler(
+            WindowSpec(duration_us=duration_us, count=count, stride_us=stride_us)
+        )
+        span = self.span_us(start_s, end_s)
+        return _cut_windows(self.batches(*span), assembler)
+
     def packets(self, topics: Sequence[str] | None = None) -> Iterator[Packet]:
         """Yield the serialized messages of a bag in the order of their receive times.
 
@@ -268,6 +340,20 @@ class _Way:
         if self._by_time is not None:
             ways.append(self._by_time)
         return min(1.0, max(0.0, *ways)) if ways else None
+
+
+def _cut_windows(batches: Iterator[EventBatch], assembler: WindowAssembler) -> Iterator[Window]:
+    watch, stretch = PacketDecoder(), 0
+    for batch in batches:
+        # The same eye for jumps in time that the live path has.
+        checked = watch.pass_on(batch.decoded())
+        if checked.discontinuity:
+            assembler.reset()
+            stretch += 1
+        for window in assembler.push(checked.events):
+            yield replace(window, stretch=stretch)
+    for window in assembler.flush():
+        yield replace(window, stretch=stretch)
 
 
 def checked_size(path: Path, width: int, height: int) -> tuple[int, int]:

@@ -1,0 +1,49 @@
+"""A recording in the order in which a camera would have sent it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from evdistill_core.events.packet import Packet
+from evdistill_core.events.stream import DecodedPacket
+from evdistill_core.recordings.base import EventBatch, Frame, Recording
+
+
+def in_order(
+    recording: Recording, start_us: int | None = None, end_us: int | None = None
+) -> Iterator[Packet | EventBatch | Frame]:
+    """Yield events and camera images; images come before the events of the same moment.
+
+    Args:
+        recording: an open one.
+        start_us: leave out events before this sensor time; None: from the beginning.
+        end_us: leave out events from this sensor time on; None: to the end.
+
+    Yields:
+        Of a whole rosbag2 its messages as they are, so that the decoders of the live path read
+        them. Of a span, and of other files, decoded batches and frames.
+
+    Raises:
+        RecordingError: as ``Recording.batches``.
+    """
+    info = recording.info
+    if info.format.startswith("rosbag2") and start_us is None and end_us is None:
+        topics = [info.topic] + ([info.frame_topic] if info.frame_topic else [])
+        yield from recording.packets(topics)
+        return
+    frames = recording.frames()
+    frame = next(frames, None)
+    for batch in recording.batches(start_us, end_us):
+        while frame is not None and frame.stamp_ns <= batch.stamp_ns:
+            yield frame
+            frame = next(frames, None)
+        yield batch
+
+
+def event_content(
+    item: Packet | EventBatch | Frame, event_topic: str
+) -> Packet | DecodedPacket | None:
+    """Return what the pipeline takes of an item; None for camera images."""
+    if isinstance(item, EventBatch):
+        return item.decoded()
+    return item if isinstance(item, Packet) and item.topic == event_topic else None

@@ -1,0 +1,103 @@
+"""Windows of one stream in order -> results: representation, network, answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.events.array import Events
+from evdistill_core.inference.runner import Runner
+from evdistill_core.inference.student import StudentFile
+from evdistill_core.perception.ingest import Job
+from evdistill_core.perception.parameters import PerceptionParameters
+from evdistill_core.perception.result import Result
+from evdistill_core.representations import InputSpec, represent
+
+
+class WindowPredictor:
+    """Keeps what a student carries from window to window: state, tracks, and its input buffer.
+
+    Every break of the stream sets the state back, counted as ``state_resets``; breaks after which
+    ids must not go on (a jump in time, another size) begin new tracks.
+
+    Args:
+        student: its input description and class table.
+        runner: the loaded network; this stream's alone.
+        parameters: those of the student's task; the attribute may be replaced while running.
+        count: adds one to a named counter.
+    """
+
+    def __init__(
+        self,
+        student: StudentFile,
+        runner: Runner,
+        parameters: PerceptionParameters,
+        count: Callable[[str], None],
+    ) -> None:
+        self.parameters = parameters
+        self._info = student.info
+        self._runner = runner
+        self._count = count
+        self._interpreter = parameters.interpreter(student.info.classes)
+        self._input: npt.NDArray[np.float32] | None = None
+        self._epoch = 0
+        self._stretch = 0
+        self._has_state = False
+
+    def __call__(self, job: Job) -> Result:
+        """Return the result of the next window."""
+        self._follow_breaks(job)
+        self._interpreter.configure(self.parameters.postprocess())
+        window, events, spec = job.window, job.window.events, self._info.input
+        taken_ns = time.monotonic_ns()
+        shape = spec.shape(height=events.height, width=events.width)
+        if self._input is None or self._input.shape != shape:
+            self._input = np.empty(shape, np.float32)
+        represent(events, spec, window.t_start_us, window.t_end_us, out=self._input)
+        represented_ns = time.monotonic_ns()
+        logits = self._runner.run(self._input)
+        self._has_state = self._runner.is_recurrent
+        inferred_ns = time.monotonic_ns()
+        stride = sensor_stride(spec, logits, events)
+        prediction = self._interpreter(logits, events, stride=stride)
+        done_ns = time.monotonic_ns()
+        return Result(
+            window.index,
+            window.t_start_us,
+            window.t_end_us,
+            job.stamp_ns,
+            self.parameters.frame_id or job.frame_id,
+            events,
+            prediction,
+            self._info.classes,
+            job.received_ns,
+            {
+                "window": (job.closed_ns - job.received_ns) / 1e6,
+                "mailbox": (taken_ns - job.closed_ns) / 1e6,
+                "represent": (represented_ns - taken_ns) / 1e6,
+                "infer": (inferred_ns - represented_ns) / 1e6,
+                "postprocess": (done_ns - inferred_ns) / 1e6,
+            },
+        )
+
+    def _follow_breaks(self, job: Job) -> None:
+        if job.epoch != self._epoch:
+            self._epoch = job.epoch
+            self._interpreter.reset()
+        if job.stretch == self._stretch:
+            return
+        self._stretch = job.stretch
+        if self._has_state:
+            self._runner.reset()
+            self._has_state = False
+            self._count("state_resets")
+
+
+def sensor_stride(spec: InputSpec, logits: npt.NDArray[np.float32], events: Events) -> float:
+    """Return the sensor pixels a logit: of (K, h, w), or of (K,), one for the whole input."""
+    grid = spec.grid(height=events.height, width=events.width)
+    rows = logits.shape[1] if logits.ndim == 3 else 1
+    return grid.factor * grid.height / rows
