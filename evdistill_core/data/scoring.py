@@ -12,11 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import track
 
+from evdistill_core.data.build import build_evaluation_sets
 from evdistill_core.data.samples import SampleSource
 from evdistill_core.evaluation.page import Panel, Result, panel_row, write_evaluation
 from evdistill_core.evaluation.pictures import input_picture
 from evdistill_core.evaluation.recognition import caption_picture, score_recognition
 from evdistill_core.evaluation.segmentation import (
+    DEFAULT_ACTIVITY_RADIUS_PX,
     LabelledWindow,
     Predict,
     score_windows,
@@ -26,6 +28,7 @@ from evdistill_core.inference.runner import Device, Runtime, run_sequence
 from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import SUFFIX, StudentFile
 from evdistill_core.models.registry import TaskName, network_task
+from evdistill_core.perception.student import Student
 from evdistill_core.representations.spec import InputSpec
 
 PANEL_WINDOWS = 8
@@ -95,6 +98,48 @@ def _checkpoint_predictor(path: Path) -> Predictor:
         f"{path} (torch, cpu)",
         network_task(checkpoint.network),
     )
+
+
+def evaluate(  # noqa: PLR0913 - options by name
+    student: str | Path | Student,
+    dataset: str | Path,
+    *,
+    out: str | Path = "out/evaluation",
+    windows: int = 0,
+    activity_radius_px: int = DEFAULT_ACTIVITY_RADIUS_PX,
+    runtime: str = "auto",
+    device: str = "auto",
+    seed: int | None = None,
+) -> dict[str, Result]:
+    """Score a student on labelled windows, and write report.json and report.html.
+
+    Args:
+        student: a student file, a checkpoint, or a loaded student (its file is scored).
+        dataset: YAML with the sets to score (``config/eval``), or a folder that ``evdistill
+            simulate`` made.
+        out: folder of the report.
+        windows: score at most this many windows a set; 0: all.
+        activity_radius_px: half side of the square that counts as near an event.
+        runtime: "auto", "onnxruntime" or "torch".
+        device: "auto", "cpu" or "cuda".
+        seed: of the simulated sets, instead of the file's.
+
+    Returns:
+        The result of each set by name; ``result.summary`` is one line of it.
+
+    Raises:
+        StudentError, ConfigError, DataError: something is missing, damaged or does not fit.
+    """
+    path = student.path if isinstance(student, Student) else Path(student).expanduser()
+    dataset = Path(dataset).expanduser()
+    predictor = load_predictor(path, runtime=runtime, device=device)
+    sets = build_evaluation_sets(
+        dataset, predictor.input, predictor.classes, limit=windows, seed=seed
+    )
+    results, _ = evaluate_sets(
+        predictor, sets, Path(out), dataset=str(dataset), activity_radius_px=activity_radius_px
+    )
+    return results
 
 
 def evaluate_sets(

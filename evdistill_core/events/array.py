@@ -13,8 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+_FIELDS = {
+    "t": ("t", "ts", "t_us", "timestamp"),
+    "x": ("x",),
+    "y": ("y",),
+    "p": ("p", "pol", "polarity", "on"),
+}
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Events:
     """Events of one sensor.
 
@@ -136,6 +143,53 @@ class Events:
         return Events(
             self.x[index], self.y[index], self.t_us[index], self.p[index], self.width, self.height
         )
+
+    @staticmethod
+    def from_structured(array: npt.NDArray[np.void], *, width: int = 0, height: int = 0) -> Events:
+        """Return the events of a structured array, as NumPy, tonic, Metavision and faery have it.
+
+        Args:
+            array: (N,), fields for time in microseconds (``t``, ``ts``, ``t_us``, ``timestamp``),
+                column (``x``), row (``y``) and polarity (``p``, ``pol``, ``polarity`` or ``on``).
+            width: columns of the sensor; 0: one more than the largest column.
+            height: rows of the sensor; 0: one more than the largest row.
+
+        Raises:
+            ValueError: a field is missing, or a coordinate lies outside the frame.
+        """
+        names = array.dtype.names or ()
+        columns = []
+        for known in _FIELDS.values():
+            found = [name for name in known if name in names]
+            if not found:
+                raise ValueError(
+                    f"a structured array of events needs a field {' or '.join(known)}, "
+                    f"got {', '.join(names) or 'an array without fields'}"
+                )
+            columns.append(array[found[0]])
+        t_us, x, y, p = columns
+        return Events.from_columns(
+            x,
+            y,
+            t_us,
+            p,
+            width=width or (int(x.max()) + 1 if len(x) else 1),
+            height=height or (int(y.max()) + 1 if len(y) else 1),
+        )
+
+    def to_structured(self) -> npt.NDArray[np.void]:
+        """Return (N,) with the fields ``t`` i8, ``x`` u2, ``y`` u2, ``p`` u1; a copy."""
+        array = np.empty(len(self), [("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "u1")])
+        for name, column in (("t", self.t_us), ("x", self.x), ("y", self.y), ("p", self.p)):
+            array[name] = column
+        return array
+
+    def __repr__(self) -> str:
+        head = f"Events({len(self):,} events, {self.width}x{self.height}"
+        if not len(self):
+            return f"{head})"
+        first, last = int(self.t_us.min()) / 1e6, int(self.t_us.max()) / 1e6
+        return f"{head}, {first:.6f} .. {last:.6f} s, {self.p.mean():.0%} ON)"
 
     def equals(self, other: Events) -> bool:
         """Tell whether size and every event are equal."""

@@ -22,7 +22,7 @@ from evdistill_core.inference.student import (
     StudentInfo,
     write_student,
 )
-from evdistill_core.models.checkpoint import Checkpoint
+from evdistill_core.models.checkpoint import Checkpoint, load_checkpoint
 from evdistill_core.models.network import (
     StudentNetwork,
     fold_batch_norm,
@@ -80,6 +80,14 @@ def export_student(
     final = replace(info, parity={"rows": [asdict(row) for row in rows]})
     write_student(out, final, weights=weights, onnx=model, card=model_card(final, card_text))
     return rows
+
+
+def export_checkpoint(
+    checkpoint: str | Path, out: str | Path, *, onnx: bool | None = None, card_text: str = ""
+) -> list[ParityRow]:
+    """Make a student file of a checkpoint on disk; see ``export_student`` for the rest."""
+    loaded = load_checkpoint(Path(checkpoint).expanduser())
+    return export_student(loaded, Path(out).expanduser(), onnx=onnx, card_text=card_text)
 
 
 def _sizes(multiple: int) -> list[tuple[int, int]]:

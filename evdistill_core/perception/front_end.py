@@ -89,14 +89,18 @@ def open_student(parameters: PerceptionParameters) -> tuple[StudentFile, Runner]
         ConfigError: runtime, device or precision are not to be had here.
     """
     student = check_student(parameters)
-    runner = make_runner(
+    return student, make_student_runner(student, parameters)
+
+
+def make_student_runner(student: StudentFile, parameters: PerceptionParameters) -> Runner:
+    """Return a runner of a student as the parameters say; a recurrent one serves one stream."""
+    return make_runner(
         student,
         runtime=parameters.runtime,
         device=parameters.device,
         precision=parameters.precision,
         threads=parameters.threads,
     )
-    return student, runner
 
 
 def warm_up(

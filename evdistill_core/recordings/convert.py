@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evdistill_core.events.array import Events, Triggers
+from evdistill_core.foundation.config import from_mapping
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.messages.event_messages import EventPacket
 from evdistill_core.messages.standard import Image
@@ -20,6 +21,7 @@ from evdistill_core.recordings.encoders.packets import (
     Packetizer,
     holds_edges,
 )
+from evdistill_core.recordings.opening import open_recording
 from evdistill_core.recordings.writers.aedat4 import Aedat4Writer
 from evdistill_core.recordings.writers.hdf5 import DsecWriter
 from evdistill_core.recordings.writers.mcap import McapWriter
@@ -136,6 +138,29 @@ def convert(
     if target.suffix == ".mcap":
         return job.to_bag()
     return job.to_aedat4() if target.suffix == ".aedat4" else job.to_columns()
+
+
+def convert_file(
+    source: str | Path, target: str | Path, *, topic: str | None = None, **options: object
+) -> ConvertResult:
+    """Convert a recording into another format, exactly.
+
+    Args:
+        source: a recording of any kind that ``open_recording`` reads.
+        target: ``.mcap`` (a rosbag2), ``.aedat4``, ``.h5``, ``.hdf5`` or ``.npz``.
+        topic: event topic or stream of a source that has several.
+        **options: fields of ``ConvertConfig``, for example ``start_us=0, end_us=1_000_000``.
+
+    Returns:
+        What was written, and what the format has no place for.
+
+    Raises:
+        RecordingError: the source cannot be read, or the suffix is not known.
+        ConfigError: an option that is not known or out of range.
+    """
+    config = from_mapping(ConvertConfig, options)
+    with open_recording(source, topic=topic) as recording:
+        return convert(recording, Path(target).expanduser(), config)
 
 
 def bag_messages(

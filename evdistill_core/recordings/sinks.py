@@ -10,7 +10,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from evdistill_core.events.array import Events, Triggers
 from evdistill_core.events.clock import SensorClock
+from evdistill_core.foundation.config import from_mapping
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.foundation.files import FinishedBlock
 from evdistill_core.messages.event_messages import EventPacket
@@ -68,6 +70,21 @@ class Sink(FinishedBlock, ABC):
             OSError: the disk is full.
         """
 
+    def write_events(self, events: Events, *, stamp_ns: int | None = None) -> None:
+        """Append events.
+
+        Args:
+            events: the next ones.
+            stamp_ns: host time at which they came, nanoseconds since 1970, for the stamps of a
+                bag; None: the sensor time of the last one, or of the clock where there is none.
+
+        Raises:
+            RecordingError, EncodingError, OSError: as ``write``.
+        """
+        if stamp_ns is None:
+            stamp_ns = int(events.t_us[-1]) * 1000 if len(events) else 0
+        self.write(EventBatch(events, Triggers.empty(), stamp_ns))
+
     @abstractmethod
     def write_frame(self, frame: Frame) -> None:
         """Append a picture, or count it where the format has no place for it."""
@@ -107,6 +124,32 @@ def open_sink(target: Path, sizes: SensorSizes, config: ConvertConfig) -> Sink:
     if target.suffix == ".aedat4":
         return _Aedat4Sink(target, sizes, config)
     return _ColumnSink(target, sizes)
+
+
+def create_recording(
+    path: str | Path,
+    *,
+    width: int,
+    height: int,
+    frame_size: tuple[int, int] | None = None,
+    **options: object,
+) -> Sink:
+    """Return a new recording to write to, in a with block; it appears when the block ends well.
+
+    Args:
+        path: ``.mcap`` (a rosbag2), ``.aedat4``, ``.h5``, ``.hdf5`` or ``.npz``.
+        width: columns of the sensor.
+        height: rows of the sensor.
+        frame_size: (width, height) of camera images, for ``.aedat4``.
+        **options: fields of ``ConvertConfig``, for example ``encoding="evt3"`` or
+            ``events_topic="/dvs/events"``.
+
+    Raises:
+        RecordingError: unknown suffix.
+        ConfigError: an unknown option.
+    """
+    sizes = SensorSizes(width=width, height=height, frame_size=frame_size)
+    return open_sink(Path(path).expanduser(), sizes, from_mapping(ConvertConfig, options))
 
 
 def check_target(target: Path) -> None:

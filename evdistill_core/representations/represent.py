@@ -7,6 +7,7 @@ import numpy.typing as npt
 from numba import njit
 
 from evdistill_core.events.array import Events
+from evdistill_core.events.window import Window
 from evdistill_core.representations.background import filter_background
 from evdistill_core.representations.counts2 import LEVELS, fill_counts2, robust_maximum
 from evdistill_core.representations.spec import Grid, InputSpec
@@ -14,20 +15,20 @@ from evdistill_core.representations.voxel import fill_voxel_grid
 
 
 def represent(
-    events: Events,
+    events: Events | Window,
     spec: InputSpec,
-    t_start_us: int,
-    t_end_us: int,
+    t_start_us: int | None = None,
+    t_end_us: int | None = None,
     *,
     out: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Return the input that a student is fed for one window.
 
     Args:
-        events: N >= 0 events of the window, in any order. Not modified.
+        events: a window, or N >= 0 events of it in any order. Not modified.
         spec: kind, normalisation and size.
-        t_start_us: start of the window, microseconds of sensor time.
-        t_end_us: end of the window (exclusive), above the start.
+        t_start_us: start of the window, microseconds of sensor time; None: that of the Window.
+        t_end_us: end of the window (exclusive), above the start; None: that of the Window.
         out: where to write; (C, H, W) float32, C-contiguous. None: a new array.
 
     Returns:
@@ -38,8 +39,15 @@ def represent(
         0 and deviation 1 (deviation 0, as for a single event: only the mean is taken off).
 
     Raises:
-        ValueError: the window is empty or backwards, or ``out`` does not fit.
+        ValueError: the window is empty or backwards, its times are not known, or ``out`` does not
+            fit.
     """
+    if isinstance(events, Window):
+        t_start_us = events.t_start_us if t_start_us is None else t_start_us
+        t_end_us = events.t_end_us if t_end_us is None else t_end_us
+        events = events.events
+    if t_start_us is None or t_end_us is None:
+        raise ValueError("give t_start_us and t_end_us with Events, or a Window instead of them")
     check_window(t_start_us, t_end_us)
     shape = spec.shape(height=events.height, width=events.width)
     if out is None:

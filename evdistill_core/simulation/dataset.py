@@ -50,8 +50,8 @@ class SimulatedSet:
         DataError: the folder holds no set, the set is unfinished, or the index is damaged.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: str | Path) -> None:
+        self.root = root = Path(root).expanduser()
         index = read_index(root)
         if index is None:
             raise DataError(f"{root} holds no simulated set (no {INDEX}); make one with simulate")

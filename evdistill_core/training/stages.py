@@ -10,7 +10,7 @@ from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.training.config import TrainConfig
 from evdistill_core.training.distill_config import DistillConfig, TeacherConfig
 from evdistill_core.training.distillation import DistillTrainer
-from evdistill_core.training.loop import Trainer
+from evdistill_core.training.loop import BEST, LAST, Trainer
 from evdistill_core.training.teacher import TeacherTrainer
 
 # student: labelled event windows; teacher: labelled images; distill: both sides, unpaired.
@@ -35,6 +35,33 @@ def load_experiment(path: Path) -> TrainConfig:
     if not isinstance(stage, str) or stage not in STAGES:
         raise ConfigError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
     return from_mapping(STAGES[stage][0], values)
+
+
+def train(config: str | Path, out: str | Path | None = None, *, resume: bool = False) -> Path:
+    """Run an experiment to its end, with progress on the terminal.
+
+    Args:
+        config: YAML file of the experiment (``config/train``).
+        out: folder of the run; None: ``runs/<name of the experiment>``.
+        resume: go on from the last checkpoint in the folder.
+
+    Returns:
+        The checkpoint to go on with: the best on the validation sets, else the last.
+
+    Raises:
+        ConfigError: the file is missing or wrong.
+        DataError: images or recordings are missing.
+        TrainingError: the run cannot start or go on.
+        KeyboardInterrupt: Ctrl-C ended it; its checkpoint is written.
+    """
+    # Only here: a caller in a notebook needs the bar, the trainer does not.
+    from evdistill_core.training.console import run_with_progress  # noqa: PLC0415
+
+    experiment = load_experiment(Path(config).expanduser())
+    folder = Path("runs") / experiment.name if out is None else Path(out).expanduser()
+    run_with_progress(make_trainer(experiment, folder, resume=resume))
+    best = folder / BEST
+    return best if best.exists() else folder / LAST
 
 
 def make_trainer(config: TrainConfig, out: Path, *, resume: bool = False) -> Trainer:

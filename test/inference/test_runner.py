@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from evdistill_core.foundation.errors import ConfigError, StudentError
-from evdistill_core.inference import runner as runner_module
+from evdistill_core.inference import runtimes as runtimes_module
 from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import StudentFile, write_student
 from evdistill_core.inference.torch_runner import load_network
@@ -28,7 +28,7 @@ def student(student_path):
 @pytest.fixture
 def no_gpu(monkeypatch):
     """A machine without a GPU, also where there is one."""
-    monkeypatch.setattr(runner_module, "gpu_present", lambda: False)
+    monkeypatch.setattr(runtimes_module, "gpu_present", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
@@ -118,7 +118,7 @@ def test_auto_says_why_it_falls_back(student, tmp_path, no_gpu, caplog):
 
 
 def test_auto_survives_a_gpu_that_torch_cannot_use(student, monkeypatch, caplog):
-    monkeypatch.setattr(runner_module, "gpu_present", lambda: True)
+    monkeypatch.setattr(runtimes_module, "gpu_present", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with caplog.at_level(logging.WARNING, "evdistill_core"):
         runner = make_runner(student)
@@ -259,10 +259,10 @@ except ValueError as error:
 
 
 def test_gpu_present_reads_devices_only(monkeypatch, tmp_path):
-    monkeypatch.setattr(runner_module, "Path", lambda _path: tmp_path)
-    assert not runner_module.gpu_present()
+    monkeypatch.setattr(runtimes_module, "Path", lambda _path: tmp_path)
+    assert not runtimes_module.gpu_present()
     (tmp_path / "nvidiactl").touch()
-    assert runner_module.gpu_present()
+    assert runtimes_module.gpu_present()
 
 
 def test_file_is_not_needed_after_loading(student_path, tmp_path):

@@ -1,0 +1,272 @@
+"""A trained student in Python: load it, give it a recording or events, take results."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from evdistill_core.events.array import Events, Triggers
+from evdistill_core.events.packet import Packet
+from evdistill_core.events.stream import DecodedPacket
+from evdistill_core.events.window import Window
+from evdistill_core.foundation.errors import StudentError
+from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.inference.runner import Runner
+from evdistill_core.inference.student import StudentFile
+from evdistill_core.models.registry import TaskName
+from evdistill_core.perception.feed import event_content, in_order
+from evdistill_core.perception.front_end import make_student_runner, open_student
+from evdistill_core.perception.ingest import Incoming, Ingest, Job
+from evdistill_core.perception.parameter_files import load_parameters
+from evdistill_core.perception.parameters import PerceptionParameters
+from evdistill_core.perception.predictor import WindowPredictor
+from evdistill_core.perception.result import Result
+from evdistill_core.recordings.base import Recording
+from evdistill_core.recordings.opening import open_recording
+from evdistill_core.representations import InputSpec
+
+Source = str | Path | Recording | Events | Iterable[Events | Window]
+
+
+class Student:
+    """A trained student, loaded; made by ``Student.load``.
+
+    Three ways to use it give the same answers:
+
+    - ``predict(source)`` for recordings and for anything that can be iterated over;
+    - ``stream()`` for events that arrive piece by piece, from a camera of your own;
+    - ``student(window)`` for a single window, by itself.
+
+    Not safe to share between threads: load one for each.
+    """
+
+    def __init__(self, file: StudentFile, runner: Runner, parameters: PerceptionParameters) -> None:
+        self._file = file
+        self._runner = runner
+        self._parameters = parameters
+
+    @staticmethod
+    def load(path: str | Path | None = None, **parameters: object) -> Student:
+        """Load a student file.
+
+        Args:
+            path: the student file (``.evstudent``); None: the one that comes with the package.
+            **parameters: any parameter of the ROS node by name, for example ``device="cuda"``,
+                ``window_us=30_000``, ``min_score=0.5`` (``config/seg.yaml`` lists them).
+
+        Raises:
+            StudentError: the file is missing or damaged.
+            ConfigError: an unknown parameter, a value out of range, or a runtime or device that
+                is not to be had here.
+        """
+        given = dict(parameters)
+        if path is not None:
+            given["student"] = str(path)
+        values = load_parameters(None, given)
+        return Student(*open_student(values), values)
+
+    @property
+    def path(self) -> Path:
+        """The student file."""
+        return self._file.path
+
+    @property
+    def task(self) -> TaskName:
+        """What its results have: masks ("segmentation") or guesses ("recognition")."""
+        return self._parameters.TASK
+
+    @property
+    def input(self) -> InputSpec:
+        """What the student is fed: window, representation and size; for ``represent``."""
+        return self._file.info.input
+
+    @property
+    def classes(self) -> ClassTable:
+        """Names, colours and kinds of the classes; the position is the id in a mask."""
+        return self._file.info.classes
+
+    @property
+    def parameters(self) -> PerceptionParameters:
+        """Everything that it was told at ``load``, defaults included."""
+        return self._parameters
+
+    @property
+    def description(self) -> str:
+        """Network, runtime, device and precision in one line."""
+        return self._runner.description
+
+    def predict(
+        self,
+        source: Source,
+        *,
+        topic: str | None = None,
+        start_s: float = 0.0,
+        end_s: float | None = None,
+    ) -> Iterator[Result]:
+        """Yield the result of every window, in order; nothing is dropped.
+
+        Window length, overlap, filters and thresholds are those given to ``load``. Track ids and
+        the state of a recurrent student go from window to window and begin anew at every break of
+        the stream. Results of a recording are those of ``evdistill run``.
+
+        Args:
+            source: path of a recording, an open ``Recording``, ``Events``, or any iterable of
+                ``Events`` (cut into windows here) or of ``Window`` (taken as they are).
+            topic: event topic or stream of a recording that has several.
+            start_s: begin this many seconds after the first event of a recording.
+            end_s: stop this many seconds after it; None: at the end.
+
+        Raises:
+            RecordingError: the recording cannot be read.
+            StudentError: the student is damaged, or ``source`` is of another kind.
+        """
+        if isinstance(source, str | Path):
+            source = open_recording(source, topic=topic)
+        if isinstance(source, Recording):
+            return self._predict_recording(source, source.span_us(start_s, end_s))
+        if topic is not None or start_s or end_s is not None:
+            raise StudentError("topic, start_s and end_s are for recordings only")
+        if isinstance(source, Events):
+            source = [source]
+        if not isinstance(source, Iterable):
+            raise StudentError(
+                f"predict takes a path, a Recording, Events or an iterable of Events or Windows, "
+                f"got {type(source).__name__}"
+            )
+        return self._predict_items(source)
+
+    def stream(self) -> Stream:
+        """Return a new stream, for events that arrive piece by piece."""
+        return Stream(self._file, self._own_runner(), self._parameters)
+
+    def __call__(self, window: Window | Events) -> Result:
+        """Return the result of one window by itself: ids count from 1, no state is carried.
+
+        Args:
+            window: from ``Recording.windows``, or events: their window is from the first to the
+                last of them.
+
+        Raises:
+            StudentError: no window and no events, or events without a single one: give a Window
+                to say when it was.
+        """
+        self._runner.reset()
+        predictor = WindowPredictor(self._file, self._runner, self._parameters, _ignore)
+        return predictor(_job_of(_as_window(window)))
+
+    def _own_runner(self) -> Runner:
+        """Return a runner for one stream: its own where a state is carried, else the shared one."""
+        if not self._runner.is_recurrent:
+            return self._runner
+        return make_student_runner(self._file, self._parameters)
+
+    def _predict_recording(
+        self, recording: Recording, span: tuple[int | None, int | None]
+    ) -> Iterator[Result]:
+        stream = self.stream()
+        with recording:
+            for item in in_order(recording, *span):
+                content = event_content(item, recording.info.topic)
+                if content is not None:
+                    yield from stream.take(content)
+        yield from stream.flush()
+
+    def _predict_items(self, source: Iterable[Events | Window]) -> Iterator[Result]:
+        stream = self.stream()
+        for item in source:
+            if isinstance(item, Window):
+                yield stream.take_window(item)
+            elif isinstance(item, Events):
+                yield from stream.push(item)
+            else:
+                raise StudentError(
+                    f"predict takes Events or Windows one after another, got {type(item).__name__}"
+                    "; Events.from_structured and Events.from_columns make Events of arrays"
+                )
+        yield from stream.flush()
+
+    def __repr__(self) -> str:
+        classes = f"{len(self.classes)} classes"
+        return f"Student({self.path.name}: {self.task}, {classes}, {self.description})"
+
+
+class Stream:
+    """One stream of events through a student, without threads; made by ``Student.stream``.
+
+    Attributes:
+        counters: what came in and what became of it, by the names of the node's diagnostics.
+    """
+
+    def __init__(self, file: StudentFile, runner: Runner, parameters: PerceptionParameters) -> None:
+        self._jobs: list[Job] = []
+        self._counts: Counter[str] = Counter()
+        self._ingest = Ingest(
+            file.info.input,
+            parameters,
+            hand_over=self._jobs.append,
+            count=self._count,
+            record=_ignore,
+            lossless=True,
+        )
+        runner.reset()
+        self._predict = WindowPredictor(file, runner, parameters, self._count)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What came in and what became of it, by the names of the node's diagnostics."""
+        return dict(self._counts) | self._ingest.stream_counters()
+
+    def push(self, events: Events, *, stamp_ns: int = 0) -> list[Result]:
+        """Take in the next events; return the results of the windows that they complete.
+
+        Args:
+            events: later than those before; a jump in time is noticed and begins anew.
+            stamp_ns: host time at which the first of them came, nanoseconds since 1970; 0: not
+                known, results are then stamped with sensor time.
+        """
+        return self.take(DecodedPacket(events, Triggers.empty(), stamp_ns, "", ""))
+
+    def take(self, content: Packet | DecodedPacket) -> list[Result]:
+        """Take in a serialized event message or what was decoded of one; see ``push``."""
+        self._count("messages_received", 1)
+        self._ingest.take(Incoming(content, time.monotonic_ns()))
+        return self._results()
+
+    def take_window(self, window: Window) -> Result:
+        """Return the result of a window that was cut elsewhere."""
+        self._count("windows", 1)
+        return self._predict(_job_of(window))
+
+    def flush(self) -> list[Result]:
+        """Return the result of the last, incomplete window, if there is one."""
+        self._ingest.flush()
+        return self._results()
+
+    def _results(self) -> list[Result]:
+        jobs, self._jobs[:] = list(self._jobs), []
+        self._count("windows", len(jobs))
+        return [self._predict(job) for job in jobs]
+
+    def _count(self, name: str, amount: int = 1) -> None:
+        self._counts[name] += amount
+
+
+def _ignore(*_: object) -> None:
+    """Take what nobody asks for."""
+
+
+def _as_window(given: Window | Events) -> Window:
+    if isinstance(given, Window):
+        return given
+    if not isinstance(given, Events):
+        raise StudentError(f"a student takes a Window or Events, got {type(given).__name__}")
+    if not len(given):
+        raise StudentError("there is no event to tell the window's time by: give a Window")
+    return Window(given, int(given.t_us.min()), int(given.t_us.max()) + 1, 0)
+
+
+def _job_of(window: Window) -> Job:
+    now_ns = time.monotonic_ns()
+    return Job(window, window.t_end_us * 1000, "", window.stretch, window.stretch, now_ns, now_ns)

@@ -1,0 +1,233 @@
+"""The names of ``import evdistill_core as evdistill``, as a user types them."""
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import evdistill_core as evdistill
+from evdistill_core.perception.parameters import SegmentationParameters
+
+ROOT = Path(__file__).parent.parent
+DEMO = ROOT / "demo" / "davis346_street.mcap"
+
+
+def run_python(code, cwd=ROOT, block=()):
+    """Run code in a process of its own, in which the libraries in ``block`` are not installed."""
+    blocker = (
+        "import sys\nclass Blocker:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] in {tuple(block)!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Blocker())\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", blocker + f"sys.path.insert(0, {str(ROOT)!r})\n" + code],
+        cwd=cwd, capture_output=True, text=True, check=False, timeout=170,
+    )  # fmt: skip
+
+
+def test_the_import_loads_nothing_and_reading_and_running_load_no_torch():
+    done = run_python(
+        "import evdistill_core as e\n"
+        "assert not {'numpy', 'numba', 'torch', 'cv2'} & set(sys.modules)\n"
+        "e.open_recording, e.Student, e.Events, e.represent, e.create_recording, e.convert\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_public_name_is_there_and_described():
+    assert set(evdistill._HOMES) | {"__version__"} == set(evdistill.__all__)
+    assert sorted(evdistill.__all__) == list(evdistill.__all__)
+    for name in evdistill._HOMES:
+        found = getattr(evdistill, name)
+        assert inspect.getdoc(found), name
+        assert name in dir(evdistill)
+
+
+@pytest.mark.parametrize("name", ["open_recordings", "student"])
+def test_a_name_that_is_not_there_is_answered_with_those_that_are(name):
+    with pytest.raises(AttributeError, match=rf"no attribute '{name}'.*open_recording"):
+        getattr(evdistill, name)
+
+
+def test_a_missing_library_is_named_with_its_cure():
+    code = "import evdistill_core as e\ne.Student\ne.WindowDataset\n"
+    done = run_python(code, block=["torch"])
+    assert done.returncode == 1
+    assert "ImportError: WindowDataset needs the library torch" in done.stderr
+    assert 'pip install "evdistill_ros[train]"' in done.stderr
+
+
+@pytest.fixture(scope="module")
+def student(tiny_student):
+    return evdistill.Student.load(tiny_student)
+
+
+@pytest.fixture(scope="module")
+def results(student):
+    return list(student.predict(DEMO, end_s=0.5))
+
+
+def same(a, b):
+    return (
+        (a.index, a.t_start_us, a.t_end_us) == (b.index, b.t_start_us, b.t_end_us)
+        and a.events.equals(b.events)
+        and (a.mask == b.mask).all()
+        and a.detections == b.detections
+    )
+
+
+def test_predict_gives_what_run_writes(student, tmp_path):
+    from evdistill_core.messages.standard import Image
+    from evdistill_core.perception.offline import run_recording
+
+    run_recording(
+        DEMO, tmp_path, SegmentationParameters(student=str(student.path)), show_progress=False
+    )
+    with evdistill.open_recording(tmp_path / "masks.mcap") as bag:
+        masks = [Image.parse(p.data) for p in bag.packets(["/segmentation/mask"])]
+    found = list(student.predict(DEMO))
+    assert [r.stamp_ns for r in found] == [m.header.stamp.to_ns() for m in masks]
+    assert all((r.mask == m.to_array()).all() for r, m in zip(found, masks, strict=True))
+    assert len(found) > 40
+
+
+def test_a_path_is_a_str_or_a_path_or_a_recording(student, results):
+    with evdistill.open_recording(DEMO) as recording:
+        from_recording = list(student.predict(recording, end_s=0.5))
+    from_str = list(student.predict(str(DEMO), end_s=0.5))
+    for other in (from_recording, from_str):
+        assert all(same(a, b) for a, b in zip(results, other, strict=True))
+
+
+def test_events_piece_by_piece_give_the_same(student, results):
+    with evdistill.open_recording(DEMO) as recording:
+        batches = [b.events for b in recording.batches(*recording.span_us(end_s=0.5))]
+    stream = student.stream()
+    pushed = [r for events in batches for r in stream.push(events)] + stream.flush()
+    iterated = list(student.predict(batches))
+    at_once = list(student.predict(evdistill.Events.concatenate(batches)))
+    for other in (pushed, iterated, at_once):
+        assert all(same(a, b) for a, b in zip(results, other, strict=True))
+    assert stream.counters["windows"] == len(results)
+    assert stream.counters["stream_events"] == sum(map(len, batches))
+
+
+def test_windows_give_the_same_with_ids_and_one_by_one_without(student, results):
+    with evdistill.open_recording(DEMO) as recording:
+        windows = list(recording.windows(student.input.window_us, end_s=0.5))
+    assert all(same(a, b) for a, b in zip(results, student.predict(windows), strict=True))
+    alone = student(windows[3])
+    assert (alone.mask == results[3].mask).all()
+    assert [d.box_xyxy for d in alone.detections] == [d.box_xyxy for d in results[3].detections]
+    assert (student(windows[3].events).mask.shape) == alone.mask.shape
+
+
+def test_a_recurrent_stream_has_a_memory_of_its_own(recurrent_student):
+    student = evdistill.Student.load(recurrent_student)
+    alone = [r.mask for r in student.predict(DEMO, end_s=0.3)]
+    first, second = student.predict(DEMO, end_s=0.3), student.predict(DEMO, end_s=0.3)
+    mixed = [
+        (a.mask, student(a.events).mask.shape, b.mask) for a, b in zip(first, second, strict=True)
+    ]
+    assert all((a == m).all() and (a == n).all() for a, (m, _, n) in zip(alone, mixed, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (3, "takes a path, a Recording, Events or an iterable.*got int"),
+        ([np.zeros(3)], "Events or Windows one after another, got ndarray"),
+    ],
+)
+def test_what_is_no_source_is_refused(student, source, message):
+    with pytest.raises(evdistill.EvdistillError, match=message):
+        list(student.predict(source))
+
+
+def test_a_window_without_events_cannot_tell_its_time(student):
+    with pytest.raises(evdistill.EvdistillError, match="no event to tell"):
+        student(evdistill.Events.empty(40, 30))
+    window = evdistill.Window(evdistill.Events.empty(40, 30), 0, 50_000, 0)
+    assert (student(window).mask == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({"min_scores": 0.5}, "min_score"), ({"min_score": 2.0}, "0..1"), ({"device": "tpu"}, "cpu")],
+)
+def test_parameters_are_those_of_the_node(tiny_student, given, message):
+    with pytest.raises(evdistill.EvdistillError, match=message):
+        evdistill.Student.load(tiny_student, **given)
+    assert evdistill.Student.load(tiny_student, min_score=0.5).parameters.min_score == 0.5
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+@pytest.mark.parametrize(
+    "call",
+    [
+        evdistill.open_recording,
+        evdistill.SimulatedSet,
+        evdistill.Student.load,
+        lambda path: evdistill.convert(path, "a.npz"),
+        evdistill.train,
+        lambda path: evdistill.export_student(path, "a.evstudent"),
+        lambda path: evdistill.evaluate(path, path),
+        lambda path: evdistill.WindowDataset(path, evdistill.InputSpec()),
+        lambda path: evdistill.create_recording(path, width=3, height=3),
+    ],
+)
+def test_a_missing_file_is_one_sentence_for_str_and_path(call, kind, tmp_path):
+    with pytest.raises(evdistill.EvdistillError) as caught:
+        call(kind(tmp_path / "nothing.here"))
+    assert "nothing.here" in str(caught.value) or ".here" in str(caught.value)
+
+
+def test_the_program_of_the_documentation_runs_as_written(tmp_path):
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"<!-- tested as it stands -->\n```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "street.mcap").symlink_to(DEMO)
+    (tmp_path / "recordings").mkdir()
+    (tmp_path / "recordings" / "street.mcap").symlink_to(DEMO)
+    done = run_python(code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+EXAMPLES = sorted((ROOT / "examples").glob("0*.py"))
+
+
+def test_there_are_eight_short_examples():
+    assert [p.name[:2] for p in EXAMPLES] == [f"{i:02}" for i in range(1, 9)]
+    for path in EXAMPLES:
+        code = path.read_text(encoding="utf-8").split('"""', 2)[2]
+        lines = [t for t in code.splitlines() if t.strip() and not t.startswith("#")]
+        assert 7 <= len(lines) <= 30, path.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+def test_an_example_runs(path, tmp_path, make_camvid):
+    (tmp_path / "demo").symlink_to(ROOT / "demo")
+    arguments = []
+    if path.name.startswith("08"):
+        make_camvid(tmp_path / "data", "val")
+        made = run_python(
+            "from evdistill_core.cli.main import main\n"
+            "sys.argv = ['evdistill', 'simulate', 'data', 'simulated', '--split', 'val', "
+            "'--count', '2', '--height', '64', '--width', '96']\nmain()",
+            cwd=tmp_path,
+        )
+        assert made.returncode == 0, made.stderr
+        arguments = ["simulated"]
+    done = run_python(
+        f"import runpy\nsys.argv = {[str(path), *arguments]!r}\nrunpy.run_path({str(path)!r})",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
