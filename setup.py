@@ -21,7 +21,7 @@ setup(
     maintainer_email="maintainers@users.noreply.r-seed-e10c273c.example",
     packages=find_packages(include=["evdistill_core*", "evdistill_ros*"]),
     # Said although it is the default: an editable install is then a plain path in a .pth file,
-    # which editors and type checkers can follow. Otherwise it is an import hook, and pip warns of it.
+    # which editors and type checkers can follow. Otherwise it is an import hook, with a warning.
     package_dir={"": "."},
     package_data={
         "evdistill_core": ["py.typed", "assets/*"],

@@ -2,6 +2,7 @@
 
 import configparser
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -64,6 +65,44 @@ def test_pip_installs_both_packages_launch_config_and_the_command(source, tmp_pa
     for name in expected_files():
         assert any(n.endswith(f".data/data/{name}") for n in names), name
     assert entries["console_scripts"]["evdistill"] == "evdistill_core.cli.main:main"
+
+
+def test_an_editable_install_is_a_path_and_warns_of_nothing(source, tmp_path):
+    code = "import setuptools.build_meta as b, sys; b.build_editable(sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path],
+        cwd=source,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Warning" not in done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (path,) = [n for n in archive.namelist() if n.endswith(".pth")]
+        assert archive.read(path).decode().strip() == str(source)
+
+
+def _installed_by(target, tmp_path):
+    """The extras that pip installs for a target of the Makefile, in a folder without .venv."""
+    done = subprocess.run(
+        ["make", "-n", target, f"VENV={tmp_path / 'venv'}"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return re.findall(r'-e "\.\[(.*)\]"', done.stdout)
+
+
+def test_make_run_installs_less_than_make_test(tmp_path):
+    assert _installed_by("run", tmp_path) == ["dds"]
+    assert _installed_by("test", tmp_path) == ["dds,train,test"]
+
+
+def test_make_test_completes_what_make_run_installed(tmp_path):
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    for stamp in ("bin/python", ".installed-demo"):
+        (tmp_path / "venv" / stamp).touch()
+    assert _installed_by("run", tmp_path) == []
+    assert _installed_by("test", tmp_path) == ["dds,train,test"]
 
 
 @pytest.mark.ros
