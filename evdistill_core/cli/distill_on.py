@@ -22,6 +22,9 @@ def command(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/my-camera"),
+    layout: Annotated[
+        str, typer.Option(help="How the images lie (docs/training.md); empty: found out.")
+    ] = "",
     split: Annotated[str, typer.Option(help="Images to learn from.")] = "train",
     validation: Annotated[
         str, typer.Option(help="Split that judges; empty: the last fifth of the images.")
@@ -74,8 +77,8 @@ def command(
 
     distillation = open_profile(DistillConfig, _found(profile))
     of_teacher = open_profile(TeacherConfig, _found(teacher_profile)) if teacher is None else None
-    found = find_labelled(images, split, distillation)
-    judging = find_labelled(images, validation, distillation) if validation else None
+    found = find_labelled(images, split, distillation, layout=layout)
+    judging = find_labelled(images, validation, distillation, layout=layout) if validation else None
     learnt, judging = split_images(found, judging, with_classes(distillation, found).class_table())
     teacher_path = teacher or out / "teacher" / "last.pt"
     # Both are read before the first step: a wrong path must not show after hours of teaching.

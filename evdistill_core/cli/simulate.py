@@ -23,6 +23,9 @@ def command(
     out: Annotated[Path, typer.Argument(help="Folder to make: index.json and npz shards.")],
     config: Annotated[Path | None, typer.Option(help="YAML: sensor, scene, size, classes.")] = None,
     split: Annotated[str, typer.Option(help="Which part of the images.")] = "train",
+    layout: Annotated[
+        str, typer.Option(help="How the images lie (docs/training.md); empty: found out.")
+    ] = "",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
     count: Annotated[
         int | None,
@@ -40,9 +43,9 @@ def command(
     one, or both. A film becomes consecutive windows without labels. An interrupted run goes on
     when the command is given again.
     """
+    from evdistill_core.data.labelled_images import find_images
     from evdistill_core.data.simulated_sets import (
         SimulateConfig,
-        find_images,
         simulate_film,
         simulate_images,
     )
@@ -56,7 +59,9 @@ def command(
         raise DataError(f"--preview must end in .png or .jpg, got {preview.name!r}")
     try:
         if source.is_dir():
-            images = find_images(source, settings, split)
+            images = find_images(
+                source, split, names=settings.names, class_map=settings.class_map, layout=layout
+            )
             total = count or 256
             with _progress(total) as report:
                 simulate_images(

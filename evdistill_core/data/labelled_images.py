@@ -9,31 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
-import cv2
-import numpy as np
-import numpy.typing as npt
-
-from evdistill_core.data.class_images import (
-    IMAGE_SUFFIXES,
-    ClassFolders,
-    IdxImages,
-    find_idx,
-    read_image,
-)
-from evdistill_core.foundation.class_maps import CITYSCAPES_LABEL_IDS, cityscapes_table
+from evdistill_core.data.image_layouts import LAYOUTS, LabelledImage
+from evdistill_core.foundation.config import from_mapping
 from evdistill_core.foundation.errors import ConfigError, DataError
-from evdistill_core.foundation.labels import (
-    CAMVID_NAMES,
-    CAMVID_TO_SIX,
-    IGNORE,
-    SIX_CLASSES,
-    ClassTable,
-    lookup_table,
-)
-
-RECOGNITION_LAYOUTS = ("class-folders", "mnist")
+from evdistill_core.foundation.labels import SIX_CLASSES, ClassTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +26,7 @@ class ImagesConfig:
             with ``_labelIds`` or ``_labelTrainIds``; mapped to 19, 11 or 6 classes); ``folders``
             (``root/<images>``, ``root/<labels>``, ids given by ``names``); ``class-folders``
             (``root/<split>/<class>/*``: recognition); ``mnist`` (idx files in ``root``:
-            recognition).
+            recognition); or one of a plugin (docs/extending.md).
         root: folder; relative paths are relative to the working directory.
         split: ``train``, ``val``, ``test``; several are joined by ``+`` (camvid, cityscapes).
             ``.``: class folders lie directly below root. ``mnist``: ``train``, ``test``.
@@ -64,7 +44,7 @@ class ImagesConfig:
     """
 
     root: Path
-    layout: Literal["camvid", "cityscapes", "folders", "class-folders", "mnist"] = "camvid"
+    layout: str = "camvid"
     split: str = "train"
     images: str = "images"
     labels: str = "labels"
@@ -76,29 +56,15 @@ class ImagesConfig:
     limit: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse negative numbers of files."""
+        """Refuse layouts that do not exist and negative numbers of files."""
+        LAYOUTS.get(self.layout)
         if self.skip < 0 or self.limit < 0:
             raise ConfigError(f"skip and limit must be >= 0, got {self.skip} and {self.limit}")
 
     @property
     def is_recognition(self) -> bool:
         """Whether every image has one class."""
-        return self.layout in RECOGNITION_LAYOUTS
-
-
-@dataclass(frozen=True)
-class LabelledImage:
-    """One still with its labels.
-
-    Attributes:
-        name: file stem.
-        image: (H, W, 3) uint8, blue green red.
-        label: (H, W) uint8, class ids of the target table or 255.
-    """
-
-    name: str
-    image: npt.NDArray[np.uint8]
-    label: npt.NDArray[np.uint8]
+        return LAYOUTS.get(self.layout).is_recognition
 
 
 class LabelledImages:
@@ -120,12 +86,11 @@ class LabelledImages:
     def __init__(self, config: ImagesConfig, classes: ClassTable = SIX_CLASSES) -> None:
         self.config = config
         self.classes = classes
-        source = _ClassSource if config.is_recognition else _DenseSource
-        self._source: _ClassSource | _DenseSource = source(config, classes)
-        kept = [i for i in self._source.usable() if _kept(self._source.names[i], config)]
-        kept = kept[config.skip :]
+        self._source = LAYOUTS.get(config.layout).open(config, classes)
+        names = self._source.names
+        kept = [i for i, name in enumerate(names) if _kept(name, config)][config.skip :]
         self._numbers = kept[: config.limit] if config.limit else kept
-        self.names = tuple(self._source.names[i] for i in self._numbers)
+        self.names = tuple(names[i] for i in self._numbers)
         if not self._numbers:
             raise DataError(
                 f"no labelled image left in {config.root} (split {config.split!r}, "
@@ -144,156 +109,70 @@ class LabelledImages:
         """
         return self._source.read(self._numbers[index])
 
+    def __getstate__(self) -> dict[str, object]:
+        # Workers open the files themselves: what a layout keeps open need not go through a pipe.
+        return {k: v for k, v in self.__dict__.items() if k != "_source"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._source = LAYOUTS.get(self.config.layout).open(self.config, self.classes)
+
 
 def recognition_names(config: ImagesConfig) -> tuple[str, ...]:
     """Return the class names that a recognition layout has on disk.
 
     Raises:
         DataError: the folder or file is missing.
-        ConfigError: the layout has dense labels.
+        ConfigError: the layout has dense labels, or no names.
     """
-    if not config.is_recognition:
-        raise ConfigError(f"layout {config.layout} has dense labels: name the classes")
-    return _recognition_files(config).class_names
+    names = LAYOUTS.get(config.layout).class_names
+    if not config.is_recognition or names is None:
+        raise ConfigError(f"layout {config.layout} has no class names on disk: name the classes")
+    return names(config)
 
 
-class _ClassSource:
-    """Images of one class each."""
+def find_images(  # noqa: PLR0913 - what a user may know of a folder
+    root: Path,
+    split: str,
+    *,
+    is_recognition: bool = False,
+    names: tuple[str, ...] = (),
+    class_map: Mapping[str, str] | None = None,
+    layout: str = "",
+) -> ImagesConfig:
+    """Tell how the labelled images below a folder lie.
 
-    def __init__(self, config: ImagesConfig, classes: ClassTable) -> None:
-        self._files = _recognition_files(config)
-        self.names = self._files.names
-        names = self._files.class_names
-        unknown = sorted(set(names) - set(classes.names))
-        if unknown and not config.class_map:
-            raise DataError(
-                f"{config.root} has the class {unknown[0]!r}, which is none of "
-                f"{list(classes.names)}; name it in classes, or give a class_map (what it leaves "
-                "out is ignored)"
-            )
-        table = lookup_table(names, config.class_map or {n: n for n in names}, classes)
-        self._ids = table[self._files.ids]
+    Our layouts are tried first, in the order of ``LAYOUTS``, then those of installed packages.
 
-    def usable(self) -> list[int]:
-        return [int(i) for i in np.flatnonzero(self._ids != IGNORE)]
+    Args:
+        root: the folder.
+        split: which part of the images.
+        is_recognition: whether images of one class each are wanted.
+        names: names of the label ids; empty: the ids are those of the classes.
+        class_map: label name to class name.
+        layout: of ``ImagesConfig``; empty: whichever fits.
 
-    def read(self, number: int) -> LabelledImage:
-        image = self._files.image(number)
-        label = np.full(image.shape[:2], self._ids[number], np.uint8)
-        return LabelledImage(Path(self.names[number]).stem, image, label)
-
-
-class _DenseSource:
-    """Images with a label image each."""
-
-    def __init__(self, config: ImagesConfig, classes: ClassTable) -> None:
-        self._config, self._classes = config, classes
-        if config.layout == "cityscapes":
-            self._pairs = [p for s in _splits(config) for p in _cityscapes_pairs(config.root, s)]
-            self._tables = {k: cityscapes_table(k, classes) for k in CITYSCAPES_KINDS}
-        else:
-            self._pairs = [p for folders in _folders(config) for p in _pairs(*folders)]
-            self._tables = {"": _label_table(config, classes)}
-        self.names = [image.name for image, _ in self._pairs]
-
-    def usable(self) -> list[int]:
-        return list(range(len(self._pairs)))
-
-    def read(self, number: int) -> LabelledImage:
-        image_path, label_path = self._pairs[number]
-        image = read_image(image_path, cv2.IMREAD_COLOR)
-        raw = read_image(label_path, cv2.IMREAD_UNCHANGED)
-        if raw.ndim != 2 or raw.dtype != np.uint8:
-            raise DataError(
-                f"{label_path} must be an 8 bit single-channel label image, "
-                f"got shape {raw.shape} {raw.dtype}"
-            )
-        if raw.shape != image.shape[:2]:
-            raise DataError(f"{label_path} is {raw.shape}, its image is {image.shape[:2]}")
-        kind = _cityscapes_kind(label_path) if self._config.layout == "cityscapes" else ""
-        self._check_ids(label_path, raw, kind)
-        return LabelledImage(image_path.stem, image, self._tables[kind][raw])
-
-    def _check_ids(self, path: Path, raw: npt.NDArray[np.uint8], kind: str) -> None:
-        known = {
-            "camvid": len(CAMVID_NAMES) + 1,
-            "cityscapes": CITYSCAPES_KINDS.get(kind, 0),
-        }.get(self._config.layout, len(self._config.names or self._classes.names))
-        largest = int(raw[raw != IGNORE].max(initial=0))
-        if largest >= known:
-            raise DataError(
-                f"{path} holds label {largest}; {self._config.layout} labels are 0..{known - 1} "
-                f"and {IGNORE} (is this a colour-coded or another label set?)"
-            )
-
-
-# Label files of Cityscapes, the preferred kind first, and how many ids each may hold.
-CITYSCAPES_KINDS = {"labelIds": CITYSCAPES_LABEL_IDS, "labelTrainIds": 19}
-
-
-def _recognition_files(config: ImagesConfig) -> ClassFolders | IdxImages:
-    if config.layout == "class-folders":
-        return ClassFolders(config.root / config.split)
-    return IdxImages(*find_idx(config.root, config.split, config.images, config.labels))
-
-
-def _label_table(config: ImagesConfig, classes: ClassTable) -> npt.NDArray[np.uint8]:
-    names: tuple[str, ...]
-    mapping: Mapping[str, str]
-    if config.layout == "camvid":
-        names = CAMVID_NAMES
-        own = classes.names == CAMVID_NAMES
-        mapping = {n: n for n in names} if own else CAMVID_TO_SIX
-    else:
-        names = config.names or classes.names
-        mapping = config.class_map or {n: n for n in names if n in classes.names}
-    return lookup_table(names, mapping, classes)
-
-
-def _splits(config: ImagesConfig) -> list[str]:
-    return [s.strip() for s in config.split.split("+")]
-
-
-def _folders(config: ImagesConfig) -> list[tuple[Path, Path]]:
-    if config.layout == "folders":
-        return [(config.root / config.images, config.root / config.labels)]
-    return [(config.root / "images" / s, config.root / "labels" / s) for s in _splits(config)]
-
-
-def _cityscapes_kind(path: Path) -> str:
-    return path.stem.rsplit("_", 1)[-1]
-
-
-def _cityscapes_pairs(root: Path, split: str) -> list[tuple[Path, Path]]:
-    images, labels = root / "leftImg8bit" / split, root / "gtFine" / split
-    for folder in (images, labels):
-        if not folder.is_dir():
-            raise DataError(f"folder {folder} does not exist; set data root (and split) to one")
-    pairs = []
-    for path in sorted(images.glob("*/*_leftImg8bit.png")):
-        stem = path.name.removesuffix("_leftImg8bit.png")
-        names = [f"{stem}_gtFine_{kind}.png" for kind in CITYSCAPES_KINDS]
-        city = labels / path.parent.name
-        label = next((city / n for n in names if (city / n).is_file()), None)
-        if label is None:
-            raise DataError(f"image {path} has no label file {city / names[0]} or {names[1]}")
-        pairs.append((path, label))
-    return pairs
-
-
-def _pairs(images: Path, labels: Path) -> list[tuple[Path, Path]]:
-    for folder in (images, labels):
-        if not folder.is_dir():
-            raise DataError(f"folder {folder} does not exist; set data root (and split) to one")
-    label_by_stem = {p.stem: p for p in sorted(labels.iterdir()) if p.suffix.lower() == ".png"}
-    pairs = []
-    for path in sorted(images.iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
+    Raises:
+        DataError: no layout fits, or the split is missing.
+        ConfigError: no layout has this name, or it is of the other task.
+    """
+    given = {"root": root, "names": names, "class_map": class_map or {}}
+    for name in [layout] if layout else [*LAYOUTS.own, *LAYOUTS.guests()]:
+        entry = LAYOUTS.get(name)
+        if entry.is_recognition != is_recognition:
             continue
-        if path.stem not in label_by_stem:
-            raise DataError(f"image {path} has no label file {labels / (path.stem + '.png')}")
-        pairs.append((path, label_by_stem[path.stem]))
-    return pairs
+        fields = entry.find(root, split, names) if entry.find is not None else None
+        if fields is None and layout:
+            fields = {"split": split}  # it was named: opening it says what is missing
+        if fields is not None:
+            return from_mapping(ImagesConfig, {**given, "layout": name, **fields})
+    wanted = "one class an image" if is_recognition else "one class a pixel"
+    if layout:
+        raise ConfigError(f"images with {wanted} are needed here: layout {layout} has others")
+    expected = [e.expects for e in LAYOUTS.own.values() if e.is_recognition == is_recognition]
+    raise DataError(
+        f"{root} holds no labelled images with {wanted}: expected {', or '.join(expected)}"
+    )
 
 
 def _kept(name: str, config: ImagesConfig) -> bool:

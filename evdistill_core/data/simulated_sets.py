@@ -23,8 +23,6 @@ from evdistill_core.simulation.sensor import SensorModel, SensorRanges
 from evdistill_core.simulation.video import read_video, simulate_frames
 from evdistill_core.simulation.window import SimulatedWindow, simulate_window
 
-MASK_FOLDERS = ("labels", "masks", "label", "mask")
-
 
 @dataclass(frozen=True, kw_only=True)
 class SimulateConfig:
@@ -66,41 +64,6 @@ class SimulateConfig:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ConfigError(f"{name} must lie in {low}..{high}, got {value}")
-
-
-def find_images(source: Path, config: SimulateConfig, split: str) -> ImagesConfig:
-    """Tell how the labelled images below ``source`` lie.
-
-    ``images`` stand beside ``labels`` or ``masks``, either of them directly or by split. Without
-    ``names`` in the configuration, splits mean CamVid's layout and ids. ``leftImg8bit`` beside
-    ``gtFine`` is Cityscapes.
-
-    Raises:
-        DataError: the folders or the split are missing.
-    """
-    if (source / "leftImg8bit").is_dir() and (source / "gtFine").is_dir():
-        return ImagesConfig(root=source, layout="cityscapes", split=split)
-    pictures = source / "images"
-    masks = next((m for m in MASK_FOLDERS if (source / m).is_dir()), None)
-    if not pictures.is_dir() or masks is None:
-        raise DataError(
-            f"{source} holds no labelled images: expected a folder images beside one of "
-            f"{', '.join(MASK_FOLDERS)}, or leftImg8bit beside gtFine; a film is given as a file"
-        )
-    splits = sorted(p.name for p in pictures.iterdir() if p.is_dir())
-    if splits and split not in splits:
-        raise DataError(f"{pictures} has no split {split!r}; there are {', '.join(splits)}")
-    if splits and masks == "labels" and not config.names:
-        return ImagesConfig(root=source, layout="camvid", split=split)
-    below = f"/{split}" if splits else ""
-    return ImagesConfig(
-        root=source,
-        layout="folders",
-        images=f"images{below}",
-        labels=f"{masks}{below}",
-        names=config.names,
-        class_map=config.class_map,
-    )
 
 
 def simulate_images(  # noqa: PLR0913

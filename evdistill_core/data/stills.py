@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from evdistill_core.data.labelled_images import ImagesConfig, LabelledImage, LabelledImages
+from evdistill_core.data.image_layouts import LabelledImage
+from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
 from evdistill_core.data.samples import Sample, Shuffle, seed_of
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import IGNORE, ClassTable

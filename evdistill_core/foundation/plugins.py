@@ -80,9 +80,13 @@ class Registry(Generic[T]):
             self._found[name] = self._adapt(name, self._load(name))
         return self._found[name]
 
+    def guests(self) -> list[str]:
+        """Return the names of entry points that are not ours, sorted. Imports nothing."""
+        return sorted({e.name for e in entry_points(group=self.group)} - set(self.own))
+
     def names(self) -> list[str]:
         """Return our names and those of entry points, sorted. Imports nothing."""
-        return sorted({*self.own, *(entry.name for entry in entry_points(group=self.group))})
+        return sorted([*self.own, *self.guests()])
 
     def check_file_name(self, name: str, source: str) -> None:
         """Refuse a name out of a file that would import code which nobody here has allowed.

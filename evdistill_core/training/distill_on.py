@@ -9,9 +9,8 @@ from typing import TypeVar
 
 from evdistill_core.data.build import SourceConfig
 from evdistill_core.data.class_images import ClassFolders
-from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
+from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages, find_images
 from evdistill_core.data.recording_index import find_recordings
-from evdistill_core.data.simulated_sets import SimulateConfig, find_images
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.training.config import TrainConfig
@@ -39,23 +38,26 @@ def open_profile(kind: type[C], path: Path) -> C:
     return config
 
 
-def find_labelled(root: Path, split: str, profile: DistillConfig) -> ImagesConfig:
+def find_labelled(
+    root: Path, split: str, profile: DistillConfig, *, layout: str = ""
+) -> ImagesConfig:
     """Tell how the labelled images of a user lie, for the task of a profile.
 
-    Segmentation: what ``find_images`` knows (CamVid, Cityscapes, images beside masks). Recognition:
-    idx files like those of the profile, or one folder a class, below ``root/split`` or ``root``.
+    Args:
+        root: the folder.
+        split: which part of the images.
+        profile: decides the task. Where its own images lie alike, their file names are kept.
+        layout: of ``ImagesConfig``; empty: whichever fits.
 
     Raises:
         DataError: there are no such images.
+        ConfigError: no layout has this name, or it is of the other task.
     """
     known = profile.data.stills.images
-    if not known.is_recognition:
-        return find_images(root, SimulateConfig(), split)
-    if known.layout == "mnist" and any(root.glob("*idx3-ubyte*")):
-        return replace(known, root=root, split=split, skip=0, limit=0)
-    return ImagesConfig(
-        root=root, layout="class-folders", split=split if (root / split).is_dir() else "."
-    )
+    found = find_images(root, split, is_recognition=known.is_recognition, layout=layout)
+    if known.is_recognition and found.layout == known.layout:
+        return replace(found, images=known.images, labels=known.labels)
+    return found
 
 
 def with_classes(config: C, images: ImagesConfig) -> C:

@@ -1,0 +1,376 @@
+"""How labelled images lie on disk: our layouts, and those of plugins.
+
+A layout is an ``ImageLayout``: a function that opens the images which an ``ImagesConfig`` means,
+and what else is worth knowing. A plugin names such an object, or the function alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from evdistill_core.data.class_images import (
+    IMAGE_SUFFIXES,
+    ClassFolders,
+    IdxImages,
+    find_idx,
+    read_image,
+)
+from evdistill_core.foundation.class_maps import CITYSCAPES_LABEL_IDS, cityscapes_table
+from evdistill_core.foundation.errors import ConfigError, DataError
+from evdistill_core.foundation.labels import (
+    CAMVID_NAMES,
+    CAMVID_TO_SIX,
+    IGNORE,
+    ClassTable,
+    lookup_table,
+)
+from evdistill_core.foundation.plugins import Registry
+
+if TYPE_CHECKING:
+    from evdistill_core.data.labelled_images import ImagesConfig
+
+Labels = npt.NDArray[np.uint8]
+Names = tuple[str, ...]
+Fields = Mapping[str, object]
+MASK_FOLDERS = ("labels", "masks", "label", "mask")
+# Label files of Cityscapes, the preferred kind first, and how many ids each may hold.
+CITYSCAPES_KINDS = {"labelIds": CITYSCAPES_LABEL_IDS, "labelTrainIds": 19}
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """One still with its labels.
+
+    Attributes:
+        name: file stem.
+        image: (H, W, 3) uint8, blue green red.
+        label: (H, W) uint8, class ids of the target table or 255. Recognition: one id everywhere.
+    """
+
+    name: str
+    image: npt.NDArray[np.uint8]
+    label: Labels
+
+
+class ImageSource(Protocol):
+    """The images of one configuration, in a fixed order."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """File names; ``include`` and ``exclude`` of the configuration look at how they begin."""
+        ...
+
+    def read(self, number: int) -> LabelledImage:
+        """Return one image.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ImageLayout:
+    """One way in which labelled images lie.
+
+    Attributes:
+        open: told the configuration and what the labels are mapped to; raises ``DataError`` where
+            files are missing. Its caller applies ``skip``, ``limit``, ``include`` and ``exclude``.
+        is_recognition: whether each image has one class, not one a pixel.
+        find: told a folder, a split, and the names that the user gave to label ids (or none).
+            Returns the fields of ``ImagesConfig`` that describe this folder, or None where it holds
+            another layout. Raises ``DataError`` where it is this one but lacks the split. Where
+            ``find`` is None the layout is never guessed.
+        class_names: the class names on disk; None: they are not there.
+        expects: what a folder of this layout holds, for the error where none is found.
+    """
+
+    open: Callable[[ImagesConfig, ClassTable], ImageSource]
+    is_recognition: bool = False
+    find: Callable[[Path, str, Names], Fields | None] | None = None
+    class_names: Callable[[ImagesConfig], tuple[str, ...]] | None = None
+    expects: str = ""
+
+
+class MaskImages:
+    """Images with a label image each.
+
+    Args:
+        pairs: image file and label file.
+        read_label: label file to (H, W) uint8 class ids or 255.
+    """
+
+    def __init__(
+        self, pairs: Sequence[tuple[Path, Path]], read_label: Callable[[Path], Labels]
+    ) -> None:
+        self._pairs, self._read_label = pairs, read_label
+        self.names = [image.name for image, _ in pairs]
+
+    def read(self, number: int) -> LabelledImage:
+        """Return one image (see ``ImageSource``)."""
+        image_path, label_path = self._pairs[number]
+        image = np.asarray(read_image(image_path, cv2.IMREAD_COLOR), np.uint8)
+        label = self._read_label(label_path)
+        if label.shape != image.shape[:2]:
+            raise DataError(f"{label_path} is {label.shape}, its image is {image.shape[:2]}")
+        return LabelledImage(image_path.stem, image, label)
+
+
+@dataclass(frozen=True)
+class IdLabels:
+    """Reads label images whose values are ids; call it with a file.
+
+    Attributes:
+        table: (256,) uint8, class id or 255 by id.
+        known: ids are 0 .. known - 1, and 255.
+        layout: for messages.
+    """
+
+    table: npt.NDArray[np.uint8]
+    known: int
+    layout: str
+
+    @staticmethod
+    def of_names(
+        names: Sequence[str], classes: ClassTable, class_map: Mapping[str, str], layout: str
+    ) -> IdLabels:
+        """Return what reads ids with these names; a map from their names to class names may help.
+
+        Raises:
+            ConfigError: the map names an unknown class.
+        """
+        mapping = class_map or {n: n for n in names if n in classes.names}
+        return IdLabels(lookup_table(tuple(names), mapping, classes), len(names), layout)
+
+    def __call__(self, path: Path) -> Labels:
+        """Return the class ids in a label image.
+
+        Raises:
+            DataError: it cannot be read, is no 8 bit single-channel image, or holds unknown ids.
+        """
+        raw = read_image(path, cv2.IMREAD_UNCHANGED)
+        if raw.ndim != 2 or raw.dtype != np.uint8:
+            raise DataError(
+                f"{path} must be an 8 bit single-channel label image, "
+                f"got shape {raw.shape} {raw.dtype}"
+            )
+        largest = int(raw[raw != IGNORE].max(initial=0))
+        if largest >= self.known:
+            raise DataError(
+                f"{path} holds label {largest}; {self.layout} labels are 0..{self.known - 1} "
+                f"and {IGNORE} (is this a colour-coded or another label set?)"
+            )
+        return np.asarray(self.table[raw], np.uint8)
+
+
+class OneClassImages:
+    """Images of one class each; those whose class is ignored are left out.
+
+    Args:
+        files: what is on disk.
+        config: its root, for messages, and its class map.
+        classes: what the labels are mapped to.
+
+    Raises:
+        DataError: a class on disk has no place among the classes.
+    """
+
+    def __init__(
+        self, files: ClassFolders | IdxImages, config: ImagesConfig, classes: ClassTable
+    ) -> None:
+        names = files.class_names
+        unknown = sorted(set(names) - set(classes.names))
+        if unknown and not config.class_map:
+            raise DataError(
+                f"{config.root} has the class {unknown[0]!r}, which is none of "
+                f"{list(classes.names)}; name it in classes, or give a class_map (what it leaves "
+                "out is ignored)"
+            )
+        table = lookup_table(names, config.class_map or {n: n for n in names}, classes)
+        ids = table[files.ids]
+        self._files, self._numbers = files, np.flatnonzero(ids != IGNORE)
+        self._ids = ids[self._numbers]
+        self.names = [files.names[i] for i in self._numbers]
+
+    def read(self, number: int) -> LabelledImage:
+        """Return one image (see ``ImageSource``)."""
+        image = self._files.image(int(self._numbers[number]))
+        label = np.full(image.shape[:2], self._ids[number], np.uint8)
+        return LabelledImage(Path(self.names[number]).stem, image, label)
+
+
+def pairs_by_stem(images: Path, labels: Path) -> list[tuple[Path, Path]]:
+    """Return the images of a folder with the label files (PNG) of the same name in another.
+
+    Raises:
+        DataError: a folder is missing, or an image has no label file.
+    """
+    _need_folders(images, labels)
+    label_by_stem = {p.stem: p for p in sorted(labels.iterdir()) if p.suffix.lower() == ".png"}
+    pairs = []
+    for path in sorted(images.iterdir()):
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        if path.stem not in label_by_stem:
+            raise DataError(f"image {path} has no label file {labels / (path.stem + '.png')}")
+        pairs.append((path, label_by_stem[path.stem]))
+    return pairs
+
+
+def splits_of(config: ImagesConfig) -> list[str]:
+    """Return the splits of a configuration (``train+val`` is two)."""
+    return [s.strip() for s in config.split.split("+")]
+
+
+def _need_folders(*folders: Path) -> None:
+    for folder in folders:
+        if not folder.is_dir():
+            raise DataError(f"folder {folder} does not exist; set data root (and split) to one")
+
+
+def _open_camvid(config: ImagesConfig, classes: ClassTable) -> ImageSource:
+    root = config.root
+    pairs = [
+        p
+        for s in splits_of(config)
+        for p in pairs_by_stem(root / "images" / s, root / "labels" / s)
+    ]
+    own = classes.names == CAMVID_NAMES
+    table = lookup_table(
+        CAMVID_NAMES, {n: n for n in CAMVID_NAMES} if own else CAMVID_TO_SIX, classes
+    )
+    return MaskImages(pairs, IdLabels(table, len(CAMVID_NAMES) + 1, "camvid"))
+
+
+def _open_folders(config: ImagesConfig, classes: ClassTable) -> ImageSource:
+    pairs = pairs_by_stem(config.root / config.images, config.root / config.labels)
+    names = config.names or classes.names
+    return MaskImages(pairs, IdLabels.of_names(names, classes, config.class_map, "folders"))
+
+
+def _open_cityscapes(config: ImagesConfig, classes: ClassTable) -> ImageSource:
+    pairs = [p for s in splits_of(config) for p in _cityscapes_pairs(config.root, s)]
+    readers = {
+        kind: IdLabels(cityscapes_table(kind, classes), known, "cityscapes")
+        for kind, known in CITYSCAPES_KINDS.items()
+    }
+    return MaskImages(pairs, lambda path: readers[path.stem.rsplit("_", 1)[-1]](path))
+
+
+def _cityscapes_pairs(root: Path, split: str) -> list[tuple[Path, Path]]:
+    images, labels = root / "leftImg8bit" / split, root / "gtFine" / split
+    _need_folders(images, labels)
+    pairs = []
+    for path in sorted(images.glob("*/*_leftImg8bit.png")):
+        stem = path.name.removesuffix("_leftImg8bit.png")
+        names = [f"{stem}_gtFine_{kind}.png" for kind in CITYSCAPES_KINDS]
+        city = labels / path.parent.name
+        label = next((city / n for n in names if (city / n).is_file()), None)
+        if label is None:
+            raise DataError(f"image {path} has no label file {city / names[0]} or {names[1]}")
+        pairs.append((path, label))
+    return pairs
+
+
+def _class_folders(config: ImagesConfig) -> ClassFolders:
+    return ClassFolders(config.root / config.split)
+
+
+def _mnist(config: ImagesConfig) -> IdxImages:
+    return IdxImages(*find_idx(config.root, config.split, config.images, config.labels))
+
+
+def _find_cityscapes(root: Path, split: str, names: Names) -> Fields | None:
+    del names  # its ids are known
+    if (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir():
+        return {"split": split}
+    return None
+
+
+def _find_camvid(root: Path, split: str, names: Names) -> Fields | None:
+    found = _find_folders(root, split, names)
+    is_camvid = not names and found == {"images": f"images/{split}", "labels": f"labels/{split}"}
+    return {"split": split} if is_camvid else None
+
+
+def _find_folders(root: Path, split: str, names: Names) -> Fields | None:
+    del names
+    pictures = root / "images"
+    masks = next((m for m in MASK_FOLDERS if (root / m).is_dir()), None)
+    if not pictures.is_dir() or masks is None:
+        return None
+    splits = sorted(p.name for p in pictures.iterdir() if p.is_dir())
+    if splits and split not in splits:
+        raise DataError(f"{pictures} has no split {split!r}; there are {', '.join(splits)}")
+    below = f"/{split}" if splits else ""
+    return {"images": f"images{below}", "labels": f"{masks}{below}"}
+
+
+def _find_class_folders(root: Path, split: str, names: Names) -> Fields | None:
+    del names  # the folders have names
+    if (root / split).is_dir():
+        return {"split": split}
+    folders = root.is_dir() and any(p.is_dir() for p in root.iterdir())
+    return {"split": "."} if folders else None
+
+
+def _find_mnist(root: Path, split: str, names: Names) -> Fields | None:
+    del names
+    return {"split": split} if any(root.glob("*idx3-ubyte*")) else None
+
+
+def _adapt(name: str, found: object) -> ImageLayout:
+    if isinstance(found, ImageLayout):
+        return found
+    if not callable(found):
+        raise ConfigError(
+            f"layout {name!r} is {type(found).__name__}, neither an ImageLayout nor a function "
+            "(config, classes) -> images (docs/extending.md)"
+        )
+    return ImageLayout(found)
+
+
+LAYOUTS: Registry[ImageLayout] = Registry(
+    "layout",
+    "evdistill.layouts",
+    {
+        "cityscapes": ImageLayout(
+            _open_cityscapes,
+            find=_find_cityscapes,
+            expects="leftImg8bit beside gtFine (Cityscapes)",
+        ),
+        "camvid": ImageLayout(
+            _open_camvid,
+            find=_find_camvid,
+            expects="images/<split> beside labels/<split> (CamVid)",
+        ),
+        "folders": ImageLayout(
+            _open_folders,
+            find=_find_folders,
+            expects=f"images beside one of {', '.join(MASK_FOLDERS)}",
+        ),
+        "mnist": ImageLayout(
+            lambda config, classes: OneClassImages(_mnist(config), config, classes),
+            is_recognition=True,
+            find=_find_mnist,
+            class_names=lambda config: _mnist(config).class_names,
+            expects="idx files (MNIST)",
+        ),
+        "class-folders": ImageLayout(
+            lambda config, classes: OneClassImages(_class_folders(config), config, classes),
+            is_recognition=True,
+            find=_find_class_folders,
+            class_names=lambda config: _class_folders(config).class_names,
+            expects="one folder a class, below the split or directly",
+        ),
+    },
+    _adapt,
+)
+"""Every layout. Guessed in this order; those of plugins that are installed come after."""
