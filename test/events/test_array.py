@@ -47,3 +47,32 @@ def test_slicing_and_joining_give_back_the_same():
     with pytest.raises(ValueError, match="zero parts"):
         Events.concatenate([])
     assert len(Triggers.concatenate([])) == 0
+
+
+@pytest.mark.parametrize(
+    "names", [("t", "x", "y", "p"), ("timestamp", "x", "y", "polarity"), ("ts", "x", "y", "pol")]
+)
+def test_structured_arrays_of_other_libraries(names):
+    dtype = [(names[0], "<i8"), (names[1], "<i2"), (names[2], "<i2"), (names[3], "?")]
+    array = np.array([(5, 1, 2, True), (6, 3, 0, False)], dtype)
+    events = Events.from_structured(array)
+    assert (events.width, events.height) == (4, 3)
+    assert events.p.tolist() == [1, 0]
+    again = Events.from_structured(events.to_structured(), width=10, height=9)
+    assert (again.width, again.height) == (10, 9)
+    assert again.t_us.tolist() == [5, 6]
+    assert Events.from_structured(array[:0]).width == 1
+
+
+@pytest.mark.parametrize("dtype", [[("t", "i8"), ("x", "i2"), ("p", "?")], "i8"])
+def test_a_structured_array_without_a_field_is_refused(dtype):
+    with pytest.raises(ValueError, match="needs a field"):
+        Events.from_structured(np.zeros(3, dtype))
+
+
+def test_a_line_about_events():
+    events = Events.from_columns(
+        [1, 2], [3, 4], [1_000_000, 2_500_000], [1, 0], width=346, height=260
+    )
+    assert repr(events) == "Events(2 events, 346x260, 1.000000 .. 2.500000 s, 50% ON)"
+    assert repr(events[:0]) == "Events(0 events, 346x260)"
