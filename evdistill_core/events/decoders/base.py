@@ -177,6 +177,14 @@ class TimeHighDecoder(Decoder):
         """Return the time of the latest time word, unwrapped."""
         return int(self._state[HIGH] << self.low_bits)
 
+    def _filled(self, columns: Columns, count: int, edges: Edges, edge_count: int) -> Decoded:
+        """Return what a kernel wrote into ``columns`` and ``edges``."""
+        return Decoded(
+            columns.events(count, self.width, self.height),
+            edges.triggers(edge_count),
+            self._reached_us(),
+        )
+
     def _reached_us(self) -> int | None:
         """Return the latest time that the payload told."""
         if not self._state[HIGH_KNOWN]:

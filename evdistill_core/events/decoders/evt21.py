@@ -8,40 +8,33 @@ of zero, so the stream itself shows the order: until it has, its words are held 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numba import njit
 
 from evdistill_core.events.decoders.base import (
-    FRESH,
-    HIGH,
-    HIGH_KNOWN,
-    LAST_T,
-    LOW,
     UNSYNCED,
     Columns,
     Decoded,
     Edges,
     KernelArray,
     TimeHighDecoder,
-    add_tally,
     popcount,
-    put,
-    put_edge,
 )
 from evdistill_core.events.decoders.evt2 import (
+    BYTE_LANES,
+    CD_ON,
     CONTINUED,
     EXT_TRIGGER,
     OTHERS,
+    PIXELS,
     TIME_HIGH,
-    unwrapped,
+    decode_words,
+    split,
 )
 from evdistill_core.messages.cdr import Buffer
 
-NEGATIVE, POSITIVE = 0, 1
-_PIXELS = 32
-_BYTE_LANES = 8
 #: ``upper``: the upper half of the 64 bits holds the address; ``lower``: exchanged ("legacy").
 HalfOrder = Literal["detect", "upper", "lower"]
 # Two time words, or some ten words of pixels, settle the order: no single damaged word can.
@@ -108,27 +101,23 @@ class Evt21Decoder(TimeHighDecoder):
                 self._held = words[:0]
         swapped = self._order == "lower"
         event_bound, trigger_bound = _bounds(words, swapped)
-        columns = Columns.room(event_bound + _BYTE_LANES)
+        columns = Columns.room(event_bound + BYTE_LANES)
         edges = Edges.room(trigger_bound)
-        count, edge_count = _decode(
+        count, edge_count = decode_words(
             words, swapped, self._state, self._tally, self.width, self.height, columns, edges
         )
-        return Decoded(
-            columns.events(count, self.width, self.height),
-            edges.triggers(edge_count),
-            self._reached_us(),
-        )
+        return self._filled(columns, count, edges, edge_count)
 
 
 @njit(nogil=True, cache=True, inline="always")
 def _plausible(address: int, pixels: int, width: int, height: int) -> int:
     """Return how well a word reads in one order, below zero when it cannot be."""
     code = address >> 28
-    if code <= POSITIVE:
+    if code <= CD_ON:
         column = (address >> 11) & 0x7FF
         if column >= width or (address & 0x7FF) >= height or pixels == 0:
             return -2
-        return 2 if column % _PIXELS == 0 else 1
+        return 2 if column % PIXELS == 0 else 1
     if code in (TIME_HIGH, EXT_TRIGGER):
         return 1
     return 0 if code in (OTHERS, CONTINUED) else -2
@@ -138,9 +127,7 @@ def _plausible(address: int, pixels: int, width: int, height: int) -> int:
 def _vote(words: KernelArray, votes: int, width: int, height: int) -> int:
     """Add up the evidence word by word until it decides; above zero speaks for ``upper``."""
     for i in range(words.size):
-        word: Any = words[i]
-        upper: Any = np.int64(word >> np.uint64(32))
-        lower: Any = np.int64(word & np.uint64(0xFFFFFFFF))
+        upper, lower = split(words[i], False)
         if lower == 0 and upper >> 28 in (TIME_HIGH, EXT_TRIGGER):
             votes += _TIME_VOTE
         elif upper == 0 and lower >> 28 in (TIME_HIGH, EXT_TRIGGER):
@@ -159,82 +146,8 @@ def _bounds(words: KernelArray, swapped: bool) -> tuple[int, int]:
     events = 0
     triggers = 0
     for i in range(words.size):
-        word: Any = words[i]
-        upper: Any = np.int64(word >> np.uint64(32))
-        lower: Any = np.int64(word & np.uint64(0xFFFFFFFF))
-        address = lower if swapped else upper
+        address, pixels = split(words[i], swapped)
         code = address >> 28
-        events += (code <= POSITIVE) * popcount(upper if swapped else lower)
+        events += (code <= CD_ON) * popcount(pixels)
         triggers += code == EXT_TRIGGER
     return events, triggers
-
-
-@njit(nogil=True, cache=True)
-def _decode(
-    words: KernelArray,
-    swapped: bool,
-    state: KernelArray,
-    tally: KernelArray,
-    width: int,
-    height: int,
-    columns: Columns,
-    edges: Edges,
-) -> tuple[int, int]:
-    high, known, low = state[HIGH], state[HIGH_KNOWN], state[LOW]
-    last_t, fresh = state[LAST_T], state[FRESH]
-    unknown: Any = 0
-    backward: Any = 0
-    outside: Any = 0
-    unsynced: Any = 0
-    count: Any = 0
-    edge_count = 0
-    for i in range(words.size):
-        word: Any = words[i]
-        upper: Any = np.int64(word >> np.uint64(32))
-        lower: Any = np.int64(word & np.uint64(0xFFFFFFFF))
-        address = lower if swapped else upper
-        code = address >> 28
-        if code <= POSITIVE:
-            pixels = upper if swapped else lower
-            if not known:
-                unsynced += popcount(pixels)
-                continue
-            low = (address >> 22) & 0x3F
-            base = (address >> 11) & 0x7FF
-            row = address & 0x7FF
-            inside: Any = min(max(width - base, 0), _PIXELS) if row < height else 0
-            kept = pixels & ((1 << inside) - 1)
-            outside += popcount(pixels ^ kept)
-            if kept == 0:
-                continue
-            t = (high << 6) | low
-            backward += t < last_t
-            last_t = t
-            while kept:
-                # Eight lanes are written and those that are set are kept: no branches inside.
-                if kept & 0xFF:
-                    for lane in range(_BYTE_LANES):
-                        put(columns, count, base + lane, row, t, code)
-                        count += (kept >> lane) & 1
-                kept >>= _BYTE_LANES
-                base += _BYTE_LANES
-        elif code == TIME_HIGH:
-            new = unwrapped(high, address & 0xFFFFFFF, fresh)
-            if new != high:
-                high = new
-                low = 0
-            fresh = 0
-            known = 1
-        elif code == EXT_TRIGGER:
-            if known:
-                low = (address >> 22) & 0x3F
-                put_edge(edges, edge_count, (high << 6) | low, (address >> 8) & 0x1F, address & 1)
-                edge_count += 1
-            else:
-                unsynced += 1
-        elif code not in (OTHERS, CONTINUED):
-            unknown += 1
-    state[HIGH], state[HIGH_KNOWN], state[LOW] = high, known, low
-    state[LAST_T], state[FRESH] = last_t, fresh
-    add_tally(tally, unknown, backward, outside, unsynced)
-    return int(count), edge_count

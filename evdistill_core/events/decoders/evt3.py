@@ -62,11 +62,10 @@ class Evt3Decoder(TimeHighDecoder):
         count, edge_count = _decode(
             words, self._state, self._tally, self.width, self.height, columns, edges
         )
-        return Decoded(
-            columns.events(count, self.width, self.height),
-            edges.triggers(edge_count),
-            self._reached_us() if self._state[TIME_KNOWN] else None,
-        )
+        return self._filled(columns, count, edges, edge_count)
+
+    def _reached_us(self) -> int | None:
+        return super()._reached_us() if self._state[TIME_KNOWN] else None
 
 
 @njit(nogil=True, cache=True)
