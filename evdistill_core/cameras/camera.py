@@ -15,7 +15,6 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 from evdistill_core.cameras import dv_process
@@ -138,12 +137,7 @@ class Camera:
         self._stall_s, self._silent_s = STALL_S, 0.0
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def abort(self) -> None:

@@ -25,6 +25,13 @@ class Gid(Message):
 
 
 @dataclass(frozen=True)
+class Gid24(Gid):
+    """The same on Humble; it goes into the messages below in place of a ``Gid``, for writing."""
+
+    data: Annotated[bytes, Octets(24)] = bytes(24)
+
+
+@dataclass(frozen=True)
 class NodeEntitiesInfo(Message):
     """One node with the endpoints that are its own; the namespace is "/", never empty."""
 
@@ -44,34 +51,3 @@ class ParticipantEntitiesInfo(Message):
 
     gid: Gid = Gid()
     node_entities_info_seq: Sequence[NodeEntitiesInfo] = ()
-
-
-@dataclass(frozen=True)
-class Gid24(Message):
-    """Identifier of a participant or an endpoint, Humble."""
-
-    TYPE: ClassVar[str] = "rmw_dds_common/msg/Gid"
-
-    data: Annotated[bytes, Octets(24)] = bytes(24)
-
-
-@dataclass(frozen=True)
-class NodeEntitiesInfo24(Message):
-    """One node with its endpoints, Humble."""
-
-    TYPE: ClassVar[str] = "rmw_dds_common/msg/NodeEntitiesInfo"
-
-    node_namespace: Name = "/"
-    node_name: Name = ""
-    reader_gid_seq: Sequence[Gid24] = ()
-    writer_gid_seq: Sequence[Gid24] = ()
-
-
-@dataclass(frozen=True)
-class ParticipantEntitiesInfo24(Message):
-    """All nodes of one participant, Humble."""
-
-    TYPE: ClassVar[str] = "rmw_dds_common/msg/ParticipantEntitiesInfo"
-
-    gid: Gid24 = Gid24()
-    node_entities_info_seq: Sequence[NodeEntitiesInfo24] = ()

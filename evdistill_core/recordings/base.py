@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
@@ -128,17 +127,25 @@ class Recording(ABC):
     def info(self) -> RecordingInfo:
         """What is known so far; warnings grow while the recording is read."""
 
-    def _one_stream(self, kind: str, encoding: str) -> RecordingInfo:
-        """Return the information on a file of nothing but events."""
+    def _describe(
+        self,
+        kind: str,
+        encoding: str,
+        *,
+        topic: str = "events",
+        frame_topic: str = "",
+        topics: tuple[TopicInfo, ...] = (TopicInfo("events", "events"),),
+    ) -> RecordingInfo:
+        """Return the information so far; by default on a file of nothing but events."""
         return RecordingInfo(
             path=self._path,
             format=kind,
-            topic="events",
+            topic=topic,
             encoding=encoding,
             width=self._size[0],
             height=self._size[1],
-            frame_topic="",
-            topics=(TopicInfo("events", "events"),),
+            frame_topic=frame_topic,
+            topics=topics,
             warnings=tuple(self._warnings),
         )
 
@@ -299,12 +306,7 @@ class Recording(ABC):
     def __enter__(self) -> Recording:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # Every iterator opens the file for itself and closes it at its end or when it is dropped.
         self._closed = True
 

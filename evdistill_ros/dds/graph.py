@@ -14,9 +14,7 @@ from evdistill_core.messages.discovery import (
     Gid,
     Gid24,
     NodeEntitiesInfo,
-    NodeEntitiesInfo24,
     ParticipantEntitiesInfo,
-    ParticipantEntitiesInfo24,
 )
 from evdistill_ros.dds.library import (
     BUILTIN_PUBLICATION,
@@ -162,13 +160,9 @@ def participant_info(
     Returns:
         The serialized message; its gids have 24 bytes on Humble (by ROS_DISTRO), else 16.
     """
-    if os.environ.get("ROS_DISTRO") == "humble":
-        node24 = NodeEntitiesInfo24(
-            namespace, name, [_gid24(g) for g in readers], [_gid24(g) for g in writers]
-        )
-        return ParticipantEntitiesInfo24(_gid24(participant), [node24]).serialize()
-    node = NodeEntitiesInfo(namespace, name, [Gid(g) for g in readers], [Gid(g) for g in writers])
-    return ParticipantEntitiesInfo(Gid(participant), [node]).serialize()
+    gid = _gid24 if os.environ.get("ROS_DISTRO") == "humble" else Gid
+    node = NodeEntitiesInfo(namespace, name, [gid(g) for g in readers], [gid(g) for g in writers])
+    return ParticipantEntitiesInfo(gid(participant), [node]).serialize()
 
 
 def _gid24(guid: bytes) -> Gid24:

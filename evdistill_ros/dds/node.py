@@ -17,7 +17,6 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from ctypes import c_ssize_t
-from types import TracebackType
 
 import numpy as np
 
@@ -116,12 +115,7 @@ class DdsNode:
     def __enter__(self) -> DdsNode:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property

@@ -61,6 +61,7 @@ class Aedat4Recording(Recording):
         self._table: SeekTable | None = None
         if self._events is not None and not (self._events.width and self._events.height):
             raise RecordingError(f"{path} does not tell the size of its sensor")
+        self._size = (self._events.width, self._events.height) if self._events else (0, 0)
 
     def _choose(self, wanted: str | None) -> Stream | None:
         streams = {s.name: s for s in self._file.streams if s.kind == "EVTS"}
@@ -83,16 +84,12 @@ class Aedat4Recording(Recording):
     def info(self) -> RecordingInfo:
         """What the file's header says."""
         events, frames = self._events, self._frames
-        return RecordingInfo(
-            path=self._path,
-            format="aedat4",
+        return self._describe(
+            "aedat4",
+            "aedat4",
             topic=events.name if events else "",
-            encoding="aedat4",
-            width=events.width if events else 0,
-            height=events.height if events else 0,
             frame_topic=frames.name if frames else "",
             topics=tuple(TopicInfo(s.name, KINDS.get(s.kind, s.kind)) for s in self._file.streams),
-            warnings=tuple(self._warnings),
         )
 
     def _count_damage(self) -> None:

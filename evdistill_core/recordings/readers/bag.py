@@ -120,16 +120,12 @@ class BagRecording(Recording):
     @property
     def info(self) -> RecordingInfo:
         """Topics, and what the first message of the event topic says."""
-        return RecordingInfo(
-            path=self._path,
-            format=self._format,
+        return self._describe(
+            self._format,
+            self._encoding,
             topic=self._topic,
-            encoding=self._encoding,
-            width=self._size[0],
-            height=self._size[1],
             frame_topic=self._frame_topic,
             topics=self._topics,
-            warnings=tuple(self._warnings),
         )
 
     @property

@@ -98,7 +98,7 @@ class ColumnsRecording(Recording):
     @property
     def info(self) -> RecordingInfo:
         """Size and number of events."""
-        return self._one_stream(self.kind, self.kind)
+        return self._describe(self.kind, self.kind)
 
     def _all_batches(self) -> Iterator[EventBatch]:
         return self._batches_of(self._chunks())

@@ -148,16 +148,12 @@ class Hdf5Recording(StreamRecording):
     @property
     def info(self) -> RecordingInfo:
         """Size, streams and the pictures' name."""
-        return RecordingInfo(
-            path=self._path,
-            format=self._kind,
+        return self._describe(
+            self._kind,
+            self._encoding,
             topic=self._name,
-            encoding=self._encoding,
-            width=self._size[0],
-            height=self._size[1],
             frame_topic=self._frame_topic,
             topics=self._topics,
-            warnings=tuple(self._warnings),
         )
 
     @abstractmethod

@@ -96,7 +96,7 @@ class StreamRecording(Recording):
     @property
     def info(self) -> RecordingInfo:
         """What the header says."""
-        return self._one_stream(self._kind, self._encoding)
+        return self._describe(self._kind, self._encoding)
 
     def _in_frame(self, fields: Fields) -> Events:
         """Return the events inside the frame; the others, and steps back in time, are counted."""
