@@ -40,6 +40,7 @@ from evdistill_core.models.registry import NETWORKS, build_network
 from evdistill_core.representations.spec import InputSpec
 
 SENSORS = {"DAVIS346": (260, 346), "VGA": (480, 640), "1280x720": (720, 1280)}
+NAMES = [name for name, entry in NETWORKS.own.items() if entry.task == "segmentation"]
 
 
 def make_student(name: str, folder: Path) -> StudentFile:
@@ -105,7 +106,7 @@ def groups(arguments: argparse.Namespace, folder: Path) -> Iterator[dict[str, St
         SystemExit: student files that differ in their input.
     """
     if not arguments.student:
-        for name in arguments.network or sorted(NETWORKS, reverse=True):
+        for name in arguments.network or sorted(NAMES, reverse=True):
             yield {name: make_student(name, folder)}
         return
     students = {str(path): StudentFile.open(path) for path in arguments.student}
@@ -143,7 +144,7 @@ def device_name() -> str:
 def main() -> None:
     """Measure, print a table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--network", choices=sorted(NETWORKS), action="append")
+    parser.add_argument("--network", choices=sorted(NAMES), action="append")
     parser.add_argument("--student", type=Path, action="append", help="instead of networks")
     parser.add_argument("--sensor", choices=sorted(SENSORS), action="append")
     parser.add_argument("--seconds", type=float, default=4.0, help="measuring time of a row")

@@ -72,7 +72,7 @@ def load_predictor(path: Path, *, runtime: str = "auto", device: str = "auto") -
             student.info.input,
             student.info.classes,
             f"{path} ({runner.description})",
-            network_task(student.info.network.name),
+            cast("TaskName", student.info.task),
         )
     return _checkpoint_predictor(path)
 

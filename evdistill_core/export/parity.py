@@ -15,6 +15,11 @@ FloatArray = npt.NDArray[np.float32]
 Logits = Callable[[FloatArray], FloatArray]
 # fp32 rounding gives 1e-6 to 1e-5; a wrong layer gives far more.
 TOLERANCE = 1e-3
+_CURE = "retrain or report this"
+_CURES = {
+    "folded": "a network of your own that calls its batch norms in another order than it registers "
+    "them says folds_batch_norm = False"
+}
 _MIN_AGREEMENT = 0.99  # near ties fall either way; the difference is the strict test
 
 
@@ -106,5 +111,5 @@ def require_parity(rows: Iterable[ParityRow]) -> None:
                 f"export refused: the {row.form} network differs from the trained one at "
                 f"{row.height}x{row.width} by {row.max_abs_difference:.3g} (largest logit "
                 f"{row.max_abs_logit:.3g}, allowed {TOLERANCE:g} of it), same class in "
-                f"{row.argmax_agreement:.2%} of cells; retrain or report this"
+                f"{row.argmax_agreement:.2%} of cells; {_CURES.get(row.form, _CURE)}"
             )

@@ -21,6 +21,10 @@ class ConfigError(EvdistillError):
     """A configuration value, key or file is wrong."""
 
 
+class PluginError(ConfigError):
+    """A name leads to code that is not there, is broken, or may not be used."""
+
+
 class RecordingError(EvdistillError):
     """A recording is missing, damaged, or of a kind that we do not read."""
 

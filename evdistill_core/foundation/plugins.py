@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
-from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.errors import ConfigError, PluginError
 from evdistill_core.foundation.suggestions import did_you_mean
 
 T = TypeVar("T")
@@ -71,8 +71,8 @@ class Registry(Generic[T]):
         """Return what has this name; the first call may import a package.
 
         Raises:
-            ConfigError: nothing has this name, its module cannot be imported, or it is of another
-                kind.
+            ConfigError: nothing has this name, or what has it is of another kind.
+            PluginError: its module cannot be imported.
         """
         if name in self.own:
             return self.own[name]
@@ -100,13 +100,13 @@ class Registry(Generic[T]):
             source: what to call the file in the error.
 
         Raises:
-            ConfigError: it would import code that is not allowed.
+            PluginError: it would import code that is not allowed.
         """
         module, colon, _ = name.partition(":")
         if not colon or name in self._found or _is_allowed(module):
             return
         package = module.partition(".")[0]
-        raise ConfigError(
+        raise PluginError(
             f"{source} names the {self.what} {name!r}, which is code outside of evdistill. If you "
             f"trust the file and the package {package!r}, set {ALLOWED_VARIABLE}={package} and "
             "run the command again"
@@ -129,7 +129,7 @@ class Registry(Generic[T]):
         # An editable install may list the same entry point twice.
         found = {entry.value: entry for entry in entry_points(group=self.group, name=name)}
         if len(found) > 1:
-            raise ConfigError(
+            raise PluginError(
                 f"{len(found)} installed packages have a {self.what} {name!r} "
                 f"({', '.join(sorted(found))}): write the one you mean in this form"
             )
@@ -141,16 +141,16 @@ class Registry(Generic[T]):
             found: object = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
             if error.name and f"{module_name}.".startswith(f"{error.name}."):
-                raise ConfigError(
+                raise PluginError(
                     f"{called}: there is no module {error.name!r}; install its package (pip "
                     "install -e FOLDER), or put its folder on PYTHONPATH"
                 ) from error
-            raise ConfigError(_broken(called, module_name, error)) from error
+            raise PluginError(_broken(called, module_name, error)) from error
         except (Exception, SystemExit) as error:  # a user's module may raise anything
-            raise ConfigError(_broken(called, module_name, error)) from error
+            raise PluginError(_broken(called, module_name, error)) from error
         for part in attribute.split("."):
             if not hasattr(found, part):
-                raise ConfigError(
+                raise PluginError(
                     f"{called}: {module_name} has no {attribute!r}"
                     f"{did_you_mean(part, _public(found))}"
                 )

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -24,10 +25,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evdistill_core.foundation.config import LATER, from_mapping, to_mapping
-from evdistill_core.foundation.errors import ConfigError, StudentError
+from evdistill_core.foundation.errors import ConfigError, PluginError, StudentError
 from evdistill_core.foundation.files import atomic_path
 from evdistill_core.foundation.labels import ClassTable
-from evdistill_core.models.registry import network_entry, network_task
+from evdistill_core.models.registry import NETWORKS
 from evdistill_core.representations.spec import InputSpec
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ _LIMIT_BYTES: Mapping[str, int] = {
     CARD: 1 << 20,
 }
 _MAX_RATIO = 100
+_NETWORK_NAME = re.compile(r"[\w.:-]{1,200}")
 _PACK_BELOW_BYTES = 32 << 20
 _EXPORT_AGAIN = "copy the file again or export it again with `evdistill export`"
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
@@ -61,7 +63,8 @@ class NetworkInfo:
     """The network in a student file.
 
     Attributes:
-        name: in ``models.registry``.
+        name: in ``models.registry``, or of a plugin. ONNX Runtime runs the model in the file
+            whatever its name; torch looks for the name.
         options: what it was built with, plain data.
         size_multiple: input height and width are multiples of this.
         output_stride: input cells per logit and axis.
@@ -79,8 +82,11 @@ class NetworkInfo:
     state_stride: int = field(default=0, metadata=LATER)
 
     def __post_init__(self) -> None:
-        """Refuse networks that this version does not have, and sizes that mean nothing."""
-        network_entry(self.name)
+        """Refuse names and sizes that mean nothing."""
+        if not _NETWORK_NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"a network's name is made of letters, digits and _.:-, got {self.name!r}"
+            )
         low, stride = min(self.state_channels, 1), self.state_stride
         if not 0 <= self.state_channels <= 4096 or not low <= stride <= 1024 * low:
             raise ConfigError(
@@ -127,7 +133,8 @@ class StudentInfo:
         """Refuse tasks that nothing of ours can do, and an input that the network cannot take."""
         if self.task not in TASKS:
             raise ConfigError(f"task must be one of {', '.join(TASKS)}, got {self.task!r}")
-        if network_task(self.network.name) != self.task:
+        own = NETWORKS.own.get(self.network.name)
+        if own is not None and own.task != self.task:
             raise ConfigError(f"{self.network.name} is no network for {self.task}")
         if self.input.size_multiple % self.network.size_multiple:
             raise ConfigError(
@@ -155,11 +162,14 @@ class StudentFile:
 
         Raises:
             StudentError: missing, not a student file, damaged, or written by a newer version.
+            PluginError: its input is made by code which nobody allowed.
         """
         path = Path(path)
         content = _manifest(path)
         try:
-            info, digests = _read_info(content), _read_digests(content)
+            info, digests = _read_info(content, str(path)), _read_digests(content)
+        except PluginError:
+            raise
         except (ValueError, TypeError) as error:  # ConfigError is a ValueError
             raise StudentError(
                 f"{path} holds a student that this version cannot run: {error}; update evdistill, "
@@ -365,7 +375,7 @@ def _manifest(path: Path) -> Mapping[str, object]:
     return content
 
 
-def _read_info(content: Mapping[str, object]) -> StudentInfo:
+def _read_info(content: Mapping[str, object], source: str) -> StudentInfo:
     def part(key: str) -> dict[str, object]:
         value = content.get(key)
         if not isinstance(value, dict):
@@ -375,7 +385,7 @@ def _read_info(content: Mapping[str, object]) -> StudentInfo:
     return StudentInfo(
         task=str(content.get("task")),
         network=from_mapping(NetworkInfo, part("network"), "network"),
-        input=InputSpec.from_mapping(part("input"), "input"),
+        input=InputSpec.from_mapping(part("input"), "input", source=source),
         classes=ClassTable.from_dict(content.get("classes")),
         provenance=part("provenance"),
         parity=part("parity"),

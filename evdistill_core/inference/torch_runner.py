@@ -12,7 +12,7 @@ from evdistill_core.inference.runner import Device, FloatArray, Precision, check
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.models.checkpoint import load_weights
 from evdistill_core.models.network import StudentNetwork, fold_batch_norm
-from evdistill_core.models.registry import build_student
+from evdistill_core.models.registry import build_student, check_network_of_file
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -104,7 +104,10 @@ def load_network(student: StudentFile) -> StudentNetwork:
 
     Raises:
         StudentError: its weights are damaged or do not fit its description.
+        ConfigError: its network is not to be had here.
+        PluginError: its network is code which nobody allowed.
     """
+    check_network_of_file(student.info.network.name, str(student.path))
     network = build_student(
         student.info.network.name,
         student.info.network.options,

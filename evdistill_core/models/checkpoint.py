@@ -21,11 +21,11 @@ from pickle import UnpicklingError
 import torch
 from torch import Tensor
 
-from evdistill_core.foundation.errors import ConfigError, StudentError
+from evdistill_core.foundation.errors import ConfigError, PluginError, StudentError
 from evdistill_core.foundation.files import atomic_path
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.models.network import StudentNetwork
-from evdistill_core.models.registry import build_student
+from evdistill_core.models.registry import build_student, check_network_of_file
 from evdistill_core.representations.spec import InputSpec
 
 FORMAT = "evdistill-checkpoint"
@@ -37,7 +37,7 @@ class Checkpoint:
     """A network with its weights and everything that is needed to feed it.
 
     Attributes:
-        network: name in ``registry.NETWORKS`` or ``registry.CLASSIFIERS``.
+        network: name in ``registry.NETWORKS``, or of a plugin.
         options: the options it was built with, plain data.
         state_dict: its weights and batch-norm statistics, on the CPU.
         input: what it is fed.
@@ -170,6 +170,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         StudentError: missing, damaged, or not a checkpoint of this format.
+        PluginError: its network or its input is code which nobody allowed.
     """
     content = load_tensors(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -185,9 +186,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     for key, kind in _CONTENT_TYPES.items():
         if not isinstance(content.get(key), kind):
             raise StudentError(f"{path} is damaged: {key} is {type(content.get(key)).__name__}")
+    check_network_of_file(content["network"], str(path))
     try:
-        spec = InputSpec.from_mapping(content["input"], "input")
+        spec = InputSpec.from_mapping(content["input"], "input", source=str(path))
         classes = ClassTable.from_dict(content["classes"])
+    except PluginError:
+        raise
     except ConfigError as error:
         raise StudentError(f"{path} is damaged: {error}") from error
     return Checkpoint(

@@ -207,6 +207,6 @@ def _resize(x_BCHW: Tensor, like: Tensor) -> Tensor:
 
 
 def build(options: Mapping[str, object], *, in_channels: int, num_classes: int) -> EvDistill2021:
-    """Build the network (see ``registry.build_network``)."""
+    """Build the network (see ``registry.build_student``)."""
     typed = from_mapping(DeepLabOptions, options, "network options")
     return EvDistill2021(typed, in_channels=in_channels, num_classes=num_classes)

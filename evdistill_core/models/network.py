@@ -1,4 +1,4 @@
-"""What every segmentation network promises, and what can be done to any of them."""
+"""What every network promises, and what can be done to any of them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.models.registry import TaskName
+
 M = TypeVar("M", bound=nn.Module)
 
 
 class SegmentationNetwork(nn.Module):
     """Base of the segmentation networks.
 
+    Write ``forward_with_features``, or ``forward`` alone where nothing is distilled with affinity.
     ``forward`` maps (B, in_channels, H, W) to logits (B, num_classes, H / s, W / s).
 
     A recurrent one (``state_channels`` above 0) maps a window and the state after the window
@@ -29,12 +33,15 @@ class SegmentationNetwork(nn.Module):
         output_stride: s, input cells per logit and axis.
         state_channels: channels of the state; 0: there is none.
         state_stride: input cells per cell of the state and axis.
+        folds_batch_norm: whether ``fold_batch_norm`` may look for batch norms after convolutions.
     """
 
+    task: TaskName = "segmentation"
     size_multiple: int
     output_stride: int
     state_channels: int = 0
     state_stride: int = 0
+    folds_batch_norm: bool = True
 
     def __init__(self, *, in_channels: int, num_classes: int) -> None:
         super().__init__()
@@ -46,7 +53,14 @@ class SegmentationNetwork(nn.Module):
 
         Affinity distillation compares the feature maps of two networks; C, h and w are theirs.
         """
-        raise NotImplementedError
+        raise ConfigError(
+            f"{type(self).__name__} has no forward_with_features, which distillation needs: return "
+            "the logits and a deep feature map (docs/extending.md)"
+        )
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """Map (B, in_channels, H, W) to logits (B, num_classes, H / s, W / s)."""
+        return self.forward_with_features(x_BCHW)[0]
 
 
 class ClassificationNetwork(nn.Module):
@@ -59,12 +73,15 @@ class ClassificationNetwork(nn.Module):
         output_stride: 1, without a meaning: there is one set of logits a window.
         state_channels: 0: there is no state.
         state_stride: 0.
+        folds_batch_norm: whether ``fold_batch_norm`` may look for batch norms after convolutions.
     """
 
+    task: TaskName = "recognition"
     size_multiple: int
     output_stride: int = 1
     state_channels: int = 0
     state_stride: int = 0
+    folds_batch_norm: bool = True
 
     def __init__(self, *, in_channels: int, num_classes: int) -> None:
         super().__init__()
@@ -128,33 +145,35 @@ def parameter_count(network: nn.Module) -> int:
 def fold_batch_norm(network: M) -> M:
     """Return a copy in evaluation mode whose batch norms are part of the convolutions before them.
 
-    The rule that our networks keep: a batch norm belongs to the convolution registered directly
-    before it in the same module. Inference then costs no extra pass over the feature maps.
+    A batch norm belongs to the convolution registered directly before it in the same module.
+    Inference then costs no extra pass over the feature maps. Other batch norms stay. A network that
+    registers them in another order than it calls them says ``folds_batch_norm = False``; export
+    notices where it does not.
 
     Args:
-        network: any module that keeps the rule; not modified.
-
-    Raises:
-        TypeError: a batch norm stands without its convolution; that network cannot be folded.
+        network: any module; not modified.
     """
     folded = copy.deepcopy(network).eval()
-    for module in list(folded.modules()):
-        previous: nn.Module | None = None
-        for name, child in list(module.named_children()):
-            if isinstance(child, nn.BatchNorm2d):
-                if (
-                    not isinstance(previous, nn.Conv2d)
-                    or previous.out_channels != child.num_features
-                ):
-                    raise TypeError(f"batch norm {name!r} does not follow a convolution")
-                # Registered under its old name, so that Sequential and attributes both find it.
-                conv_name = next(n for n, c in module.named_children() if c is previous)
-                setattr(module, conv_name, fuse_conv_bn_eval(previous, child))
-                setattr(module, name, nn.Identity())
-            previous = child
+    if getattr(network, "folds_batch_norm", True):
+        for module in list(folded.modules()):
+            _fold_children(module)
     for parameter in folded.parameters():
         parameter.requires_grad_(False)
     return folded
+
+
+def _fold_children(module: nn.Module) -> None:
+    previous_name, previous = "", nn.Module()
+    for name, child in list(module.named_children()):
+        if (
+            isinstance(child, nn.BatchNorm2d)
+            and isinstance(previous, nn.Conv2d)
+            and previous.out_channels == child.num_features
+        ):
+            # Registered under its old name, so that Sequential and attributes both find it.
+            setattr(module, previous_name, fuse_conv_bn_eval(previous, child))
+            setattr(module, name, nn.Identity())
+        previous_name, previous = name, child
 
 
 def check_input(network: StudentNetwork, shape: torch.Size | tuple[int, ...]) -> None:

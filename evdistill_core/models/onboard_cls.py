@@ -75,6 +75,6 @@ class OnboardCls(ClassificationNetwork):
 
 
 def build(options: Mapping[str, object], *, in_channels: int, num_classes: int) -> OnboardCls:
-    """Build the network (see ``registry.build_classifier``)."""
+    """Build the network (see ``registry.build_student``)."""
     typed = from_mapping(OnboardClsOptions, options, "network options")
     return OnboardCls(typed, in_channels=in_channels, num_classes=num_classes)

@@ -269,7 +269,7 @@ def _enlarge_onto(coarse_BCHW: Tensor, fine_BCHW: Tensor) -> Tensor:
 
 
 def build(options: Mapping[str, object], *, in_channels: int, num_classes: int) -> OnboardSeg:
-    """Build the network (see ``registry.build_network``)."""
+    """Build the network (see ``registry.build_student``)."""
     typed = from_mapping(OnboardSegOptions, options, "network options")
     kind = RecurrentOnboardSeg if typed.recurrent else OnboardSeg
     return kind(typed, in_channels=in_channels, num_classes=num_classes)

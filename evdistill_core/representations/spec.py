@@ -172,10 +172,18 @@ class InputSpec:
         return config.to_mapping(self)
 
     @staticmethod
-    def from_mapping(values: Mapping[str, object], where: str = "") -> InputSpec:
-        """Read what ``to_mapping`` wrote, or a piece of YAML; absent keys take their default.
+    def from_mapping(
+        values: Mapping[str, object], where: str = "", *, source: str = "the description"
+    ) -> InputSpec:
+        """Read what ``to_mapping`` wrote into a file; absent keys take their default.
+
+        Args:
+            values: plain data.
+            where: dotted place, for errors.
+            source: what to call the file in errors.
 
         Raises:
             ConfigError: an unknown key or a value that is refused.
+            PluginError: the representation is code which nobody allowed.
         """
         return config.from_mapping(InputSpec, values, where)

@@ -19,7 +19,7 @@ class NetworkConfig:
     """Which network.
 
     Attributes:
-        name: a name that ``build_student`` knows; it decides the task.
+        name: ours, an entry point's, or ``package.module:function``; it decides the task.
         options: its options by name.
         start_from: a checkpoint or student file whose weights are the start; empty: random.
     """

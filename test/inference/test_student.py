@@ -226,7 +226,8 @@ def test_wrong_manifest(small, change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "hologram-net"}, "unknown network 'hologram-net'; known: evdistill-2021, onb"),
+        ({"name": "a name with spaces"}, "a network's name is made of"),
+        ({"name": "onboard-cls"}, "onboard-cls is no network for segmentation"),
         ({"size_multiple": 0}, "size_multiple must lie in 1..1024, got 0"),
         ({"output_stride": "4"}, "network.output_stride must be int"),
         ({"extra": 1}, "unknown key network.extra"),

@@ -16,7 +16,7 @@ from evdistill_core.models.generators import (
     image_to_event,
 )
 from evdistill_core.models.network import fold_batch_norm, parameter_count
-from evdistill_core.models.registry import build_classifier, build_network
+from evdistill_core.models.registry import build_network, build_student
 from evdistill_core.representations.spec import InputSpec
 
 SMALL = GeneratorOptions(base_channels=4, halvings=1, blocks=1)
@@ -126,7 +126,7 @@ def test_output_discriminator_scores_each_image_by_itself():
 
 
 def test_recogniser_maps_pictures_to_logits_and_folds():
-    network = build_classifier("onboard-cls", {"width": 0.5}, in_channels=2, num_classes=10)
+    network = build_student("onboard-cls", {"width": 0.5}, in_channels=2, num_classes=10)
     x = torch.randn(4, 2, 34, 34)
     network(x)
     network.eval()
@@ -153,9 +153,9 @@ def test_features_come_with_the_logits_of_forward(name):
     [
         lambda: GeneratorOptions(base_channels=0),
         lambda: DiscriminatorOptions(layers=9),
-        lambda: build_classifier("resnet", in_channels=2, num_classes=10),
-        lambda: build_classifier("onboard-cls", {"stages": 9}, in_channels=2, num_classes=10),
-        lambda: build_classifier("onboard-cls", in_channels=0, num_classes=10),
+        lambda: build_student("resnet", in_channels=2, num_classes=10),
+        lambda: build_student("onboard-cls", {"stages": 9}, in_channels=2, num_classes=10),
+        lambda: build_student("onboard-cls", in_channels=0, num_classes=10),
     ],
 )
 def test_bad_options_are_refused(make):
