@@ -15,6 +15,7 @@ import numpy.typing as npt
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import IGNORE
+from evdistill_core.foundation.ranges import check_ranges
 
 Labels = npt.NDArray[np.uint8]
 
@@ -45,9 +46,7 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         """Refuse probabilities and sizes out of range."""
-        for name in ("flip", "invert", "clutter", "dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must lie in 0..1, got {getattr(self, name)}")
+        check_ranges(self, flip=(0, 1), invert=(0, 1), clutter=(0, 1), dropout=(0, 1))
         if not 0 < self.clutter_hz[0] <= self.clutter_hz[1] <= 1000:
             raise ConfigError(
                 f"clutter_hz must be (low, high) within 0..1000, got {self.clutter_hz}"

@@ -14,8 +14,9 @@ import numpy as np
 
 from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
 from evdistill_core.foundation.config import to_mapping
-from evdistill_core.foundation.errors import ConfigError, DataError
+from evdistill_core.foundation.errors import DataError
 from evdistill_core.foundation.labels import SIX_CLASSES, ClassTable
+from evdistill_core.foundation.ranges import check_ranges
 from evdistill_core.simulation.dataset import SetWriter, write_windows
 from evdistill_core.simulation.factory import SceneFactory, SceneRanges
 from evdistill_core.simulation.images import LabelledImage
@@ -55,15 +56,13 @@ class SimulateConfig:
 
     def __post_init__(self) -> None:
         """Refuse sizes that no sensor has."""
-        for name, low, high in (
-            ("height", 8, 4096),
-            ("width", 8, 4096),
-            ("window_us", 100, 10_000_000),
-            ("windows_per_shard", 1, 100_000),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(f"{name} must lie in {low}..{high}, got {value}")
+        check_ranges(
+            self,
+            height=(8, 4096),
+            width=(8, 4096),
+            window_us=(100, 10_000_000),
+            windows_per_shard=(1, 100_000),
+        )
 
 
 def simulate_images(  # noqa: PLR0913

@@ -18,6 +18,7 @@ from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
 from evdistill_core.data.samples import Sample, Shuffle, seed_of
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import IGNORE, ClassTable
+from evdistill_core.foundation.ranges import check_ranges
 
 Grey = npt.NDArray[np.float32]
 RARE_MIN_PIXELS = 100
@@ -64,15 +65,14 @@ class StillsConfig:
             raise ConfigError(f"scale must be (low, high) within 0.05..20, got {self.scale}")
         if not 1 <= self.multiple <= 1024:
             raise ConfigError(f"multiple must lie in 1..1024, got {self.multiple}")
-        for name, high in (
-            ("flip", 1.0),
-            ("jitter", 1.0),
-            ("noise", 100.0),
-            ("blur", 1.0),
-            ("rare_temperature", 100.0),
-        ):
-            if not 0 <= getattr(self, name) <= high:
-                raise ConfigError(f"{name} must lie in 0..{high:g}, got {getattr(self, name)}")
+        check_ranges(
+            self,
+            flip=(0, 1),
+            jitter=(0, 1),
+            noise=(0, 100),
+            blur=(0, 1),
+            rare_temperature=(0, 100),
+        )
 
 
 class Stills:

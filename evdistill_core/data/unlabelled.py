@@ -24,6 +24,7 @@ from evdistill_core.data.simulated import on_grid, refuse_sequences, represent_s
 from evdistill_core.data.whole_recordings import read_whole, whole_files
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import ConfigError, DataError
+from evdistill_core.foundation.ranges import check_ranges
 from evdistill_core.representations import InputSpec
 
 Array = npt.NDArray[np.float32]
@@ -74,9 +75,7 @@ class RecordingsConfig:
         """Refuse an empty list and numbers out of range."""
         if not self.paths:
             raise ConfigError("recordings.paths needs at least one recording or folder")
-        for name in ("flip", "invert", "dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must lie in 0..1, got {getattr(self, name)}")
+        check_ranges(self, flip=(0, 1), invert=(0, 1), dropout=(0, 1))
         for name in ("start_s", "end_s", "min_events", "frame_within_us", "skip", "limit"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must be at least 0, got {getattr(self, name)}")

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.events.array import Events
-from evdistill_core.foundation.errors import ConfigError, StudentError
+from evdistill_core.foundation.errors import StudentError
 from evdistill_core.foundation.labels import IGNORE
+from evdistill_core.foundation.ranges import check_ranges
 from evdistill_core.inference.prediction import Detection, Prediction, refuse_unfinite
 from evdistill_core.inference.tracking import Tracker
 
@@ -54,20 +55,18 @@ class PostprocessConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that no mask could be made with."""
-        for name, low, high in (
-            ("unlabelled_radius_px", -1, 64),
-            ("min_neighbours", 0, 8),
-            ("closing_px", 0, 32),
-            ("join_px", 0, 32),
-            ("min_area_px", 1, 1 << 24),
-            ("min_score", 0, 1),
-            ("keep_score", 0, 1),
-            ("track_min_iou", 0, 1),
-            ("track_max_missed", 0, 1000),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(f"{name} must lie in {low}..{high}, got {value}")
+        check_ranges(
+            self,
+            unlabelled_radius_px=(-1, 64),
+            min_neighbours=(0, 8),
+            closing_px=(0, 32),
+            join_px=(0, 32),
+            min_area_px=(1, 1 << 24),
+            min_score=(0, 1),
+            keep_score=(0, 1),
+            track_min_iou=(0, 1),
+            track_max_missed=(0, 1000),
+        )
 
 
 class Postprocessor:

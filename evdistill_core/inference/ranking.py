@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.events.array import Events
-from evdistill_core.foundation.errors import ConfigError, StudentError
+from evdistill_core.foundation.errors import StudentError
+from evdistill_core.foundation.ranges import check_ranges
 from evdistill_core.inference.prediction import Guess, Recognition, refuse_unfinite
 
 
@@ -30,14 +31,7 @@ class RankingConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
-        for name, low, high in (
-            ("top_k", 1, 255),
-            ("min_score", 0, 1),
-            ("min_events", 0, 100_000_000),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(f"{name} must lie in {low}..{high}, got {value}")
+        check_ranges(self, top_k=(1, 255), min_score=(0, 1), min_events=(0, 100_000_000))
 
 
 class Ranker:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.ranges import check_ranges
 
 OUTPUT_SIZE = 65  # side of the posteriors that the output discriminator sees
 
@@ -30,9 +30,7 @@ class DiscriminatorOptions:
 
     def __post_init__(self) -> None:
         """Refuse sizes that are no discriminator."""
-        for name, low, high in (("base_channels", 1, 512), ("layers", 1, 6)):
-            if not low <= getattr(self, name) <= high:
-                raise ConfigError(f"{name} must lie in {low}..{high}, got {getattr(self, name)}")
+        check_ranges(self, base_channels=(1, 512), layers=(1, 6))
 
 
 class PatchDiscriminator(nn.Module):

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evdistill_core.foundation.config import LATER
-from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.ranges import check_ranges
 from evdistill_core.models.joined import joined_draw
 from evdistill_core.representations.spec import InputSpec
 
@@ -51,14 +51,7 @@ class GeneratorOptions:
 
     def __post_init__(self) -> None:
         """Refuse sizes that are no generator."""
-        for name, low, high in (
-            ("base_channels", 1, 512),
-            ("halvings", 0, 4),
-            ("fold", 1, 4),
-            ("blocks", 0, 32),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise ConfigError(f"{name} must lie in {low}..{high}, got {getattr(self, name)}")
+        check_ranges(self, base_channels=(1, 512), halvings=(0, 4), fold=(1, 4), blocks=(0, 32))
 
 
 class _ConvNorm(nn.Sequential):

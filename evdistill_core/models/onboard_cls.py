@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from evdistill_core.foundation.config import from_mapping
 from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.ranges import check_ranges
 from evdistill_core.models.network import ClassificationNetwork
 from evdistill_core.models.onboard_seg import ConvNorm, ResidualBlock
 
@@ -38,9 +39,7 @@ class OnboardClsOptions:
         """Refuse sizes that are no network of ours."""
         if not 0.25 <= self.width <= 4:
             raise ConfigError(f"width must lie in 0.25..4, got {self.width}")
-        for name, low, high in (("stages", 2, 5), ("blocks", 0, 8)):
-            if not low <= getattr(self, name) <= high:
-                raise ConfigError(f"{name} must lie in {low}..{high}, got {getattr(self, name)}")
+        check_ranges(self, stages=(2, 5), blocks=(0, 8))
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must be at least 0 and below 1, got {self.dropout}")
 

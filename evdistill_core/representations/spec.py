@@ -12,6 +12,7 @@ from typing import Literal
 
 from evdistill_core.foundation import config
 from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.ranges import check_ranges
 
 # 480x360 stays whole, VGA is halved, 1280x720 becomes a third: every common sensor lands near the
 # 346x260 for which a two-core CPU keeps real time.
@@ -108,16 +109,14 @@ class InputSpec:
                 f"normalisation of {self.kind} must be one of {', '.join(allowed[self.kind])}, "
                 f"got {self.normalisation!r}"
             )
-        for name, low, high in (
-            ("bins", 1, 256),
-            ("window_us", 1, 1 << 40),
-            ("max_pixels", 1, 1 << 32),
-            ("size_multiple", 1, 1024),
-            ("sequence", 1, 256),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(f"{name} must lie in {low}..{high}, got {value}")
+        check_ranges(
+            self,
+            bins=(1, 256),
+            window_us=(1, 1 << 40),
+            max_pixels=(1, 1 << 32),
+            size_multiple=(1, 1024),
+            sequence=(1, 256),
+        )
         if self.window_count is not None and self.window_count < 1:
             raise ConfigError(f"window_count must be at least 1 or empty, got {self.window_count}")
         for name in ("scale", "clip"):

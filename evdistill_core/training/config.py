@@ -10,6 +10,7 @@ from evdistill_core.data.build import DataConfig
 from evdistill_core.foundation.class_maps import CLASS_SETS, named_classes
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.foundation.ranges import check_ranges
 from evdistill_core.losses.segmentation import check_names
 from evdistill_core.representations.spec import InputSpec
 
@@ -93,19 +94,17 @@ class OptimiserConfig:
 
     def __post_init__(self) -> None:
         """Refuse values under which nothing would be learnt."""
-        for name, low, high in (
-            ("lr", 1e-12, 100.0),
-            ("weight_decay", 0.0, 10.0),
-            ("momentum", 0.0, 0.9999),
-            ("power", 0.0, 10.0),
-            ("warmup_steps", 0, 10**9),
-            ("warmup_start", 0.0, 1.0),
-            ("clip_norm", 0.0, 1e9),
-            ("ema_decay", 0.0, 0.999999),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(f"{name} must lie in {low}..{high}, got {value}")
+        check_ranges(
+            self,
+            lr=(1e-12, 100.0),
+            weight_decay=(0.0, 10.0),
+            momentum=(0.0, 0.9999),
+            power=(0.0, 10.0),
+            warmup_steps=(0, 10**9),
+            warmup_start=(0.0, 1.0),
+            clip_norm=(0.0, 1e9),
+            ema_decay=(0.0, 0.999999),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

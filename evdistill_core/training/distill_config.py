@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 from evdistill_core.data.unpaired import DistillDataConfig, TeacherDataConfig
 from evdistill_core.foundation.config import LATER
 from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.ranges import check_ranges
 from evdistill_core.losses.terms import check_weights
 from evdistill_core.models.discriminators import DiscriminatorOptions
 from evdistill_core.models.generators import GeneratorOptions
@@ -199,19 +199,18 @@ class TransferConfig:
         """Refuse numbers out of range."""
         if self.joint_batch and self.target_statistics:
             raise ConfigError("joint_batch and target_statistics exclude each other: leave one off")
-        for name, low, high in (
-            ("temperature", 1e-3, 1e3),
-            ("confidence_floor", 0.0, 1.0),
-            ("matching_cells", 1, 256),
-            ("pool_scale", 1e-3, 1.0),
-            ("affinity_nodes", 1, 64),
-            ("pseudo_threshold", 0.0, 2.0),
-            ("pseudo_ramp", 0.0, 1.0),
-            ("teacher_fade", 0.0, 1.0),
-            ("generator_gradient", 0.0, 1.0),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise ConfigError(f"{name} must lie in {low}..{high}, got {getattr(self, name)}")
+        check_ranges(
+            self,
+            temperature=(1e-3, 1e3),
+            confidence_floor=(0.0, 1.0),
+            matching_cells=(1, 256),
+            pool_scale=(1e-3, 1.0),
+            affinity_nodes=(1, 64),
+            pseudo_threshold=(0.0, 2.0),
+            pseudo_ramp=(0.0, 1.0),
+            teacher_fade=(0.0, 1.0),
+            generator_gradient=(0.0, 1.0),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,16 +242,14 @@ class AdversaryConfig:
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range."""
-        for name, low, high in (
-            ("lr", 1e-12, 1.0),
-            ("critic_lr", 1e-12, 1.0),
-            ("beta1", 0.0, 0.9999),
-            ("gradient_penalty", 0.0, 1e6),
-            ("every", 1, 1000),
-        ):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and low <= value <= high):
-                raise ConfigError(f"{name} must lie in {low}..{high}, got {value}")
+        check_ranges(
+            self,
+            lr=(1e-12, 1.0),
+            critic_lr=(1e-12, 1.0),
+            beta1=(0.0, 0.9999),
+            gradient_penalty=(0.0, 1e6),
+            every=(1, 1000),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

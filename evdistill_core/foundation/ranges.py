@@ -1,0 +1,21 @@
+"""The check of numbers that configurations share."""
+
+from __future__ import annotations
+
+from evdistill_core.foundation.errors import ConfigError
+
+
+def check_ranges(values: object, /, **ranges: tuple[float, float]) -> None:
+    """Refuse an attribute that lies outside its range, or is not a number.
+
+    Args:
+        values: what has the attributes.
+        **ranges: the lowest and the highest allowed value by the name of the attribute.
+
+    Raises:
+        ConfigError: names the attribute, the range and the value.
+    """
+    for name, (low, high) in ranges.items():
+        value = getattr(values, name)
+        if not low <= value <= high:
+            raise ConfigError(f"{name} must lie in {low}..{high}, got {value}")
