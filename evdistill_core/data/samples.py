@@ -7,7 +7,7 @@ very batches it would have seen, and a batch that failed can be made again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -21,6 +21,7 @@ from evdistill_core.foundation.errors import ConfigError
 
 Part = tuple[int, int]
 S = TypeVar("S")
+B = TypeVar("B")
 S_co = TypeVar("S_co", covariant=True)
 
 
@@ -180,18 +181,20 @@ class Batch:
 
 
 def load_batches(  # noqa: PLR0913 - numbers by name
-    source: SampleSource,
+    source: IndexedSource[S],
+    stack: Callable[[int, list[S]], B],
     *,
     batch_size: int,
     first_batch: int,
     last_batch: int,
     workers: int,
     part: Part = (0, 1),
-) -> Iterator[Batch]:
+) -> Iterator[B]:
     """Yield the batches first_batch .. last_batch - 1, each of consecutive indices.
 
     Args:
         source: asked for indices ``batch * batch_size + k``.
+        stack: makes a batch of the index of its first sample and its samples.
         batch_size: samples a batch, of all parts together.
         first_batch: where to go on (0 for a new run).
         last_batch: where to stop.
@@ -200,30 +203,6 @@ def load_batches(  # noqa: PLR0913 - numbers by name
 
     Yields:
         Batches in order. Their content does not depend on ``workers``.
-    """
-    for first_index, samples in load_samples(
-        source,
-        batch_size=batch_size,
-        first_batch=first_batch,
-        last_batch=last_batch,
-        workers=workers,
-        part=part,
-    ):
-        yield stack(first_index, samples)
-
-
-def load_samples(  # noqa: PLR0913 - numbers by name
-    source: IndexedSource[S],
-    *,
-    batch_size: int,
-    first_batch: int,
-    last_batch: int,
-    workers: int,
-    part: Part = (0, 1),
-) -> Iterator[tuple[int, list[S]]]:
-    """Yield (index of the first, samples) of each batch of any kind of sample.
-
-    See ``load_batches``, which does the same for labelled windows.
     """
     number, parts = part
     own = batch_size // parts
@@ -240,7 +219,8 @@ def load_samples(  # noqa: PLR0913 - numbers by name
         # resumed run would differ from an uninterrupted one.
         generator=torch.Generator(),
     )
-    yield from zip(starts, loader, strict=True)
+    for first_index, samples in zip(starts, loader, strict=True):
+        yield stack(first_index, samples)
 
 
 class _Batches(Sampler[list[int]]):

@@ -5,7 +5,6 @@ Where the target camera also gives frames, they come along: the paired terms use
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +15,9 @@ from evdistill_core.data.samples import (
     Batch,
     IndexedSource,
     Mixture,
-    Part,
     Prefix,
     Sample,
     SampleSource,
-    load_samples,
     stack,
     stack_past,
 )
@@ -223,27 +220,6 @@ def build_stills_sets(config: TeacherDataConfig, classes: ClassTable) -> dict[st
     """
     sets = {n: Stills(c, classes, seed=0) for n, c in config.validation_stills.items()}
     return {name: Prefix(stills, len(stills)) for name, stills in sets.items()}
-
-
-def load_unpaired(  # noqa: PLR0913 - numbers by name
-    source: UnpairedSource,
-    *,
-    batch_size: int,
-    first_batch: int,
-    last_batch: int,
-    workers: int,
-    part: Part = (0, 1),
-) -> Iterator[UnpairedBatch]:
-    """Yield batches as ``load_batches`` does: their content depends on their number alone."""
-    for first_index, samples in load_samples(
-        source,
-        batch_size=batch_size,
-        first_batch=first_batch,
-        last_batch=last_batch,
-        workers=workers,
-        part=part,
-    ):
-        yield stack_unpaired(first_index, samples)
 
 
 def stack_unpaired(first_index: int, samples: list[UnpairedSample]) -> UnpairedBatch:

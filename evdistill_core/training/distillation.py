@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from evdistill_core.data.build import build_validation_sources
-from evdistill_core.data.samples import Batch, Part
-from evdistill_core.data.unpaired import UnpairedBatch, UnpairedSource, load_unpaired
+from evdistill_core.data.samples import Batch, Part, load_batches
+from evdistill_core.data.unpaired import UnpairedBatch, UnpairedSource, stack_unpaired
 from evdistill_core.evaluation.pictures import input_picture, label_picture
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.losses.consistency import as_judge
@@ -84,8 +84,9 @@ class DistillTrainer(Trainer):
         yield from self._unpaired(self.state.step, self.config.steps, self.processes.part)
 
     def _unpaired(self, first: int, last: int, part: Part = (0, 1)) -> Iterator[UnpairedBatch]:
-        return load_unpaired(
+        return load_batches(
             self.unpaired,
+            stack_unpaired,
             batch_size=self.config.batch_size,
             first_batch=first,
             last_batch=last,

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from evdistill_core.data.build import build_training_source, build_validation_sources
-from evdistill_core.data.samples import Batch, SampleSource, load_batches
+from evdistill_core.data.samples import Batch, SampleSource, load_batches, stack
 from evdistill_core.evaluation.page import Result
 from evdistill_core.foundation.config import dump_yaml, to_mapping
 from evdistill_core.foundation.errors import ConfigError, TrainingError
@@ -266,6 +266,7 @@ class Trainer:
         config = self.config
         return load_batches(
             self.training,
+            stack,
             batch_size=config.batch_size,
             first_batch=self.state.step,
             last_batch=config.steps,

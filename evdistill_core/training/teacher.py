@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from evdistill_core.data.samples import Batch, load_batches
 from evdistill_core.data.stills import Stills
 from evdistill_core.data.unpaired import build_stills_sets
 from evdistill_core.foundation.class_maps import class_map_between
@@ -38,19 +36,8 @@ class TeacherTrainer(Trainer):
 
     def _build_data(self) -> None:
         config = self.config
-        self.stills = Stills(config.data.stills, self.classes, seed=config.seed)
+        self.training = Stills(config.data.stills, self.classes, seed=config.seed)
         self.validation = build_stills_sets(config.data, self.classes)
-
-    def _batches(self) -> Iterator[Batch]:
-        config = self.config
-        return load_batches(
-            self.stills,
-            batch_size=config.batch_size,
-            first_batch=self.state.step,
-            last_batch=config.steps,
-            workers=config.workers,
-            part=self.processes.part,
-        )
 
     @property
     def picture_kind(self) -> str:

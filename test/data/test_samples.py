@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from evdistill_core.data.samples import Mixture, Prefix, Sample, load_batches, seed_of
+from evdistill_core.data.samples import Mixture, Prefix, Sample, load_batches, seed_of, stack
 from evdistill_core.foundation.errors import ConfigError
 
 
@@ -24,7 +24,7 @@ class Numbers:
 
 
 def collect(source, **kwargs):
-    return list(load_batches(source, **kwargs))
+    return list(load_batches(source, stack, **kwargs))
 
 
 def test_batches_hold_consecutive_indices():

@@ -142,7 +142,7 @@ def test_the_cache_knows_how_long_a_span_is(camvid, tmp_path):
 
 def test_loaded_batches_hold_sequences(camvid):
     (batch,) = load_batches(
-        simulated(camvid, THREE), batch_size=2, first_batch=1, last_batch=2, workers=0
+        simulated(camvid, THREE), stack, batch_size=2, first_batch=1, last_batch=2, workers=0
     )
     assert batch.first_index == 2
     assert batch.sequence.shape == (2, 3, 3, 24, 40)

@@ -8,7 +8,7 @@ import torch
 
 from evdistill_core.data.augment import AugmentConfig
 from evdistill_core.data.labelled_images import ImagesConfig
-from evdistill_core.data.samples import Mixture, load_batches
+from evdistill_core.data.samples import Mixture, load_batches, stack
 from evdistill_core.data.simulated import SimulatedWindows, SimulationConfig, make_sample
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import ConfigError
@@ -108,7 +108,7 @@ def test_bad_sizes_are_refused(camvid):
 def test_workers_change_nothing(camvid):
     mixture = Mixture([source(camvid), source(camvid, seed=7)], [1, 2], seed=5)
     alone, helped = (
-        list(load_batches(mixture, batch_size=3, first_batch=1, last_batch=4, workers=n))
+        list(load_batches(mixture, stack, batch_size=3, first_batch=1, last_batch=4, workers=n))
         for n in (0, 2)
     )
     assert len(alone) == len(helped) == 3

@@ -11,6 +11,7 @@ import pytest
 from evdistill_core.data.augment import AugmentConfig
 from evdistill_core.data.build import SourceConfig
 from evdistill_core.data.labelled_images import ImagesConfig
+from evdistill_core.data.samples import load_batches
 from evdistill_core.data.simulated import SimulationConfig
 from evdistill_core.data.stills import Stills, StillsConfig
 from evdistill_core.data.street_sets import StreetSetConfig
@@ -19,7 +20,7 @@ from evdistill_core.data.unpaired import (
     DistillDataConfig,
     TeacherDataConfig,
     UnpairedSource,
-    load_unpaired,
+    stack_unpaired,
 )
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.config import from_mapping, to_mapping
@@ -133,8 +134,8 @@ def config_of(root, **changes):
 def test_batches_hold_both_sides_and_go_on_where_they_stopped(root):
     source = UnpairedSource(config_of(root), SPEC, SIX_CLASSES, seed=3)
     size = {"batch_size": 2, "workers": 0}
-    whole = list(load_unpaired(source, first_batch=0, last_batch=3, **size))
-    rest = list(load_unpaired(source, first_batch=2, last_batch=3, **size))
+    whole = list(load_batches(source, stack_unpaired, first_batch=0, last_batch=3, **size))
+    rest = list(load_batches(source, stack_unpaired, first_batch=2, last_batch=3, **size))
     batch = whole[2]
     assert batch.first_index == rest[0].first_index == 4
     assert batch.input.shape == (2, 2, 32, 48)
@@ -152,7 +153,9 @@ def test_simulated_targets_come_without_their_labels(root):
     labelled = SourceConfig(name="sim", simulation=simulation)
     config = config_of(root, recordings=None, target=(labelled,), train=(labelled,))
     source = UnpairedSource(config, SPEC, SIX_CLASSES, seed=0)
-    (batch,) = load_unpaired(source, batch_size=2, first_batch=0, last_batch=1, workers=0)
+    (batch,) = load_batches(
+        source, stack_unpaired, batch_size=2, first_batch=0, last_batch=1, workers=0
+    )
     assert (batch.label == 255).all()
     assert batch.labelled is not None
     assert (batch.labelled.label != 255).any()
@@ -191,8 +194,8 @@ def test_bad_stills_are_refused(changes):
 def test_batches_do_not_depend_on_workers(root):
     source = UnpairedSource(config_of(root), SPEC, SIX_CLASSES, seed=3)
     size = {"batch_size": 2, "first_batch": 0, "last_batch": 3}
-    here = list(load_unpaired(source, workers=0, **size))
-    there = list(load_unpaired(source, workers=2, **size))
+    here = list(load_batches(source, stack_unpaired, workers=0, **size))
+    there = list(load_batches(source, stack_unpaired, workers=2, **size))
     for a, b in zip(here, there, strict=True):
         assert a.input.equal(b.input)
         assert a.image.equal(b.image)

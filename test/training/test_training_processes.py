@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 
-from evdistill_core.data.samples import load_batches
+from evdistill_core.data.samples import load_batches, stack
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.config import load_yaml
 from evdistill_core.foundation.errors import ConfigError
@@ -402,7 +402,9 @@ def test_a_loss_that_is_not_finite_stops_all_and_the_joined_batch_is_kept(folder
     assert output.count("is kept in") == 1
     kept = torch.load(out / "nonfinite_batch.pt", weights_only=True)
     assert kept["first_index"] == 0
-    (whole,) = load_batches(trainer.training, batch_size=4, first_batch=0, last_batch=1, workers=0)
+    (whole,) = load_batches(
+        trainer.training, stack, batch_size=4, first_batch=0, last_batch=1, workers=0
+    )
     assert torch.equal(kept["input"], whole.input)
     assert torch.equal(kept["label"], whole.label)
 
