@@ -27,7 +27,8 @@ from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.inference.runner import Device, Runtime, run_sequence
 from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import SUFFIX, StudentFile
-from evdistill_core.models.registry import TaskName, network_task
+from evdistill_core.models.registry import network_task
+from evdistill_core.models.task_name import TaskName
 from evdistill_core.perception.student import Student
 from evdistill_core.representations.spec import InputSpec
 

@@ -14,7 +14,7 @@ from evdistill_core.models.network import (
     StudentNetwork,
     zero_state,
 )
-from evdistill_core.models.registry import TaskName
+from evdistill_core.models.task_name import TaskName
 
 _BASES: Mapping[TaskName, type[StudentNetwork]] = {
     "segmentation": SegmentationNetwork,

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from evdistill_core.foundation.errors import ConfigError
-from evdistill_core.models.registry import TaskName
+from evdistill_core.models.task_name import TaskName
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Protocol, cast, get_args
 
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.plugins import Registry
+from evdistill_core.models.task_name import TaskName
 
 if TYPE_CHECKING:
     from evdistill_core.models.network import SegmentationNetwork, StudentNetwork
-
-TaskName = Literal["segmentation", "recognition"]
-
 
 # What checkpoints put before the name of a network that looks at images: no student's name.
 IMAGE_PREFIX = "image:"

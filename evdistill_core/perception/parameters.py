@@ -23,7 +23,7 @@ from evdistill_core.inference.postprocess import PostprocessConfig, Postprocesso
 from evdistill_core.inference.prediction import Interpreter
 from evdistill_core.inference.ranking import Ranker, RankingConfig
 from evdistill_core.inference.runner import Device, Precision, Runtime
-from evdistill_core.models.registry import TaskName
+from evdistill_core.models.task_name import TaskName
 from evdistill_core.representations.spec import InputSpec
 
 

@@ -15,7 +15,7 @@ from evdistill_core.foundation.errors import StudentError
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.inference.runner import Runner
 from evdistill_core.inference.student import StudentFile
-from evdistill_core.models.registry import TaskName
+from evdistill_core.models.task_name import TaskName
 from evdistill_core.perception.feed import event_content, in_order
 from evdistill_core.perception.front_end import make_student_runner, open_student
 from evdistill_core.perception.ingest import Incoming, Ingest, Job

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from evdistill_core.models.registry import TaskName
+from evdistill_core.models.task_name import TaskName
 from evdistill_core.perception.messages import ResultMessages
 from evdistill_core.perception.parameters import (
     PerceptionParameters,

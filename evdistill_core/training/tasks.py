@@ -28,7 +28,8 @@ from evdistill_core.evaluation.segmentation import (
 )
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassTable
-from evdistill_core.models.registry import TaskName, network_task
+from evdistill_core.models.registry import network_task
+from evdistill_core.models.task_name import TaskName
 from evdistill_core.training.config import LossConfig
 
 Logits = npt.NDArray[np.float32]
