@@ -11,6 +11,7 @@ from pathlib import Path
 
 from evdistill_core.cameras.camera import Camera
 from evdistill_core.foundation.errors import CameraError, EncodingError, RecordingError
+from evdistill_core.foundation.outputs import check_file
 from evdistill_core.recordings.base import EventBatch, Frame
 from evdistill_core.recordings.convert import ConvertConfig, ConvertResult
 from evdistill_core.recordings.sinks import SensorSizes, Sink, check_target, open_sink
@@ -28,14 +29,12 @@ class RecordConfig:
         duration_s: end so long after the first event; None: when stopped.
         timeout_s: give up when no event has come so long after the camera was opened.
         keep_free_bytes: end when the disk has less room than this left.
-        overwrite: whether an existing file may be replaced.
     """
 
     output: ConvertConfig = field(default_factory=ConvertConfig)
     duration_s: float | None = None
     timeout_s: float = 10.0
     keep_free_bytes: int = 256_000_000
-    overwrite: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be recorded."""
@@ -230,14 +229,8 @@ def check_output(target: Path, *, overwrite: bool) -> None:
     """Refuse a file that cannot be made, before the camera is opened.
 
     Raises:
-        RecordingError: unknown suffix, or it is there already.
+        RecordingError: unknown suffix.
+        OutputError: it is there already, or cannot be written there.
     """
     check_target(target)
-    if target.is_dir() or (target.exists() and not overwrite):
-        raise RecordingError(
-            f"{target} is there already: choose another name, or replace it with --overwrite"
-        )
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RecordingError(f"{target.parent} cannot be made: {error.strerror}") from error
+    check_file(target, overwrite=overwrite)

@@ -1,7 +1,8 @@
-"""What `export` and `import-checkpoint` share: write the student and print the comparison."""
+"""What commands that make a student file share: write it and tell how well its forms agree."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,16 +11,25 @@ if TYPE_CHECKING:
 
 
 def write_and_report(
-    checkpoint: Checkpoint, out: Path, *, onnx: bool | None, card_text: str = ""
-) -> None:
-    """Write the student file and print how far its forms are from the trained network."""
+    checkpoint: Checkpoint,
+    out: Path,
+    *,
+    onnx: bool | None,
+    card_text: str = "",
+    as_json: bool = False,
+) -> dict[str, object]:
+    """Write the student file and print how far its forms are from the trained network.
+
+    Returns:
+        What ``--json`` prints; nothing is on stdout then.
+    """
     from rich.console import Console
     from rich.table import Table
 
     from evdistill_core.export.student import export_student
 
-    console = Console()
-    with console.status("exporting and comparing ..."):
+    console = Console(stderr=as_json)
+    with Console(stderr=True).status("exporting and comparing ..."):
         rows = export_student(checkpoint, out, onnx=onnx, card_text=card_text)
     table = Table("form", "input", "largest difference", "largest logit", "same class")
     for row in rows:
@@ -31,4 +41,9 @@ def write_and_report(
             f"{row.argmax_agreement:.3%}",
         )
     console.print(table)
-    console.print(f"wrote {out} ({out.stat().st_size / 1e6:.2f} MB)")
+    console.print(f"wrote {out} ({out.stat().st_size / 1e6:.2f} MB)", soft_wrap=True, markup=False)
+    return {
+        "out": str(out),
+        "bytes": out.stat().st_size,
+        "parity": [dataclasses.asdict(row) for row in rows],
+    }

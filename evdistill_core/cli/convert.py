@@ -1,71 +1,119 @@
-"""``evdistill convert``: one recording into another."""
+"""``evdistill convert``: recordings into another format."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from evdistill_core.cli._command import Place
+from evdistill_core.cli._options import (
+    End,
+    EventEncoding,
+    EventsTopic,
+    FrameId,
+    FrameStep,
+    FramesTopic,
+    Json,
+    OutFile,
+    Overwrite,
+    PacketMs,
+    Start,
+    Topic,
+    span_us,
+)
+
+PLACE = Place("Recordings", 4)
+EXAMPLES = (
+    "evdistill convert street.aedat4 street.mcap",
+    "evdistill convert drive.raw drive.h5 --start 10 --end 20",
+    "evdistill convert recordings/ more.raw --out bags/ --format mcap",
+)
+
 
 def command(
-    source: Annotated[Path, typer.Argument(help="Recording of any kind that `info` reads.")],
-    target: Annotated[
-        Path, typer.Argument(help="File to make: .mcap (a rosbag2), .aedat4, .h5 or .npz.")
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SOURCE... [TARGET]",
+            help="Recordings or folders of them, then the file to make: .mcap (a rosbag2), "
+            ".aedat4, .h5 or .npz. Of several recordings the target is a folder.",
+        ),
     ],
-    topic: Annotated[str | None, typer.Option(help="Event topic, if there are several.")] = None,
-    encoding: Annotated[
-        str, typer.Option(help="Of the events: libcaer_cmp, or evt3 (holds trigger edges too).")
-    ] = "libcaer_cmp",
-    start: Annotated[float, typer.Option(help="Begin, seconds after the first event.")] = 0.0,
-    end: Annotated[float | None, typer.Option(help="Stop, seconds after the first event.")] = None,
-    packet_ms: Annotated[float, typer.Option(help="Duration of one event message.")] = 10.0,
-    frame_step: Annotated[int, typer.Option(help="Keep every n-th picture; 0 keeps none.")] = 1,
-    events_topic: Annotated[str, typer.Option()] = "/event_camera/events",
-    frames_topic: Annotated[str, typer.Option()] = "/event_camera/image_raw",
-    frame_id: Annotated[str, typer.Option()] = "event_camera",
+    out: OutFile = None,
+    suffix: Annotated[
+        Literal["mcap", "aedat4", "h5", "npz"] | None,
+        typer.Option("--format", help="Of the files made of several recordings; default: mcap."),
+    ] = None,
+    topic: Topic = None,
+    start: Start = 0.0,
+    end: End = None,
+    encoding: EventEncoding = "libcaer_cmp",
+    packet_ms: PacketMs = 10.0,
+    frame_step: FrameStep = 1,
+    events_topic: EventsTopic = "/event_camera/events",
+    frames_topic: FramesTopic = "/event_camera/image_raw",
+    frame_id: FrameId = "event_camera",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
-    """Convert a recording to a ROS 2 bag (EventPacket and Image messages), AEDAT4, HDF5 or npz.
+    """Convert recordings to a ROS 2 bag, AEDAT4, HDF5 or npz.
 
-    Event times, coordinates and order are kept exactly (evt3: times modulo 2^24 us). The file
-    appears only when it is complete; Ctrl-C leaves nothing behind.
+    Event times, coordinates and order are kept exactly (evt3: times modulo 2^24 us). A file appears
+    only when it is complete; Ctrl-C leaves nothing behind.
+
+    Several recordings, or a folder of them, become files of the same names in the target folder.
+    One that fails does not stop the others.
     """
-    from evdistill_core.cli._progress import reading_progress
-    from evdistill_core.recordings.convert import ConvertConfig, convert
-    from evdistill_core.recordings.opening import open_recording
+    from evdistill_core.cli._converted import convert_file
+    from evdistill_core.cli._outputs import print_json, sources_and_target
+    from evdistill_core.cli._several import each, several
+    from evdistill_core.foundation.errors import ConfigError
+    from evdistill_core.foundation.outputs import check_file
+    from evdistill_core.recordings.convert import ConvertConfig
 
+    sources, target = sources_and_target(paths, out)
+    start_us, end_us = span_us(start, end)
     config = ConvertConfig(
         encoding=encoding,
-        start_us=round(start * 1e6),
-        end_us=None if end is None else round(end * 1e6),
+        start_us=start_us,
+        end_us=end_us,
         packet_us=round(packet_ms * 1e3),
         frame_step=frame_step,
         events_topic=events_topic,
         frames_topic=frames_topic,
         frame_id=frame_id,
     )
-    with (
-        open_recording(source, topic=topic) as recording,
-        reading_progress(f"{source.name} -> {target.name}") as report,
-    ):
-        result = convert(
-            recording, target, config, lambda events: report(recording.fraction_read, events)
-        )
-        warnings = recording.info.warnings
-    packets = f" in {result.packets:,} packets" if result.packets else ""
-    typer.echo(
-        f"{target}: {result.events:,} events{packets}, {result.triggers:,} triggers, "
-        f"{result.frames:,} pictures, {target.stat().st_size / 1e6:.2f} MB"
+    many = several(sources)
+    if many is None:
+        if suffix is not None and target.suffix != f".{suffix}":
+            raise ConfigError(f"--format {suffix} does not fit {target}: its ending decides")
+        check_file(target, overwrite=overwrite, sources=sources)
+        facts = convert_file(sources[0], target, topic, lambda _: config, as_json=as_json)
+        if as_json:
+            print_json(facts)
+        return
+    targets = _targets(many, target, suffix or "mcap", overwrite=overwrite)
+    outcome = each(
+        many,
+        lambda one: convert_file(one, targets[one], topic, lambda _: config, as_json=as_json),
     )
-    for count, what in (
-        (
-            result.dropped_triggers,
-            "trigger edges left out: .npz and .h5 keep them all, .aedat4 those of input 0, "
-            "a bag in evt3 those of inputs 0 to 15",
-        ),
-        (result.dropped_frames, "pictures left out"),
-    ):
-        if count:
-            typer.echo(f"note: {count:,} {what}", err=True)
-    for text in warnings:
-        typer.echo(f"warning: {text}", err=True)
+    if as_json:
+        print_json(outcome.facts())
+    outcome.finish("converted", quiet=as_json)
+
+
+def _targets(
+    sources: Sequence[Path], folder: Path, suffix: str, *, overwrite: bool
+) -> dict[Path, Path]:
+    """Return the file that is made of each recording; refuse those that must not be replaced."""
+    from evdistill_core.cli._several import names_of
+    from evdistill_core.foundation.outputs import check_file, check_folder
+
+    check_folder(folder, (), overwrite=overwrite)
+    targets = {path: folder / f"{name}.{suffix}" for path, name in names_of(sources).items()}
+    for source, target in targets.items():
+        check_file(target, overwrite=overwrite, sources=(source,))
+    return targets

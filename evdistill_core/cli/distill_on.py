@@ -7,61 +7,84 @@ from typing import Annotated
 
 import typer
 
+from evdistill_core.cli._command import Place
+from evdistill_core.cli._options import Layout, OutFolder, Overwrite, Resume
+
+PLACE = Place("Training", 3)
+EXAMPLES = (
+    "evdistill distill-on my_recordings/ --images data/camvid --validation val",
+    "evdistill distill-on my_recordings/ --images data/camvid --out runs/my-camera --resume",
+)
+
+STUDENT = "student.evstudent"
+#: What is worth keeping in the folder; the teacher comes last.
+RESULTS = (STUDENT, "student/last.pt", "teacher/last.pt")
+
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def command(
     recordings: Annotated[
-        list[Path], typer.Argument(help="Recordings of your camera, or folders of them; no labels.")
+        list[Path],
+        typer.Argument(
+            metavar="RECORDING", help="Recordings of your camera, or folders of them; no labels."
+        ),
     ],
     images: Annotated[
         Path,
         typer.Option(
+            metavar="FOLDER",
             help="Labelled images: images/<split> beside labels/<split> (CamVid), Cityscapes, "
-            "images beside masks; for a profile of recognition a folder a class, or MNIST's files."
+            "images beside masks; for a profile of recognition a folder a class, or MNIST's files.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/my-camera"),
-    layout: Annotated[
-        str, typer.Option(help="How the images lie (docs/training.md); empty: found out.")
-    ] = "",
-    split: Annotated[str, typer.Option(help="Images to learn from.")] = "train",
+    out: OutFolder = Path("runs/my-camera"),
+    layout: Layout = None,
+    split: Annotated[str, typer.Option(metavar="NAME", help="Images to learn from.")] = "train",
     validation: Annotated[
-        str, typer.Option(help="Split that judges; empty: the last fifth of the images.")
-    ] = "",
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Split that judges; default: the last fifth of the images."
+        ),
+    ] = None,
     teacher: Annotated[
         Path | None,
-        typer.Option(help="A teacher that you have (its last.pt) instead of a new one."),
+        typer.Option(
+            metavar="FILE", help="A teacher that you have (its last.pt) instead of a new one."
+        ),
     ] = None,
-    profile: Annotated[Path, typer.Option(help="The distillation.")] = Path(
+    profile: Annotated[Path, typer.Option(metavar="FILE", help="The distillation.")] = Path(
         "config/train/onboard.yaml"
     ),
-    teacher_profile: Annotated[Path, typer.Option(help="The teacher.")] = Path(
+    teacher_profile: Annotated[Path, typer.Option(metavar="FILE", help="The teacher.")] = Path(
         "config/train/teacher.yaml"
     ),
     frames: Annotated[
         bool,
         typer.Option(
-            "--frames", help="Let the teacher see the frames in the recordings too (DAVIS)."
+            "--frames", help="Let the teacher see the images in the recordings too (DAVIS)."
         ),
     ] = False,
     steps: Annotated[
-        int | None, typer.Option(help="Steps of the distillation instead of the profile's.", min=1)
+        int | None,
+        typer.Option(metavar="N", help="Steps of the distillation, not the profile's.", min=1),
     ] = None,
     teacher_steps: Annotated[
-        int | None, typer.Option(help="Steps of the teacher instead of its profile's.", min=1)
+        int | None,
+        typer.Option(metavar="N", help="Steps of the teacher, not its profile's.", min=1),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the same command was interrupted.")
-    ] = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Distil a student onto your own camera: a teacher from your images, then the student.
+    """Distil a student onto your own camera.
 
-    Leaves OUT/student.evstudent, OUT/student/report.html and OUT/teacher/report.html. Ctrl-C ends
-    after the step at hand; the same command with --resume goes on, in whichever stage it was.
+    First a teacher is trained on the images, then the student is distilled from it. The folder gets
+    student.evstudent, student/report.html and teacher/report.html. Ctrl-C ends after the step at
+    hand; the same command with --resume goes on, in whichever stage it was.
     """
     from evdistill_core.cli._parity import write_and_report
     from evdistill_core.data.unlabelled import open_windows
+    from evdistill_core.foundation.outputs import check_folder, remove_results
     from evdistill_core.models.checkpoint import load_checkpoint
     from evdistill_core.training.distill_config import DistillConfig, TeacherConfig
     from evdistill_core.training.distill_on import (
@@ -75,10 +98,13 @@ def command(
         with_frames,
     )
 
+    own = RESULTS if teacher is None else RESULTS[:-1]
+    cure = "go on with --resume"
+    check_folder(out, own, overwrite=overwrite or resume, cure=cure)
     distillation = open_profile(DistillConfig, _found(profile))
     of_teacher = open_profile(TeacherConfig, _found(teacher_profile)) if teacher is None else None
-    found = find_labelled(images, split, distillation, layout=layout)
-    judging = find_labelled(images, validation, distillation, layout=layout) if validation else None
+    found = find_labelled(images, split, distillation, layout=layout or "")
+    judging = find_labelled(images, validation, distillation, layout=layout or "") if validation else None
     learnt, judging = split_images(found, judging, with_classes(distillation, found).class_table())
     teacher_path = teacher or out / "teacher" / "last.pt"
     # Both are read before the first step: a wrong path must not show after hours of teaching.
@@ -87,17 +113,19 @@ def command(
         pupil = with_frames(pupil)
     assert pupil.data.recordings is not None  # student_on pointed it at them
     open_windows(pupil.data.recordings, pupil.input, seed=0)  # reads them into the index, once
+    if not resume:
+        remove_results(out, (STUDENT,))
     if of_teacher is not None:
         master = teacher_on(of_teacher, learnt, judging)
-        _stage(shortened(master, teacher_steps), out / "teacher", resume)
-    if not _stage(shortened(pupil, steps), out / "student", resume):
+        _stage(shortened(master, teacher_steps), out / "teacher", resume, overwrite)
+    if not _stage(shortened(pupil, steps), out / "student", resume, overwrite):
         return
-    student = out / "student.evstudent"
+    student = out / STUDENT
     write_and_report(load_checkpoint(out / "student" / "last.pt"), student, onnx=None, card_text="")
     typer.echo(f"student: {student}\nreport: {out / 'student' / 'report.html'}")
 
 
-def _stage(config: object, out: Path, resume: bool) -> bool:
+def _stage(config: object, out: Path, resume: bool, overwrite: bool) -> bool:
     """Run a stage, or what is left of it; a stage whose report is there is over.
 
     Returns:
@@ -113,7 +141,7 @@ def _stage(config: object, out: Path, resume: bool) -> bool:
     if resume and (out / "report.html").exists():
         return True
     going_on = resume and (out / LAST).exists()
-    trainer = make_trainer(cast("TrainConfig", config), out, resume=going_on)
+    trainer = make_trainer(cast("TrainConfig", config), out, resume=going_on, overwrite=overwrite)
     run_with_progress(trainer)
     return trainer.processes.is_first
 

@@ -7,43 +7,72 @@ from typing import Annotated
 
 import typer
 
+from evdistill_core.cli._command import Place
+from evdistill_core.cli._options import Device, Json, OutFolder, Overwrite, Runtime
+
+PLACE = Place("Training", 4)
+EXAMPLES = (
+    "evdistill evaluate runs/street6/best.pt config/eval/street6.yaml --out out/evaluation",
+    "evdistill evaluate my.evstudent out/simulated --windows 100 --json",
+)
+
 
 def command(
-    student: Annotated[Path, typer.Argument(help="Student file (.evstudent) or checkpoint (.pt).")],
+    student: Annotated[
+        Path,
+        typer.Argument(metavar="STUDENT", help="Student file (.evstudent) or checkpoint (.pt)."),
+    ],
     dataset: Annotated[
         Path,
         typer.Argument(
+            metavar="DATASET",
             help="YAML with the sets to score (config/eval/*.yaml), or a folder made by "
-            "`evdistill simulate`."
+            "`evdistill simulate`.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("out/evaluation"),
+    out: OutFolder = Path("out/evaluation"),
     windows: Annotated[
-        int, typer.Option(help="Score at most this many windows a set; 0: all.", min=0)
+        int, typer.Option(metavar="N", help="Score at most N windows a set; 0: all.", min=0)
     ] = 0,
     activity_radius: Annotated[
-        int, typer.Option(help="Half side of the square that counts as near an event, pixels.")
+        int,
+        typer.Option(
+            metavar="PIXELS", help="Half side of the square that counts as near an event."
+        ),
     ] = 3,
-    runtime: Annotated[str, typer.Option(help="auto, onnxruntime or torch.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    runtime: Annotated[Runtime, typer.Option(help="What computes the student.")] = "auto",
+    device: Annotated[Device, typer.Option(help="Where it is computed.")] = "auto",
     seed: Annotated[
-        int | None, typer.Option(help="Seed of the simulated sets instead of the file's.")
+        int | None,
+        typer.Option(metavar="N", help="Seed of the simulated sets instead of the file's."),
     ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
-    """Score a student: IoU of every class, mIoU, accuracy, everywhere and near events; or top-1.
+    """Score a student on labelled windows.
 
-    Prints a line a set; leaves report.json, report.html and pictures in the folder.
+    IoU of every class, mIoU and accuracy, everywhere and near events; top-1 of a student of
+    recognition. Prints a line a set; the folder gets report.json, report.html and images.
     """
+    from evdistill_core.cli._outputs import print_json
     from evdistill_core.data.build import build_evaluation_sets
     from evdistill_core.data.scoring import evaluate_sets, load_predictor
+    from evdistill_core.evaluation.page import RESULTS
+    from evdistill_core.foundation.outputs import check_folder, remove_results
 
+    check_folder(out, RESULTS, overwrite=overwrite)
     predictor = load_predictor(student, runtime=runtime, device=device)
     sets = build_evaluation_sets(
         dataset, predictor.input, predictor.classes, limit=windows, seed=seed
     )
+    remove_results(out, RESULTS)
     results, page = evaluate_sets(
         predictor, sets, out, dataset=str(dataset), activity_radius_px=activity_radius
     )
+    if as_json:
+        scores = {name: r.to_dict(predictor.classes) for name, r in results.items()}
+        print_json({"report": str(page), "sets": scores})
+        return
     for name, result in results.items():
         typer.echo(f"{name}: {result.summary}")
     typer.echo(f"report: {page}")

@@ -7,30 +7,53 @@ from typing import Annotated
 
 import typer
 
+from evdistill_core.cli._command import Place
+from evdistill_core.cli._options import Json, Onnx, OutFile, Overwrite
+
+PLACE = Place("Training", 6)
+EXAMPLES = ("evdistill import-checkpoint evdistill_release.pth released.evstudent",)
+
 
 def command(
     checkpoint: Annotated[
-        Path, typer.Argument(help="state_dict of the authors' DeepLab, six classes by default.")
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="state_dict of the authors' DeepLab, six classes by default.",
+        ),
     ],
-    out: Annotated[Path, typer.Argument(help="The student file to make (*.evstudent).")],
+    target: Annotated[
+        Path | None,
+        typer.Argument(metavar="TARGET", help="The student file to make (*.evstudent)."),
+    ] = None,
+    out: OutFile = None,
     classes: Annotated[
         Path | None,
-        typer.Option(help="YAML with a list `classes` (name, color_rgb, is_thing) if not the six."),
-    ] = None,
-    onnx: Annotated[
-        bool | None,
         typer.Option(
-            "--onnx/--no-onnx",
-            help="Include the ONNX model, 237 MB more; by default not.",
-            show_default=False,
+            metavar="FILE",
+            help="YAML with a list `classes` (name, color_rgb, is_thing) if not the six.",
         ),
     ] = None,
+    onnx: Onnx = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
-    """Make a student file of a checkpoint of the EvDistill release (DeepLabV3+ ResNet-101)."""
+    """Make a student file of the EvDistill release.
+
+    The release is a DeepLabV3+ with ResNet-101.
+
+    The ONNX model (237 MB more) is included with --onnx.
+    """
+    from evdistill_core.cli._outputs import print_json, target_of
     from evdistill_core.cli._parity import write_and_report
     from evdistill_core.export.released import import_released
     from evdistill_core.foundation.config import load_yaml
     from evdistill_core.foundation.labels import ClassTable
+    from evdistill_core.foundation.outputs import check_file
 
+    file = target_of(target, out, checkpoint)
+    check_file(file, overwrite=overwrite, sources=(checkpoint,))
     table = ClassTable.from_dict(load_yaml(classes).get("classes")) if classes else None
-    write_and_report(import_released(checkpoint, table), out, onnx=onnx)
+    facts = write_and_report(import_released(checkpoint, table), file, onnx=onnx, as_json=as_json)
+    if as_json:
+        print_json(facts)

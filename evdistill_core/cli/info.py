@@ -1,16 +1,33 @@
-"""``evdistill info``: what is in a recording."""
+"""``evdistill info``: what is in recordings."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evdistill_core.cli._command import Place
+from evdistill_core.cli._options import (
+    End,
+    Json,
+    Overwrite,
+    RecordingArguments,
+    Start,
+    Topic,
+    span_us,
+)
+
 if TYPE_CHECKING:
     from evdistill_core.recordings.base import Recording
     from evdistill_core.recordings.summary import Summary
+
+PLACE = Place("Recordings", 1)
+EXAMPLES = (
+    "evdistill info street.mcap",
+    "evdistill info recordings/ --json",
+    "evdistill info drive.raw --start 10 --end 20 --plot rate.png",
+)
 
 CHART_WIDTH = 60
 CHART_ROWS = 5
@@ -18,26 +35,71 @@ BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="Any recording that docs/recordings.md lists")],
-    topic: Annotated[str | None, typer.Option(help="Event topic, if there are several.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
-    plot: Annotated[Path | None, typer.Option(help="Also save the rate as a picture.")] = None,
+    recordings: RecordingArguments,
+    topic: Topic = None,
+    start: Start = 0.0,
+    end: End = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also save the event rate as an image or a PDF."),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
-    """Count the events of a recording and show its topics and its event rate over time."""
+    """Count events; show topics, event rate and damage.
+
+    With --json, one recording is one object. Of several, or of a folder, the object has a list
+    `recordings`, and a list `failed`.
+    """
+    from evdistill_core.cli._outputs import print_json
+    from evdistill_core.cli._several import each, several
+    from evdistill_core.foundation.errors import ConfigError
+    from evdistill_core.foundation.outputs import check_file
+
+    span_us(start, end)  # refuses an impossible one
+    many = several(recordings)
+    if plot is not None:
+        if many is not None:
+            raise ConfigError("--plot shows one recording: name one, not several or a folder")
+        check_file(plot, overwrite=overwrite, sources=recordings)
+    if many is None:
+        facts, summary = _read(recordings[0], topic, start, end)
+        if as_json:
+            print_json(facts)
+        else:
+            show(facts, summary)
+        if plot is not None:
+            save_plot(plot, recordings[0].name, summary)
+            typer.echo(f"rate: {plot}", err=True)
+        return
+
+    def one(path: Path) -> dict[str, Any]:
+        facts, summary = _read(path, topic, start, end)
+        if not as_json:
+            show(facts, summary)
+            typer.echo()
+        return facts
+
+    outcome = each(many, one)
+    if as_json:
+        print_json(outcome.facts())
+    outcome.finish("read", quiet=as_json)
+
+
+def _read(
+    path: Path, topic: str | None, start: float, end: float | None
+) -> tuple[dict[str, Any], Summary]:
     from evdistill_core.cli._progress import reading_progress
     from evdistill_core.recordings.opening import open_recording
     from evdistill_core.recordings.summary import summarise
 
-    with open_recording(file, topic=topic) as recording, reading_progress("reading") as report:
-        summary = summarise(recording, lambda events: report(recording.fraction_read, events))
-    facts = describe(recording, summary)
-    if as_json:
-        typer.echo(json.dumps(facts, indent=2))
-    else:
-        show(facts, summary)
-    if plot is not None:
-        save_plot(plot, file.name, summary)
-        typer.echo(f"rate picture: {plot}", err=True)
+    with open_recording(path, topic=topic) as recording, reading_progress(path.name) as report:
+        summary = summarise(
+            recording,
+            lambda events: report(recording.fraction_read, events),
+            span_us=recording.span_us(start, end),
+        )
+        return describe(recording, summary), summary
 
 
 def describe(recording: Recording, summary: Summary) -> dict[str, Any]:

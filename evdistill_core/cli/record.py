@@ -9,8 +9,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evdistill_core.cli._command import Place
+from evdistill_core.cli._options import (
+    EventEncoding,
+    EventsTopic,
+    FrameId,
+    FrameStep,
+    FramesTopic,
+    OutFile,
+    Overwrite,
+    PacketMs,
+)
+
 if TYPE_CHECKING:
     from evdistill_core.cameras.record import RecordStatus
+
+PLACE = Place("Live", 2)
+EXAMPLES = (
+    "evdistill record --camera inivation street.mcap",
+    "evdistill record --camera tcp://192.168.1.7:7777,7778 street.aedat4 --duration 60",
+)
 
 SILENT_S = 10.0
 
@@ -26,28 +44,33 @@ def command(
     target: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[OUT]",
+            metavar="TARGET",
             help="File to make: .mcap (a rosbag2), .aedat4, .h5, .npz; default: events_TIME.mcap.",
         ),
     ] = None,
+    out: OutFile = None,
     duration: Annotated[
-        float | None, typer.Option(help="End so many seconds after the first event.")
+        float | None,
+        typer.Option(metavar="SECONDS", help="End so long after the first event."),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(help="Give up when the camera does not open, or no event comes, s.")
+        float,
+        typer.Option(
+            metavar="SECONDS", help="Give up when the camera does not open, or no event comes."
+        ),
     ] = 10.0,
-    encoding: Annotated[
-        str, typer.Option(help="Of events in a bag: libcaer_cmp, or evt3 (holds trigger edges).")
-    ] = "libcaer_cmp",
-    packet_ms: Annotated[float, typer.Option(help="Duration of one event message.")] = 10.0,
-    frame_step: Annotated[int, typer.Option(help="Keep every n-th picture; 0 keeps none.")] = 1,
-    events_topic: Annotated[str, typer.Option()] = "/event_camera/events",
-    frames_topic: Annotated[str, typer.Option()] = "/event_camera/image_raw",
-    frame_id: Annotated[str, typer.Option()] = "event_camera",
-    keep_free: Annotated[float, typer.Option(help="End when the disk has fewer MB left.")] = 256.0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    encoding: EventEncoding = "libcaer_cmp",
+    packet_ms: PacketMs = 10.0,
+    frame_step: FrameStep = 1,
+    events_topic: EventsTopic = "/event_camera/events",
+    frames_topic: FramesTopic = "/event_camera/image_raw",
+    frame_id: FrameId = "event_camera",
+    keep_free: Annotated[
+        float, typer.Option(metavar="MB", help="End when the disk has less space left.")
+    ] = 256.0,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Record a camera until Ctrl-C (or --duration) into any format that `convert` writes.
+    """Record a camera until Ctrl-C or --duration.
 
     Needs no ROS; iniVation cameras and network streams need `pip install dv-processing`. The file
     appears when the recording ends, also when the camera is unplugged or the disk gets full (then
@@ -56,6 +79,7 @@ def command(
     from evdistill_core.cameras.address import CameraAddress
     from evdistill_core.cameras.camera import Camera
     from evdistill_core.cameras.record import RecordConfig, Recorder, check_output
+    from evdistill_core.cli._outputs import target_of
     from evdistill_core.foundation.signals import StopSignals
     from evdistill_core.recordings.convert import ConvertConfig
 
@@ -74,7 +98,7 @@ def command(
         timeout_s=timeout,
         keep_free_bytes=round(keep_free * 1e6),
     )
-    target = target or _default_name()
+    target = _default_name() if target is None and out is None else target_of(target, out, Path())
     check_output(target, overwrite=overwrite)
     with Camera(address, open_timeout_s=timeout) as source, _progress(target) as show:
         size = f"{source.info.width}x{source.info.height}"
@@ -154,31 +178,18 @@ class _Line:
 
 
 def _report(target: Path, status: RecordStatus) -> None:
-    result = status.result
-    packets = f" in {result.packets:,} packets" if result.packets else ""
-    typer.echo(
-        f"{target}: {result.events:,} events{packets}, {result.triggers:,} triggers, "
-        f"{result.frames:,} pictures, {status.elapsed_s:.1f} s, "
-        f"{target.stat().st_size / 1e6:.2f} MB"
-    )
+    from evdistill_core.cli._converted import warn_of_losses, written_line
+
+    typer.echo(written_line(target, status.result, f"{status.elapsed_s:.1f} s"))
     counters = status.counters
     for name, what in (
         ("lost_events", "events lost: writing did not keep up"),
-        ("lost_frames", "pictures lost: writing did not keep up"),
+        ("lost_frames", "images lost: writing did not keep up"),
         ("out_of_frame", "events left out: outside the frame"),
         ("bad_time", "events left out: impossible times"),
-        ("damaged_frames", "pictures left out: damaged"),
+        ("damaged_frames", "images left out: damaged"),
         ("time_jumps", "jumps of the sensor's time (a reset, or a gap)"),
     ):
         if counters.get(name, 0):
             typer.echo(f"warning: {counters[name]:,} {what}", err=True)
-    for count, what in (
-        (
-            result.dropped_triggers,
-            "trigger edges left out: .npz and .h5 keep them all, .aedat4 those of input 0, "
-            "a bag in evt3 those of inputs 0 to 15",
-        ),
-        (result.dropped_frames, "pictures left out"),
-    ):
-        if count:
-            typer.echo(f"note: {count:,} {what}", err=True)
+    warn_of_losses(status.result)

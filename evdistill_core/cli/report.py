@@ -2,32 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from evdistill_core.cli._command import Place
+from evdistill_core.cli._options import Json, Overwrite
+
+PLACE = Place("Recordings", 7)
+EXAMPLES = (
+    "evdistill report out/street/masks.mcap",
+    "evdistill report out/street/masks.mcap --labels labels.mcap --json",
+)
+
 
 def command(
     results: Annotated[
-        Path, typer.Argument(help="Bag of results: of replay.launch.py, or of `run`.")
+        Path,
+        typer.Argument(metavar="RESULTS", help="Bag of results: of replay.launch.py, or of `run`."),
     ],
     labels: Annotated[
         Path | None,
         typer.Option(
+            metavar="PATH",
             help="What is true. Of masks: a bag with a topic .../mask (mono8), .../detections, or "
-            "both. Of classes: a CSV file start_ns,end_ns,class, or a bag with .../classification."
+            "both. Of classes: a CSV file start_ns,end_ns,class, or a bag with .../classification.",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write JSON here.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Also write the JSON object here."),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
-    """Count windows, detections and classes of a run, and score them against labels."""
+    """Count the results of a run and score them.
+
+    The score needs --labels.
+    """
     import json
 
+    from evdistill_core.cli._outputs import print_json
     from evdistill_core.evaluation.replay import replay_report
     from evdistill_core.foundation.files import write_text_atomic
+    from evdistill_core.foundation.outputs import check_file
 
-    text = json.dumps(replay_report(results, labels), indent=2, allow_nan=False) + "\n"
     if out is not None:
-        write_text_atomic(out, text)
-    typer.echo(text, nl=False)
+        sources = (results,) if labels is None else (results, labels)
+        check_file(out, overwrite=overwrite, sources=sources)
+    report = replay_report(results, labels)
+    if out is not None:
+        write_text_atomic(out, json.dumps(report, indent=2, allow_nan=False) + "\n")
+    if as_json:
+        print_json(report)
+        return
+    for line in _lines(report):
+        typer.echo(line)
+
+
+def _lines(facts: Mapping[str, object], indent: str = "") -> Iterator[str]:
+    """Yield nested facts as indented lines for people."""
+    width = max(map(len, facts), default=0)
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield f"{indent}{name}"
+            yield from _lines(value, indent + "  ")
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            yield f"{indent}{name:<{width}}  {text}"

@@ -1,47 +1,103 @@
-"""``evdistill run``: a recording through the same pipeline as a live camera."""
+"""``evdistill run``: recordings through the same pipeline as a live camera."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from evdistill_core.cli._command import Place
+from evdistill_core.cli._options import (
+    End,
+    Json,
+    OutFolder,
+    Overwrite,
+    Parameters,
+    ParamsFile,
+    RecordingArguments,
+    Start,
+    Student,
+    Topic,
+    span_us,
+)
+
+PLACE = Place("Recordings", 6)
+EXAMPLES = (
+    "evdistill run street.mcap --out out/street",
+    "evdistill run street.raw -o out/street --student my.evstudent --start 5 --end 10",
+    "evdistill run recordings/ --out out/all -p min_score:=0.6",
+)
+
 
 def command(
-    recording: Annotated[Path, typer.Argument(help="Any recording that `info` reads.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")],
-    student: Annotated[
-        Path | None, typer.Option(help="Student file; default: the parameter's.")
-    ] = None,
-    params_file: Annotated[
-        Path | None, typer.Option("--params-file", help="ROS parameter file, as for live.")
-    ] = None,
-    parameter: Annotated[
-        list[str] | None, typer.Option("--param", "-p", help="One parameter, NAME:=VALUE.")
-    ] = None,
-    topic: Annotated[str | None, typer.Option(help="Event topic or stream.")] = None,
+    recordings: RecordingArguments,
+    out: OutFolder,
+    student: Student = None,
+    params_file: ParamsFile = None,
+    parameter: Parameters = None,
+    topic: Topic = None,
+    start: Start = 0.0,
+    end: End = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
 ) -> None:
-    """Put a recording through a student: overlay.mp4, overlay.png, a bag, report.json in OUT.
+    """Put recordings through a student.
 
-    The bag is masks.mcap, or classifications.mcap of a student of recognition. Nothing is dropped:
-    the recording waits for the network. The same packets give the same results as the live front
-    ends when those drop nothing.
+    The folder gets overlay.mp4, overlay.png, report.json and a bag: masks.mcap, or
+    classifications.mcap of a student of recognition. Several recordings, or a folder of them, get
+    a folder each in it. One that fails does not stop the others.
+
+    Nothing is dropped: the recording waits for the network. The same packets give the same results
+    as the live front ends when those drop nothing.
     """
+    from evdistill_core.cli._outputs import print_json
+    from evdistill_core.cli._several import each, several
+    from evdistill_core.foundation.outputs import check_folder
     from evdistill_core.perception.offline import run_recording
     from evdistill_core.perception.parameter_files import load_parameters, parse_assignments
+    from evdistill_core.perception.result_files import RESULTS
 
+    span_us(start, end)  # refuses an impossible one
+    many = several(recordings)
+    if many is None:
+        check_folder(out, RESULTS, overwrite=overwrite, sources=recordings)
+    folders = {} if many is None else _folders(many, out, overwrite=overwrite)
     overrides = parse_assignments(parameter or [])
     if student is not None:
         overrides["student"] = str(student)
     parameters = load_parameters(params_file, overrides)
-    report = run_recording(
-        recording,
-        out,
-        parameters,
-        topic=topic,
-        show_progress=not quiet,
-    )
-    windows, seconds = report["windows"], report["wall_s"]
-    typer.echo(f"{windows} windows in {seconds} s -> {out}")
+
+    def one(path: Path) -> dict[str, object]:
+        folder = folders.get(path, out)
+        report = run_recording(
+            path, folder, parameters, topic=topic, span_s=(start, end), show_progress=not quiet
+        )
+        if not as_json:
+            typer.echo(f"{report['windows']} windows in {report['wall_s']} s -> {folder}")
+        return report
+
+    if many is None:
+        report = one(recordings[0])
+        if as_json:
+            print_json(report)
+        return
+    outcome = each(many, one)
+    if as_json:
+        print_json(outcome.facts())
+    outcome.finish("computed", quiet=as_json)
+
+
+def _folders(recordings: Sequence[Path], out: Path, *, overwrite: bool) -> dict[Path, Path]:
+    """Return the folder for the results of each recording; refuse one that has some already."""
+    from evdistill_core.cli._several import names_of
+    from evdistill_core.foundation.outputs import check_folder
+    from evdistill_core.perception.result_files import RESULTS
+
+    check_folder(out, (), overwrite=overwrite)
+    folders = {path: out / name for path, name in names_of(recordings).items()}
+    for folder in folders.values():
+        check_folder(folder, RESULTS, overwrite=overwrite, sources=recordings)
+    return folders

@@ -9,6 +9,15 @@ from typing import Annotated
 
 import typer
 
+from evdistill_core.cli._command import Place
+from evdistill_core.cli._options import Layout, OutFolderOption, Overwrite, Resume
+
+PLACE = Place("Training", 1)
+EXAMPLES = (
+    "evdistill simulate data/camvid out/simulated --count 64 --preview out/simulated.png",
+    "evdistill simulate drive.mp4 out/drive --config simulate.yaml",
+)
+
 PREVIEWED = 8
 
 
@@ -16,33 +25,45 @@ def command(
     source: Annotated[
         Path,
         typer.Argument(
+            metavar="SOURCE",
             help="Folder of labelled images (images/<split> and labels/<split> as CamVid, or "
-            "images and masks), or a film."
+            "images and masks), or a video.",
         ),
     ],
-    out: Annotated[Path, typer.Argument(help="Folder to make: index.json and npz shards.")],
-    config: Annotated[Path | None, typer.Option(help="YAML: sensor, scene, size, classes.")] = None,
-    split: Annotated[str, typer.Option(help="Which part of the images.")] = "train",
-    layout: Annotated[
-        str, typer.Option(help="How the images lie (docs/training.md); empty: found out.")
-    ] = "",
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    target: Annotated[
+        Path | None,
+        typer.Argument(metavar="FOLDER", help="Folder to make: index.json and npz shards."),
+    ] = None,
+    out: OutFolderOption = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="YAML: sensor, scene, size, classes.")
+    ] = None,
+    split: Annotated[str, typer.Option(metavar="NAME", help="Which part of the images.")] = "train",
+    layout: Layout = None,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="The same seed gives the same bytes.")
+    ] = 0,
     count: Annotated[
         int | None,
-        typer.Option(min=1, help="Windows; default 256, or the whole film."),
+        typer.Option(metavar="N", min=1, help="Windows; default: 256, or the whole video."),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, max=256, help="Threads.")] = 2,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Threads.")] = 2,
     preview: Annotated[
-        Path | None, typer.Option(help="Picture of the first windows to make as well (.png).")
+        Path | None,
+        typer.Option(metavar="FILE", help="Image of the first windows to make as well (.png)."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace another set in OUT.")] = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Simulate what an event camera sees: events, and labels and picture at each window's end.
+    """Simulate events of labelled images or of a video.
+
+    A set holds windows of events with labels and image at each window's end.
 
     Labelled images are seen by a moving camera, or their vehicles and people move past a fixed
-    one, or both. A film becomes consecutive windows without labels. An interrupted run goes on
-    when the command is given again.
+    one, or both. A video becomes consecutive windows without labels. With --resume the same command
+    goes on where it was interrupted, and makes a finished set longer or shorter as --count says.
     """
+    from evdistill_core.cli._outputs import target_of
     from evdistill_core.data.labelled_images import find_images
     from evdistill_core.data.simulated_sets import (
         SimulateConfig,
@@ -51,33 +72,40 @@ def command(
     )
     from evdistill_core.foundation.config import from_mapping, load_yaml
     from evdistill_core.foundation.errors import DataError
+    from evdistill_core.foundation.outputs import check_file, check_folder
+    from evdistill_core.simulation.dataset import INDEX
 
+    folder = target_of(target, out, source)
     settings = from_mapping(SimulateConfig, load_yaml(config) if config else {})
     if not source.exists():
         raise DataError(f"{source} does not exist")
     if preview is not None and preview.suffix.lower() not in (".png", ".jpg"):
         raise DataError(f"--preview must end in .png or .jpg, got {preview.name!r}")
+    cure = "go on with the same set by --resume"
+    check_folder(folder, (INDEX,), overwrite=overwrite or resume, cure=cure)
+    if preview is not None:
+        check_file(preview, overwrite=overwrite or resume, sources=(source,))
     try:
         if source.is_dir():
             images = find_images(
-                source, split, names=settings.names, class_map=settings.class_map, layout=layout
+                source, split, names=settings.names, class_map=settings.class_map, layout=layout or ""
             )
             total = count or 256
             with _progress(total) as report:
                 simulate_images(
-                    images, out, settings, seed=seed, count=total, workers=workers,
+                    images, folder, settings, seed=seed, count=total, workers=workers,
                     overwrite=overwrite, on_window=report,
                 )  # fmt: skip
         else:
             with _progress(count) as report:
                 simulate_film(
-                    source, out, settings, seed=seed, count=count, overwrite=overwrite,
+                    source, folder, settings, seed=seed, count=count, overwrite=overwrite,
                     on_window=report,
                 )  # fmt: skip
     except KeyboardInterrupt:
-        typer.echo(f"stopped: give the same command again to go on with {out}", err=True)
+        typer.echo(f"stopped: the same command with --resume goes on with {folder}", err=True)
         raise
-    _finish(out, preview)
+    _finish(folder, preview)
 
 
 @contextlib.contextmanager

@@ -7,36 +7,66 @@ from typing import Annotated
 
 import typer
 
+from evdistill_core.cli._command import Place
+from evdistill_core.cli._options import OutFolderOption, Overwrite, Resume
+
+PLACE = Place("Training", 2)
+EXAMPLES = (
+    "evdistill train config/train/street6.yaml",
+    "evdistill train config/train/street6.yaml --set optimiser.lr=0.001 --set steps=500",
+    "evdistill train config/train/street6.yaml --set steps=500 --print-config",
+)
+
 
 def command(
-    config: Annotated[Path, typer.Argument(help="Experiment, e.g. config/train/street6.yaml.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the run [default: runs/<name of the run>].")
+    config: Annotated[
+        Path,
+        typer.Argument(metavar="CONFIG", help="Experiment, such as config/train/street6.yaml."),
+    ],
+    out: OutFolderOption = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a value of the file; may be repeated."
+        ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint in the folder.")
+    print_config: Annotated[
+        bool,
+        typer.Option("--print-config", help="Print the experiment with all its values, and end."),
     ] = False,
     steps: Annotated[
-        int | None, typer.Option(help="Stop the schedule at this many steps instead.", min=1)
+        int | None, typer.Option(metavar="N", help="Short for --set steps=N.", min=1)
     ] = None,
     devices: Annotated[
-        int | None, typer.Option(help="Processes (GPUs) on this machine instead.", min=1)
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Processes (GPUs) on this machine; short for --set devices=N.",
+            min=1,
+        ),
     ] = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Train a student, a teacher, or a student from a teacher (stage: distill).
+    """Train a student or a teacher, or distil a student.
 
-    Leaves last.pt, best.pt, metrics.jsonl and report.html in the folder of the run. Ctrl-C ends it
-    after the step at hand with a checkpoint; --resume goes on as if nothing had happened.
+    The key `stage` of the file says which: student, teacher or distill.
+
+    The folder of the run, runs/NAME if --out names no other, gets last.pt, best.pt, metrics.jsonl
+    and report.html. Ctrl-C ends the run after the step at hand with a checkpoint; --resume goes on
+    as if nothing had happened.
     """
-    import dataclasses
-
+    from evdistill_core.foundation.outputs import check_folder
     from evdistill_core.training.console import run_with_progress
-    from evdistill_core.training.stages import load_experiment, make_trainer
+    from evdistill_core.training.loop import CHECKPOINTS
+    from evdistill_core.training.stages import experiment_text, load_experiment, make_trainer
 
-    experiment = load_experiment(config)
-    if steps is not None:
-        experiment = dataclasses.replace(experiment, steps=steps)
-    if devices is not None:
-        experiment = dataclasses.replace(experiment, devices=devices)
+    short = [f"{key}={n}" for key, n in (("steps", steps), ("devices", devices)) if n is not None]
+    experiment = load_experiment(config, [*(changes or []), *short])
+    if print_config:
+        typer.echo(experiment_text(experiment), nl=False)
+        return
     folder = out or Path("runs") / experiment.name
-    run_with_progress(make_trainer(experiment, folder, resume=resume))
+    cure = "go on with --resume"
+    check_folder(folder, CHECKPOINTS, overwrite=overwrite or resume, cure=cure)
+    run_with_progress(make_trainer(experiment, folder, resume=resume, overwrite=overwrite))

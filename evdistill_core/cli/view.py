@@ -1,68 +1,114 @@
-"""``evdistill view``: a recording as a film or as pictures."""
+"""``evdistill view``: a recording as a video or as a sheet of images."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from evdistill_core.cli._command import Place
+from evdistill_core.cli._options import (
+    End,
+    OutFile,
+    Overwrite,
+    RecordingArgument,
+    Start,
+    Topic,
+    span_us,
+)
+
+PLACE = Place("Recordings", 2)
+EXAMPLES = (
+    "evdistill view street.mcap street.mp4 --end 5",
+    "evdistill view street.raw sheet.png --kind surface",
+    "evdistill view street.raw overlay.mp4 --results out/street/masks.mcap",
+)
+
 
 def command(
-    source: Annotated[Path, typer.Argument(help="Recording of any kind that `info` reads.")],
-    target: Annotated[Path, typer.Argument(help="File to make: .mp4 (film) or .png (sheet).")],
+    source: RecordingArgument,
+    target: Annotated[
+        Path | None,
+        typer.Argument(metavar="TARGET", help="File to make: .mp4 (video) or .png (sheet)."),
+    ] = None,
+    out: OutFile = None,
     kind: Annotated[
-        str, typer.Option(help="events or surface (a fading time surface).")
+        Literal["events", "surface"],
+        typer.Option(help="What is drawn; surface is a fading time surface."),
     ] = "events",
     results: Annotated[
         Path | None,
-        typer.Option(help="Bag with masks or detections to lay over; default: the source itself."),
+        typer.Option(
+            metavar="BAG",
+            help="Bag with masks or detections to lay over; default: the recording itself.",
+        ),
     ] = None,
-    start: Annotated[float, typer.Option(help="Begin, seconds after the first event.")] = 0.0,
-    end: Annotated[float | None, typer.Option(help="Stop, seconds after the first event.")] = None,
-    window_ms: Annotated[float, typer.Option(help="Sensor time of one picture.")] = 1000 / 30,
-    decay_ms: Annotated[float, typer.Option(help="Time constant of the surface.")] = 30.0,
-    speed: Annotated[float, typer.Option(help="Of the film against the sensor's time.")] = 1.0,
+    start: Start = 0.0,
+    end: End = None,
+    window_ms: Annotated[
+        float,
+        typer.Option(
+            metavar="MS",
+            help="Sensor time of one image; default: a 30th of a second.",
+            show_default=False,
+        ),
+    ] = 1000 / 30,
+    decay_ms: Annotated[
+        float, typer.Option(metavar="MS", help="Time constant of the surface.")
+    ] = 30.0,
+    speed: Annotated[
+        float, typer.Option(metavar="X", help="Of the video against the sensor's time.")
+    ] = 1.0,
     scale: Annotated[
-        int | None, typer.Option(help="Enlargement; default: 2 up to 400 columns, else 1.")
+        int | None,
+        typer.Option(metavar="N", help="Enlargement; default: 2 up to 400 columns, else 1."),
     ] = None,
-    pictures: Annotated[int, typer.Option(help="Pictures on a sheet.")] = 12,
-    topic: Annotated[str | None, typer.Option(help="Event topic, if there are several.")] = None,
+    pictures: Annotated[int, typer.Option(metavar="N", help="Images on a sheet.")] = 12,
+    topic: Topic = None,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Show the events of a recording, with the masks and boxes that its bag holds.
+    """Draw the events of a recording as a video or a sheet.
+
+    Masks and boxes that its bag holds are laid over them.
 
     The file appears only when it is complete; Ctrl-C leaves nothing behind.
     """
+    from evdistill_core.cli._outputs import target_of
     from evdistill_core.cli._progress import reading_progress
+    from evdistill_core.foundation.outputs import check_file
     from evdistill_core.recordings.opening import open_recording
     from evdistill_core.viewing.films import ViewConfig, view
     from evdistill_core.viewing.result_overlays import has_results
 
+    file = target_of(target, out, source)
+    start_us, end_us = span_us(start, end)
     config = ViewConfig(
         kind=kind,
         window_us=round(window_ms * 1e3),
         decay_us=round(decay_ms * 1e3),
-        start_us=round(start * 1e6),
-        end_us=None if end is None else round(end * 1e6),
+        start_us=start_us,
+        end_us=end_us,
         speed=speed,
         scale=scale,
         pictures=pictures,
     )
+    check_file(file, overwrite=overwrite, sources=(source,))
     with ExitStack() as stack:
         recording = stack.enter_context(open_recording(source, topic=topic))
         overlays = stack.enter_context(open_recording(results)) if results is not None else None
         if overlays is None and has_results(recording):
             overlays = recording
-        report = stack.enter_context(reading_progress(f"{source.name} -> {target.name}"))
+        report = stack.enter_context(reading_progress(f"{source.name} -> {file.name}"))
         shown = view(
             recording,
-            target,
+            file,
             config,
             results=overlays,
             progress=lambda events: report(recording.fraction_read, events),
         )
         warnings = recording.info.warnings
-    typer.echo(f"{target}: {shown:,} windows, {target.stat().st_size / 1e6:.2f} MB")
+    typer.echo(f"{file}: {shown:,} windows, {file.stat().st_size / 1e6:.2f} MB")
     for text in warnings:
         typer.echo(f"warning: {text}", err=True)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from evdistill_core.events.array import Events
 from evdistill_core.events.clock import SensorClock
-from evdistill_core.foundation.errors import DataError, RecordingError
+from evdistill_core.foundation.errors import DataError
 from evdistill_core.foundation.files import write_text_atomic
 from evdistill_core.recordings.base import Frame, Recording
 from evdistill_core.recordings.opening import open_recording
@@ -124,24 +124,6 @@ class IndexedRecording:
         if path.stat().st_size == 0:
             return np.empty(0, COLUMNS[name])
         return np.memmap(path, COLUMNS[name], "r")
-
-
-def find_recordings(path: Path) -> list[Path]:
-    """Return the recordings that a path names: itself, or every readable entry of a folder.
-
-    A folder that is a bag is one recording. Entries that are no recording are left out.
-
-    Raises:
-        DataError: nothing readable is there.
-    """
-    if _is_recording(path):
-        return [path]
-    if not path.is_dir():
-        raise DataError(f"{path} is no recording and no folder of recordings")
-    found = [p for p in sorted(path.iterdir()) if not p.name.startswith(".") and _is_recording(p)]
-    if not found:
-        raise DataError(f"no recording in {path}: `evdistill info FILE` says why one is refused")
-    return found
 
 
 def index_recording(path: Path, cache: Path) -> IndexedRecording:
@@ -272,11 +254,3 @@ def _fingerprint(path: Path) -> str:
         status = file.stat()
         facts += [file.name, status.st_size, status.st_mtime_ns]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-
-
-def _is_recording(path: Path) -> bool:
-    try:
-        with open_recording(path):
-            return True
-    except RecordingError:
-        return False

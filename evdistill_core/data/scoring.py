@@ -10,6 +10,7 @@ from typing import cast
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
 from rich.progress import track
 
 from evdistill_core.data.build import build_evaluation_sets
@@ -158,8 +159,10 @@ def evaluate_sets(
     """
     results: dict[str, Result] = {}
     panels: dict[str, Panel] = {}
+    console = Console(stderr=True)  # what is on stdout may be for a program
     for name, source in sets.items():
-        windows = (source.sample(i) for i in track(range(len(source)), f"{name}"))
+        shown = track(range(len(source)), name, console=console, disable=not console.is_terminal)
+        windows = (source.sample(i) for i in shown)
         score = _score_recognition if predictor.task == "recognition" else _score_segmentation
         results[name], panels[name] = score(predictor, windows, activity_radius_px)
     facts = {

@@ -17,7 +17,6 @@ import numpy.typing as npt
 from evdistill_core.data.recording_index import (
     IndexedRecording,
     Segment,
-    find_recordings,
     index_recording,
 )
 from evdistill_core.data.simulated import on_grid, refuse_sequences, represent_sequence
@@ -25,6 +24,7 @@ from evdistill_core.data.whole_recordings import read_whole, whole_files
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import ConfigError, DataError
 from evdistill_core.foundation.ranges import check_ranges
+from evdistill_core.recordings.finding import find_recordings
 from evdistill_core.representations import InputSpec
 
 Array = npt.NDArray[np.float32]

@@ -14,12 +14,12 @@ from typing import Literal
 import numpy as np
 
 from evdistill_core.data.augment import AugmentConfig
-from evdistill_core.data.recording_index import find_recordings
 from evdistill_core.data.samples import Sample, Shuffle
 from evdistill_core.data.simulated import KeptWindow, augmented_sample, refuse_sequences
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import ConfigError, DataError
 from evdistill_core.foundation.labels import IGNORE, ClassTable, lookup_table
+from evdistill_core.recordings.finding import find_recordings
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.representations import InputSpec
 

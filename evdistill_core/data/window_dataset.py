@@ -13,12 +13,12 @@ from torch.utils.data import Dataset
 from evdistill_core.data.recording_index import (
     IndexedRecording,
     Segment,
-    find_recordings,
     index_recording,
 )
 from evdistill_core.data.simulated import represent_sequence
 from evdistill_core.events.window import Window
 from evdistill_core.foundation.errors import ConfigError, DataError
+from evdistill_core.recordings.finding import find_recordings
 from evdistill_core.representations import InputSpec
 
 Paths = str | Path | Sequence[str | Path]

@@ -23,6 +23,8 @@ from evdistill_core.foundation.labels import IGNORE, ClassTable
 
 Panel = list[list[npt.NDArray[np.uint8]]]
 Result = SegmentationResult | RecognitionResult
+#: Everything that an evaluation may leave in its folder.
+RESULTS = ("report.json", "report.html", "confusion_*.png", "panels_*.png")
 
 
 def score_table(

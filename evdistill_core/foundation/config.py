@@ -7,18 +7,22 @@ every configuration class (a test).
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 
 from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.suggestions import did_you_mean
 
 T = TypeVar("T")
+_EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 LATER = {"later": True}
 """Metadata of a field that came later: ``to_mapping`` leaves it out at its default."""
 
@@ -44,6 +48,56 @@ def load_yaml(path: Path) -> dict[str, object]:
     return content
 
 
+def with_assignments(values: Mapping[str, object], texts: Sequence[str]) -> dict[str, object]:
+    """Return a copy of nested plain data in which ``KEY=VALUE`` texts are carried out.
+
+    A key is dotted (``optimiser.lr=0.001``), numbers are places in lists
+    (``data.train.0.count=64``), a value is YAML. Mappings on the way that are not there are made.
+
+    Args:
+        values: what a YAML file holds; not modified.
+        texts: the assignments; later ones win.
+
+    Raises:
+        ConfigError: a text of another form, a value that is no YAML, or a way through a number.
+    """
+    result = copy.deepcopy(dict(values))
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator or not all(key.split(".")):
+            raise ConfigError(f"a setting is given as KEY=VALUE (optimiser.lr=0.001), got {text!r}")
+        try:
+            _assign(result, key, yaml.safe_load(value))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"the value of {key} is not valid YAML: {value!r}") from error
+    return result
+
+
+def _assign(values: dict[str, object], key: str, value: object) -> None:
+    *way, last = key.split(".")
+    place: Any = values
+    for number, name in enumerate(way):
+        if isinstance(place, dict):
+            if place.get(name) is None:
+                place[name] = {}
+            place = place[name]
+        else:
+            place = place[_list_place(place, name, ".".join(way[: number + 1]))]
+    if isinstance(place, dict):
+        place[last] = value
+    else:
+        place[_list_place(place, last, key)] = value
+
+
+def _list_place(place: object, name: str, where: str) -> int:
+    """Return a place in a list that is there."""
+    if not isinstance(place, list):
+        raise ConfigError(f"{where}: there are no keys below {place!r}")
+    if not name.isdecimal() or int(name) >= len(place):
+        raise ConfigError(f"{where}: the list has the places 0 .. {len(place) - 1}, got {name!r}")
+    return int(name)
+
+
 def from_mapping(cls: type[T], values: Mapping[str, object], where: str = "") -> T:
     """Build a configuration dataclass from plain data.
 
@@ -60,7 +114,8 @@ def from_mapping(cls: type[T], values: Mapping[str, object], where: str = "") ->
     unknown = sorted(set(values) - set(fields))
     if unknown:
         raise ConfigError(
-            f"unknown key {_join(where, unknown[0])}; allowed here: {', '.join(sorted(fields))}"
+            f"unknown key {_join(where, unknown[0])}{did_you_mean(unknown[0], fields)} "
+            f"(allowed here: {', '.join(sorted(fields))})"
         )
     hints = typing.get_type_hints(cls)
     built: dict[str, Any] = {}
@@ -118,7 +173,8 @@ def _convert(hint: Any, value: object, where: str) -> object:  # noqa: PLR0911, 
     if origin is typing.Literal:
         if value not in get_args(hint):
             allowed = ", ".join(repr(a) for a in get_args(hint))
-            raise ConfigError(f"{where} must be one of {allowed}, got {value!r}")
+            near = did_you_mean(str(value), map(str, get_args(hint)))
+            raise ConfigError(f"{where} must be one of {allowed}, got {value!r}{near}")
         return value
     if origin is tuple:
         return _convert_tuple(hint, value, where)
@@ -137,6 +193,8 @@ def _convert(hint: Any, value: object, where: str) -> object:  # noqa: PLR0911, 
         return Path(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if hint is float and isinstance(value, str) and _EXPONENT.fullmatch(value):
+        return float(value)  # 1e-3 is text in YAML 1.1, which wants 1.0e-3
     if hint is object:
         return value
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):

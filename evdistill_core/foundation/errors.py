@@ -41,6 +41,10 @@ class StudentError(EvdistillError):
     """A student file or a checkpoint is missing, damaged, or does not fit."""
 
 
+class OutputError(EvdistillError):
+    """A result cannot be written where it was asked for."""
+
+
 class ResultError(EvdistillError):
     """A result cannot give or be saved as what was asked of it."""
 

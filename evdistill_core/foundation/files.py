@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+
+#: Errors of writing alone: with one of these and no name, the file being written is meant.
+_OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 @contextlib.contextmanager
@@ -21,23 +25,36 @@ def atomic_path(target: Path, *, salvage: Path | None = None) -> Iterator[Path]:
         target: the file to make; missing parent folders are made.
         salvage: where the temporary file goes instead when the block ends with an OSError (disk
             full), for formats that are read as far as they go.
+
+    Raises:
+        OSError: the disk is full, or writing is refused; ``filename`` is that of ``target``.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     # The name comes first and the file inside the block: Ctrl-C between the two would leave it.
     name = f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}"
     temporary = target.parent / name
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(target)
-    except OSError:
+    except OSError as error:
         if salvage is not None and temporary.exists() and temporary.stat().st_size:
             temporary.replace(salvage)
+        _name(error, temporary, target)
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        # Where it could not be made there is nothing to remove; why is told already.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _name(error: OSError, temporary: Path, target: Path) -> None:
+    """Let an error of writing name the target, not the temporary file or nothing."""
+    unnamed = error.filename is None and error.errno in _OF_WRITING
+    if unnamed or str(error.filename) == str(temporary):
+        error.filename, error.filename2 = str(target), None
 
 
 class FinishedBlock:

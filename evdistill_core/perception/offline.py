@@ -29,12 +29,13 @@ from evdistill_core.recordings.base import EventBatch, Frame, Recording, Recordi
 from evdistill_core.recordings.opening import open_recording
 
 
-def run_recording(
+def run_recording(  # noqa: PLR0913 - the command's own options
     path: Path,
     out: Path,
     parameters: PerceptionParameters,
     *,
     topic: str | None = None,
+    span_s: tuple[float, float | None] = (0.0, None),
     show_progress: bool = True,
 ) -> dict[str, object]:
     """Put a recording through a student and write the results.
@@ -44,6 +45,7 @@ def run_recording(
         out: folder of the results.
         parameters: those of the student's task.
         topic: event topic, needed when there are several.
+        span_s: start and end in seconds after the first event; None: to the end.
         show_progress: draw a bar on stderr.
 
     Returns:
@@ -57,6 +59,7 @@ def run_recording(
         info = recording.info
         if not info.width:
             raise RecordingError(f"{path} holds no events that we can read: {_reason(recording)}")
+        span_us = recording.span_us(*span_s)
         student, runner = open_student(parameters)
         warm_up(student, runner, parameters, size=(info.height, info.width))
         task = task_of(parameters)
@@ -69,7 +72,7 @@ def run_recording(
             before = pipeline.snapshot()
             pipeline.start()
             try:
-                _feed(recording, pipeline, messages, show_progress=show_progress)
+                _feed(recording, span_us, pipeline, messages, show_progress=show_progress)
                 pipeline.stop(drain=True, timeout_s=600)
                 pipeline.check()
             finally:
@@ -140,13 +143,18 @@ class _Keep:
 
 
 def _feed(
-    recording: Recording, pipeline: Perception, messages: ResultMessages, *, show_progress: bool
+    recording: Recording,
+    span_us: tuple[int | None, int | None],
+    pipeline: Perception,
+    messages: ResultMessages,
+    *,
+    show_progress: bool,
 ) -> None:
     columns = (TextColumn("computing"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not show_progress) as progress:
         task = progress.add_task("", total=1.0)
-        for item in in_order(recording):
+        for item in in_order(recording, *span_us):
             if not _push(item, pipeline, messages):
                 return  # the pipeline has ended; its check() says why
             progress.update(task, completed=recording.fraction_read or 0.0)

@@ -15,6 +15,7 @@ import numpy as np
 
 from evdistill_core.foundation.files import write_text_atomic
 from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.foundation.outputs import remove_results
 from evdistill_core.inference.pictures import (
     FilmWriter,
     Image,
@@ -27,6 +28,8 @@ from evdistill_core.recordings.writers.mcap import McapWriter
 FILM = "overlay.mp4"
 SHEET = "overlay.png"
 REPORT = "report.json"
+#: Everything that a run may leave in its folder.
+RESULTS = (REPORT, FILM, SHEET, "masks.mcap", "classifications.mcap")
 
 _SHEET_PICTURES = 12
 
@@ -50,8 +53,8 @@ class ResultFiles:
         self._samples = _Samples(2 * _SHEET_PICTURES)
 
     def __enter__(self) -> ResultFiles:
-        # A report of an earlier run must not stand beside half of this one's results.
-        (self.folder / REPORT).unlink(missing_ok=True)
+        # Results of an earlier run must not stand beside half of this one's.
+        remove_results(self.folder, RESULTS)
         self._film = self._stack.enter_context(FilmWriter(self.folder / FILM))
         self._bag = self._stack.enter_context(McapWriter(self._bag_path))
         return self

@@ -120,20 +120,26 @@ class Summary:
         self.rate.add(events.t_us)
 
 
-def summarise(recording: Recording, progress: Callable[[int], None] | None = None) -> Summary:
-    """Read a recording once.
+def summarise(
+    recording: Recording,
+    progress: Callable[[int], None] | None = None,
+    *,
+    span_us: tuple[int | None, int | None] = (None, None),
+) -> Summary:
+    """Read a recording, or a span of it, once.
 
     Args:
         recording: an open recording; one without events gives a summary of zeros.
         progress: called with the number of events so far, after every batch.
+        span_us: sensor time of start and end, as ``Recording.span_us`` gives it.
     """
     summary = Summary()
-    for batch in _batches(recording):
+    for batch in _batches(recording, span_us):
         summary.add(batch)
         if progress is not None:
             progress(summary.events)
     return summary
 
 
-def _batches(recording: Recording) -> Iterator[EventBatch]:
-    return recording.batches() if recording.info.topic else iter(())
+def _batches(recording: Recording, span_us: tuple[int | None, int | None]) -> Iterator[EventBatch]:
+    return recording.batches(*span_us) if recording.info.topic else iter(())

@@ -10,9 +10,9 @@ from typing import TypeVar
 from evdistill_core.data.build import SourceConfig
 from evdistill_core.data.class_images import ClassFolders
 from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages, find_images
-from evdistill_core.data.recording_index import find_recordings
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.recordings.finding import find_recordings
 from evdistill_core.training.config import TrainConfig
 from evdistill_core.training.distill_config import DistillConfig, TeacherConfig
 from evdistill_core.training.stages import STAGES, load_experiment

@@ -23,6 +23,7 @@ from evdistill_core.foundation.config import dump_yaml, to_mapping
 from evdistill_core.foundation.errors import ConfigError, TrainingError
 from evdistill_core.foundation.files import atomic_path, write_text_atomic
 from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.foundation.outputs import remove_results
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.inference.torch_runner import load_network
 from evdistill_core.losses.segmentation import SegmentationBatch, weighted_sum
@@ -49,6 +50,20 @@ Moved = tuple[torch.optim.Optimizer, list[nn.Parameter]]
 LAST = "last.pt"
 BEST = "best.pt"
 METRICS = "metrics.jsonl"
+#: What a run is worth keeping for: one that is there is not replaced without being told to.
+CHECKPOINTS = (LAST, BEST)
+#: Everything that a run may leave in its folder.
+RESULTS = (
+    *CHECKPOINTS,
+    METRICS,
+    "config.yaml",
+    "nonfinite_batch.pt",
+    "report.html",
+    "curves.png",
+    "confusion_*.png",
+    "panels_*.png",
+    "tensorboard/events.out.tfevents.*",
+)
 
 
 @dataclass(frozen=True)
@@ -99,12 +114,13 @@ class Trainer:
         config: the experiment.
         out: folder of the run.
         resume: go on from ``last.pt`` in ``out``.
+        overwrite: replace a run that ``out`` holds.
         classes: what the labels mean; None: as configured.
 
     Raises:
         ConfigError: the configuration cannot run here, or ``resume`` finds another one.
         DataError: training data is missing.
-        TrainingError: ``out`` holds a run already and ``resume`` is off.
+        TrainingError: ``out`` holds a run already, and neither ``resume`` nor ``overwrite`` is on.
     """
 
     stage = "student"
@@ -115,15 +131,17 @@ class Trainer:
         out: Path,
         *,
         resume: bool = False,
+        overwrite: bool = False,
         classes: ClassTable | None = None,
     ) -> None:
         self.config = config
         self.out = out
         self.classes = config.class_table() if classes is None else classes
         self.task = task_of(config.network.name, label_stride=config.loss.label_stride)
-        if not resume and (out / LAST).exists():
+        if not resume and not overwrite and (out / LAST).exists():
             raise TrainingError(
-                f"{out} already holds a run; go on with --resume or choose another --out"
+                f"{out} already holds a run; go on with --resume, replace it with --overwrite, or "
+                "choose another --out"
             )
         self._build_data()
         self.processes: Processes = start_processes(config)
@@ -191,6 +209,8 @@ class Trainer:
         if not self.processes.is_first:
             return NoLog(), None
         self.out.mkdir(parents=True, exist_ok=True)
+        if self.state.step == 0:
+            remove_results(self.out, RESULTS)
         text = f"stage: {self.stage}\n{dump_yaml(self.config)}"
         write_text_atomic(self.out / "config.yaml", text)
         log = RunLog(self.out / METRICS, keep_below=self.state.step)

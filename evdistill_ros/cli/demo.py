@@ -7,37 +7,51 @@ from typing import Annotated
 
 import typer
 
+from evdistill_core.cli._command import Place
+from evdistill_core.cli._options import OutFolderOption, Overwrite, ParamsFile, Student
+
+PLACE = Place("Live", 0)
+EXAMPLES = (
+    "evdistill demo",
+    "evdistill demo --recording street.mcap --out out/street-demo",
+)
+
 RECORDING = "davis346_street.mcap"
+OUT = Path("out/demo")
 
 
 def command(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path(
-        "out/demo"
-    ),
+    out: OutFolderOption = None,
     recording: Annotated[
-        Path | None, typer.Option(help="Recording to play; default demo/davis346_street.mcap.")
+        Path | None,
+        typer.Option(
+            metavar="RECORDING", help="Recording to play; default: demo/davis346_street.mcap."
+        ),
     ] = None,
-    student: Annotated[
-        Path | None, typer.Option(help="Student file; default: the shipped.")
-    ] = None,
-    params_file: Annotated[
-        Path | None, typer.Option("--params-file", help="ROS parameter file.")
-    ] = None,
+    student: Student = None,
+    params_file: ParamsFile = None,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Play a recording as a camera would, segment it live, and measure from outside.
+    """Play a recording like a camera and segment it live.
 
-    One process plays, one is `evdistill live`, this one watches over DDS on loopback. Leaves
-    overlay.mp4, overlay.png, masks.mcap and report.json.
+    One process plays, one is `evdistill live`, this one watches over DDS on loopback and measures.
+    The folder gets overlay.mp4, overlay.png, masks.mcap and report.json. Without --out it is
+    out/demo, which belongs to the demo: what an earlier demo left there is replaced.
     """
     from rich.console import Console
 
+    from evdistill_core.foundation.outputs import check_folder
     from evdistill_core.foundation.signals import interrupted_once
     from evdistill_core.perception.front_end import check_student
     from evdistill_core.perception.parameter_files import load_as
     from evdistill_core.perception.parameters import SegmentationParameters
+    from evdistill_core.perception.result_files import RESULTS
     from evdistill_ros.standalone.console import StatusView
     from evdistill_ros.standalone.demo import DemoOptions, run_demo
 
+    path = _recording(recording)
+    folder = OUT if out is None else out
+    check_folder(folder, RESULTS, overwrite=overwrite or out is None, sources=(path,))
     arguments: list[str] = []
     if params_file is not None:
         arguments += ["--params-file", str(params_file)]
@@ -46,14 +60,14 @@ def command(
     overrides: dict[str, object] = {} if student is None else {"student": str(student)}
     opened = check_student(load_as(SegmentationParameters, params_file, overrides))
     options = DemoOptions(
-        recording=_recording(recording),
-        out=out,
+        recording=path,
+        out=folder,
         live_arguments=tuple(arguments),
         classes=opened.info.classes,
     )
     with interrupted_once(), StatusView(Console(stderr=True), "evdistill demo") as view:
         report = run_demo(options, say=view.say, show=view.show)
-    _summary(report, out)
+    _summary(report, folder)
 
 
 def _recording(path: Path | None) -> Path:

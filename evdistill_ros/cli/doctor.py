@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from evdistill_core.cli._command import Place
+from evdistill_core.cli._options import Domain, Json, ParamsFile, Student
+
+PLACE = Place("Live", 4)
+EXAMPLES = (
+    "evdistill doctor",
+    "evdistill doctor --events /prophesee/events --seconds 10",
+    "evdistill doctor --events '' --json",
+)
+
 
 def command(
-    topic: Annotated[str, typer.Option(help="Event topic to listen to; '' none.")] = (
-        "/event_camera/events"
-    ),
+    events: Annotated[
+        str, typer.Option(metavar="TOPIC", help="Event topic to listen to; '' none.")
+    ] = "/event_camera/events",
     seconds: Annotated[
-        float, typer.Option(min=0.1, max=600, help="How long to wait for it, and to listen.")
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0.1, max=600, help="How long to wait for it, and to listen."
+        ),
     ] = 3.0,
-    student: Annotated[Path | None, typer.Option(help="Student file.")] = None,
-    params_file: Annotated[
-        Path | None, typer.Option("--params-file", help="ROS parameter file.")
-    ] = None,
-    domain: Annotated[
-        int | None, typer.Option(min=0, max=232, help="DDS domain; default ROS_DOMAIN_ID.")
-    ] = None,
+    student: Student = None,
+    params_file: ParamsFile = None,
+    domain: Domain = None,
+    as_json: Json = False,
 ) -> None:
-    """Check RMW, domain, discovery, buffers, student, and a live event topic.
+    """Check what keeps a node from working here.
+
+    RMW, domain, discovery, buffers, student, and a live event topic are checked.
 
     Ends with 0 when nothing keeps the node from working (there may be warnings), else with 1.
     """
+    import dataclasses
+
+    from evdistill_core.cli._outputs import print_json
     from evdistill_core.perception.parameter_files import load_parameters
     from evdistill_ros.standalone.doctor import (
         Finding,
@@ -37,22 +51,30 @@ def command(
     )
 
     overrides = {"student": str(student)} if student is not None else {}
-    levels: list[str] = []
+    found: list[Finding] = []
 
-    def say(found: Finding) -> None:
-        levels.append(found.level)
-        typer.echo(f"{found.level:5}  {found.topic}: {found.text}")
-        if found.cure:
-            typer.echo(f"       -> {found.cure}")
+    def say(finding: Finding) -> None:
+        found.append(finding)
+        if as_json:
+            return
+        typer.echo(f"{finding.level:5}  {finding.topic}: {finding.text}")
+        if finding.cure:
+            typer.echo(f"       -> {finding.cure}")
 
-    for found in check_environment():
-        say(found)
+    for finding in check_environment():
+        say(finding)
     say(check_buffers())
     say(check_student(load_parameters(params_file, overrides)))
-    if topic and not ("error" in levels and levels[0] == "error"):
-        for found in check_topic(topic, seconds=seconds, domain=domain):
-            say(found)
+    # Without a working DDS, the first finding, there is nothing to listen with.
+    if events and found[0].level != "error":
+        for finding in check_topic(events, seconds=seconds, domain=domain):
+            say(finding)
+    levels = [finding.level for finding in found]
     errors, warnings = levels.count("error"), levels.count("warn")
-    typer.echo(f"{errors} errors, {warnings} warnings")
+    if as_json:
+        rows = [dataclasses.asdict(finding) for finding in found]
+        print_json({"errors": errors, "warnings": warnings, "findings": rows})
+    else:
+        typer.echo(f"{errors} errors, {warnings} warnings")
     if errors:
         raise typer.Exit(1)

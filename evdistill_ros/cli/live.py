@@ -7,16 +7,22 @@ from typing import Annotated
 
 import typer
 
+from evdistill_core.cli._command import Place
+from evdistill_core.cli._options import Domain, Overwrite, Parameters, ParamsFile, Student
+
+PLACE = Place("Live", 1)
+EXAMPLES = (
+    "evdistill live --params-file config/seg.yaml",
+    "evdistill live --events /prophesee/events -p min_score:=0.6",
+    "evdistill live --camera inivation --student my.evstudent",
+)
+
 
 def command(
-    params_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--params-file", help="ROS parameter file: config/seg.yaml, config/recognition.yaml."
-        ),
-    ] = None,
+    params_file: ParamsFile = None,
     events: Annotated[
-        str | None, typer.Option(help="Event topic; default /event_camera/events.")
+        str | None,
+        typer.Option(metavar="TOPIC", help="Event topic; default: /event_camera/events."),
     ] = None,
     camera: Annotated[
         str | None,
@@ -28,31 +34,43 @@ def command(
     ] = None,
     image: Annotated[
         str | None,
-        typer.Option(help="Pictures of the same camera; default: image_raw beside the events."),
+        typer.Option(
+            metavar="TOPIC",
+            help="Images of the same camera; default: image_raw beside the events.",
+        ),
     ] = None,
-    student: Annotated[Path | None, typer.Option(help="Student file.")] = None,
-    parameter: Annotated[
-        list[str] | None, typer.Option("--param", "-p", help="One parameter, NAME:=VALUE.")
-    ] = None,
+    student: Student = None,
+    parameter: Parameters = None,
     remap: Annotated[
         list[str] | None,
-        typer.Option("--remap", "-r", help="FROM:=TO; also __ns:=/NAMESPACE, __node:=NAME."),
+        typer.Option(
+            "--remap",
+            "-r",
+            metavar="FROM:=TO",
+            help="Another name for a topic; also __ns:=/NAMESPACE, __node:=NAME.",
+        ),
     ] = None,
-    domain: Annotated[
-        int | None, typer.Option(min=0, max=232, help="DDS domain; default ROS_DOMAIN_ID.")
-    ] = None,
+    domain: Domain = None,
     timeout: Annotated[
         float | None,
-        typer.Option(min=0, help="Give up when no event topic or camera comes for so long, s."),
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="Give up when no event topic or camera comes for so long.",
+        ),
     ] = None,
     result_log: Annotated[
-        Path | None, typer.Option(help="Write one JSON line a window into this file.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write one JSON line a window into this file."),
     ] = None,
+    overwrite: Overwrite = False,
     ros_args: Annotated[
         bool, typer.Option("--ros-args", hidden=True, help="Accepted, as ROS nodes do.")
     ] = False,
 ) -> None:
-    """Put a live event topic through a student and publish the results over DDS.
+    """Put a live topic or a camera through a student.
+
+    Results are published over DDS.
 
     Masks, detections and overlays of a student of segmentation, classifications and overlays of
     one of recognition. With --camera the node is the camera's driver too and publishes its events.
@@ -60,6 +78,7 @@ def command(
     ROS need be installed. Ends with 0 on SIGTERM and with 130 on Ctrl-C.
     """
     from evdistill_core.cameras.address import CameraAddress
+    from evdistill_core.foundation.outputs import check_file
     from evdistill_core.perception.parameter_files import (
         load_parameters,
         parse_assignments,
@@ -70,6 +89,8 @@ def command(
     from evdistill_ros.standalone.console import run_live
     from evdistill_ros.standalone.live import GraphOptions, split_rules
 
+    if result_log is not None:
+        check_file(result_log, overwrite=overwrite)
     overrides = parse_assignments(parameter or [])
     if student is not None:
         overrides["student"] = str(student)

@@ -9,66 +9,91 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from evdistill_core.cli._command import Place
+from evdistill_core.cli._options import End, Overwrite, RecordingArgument, Start, Topic, span_us
+
 if TYPE_CHECKING:
-    from evdistill_core.recordings.base import RecordingInfo
+    from evdistill_core.recordings.base import Recording, RecordingInfo
     from evdistill_ros.standalone.player import PlayConfig, Player, PlayResult
+
+PLACE = Place("Live", 3)
+EXAMPLES = (
+    "evdistill play street.mcap",
+    "evdistill play street.raw --events /prophesee/events --rate 0.5 --loop",
+    "evdistill play two_cameras.bag --topic /left/events --wait-for-subscriber",
+)
 
 
 def command(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="Recording that `info` reads.")],
-    rate: Annotated[float, typer.Option(help="Speed; 2 is twice real time.")] = 1.0,
+    source: RecordingArgument,
+    rate: Annotated[float, typer.Option(metavar="X", help="Speed; 2 is twice real time.")] = 1.0,
     loop: Annotated[bool, typer.Option("--loop", help="Start over until stopped.")] = False,
-    loops: Annotated[int, typer.Option(help="Play so often; 0 is for ever.")] = 1,
-    start: Annotated[float, typer.Option(help="Begin, seconds after the start.")] = 0.0,
-    end: Annotated[float | None, typer.Option(help="Stop, seconds after the start.")] = None,
-    topic: Annotated[str, typer.Option(help="Where events go.")] = "/event_camera/events",
-    image_topic: Annotated[
-        str, typer.Option(help="Where pictures go, if there are any; '' leaves them out.")
+    loops: Annotated[int, typer.Option(metavar="N", help="Play so often; 0 is for ever.")] = 1,
+    start: Start = 0.0,
+    end: End = None,
+    topic: Topic = None,
+    events: Annotated[
+        str, typer.Option(metavar="TOPIC", help="Where events are published.")
+    ] = "/event_camera/events",
+    image: Annotated[
+        str,
+        typer.Option(
+            metavar="TOPIC",
+            help="Where images are published, if there are any; '' leaves them out.",
+        ),
     ] = "/event_camera/image_raw",
-    source_topic: Annotated[
-        str | None, typer.Option(help="Event topic in the recording, if there are several.")
-    ] = None,
     packet_ms: Annotated[
-        float, typer.Option(help="Duration of a message made of a file that is no bag.")
+        float,
+        typer.Option(metavar="MS", help="Duration of a message made of a file that is no bag."),
     ] = 10.0,
     wait_for_subscriber: Annotated[
         bool, typer.Option("--wait-for-subscriber", help="Begin when somebody receives.")
     ] = False,
     timeout: Annotated[
-        float | None, typer.Option(help="Give up waiting after so many seconds.")
+        float | None,
+        typer.Option(metavar="SECONDS", help="Give up waiting for a subscriber after so long."),
     ] = None,
     keep_stamps: Annotated[
         bool,
         typer.Option("--keep-stamps", help="Leave header stamps and seq as recorded."),
     ] = False,
     send_log: Annotated[
-        Path | None, typer.Option(help="Write what was sent when, one JSON line a message.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write what was sent when, one JSON line a message."),
     ] = None,
-    node_name: Annotated[str, typer.Option(help="Name in `ros2 node list`.")] = "event_player",
+    overwrite: Overwrite = False,
+    node_name: Annotated[
+        str, typer.Option(metavar="NAME", help="Name in `ros2 node list`.")
+    ] = "event_player",
 ) -> None:
-    """Play a recording into the ROS 2 graph in real time, as a camera driver would.
+    """Play a recording into the ROS 2 graph in real time.
+
+    It looks like a camera driver.
 
     No ROS installation is needed. Events go out best effort with a depth of 1000, pictures
     reliably. Header stamps become the time of sending and seq counts on over loops, like a live
     driver's. ROS_DOMAIN_ID and ROS_AUTOMATIC_DISCOVERY_RANGE are followed.
     """
+    from evdistill_core.foundation.outputs import check_file
     from evdistill_core.foundation.signals import StopSignals
-    from evdistill_core.recordings.opening import open_recording
     from evdistill_ros.dds import DdsNode
     from evdistill_ros.standalone.player import PlayConfig, Player
 
+    start_us, end_us = span_us(start, end)
+    if send_log is not None:
+        check_file(send_log, overwrite=overwrite, sources=(source,))
     config = PlayConfig(
         rate=rate,
         loops=0 if loop else loops,
-        start_us=round(start * 1e6),
-        end_us=None if end is None else round(end * 1e6),
-        events_topic=topic,
-        image_topic=image_topic,
+        start_us=start_us,
+        end_us=end_us,
+        events_topic=events,
+        image_topic=image,
         packet_us=round(packet_ms * 1e3),
         keep_stamps=keep_stamps,
     )
     with (
-        open_recording(source, topic=source_topic) as recording,
+        _open(source, topic) as recording,
         StopSignals() as signals,
         _log_file(send_log) as log,
         DdsNode(node_name, on_warning=_warn) as node,
@@ -82,6 +107,21 @@ def command(
         _report(result, recording.info.warnings)
     if signals.received:
         raise typer.Exit(128 + signals.received[0])
+
+
+def _open(source: Path, topic: str | None) -> Recording:
+    """Open the recording; ``--topic`` used to say where events go, so that is told too."""
+    from evdistill_core.foundation.errors import RecordingError
+    from evdistill_core.recordings.opening import open_recording
+
+    try:
+        return open_recording(source, topic=topic)
+    except RecordingError as error:
+        if topic is None:
+            raise
+        raise RecordingError(
+            f"{error} (--topic is read; --events says where to publish)"
+        ) from error
 
 
 def _wait(player: Player, timeout_s: float | None) -> None:
@@ -122,7 +162,7 @@ def _report(result: PlayResult, warnings: tuple[str, ...]) -> None:
     rate = result.sent_bytes / max(result.elapsed_s, 1e-9) / 1e6
     typer.echo(
         f"{'played' if result.finished else 'stopped after'} {result.packets:,} packets and "
-        f"{result.images:,} pictures in {result.elapsed_s:.2f} s, {rate:.1f} MB/s; "
+        f"{result.images:,} images in {result.elapsed_s:.2f} s, {rate:.1f} MB/s; "
         f"{result.late:,} late (worst {result.worst_late_ms:.1f} ms)"
     )
     if result.dropped:

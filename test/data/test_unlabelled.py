@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evdistill_core.data.recording_index import find_recordings, index_recording
+from evdistill_core.data.recording_index import index_recording
 from evdistill_core.data.unlabelled import RecordingsConfig, UnlabelledWindows, invert_polarity
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.config import from_mapping, to_mapping
@@ -127,19 +127,6 @@ def test_two_processes_that_index_one_file_do_not_disturb_each_other(tmp_path, m
     mine = index_recording(tmp_path / "a.npz", tmp_path / "cache")
     assert mine.events(mine.segments[0], 0, 1 << 60).equals(events)
     assert [p.name for p in (tmp_path / "cache").iterdir()] == [mine.folder.name]
-
-
-def test_folders_of_recordings_skip_what_is_none(tmp_path):
-    write(tmp_path / "b.npz")
-    write(tmp_path / "a.npz")
-    (tmp_path / "notes.txt").write_text("nothing of interest")
-    (tmp_path / ".hidden").write_text("x")
-    assert [p.name for p in find_recordings(tmp_path)] == ["a.npz", "b.npz"]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no recording in"):
-        find_recordings(tmp_path / "empty")
-    with pytest.raises(DataError, match="no recording and no folder"):
-        find_recordings(tmp_path / "missing")
 
 
 def test_samples_depend_on_seed_and_index_alone(tmp_path):

@@ -1,0 +1,22 @@
+import pytest
+
+from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.recordings.finding import find_recordings
+
+
+def test_folders_of_recordings_skip_what_is_none(tmp_path):
+    for name in ("b.txt", "a.txt", ".hidden"):
+        (tmp_path / name).write_text("8 4\n1000 1 2 1\n")
+    (tmp_path / "notes.txt").write_text("nothing of interest")
+    assert [p.name for p in find_recordings(tmp_path)] == ["a.txt", "b.txt"]
+    assert find_recordings(tmp_path / "a.txt") == [tmp_path / "a.txt"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RecordingError, match="no recording in"):
+        find_recordings(tmp_path / "empty")
+    with pytest.raises(RecordingError, match="no recording and no folder"):
+        find_recordings(tmp_path / "missing")
+
+
+def test_a_bag_is_one_recording(shared_data):
+    bag = shared_data / "bags" / "evt3_hd_trigger"
+    assert find_recordings(bag) == [bag]
