@@ -1,4 +1,4 @@
-"""Where results go: ``--out`` in every command (docs/adr/0016-outputs.md)."""
+"""Where results go: ``--out`` in every command (docs/adr/0017-outputs.md)."""
 
 from __future__ import annotations
 

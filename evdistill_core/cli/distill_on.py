@@ -104,7 +104,9 @@ def command(
     distillation = open_profile(DistillConfig, _found(profile))
     of_teacher = open_profile(TeacherConfig, _found(teacher_profile)) if teacher is None else None
     found = find_labelled(images, split, distillation, layout=layout or "")
-    judging = find_labelled(images, validation, distillation, layout=layout or "") if validation else None
+    judging = (
+        find_labelled(images, validation, distillation, layout=layout or "") if validation else None
+    )
     learnt, judging = split_images(found, judging, with_classes(distillation, found).class_table())
     teacher_path = teacher or out / "teacher" / "last.pt"
     # Both are read before the first step: a wrong path must not show after hours of teaching.

@@ -88,7 +88,11 @@ def command(
     try:
         if source.is_dir():
             images = find_images(
-                source, split, names=settings.names, class_map=settings.class_map, layout=layout or ""
+                source,
+                split,
+                names=settings.names,
+                class_map=settings.class_map,
+                layout=layout or "",
             )
             total = count or 256
             with _progress(total) as report:

@@ -1,4 +1,4 @@
-"""What may be written where: the one rule for outputs (docs/adr/0016-outputs.md).
+"""What may be written where: the one rule for outputs (docs/adr/0017-outputs.md).
 
 A result that is there already is refused before any work, and replaced only where the caller says
 so. What cannot be written at all is refused then too: a folder where a file should be, a file where

@@ -20,7 +20,7 @@ from evdistill_core.cameras.record import (
     check_output,
 )
 from evdistill_core.events.array import Events, Triggers
-from evdistill_core.foundation.errors import CameraError, RecordingError
+from evdistill_core.foundation.errors import CameraError, OutputError, RecordingError
 from evdistill_core.recordings.base import Frame
 from evdistill_core.recordings.convert import ConvertConfig
 from evdistill_core.recordings.opening import open_recording
@@ -338,8 +338,8 @@ def test_names_are_checked_before_the_camera_is_opened(record, tmp_path):
         (("--camera", "inivation", tmp_path / "a.avi"), "cannot write '.avi' files"),
         (("--camera", "inivation", there), "is there already"),
         (("--camera", "inivation", tmp_path / "a.mcap", "--duration", 0), "duration must be above"),
-        (("--camera", "inivation", tmp_path / "a.mcap", "--encoding", "raw"), "cannot write enc"),
-        ((), "Missing option"),
+        (("--camera", "inivation", tmp_path / "a.mcap", "--encoding", "raw"), "is not one of"),
+        ((), "missing option"),
     ):
         process = record(*arguments)
         _, err = process.communicate(timeout=60)
@@ -353,9 +353,9 @@ def test_what_may_be_replaced(tmp_path):
     check_output(path, overwrite=False)
     path.touch()
     check_output(path, overwrite=True)
-    with pytest.raises(RecordingError, match="--overwrite"):
+    with pytest.raises(OutputError, match="--overwrite"):
         check_output(path, overwrite=False)
-    with pytest.raises(RecordingError, match="cannot be made"):
+    with pytest.raises(OutputError, match="cannot be made"):
         check_output(path / "b.mcap", overwrite=False)
 
 

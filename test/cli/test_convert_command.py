@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from evdistill_core.cli.main import build_app
-from evdistill_core.foundation.errors import EncodingError
+from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.recordings.summary import summarise
 
@@ -29,7 +29,7 @@ def text_file(tmp_path):
 
 def test_it_says_what_it_wrote(text_file, tmp_path):
     result = run(text_file, tmp_path / "a.mcap", "--start", "0.1", "--end", "0.2")
-    assert "100 events in 10 packets, 0 triggers, 0 pictures" in result.stdout
+    assert "100 events in 10 packets, 0 triggers, 0 images" in result.stdout
     with open_recording(tmp_path / "a.mcap") as recording:
         assert summarise(recording).first_us == 100_000
     result = run(tmp_path / "a.mcap", tmp_path / "b.npz")
@@ -54,8 +54,11 @@ def test_what_is_left_out_and_what_is_guessed_is_told(text_file, tmp_path, share
 
 
 def test_errors_are_ours(text_file, tmp_path):
-    with pytest.raises(EncodingError, match="cannot write encoding 'evt99'"):
-        run(text_file, tmp_path / "a.mcap", "--encoding", "evt99")
+    with pytest.raises(RecordingError, match=r"cannot write '\.avi' files"):
+        run(text_file, tmp_path / "a.avi")
+    result = run(text_file, tmp_path / "a.mcap", "--encoding", "evt2")
+    assert result.exit_code == 2
+    assert "is not one of 'libcaer_cmp', 'evt3'" in " ".join(result.stderr.split())
 
 
 @pytest.mark.parametrize("suffix", [".mcap", ".npz"])

@@ -18,7 +18,7 @@ from evdistill_core.foundation.errors import (
     ConfigError,
     DataError,
     EvdistillError,
-    TrainingError,
+    OutputError,
 )
 from evdistill_core.foundation.labels import SIX_CLASSES
 from evdistill_core.inference.student import StudentFile
@@ -117,7 +117,7 @@ def test_a_student_and_reports_are_left_and_an_interrupted_run_goes_on(command, 
     assert load_checkpoint(run / "teacher" / "last.pt").network == "image:onboard-seg"
     for stage in ("teacher", "student"):
         assert (run / stage / "report.html").stat().st_size > 0
-    with pytest.raises(TrainingError, match="resume"):
+    with pytest.raises(OutputError, match="--resume"):
         invoke(*command, "--steps", 3)
     # As if it had been ended after the last checkpoint of the student.
     teacher_bytes = (run / "teacher" / "last.pt").read_bytes()

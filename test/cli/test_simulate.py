@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from evdistill_core.cli.main import build_app
 from evdistill_core.data.simulated_sets import SimulateConfig
 from evdistill_core.foundation.config import from_mapping, to_mapping
-from evdistill_core.foundation.errors import DataError
+from evdistill_core.foundation.errors import DataError, OutputError
 from evdistill_core.simulation.dataset import SimulatedSet
 
 CONFIG = """
@@ -94,10 +94,11 @@ def test_an_interrupted_run_goes_on_and_a_longer_one_extends(camvid_like, config
     (part / "index.json").write_text(json.dumps(index))
     with pytest.raises(DataError, match="unfinished"):
         SimulatedSet(part)
-    assert simulate(camvid_like, part, "--config", config, "--count", 10).exit_code == 0
+    more = ("--config", config, "--resume", "--count")
+    assert simulate(camvid_like, part, *more, 10).exit_code == 0
     assert content(whole) == content(part)
     assert (part / "shard_00000.npz").stat().st_mtime_ns == untouched
-    assert simulate(camvid_like, part, "--config", config, "--count", 3).exit_code == 0
+    assert simulate(camvid_like, part, *more, 3).exit_code == 0
     assert len(SimulatedSet(part)) == 3
     assert not (part / "shard_00001.npz").exists()
 
@@ -105,7 +106,10 @@ def test_an_interrupted_run_goes_on_and_a_longer_one_extends(camvid_like, config
 def test_another_set_is_not_overwritten_by_accident(camvid_like, config, tmp_path):
     out = tmp_path / "out"
     assert simulate(camvid_like, out, "--config", config, "--count", 2).exit_code == 0
-    result = simulate(camvid_like, out, "--config", config, "--count", 2, "--seed", 5)
+    result = simulate(camvid_like, out, "--config", config, "--count", 2)
+    assert isinstance(result.exception, OutputError)
+    arguments = ("--config", config, "--count", 2, "--seed", 5, "--resume")
+    result = simulate(camvid_like, out, *arguments)
     assert isinstance(result.exception, DataError)
     assert "differs in seed" in str(result.exception)
     arguments = ("--config", config, "--count", 2, "--seed", 5, "--overwrite")

@@ -248,7 +248,8 @@ def test_the_command_prints_and_writes_the_report(tmp_path):
     results, out = recognised(tmp_path / "r.mcap", ANSWERS), tmp_path / "out.json"
     labels = csv(tmp_path / "l.csv", ",,cup")
     done = subprocess.run(
-        [sys.executable, "-m", "evdistill_core", "report", results, "--labels", labels, "-o", out],
+        [sys.executable, "-m", "evdistill_core", "report", results, "--labels", labels, "-o", out,
+         "--json"],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

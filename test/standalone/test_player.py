@@ -210,7 +210,7 @@ def run_play(*arguments):
 @pytest.mark.slow
 def test_ctrl_c_ends_play_cleanly_and_keeps_the_log(domain, topic, bag, tmp_path):
     log = tmp_path / "sent.jsonl"
-    process = run_play(bag, "--topic", topic, "--loop", "--send-log", log)
+    process = run_play(bag, "--events", topic, "--loop", "--send-log", log)
     with DdsNode("ears") as ears:
         listener = Listener(ears, topic)
         deadline = time.monotonic() + 30
@@ -228,7 +228,7 @@ def test_ctrl_c_ends_play_cleanly_and_keeps_the_log(domain, topic, bag, tmp_path
 
 @pytest.mark.slow
 def test_nobody_listening_is_an_error_after_the_timeout(domain, topic, bag):
-    process = run_play(bag, "--topic", topic, "--wait-for-subscriber", "--timeout", "0.5")
+    process = run_play(bag, "--events", topic, "--wait-for-subscriber", "--timeout", "0.5")
     _, err = process.communicate(timeout=30)
     assert process.returncode == 2
     assert "nobody has subscribed" in err

@@ -339,7 +339,7 @@ def test_run_says_of_a_recording_what_evaluation_scores(runs, tmp_path):
 def test_evaluate_counts_by_hand(runs, tmp_path):
     reports = []
     for name in ("student/last.pt", "s.evstudent"):
-        invoke("evaluate", runs / name, runs / "sets.yaml", "--out", tmp_path)
+        invoke("evaluate", runs / name, runs / "sets.yaml", "--out", tmp_path, "--overwrite")
         reports.append(json.loads((tmp_path / "report.json").read_text())["sets"]["real"])
     assert reports[0] == reports[1]
     result = reports[0]
