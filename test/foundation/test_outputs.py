@@ -67,6 +67,6 @@ def test_no_permission_and_read_only_are_told_before_any_work(tmp_path, monkeypa
     monkeypatch.setattr(os, "access", lambda place, mode: False)
     with pytest.raises(OutputError, match="no permission to write into"):
         check_file(tmp_path / "a" / "b.txt", overwrite=False)
+    monkeypatch.setattr(os, "statvfs", lambda place: os.statvfs_result((0,) * 8 + (1, 0)))
     with pytest.raises(OutputError, match=r"/.* is on a read-only file system"):
-        monkeypatch.setattr(os, "statvfs", lambda place: os.statvfs_result((0,) * 8 + (1, 0)))
         check_folder(tmp_path, (), overwrite=False)
