@@ -106,6 +106,14 @@ class BoundedQueue(Generic[T]):
             self._append(item, size_bytes)
             return True
 
+    def try_put(self, item: T, size_bytes: int) -> bool:
+        """Add an item if there is room; False when the queue is full or closed."""
+        with self._changed:
+            if self._closed or self._is_full(size_bytes):
+                return False
+            self._append(item, size_bytes)
+            return True
+
     def get(self, timeout_s: float | None = None) -> tuple[T, bool] | None:
         """Take the oldest item.
 

@@ -57,6 +57,11 @@ class Prediction:
                 f"got {self.confidence.shape} {self.confidence.dtype}"
             )
 
+    def without_confidence(self) -> Prediction:
+        """Return the same with a confidence of 0 that takes no memory, for what is only drawn."""
+        nothing = np.broadcast_to(np.float32(0), self.mask.shape)
+        return Prediction(self.mask, nothing, self.detections)
+
 
 @dataclass(frozen=True)
 class Guess:

@@ -19,7 +19,7 @@ import numpy as np
 from evdistill_core.foundation.errors import MessageError
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.inference.pictures import Image as Picture
-from evdistill_core.inference.pictures import event_picture, to_bgr
+from evdistill_core.inference.pictures import to_bgr
 from evdistill_core.messages.calibration import fit_to
 from evdistill_core.messages.standard import CameraInfo, Header, Image, Time
 from evdistill_core.messages.vision import VisionClass
@@ -73,7 +73,8 @@ class ResultMessages(ABC):
         try:
             message = Image.parse(data)
         except MessageError:
-            self.damaged_images += 1
+            with self._lock:
+                self.damaged_images += 1
             return
         with self._lock:
             self._pictures.append((message.header.stamp.to_ns(), message))
@@ -115,9 +116,21 @@ class ResultMessages(ABC):
     def configure(self, parameters: PerceptionParameters) -> None:
         """Take new values of what changes messages; from any thread."""
 
-    @abstractmethod
     def overlay(self, result: Result) -> Picture:
         """Return what is shown to people of one window, (H, W, 3) uint8 BGR."""
+        return self.draw(result, self.camera_image(result))
+
+    @abstractmethod
+    def draw(
+        self, result: Result, image: Image | Picture | None, size: tuple[int, int] | None = None
+    ) -> Picture:
+        """Return the overlay on a given image, from any thread.
+
+        Args:
+            result: of the window.
+            image: of ``camera_image``; None draws the window's events.
+            size: (height, width) of the picture; None: that of the sensor.
+        """
 
     @abstractmethod
     def facts(self, result: Result) -> dict[str, object]:
@@ -144,24 +157,27 @@ class ResultMessages(ABC):
         """Return number and name of every class of the student."""
         return [VisionClass(i, name) for i, name in enumerate(self.classes.names)]
 
-    def background(self, result: Result) -> Picture:
-        """Return the camera's latest picture at the window's end, else the window's events."""
-        picture = self._latest_picture(result.stamp_ns)
-        return event_picture(result.events) if picture is None else picture
+    def camera_image(self, result: Result) -> Image | Picture | None:
+        """Return the latest image that was taken before the window's end, unless it is old.
 
-    def _latest_picture(self, stamp_ns: int) -> Picture | None:
-        """Return the latest picture that was taken before the window's end, unless it is old."""
+        It is as it came in, so that this costs nothing.
+        """
+        stamp_ns = result.stamp_ns
         with self._lock:
             known = [(t, p) for t, p in self._pictures if 0 <= stamp_ns - t <= MAX_PICTURE_AGE_NS]
-        if not known:
+        return max(known, key=lambda pair: pair[0])[1] if known else None
+
+    def background(self, image: Image | Picture | None) -> Picture | None:
+        """Return a camera image as (H, W, 3) uint8 BGR; None for none, and for a damaged one."""
+        if image is None:
             return None
-        _, picture = max(known, key=lambda pair: pair[0])
-        if not isinstance(picture, Image):
-            return to_bgr(picture)
+        if not isinstance(image, Image):
+            return to_bgr(image)
         try:
-            return image_to_bgr(picture)
+            return image_to_bgr(image)
         except MessageError:
-            self.damaged_images += 1
+            with self._lock:
+                self.damaged_images += 1
             return None
 
 

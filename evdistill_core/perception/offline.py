@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import psutil
@@ -14,11 +16,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import PacketDecoder
 from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.inference.pictures import video_size
+from evdistill_core.inference.prediction import Prediction
 from evdistill_core.messages.standard import DiagnosticArray, Image
 from evdistill_core.messages.vision import LabelInfo
 from evdistill_core.perception.diagnostics import diagnostics
 from evdistill_core.perception.feed import in_order
-from evdistill_core.perception.front_end import open_student, warm_up
+from evdistill_core.perception.front_end import open_student
 from evdistill_core.perception.messages import LABEL_INFO, ResultMessages
 from evdistill_core.perception.parameters import PerceptionParameters
 from evdistill_core.perception.pipeline import STAGES, Perception, Snapshot
@@ -36,6 +40,7 @@ def run_recording(  # noqa: PLR0913 - the command's own options
     *,
     topic: str | None = None,
     span_s: tuple[float, float | None] = (0.0, None),
+    pictures: bool = True,
     show_progress: bool = True,
 ) -> dict[str, object]:
     """Put a recording through a student and write the results.
@@ -46,6 +51,7 @@ def run_recording(  # noqa: PLR0913 - the command's own options
         parameters: those of the student's task.
         topic: event topic, needed when there are several.
         span_s: start and end in seconds after the first event; None: to the end.
+        pictures: write overlay.mp4 and overlay.png too.
         show_progress: draw a bar on stderr.
 
     Returns:
@@ -61,12 +67,13 @@ def run_recording(  # noqa: PLR0913 - the command's own options
             raise RecordingError(f"{path} holds no events that we can read: {_reason(recording)}")
         span_us = recording.span_us(*span_s)
         student, runner = open_student(parameters)
-        warm_up(student, runner, parameters, size=(info.height, info.width))
+        # The network's thread, the decoder and the pictures have work for the other cores.
+        cv2.setNumThreads(1)
         task = task_of(parameters)
         messages = task.messages(student.info.classes, pictures=64)
         messages.configure(parameters)
         legend = student.info.classes if task.has_legend else None
-        with ResultFiles(out, legend, bag=task.bag) as files:
+        with ResultFiles(out, legend, bag=task.bag, pictures=pictures) as files:
             keep = _Keep(files, messages, task)
             pipeline = Perception(student, runner, parameters, keep.add, lossless=True)
             before = pipeline.snapshot()
@@ -132,11 +139,24 @@ class _Keep:
             self._write(LABEL_INFO, LabelInfo.TYPE, info, stamp_ns)
         for name, data in self._messages.make(result, self._task.recorded):
             self._write(name, self._task.topics[name], data, stamp_ns)
-        found = self._messages.caption(result)
-        caption = f"{result.index}: {len(result.events)} events, {found}"
-        self._files.add_picture(self._messages.overlay(result), stamp_ns, caption)
+        if self._files.wants_pictures:
+            self._draw(result)
         self.windows += 1
         self.last_stamp_ns = max(self.last_stamp_ns, stamp_ns)
+
+    def _draw(self, result: Result) -> None:
+        # The image is chosen now: when the window is drawn, later ones may have replaced it.
+        image = self._messages.camera_image(result)
+        caption = f"{result.index}: {len(result.events)} events, {self._messages.caption(result)}"
+        height, width = result.events.height, result.events.width
+        if isinstance(result.prediction, Prediction):
+            result = replace(result, prediction=result.prediction.without_confidence())
+        self._files.add_picture(
+            lambda: self._messages.draw(result, image, video_size(height, width)),
+            result.stamp_ns,
+            caption,
+            size_bytes=13 * len(result.events) + height * width,
+        )
 
     def _write(self, name: str, type_name: str, data: bytes, stamp_ns: int) -> None:
         self._files.write(f"/{self._task.name}/{name}", type_name, data, stamp_ns)

@@ -187,9 +187,10 @@ class Perception:
 
         Raises:
             EvdistillError: bad input (a damaged student, an unknown encoding).
+            OSError: ``on_result`` could not write (disk full).
             RuntimeError: a mistake of ours, with a report of where.
         """
-        if isinstance(self._failure, EvdistillError):
+        if isinstance(self._failure, EvdistillError | OSError):
             raise self._failure
         if self._failure is not None:
             raise RuntimeError(self._failure_report) from self._failure

@@ -35,9 +35,11 @@ class RecognitionMessages(ResultMessages):
         if isinstance(parameters, RecognitionParameters):
             self.min_score = parameters.min_score
 
-    def overlay(self, result: Result) -> Picture:
-        """Return the camera's latest picture, else the window's events, with the guesses on it."""
-        return result.draw(self.background(result))
+    def draw(
+        self, result: Result, image: Image | Picture | None, size: tuple[int, int] | None = None
+    ) -> Picture:
+        """Return a camera image, else the window's events, with the guesses on it."""
+        return result.draw(self.background(image), size=size)
 
     def facts(self, result: Result) -> dict[str, object]:
         """Return the likeliest class and its score; None where nothing is named."""

@@ -105,13 +105,29 @@ class Result:
         return np.ascontiguousarray(picture[:, :, ::-1])
 
     def draw(
-        self, background: npt.NDArray[np.uint8] | None = None, *, alpha: float = 0.5
+        self,
+        background: npt.NDArray[np.uint8] | None = None,
+        *,
+        alpha: float = 0.5,
+        size: tuple[int, int] | None = None,
     ) -> npt.NDArray[np.uint8]:
-        """Return the same as (H, W, 3) uint8 BGR on a BGR background, for OpenCV and messages."""
+        """Return the same as (H, W, 3) uint8 BGR on a BGR background, for OpenCV and messages.
+
+        Args:
+            background: (h, w, 3) uint8 BGR camera image of any size; None draws the events.
+            alpha: weight of the colours, 0..1.
+            size: (H, W) of the picture. None: that of the sensor; guesses stand on a background
+                of any size. The text is as large in a small picture as in a large one.
+        """
         if background is None:
-            background = pictures.event_picture(self.events)
+            background = pictures.event_picture(self.events, size)
+        if size is not None:
+            background = pictures.fit(background, size)
         if isinstance(self.prediction, Prediction):
-            return pictures.overlay(background, self.prediction, self.classes, alpha=alpha)
+            prediction = self.prediction
+            if size is not None:
+                prediction = pictures.shrink(prediction, size)
+            return pictures.overlay(background, prediction, self.classes, alpha=alpha)
         lines = [(f"{g.class_name} {g.score:.2f}", g.score) for g in self.prediction.guesses]
         return pictures.label_picture(background, lines)
 

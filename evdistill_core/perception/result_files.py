@@ -1,4 +1,4 @@
-"""What a run leaves behind: overlay.mp4, overlay.png, a bag of results and report.json.
+"""What a run leaves in its folder: overlay.mp4, overlay.png, a bag of results and report.json.
 
 Shared by ``evdistill run`` and by the demo's observer, so that both write the same things.
 """
@@ -6,32 +6,21 @@ Shared by ``evdistill run`` and by the demo's observer, so that both write the s
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-import numpy as np
-
 from evdistill_core.foundation.files import write_text_atomic
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.foundation.outputs import remove_results
-from evdistill_core.inference.pictures import (
-    FilmWriter,
-    Image,
-    contact_sheet,
-    legend,
-    write_png,
-)
+from evdistill_core.inference.pictures import Image
+from evdistill_core.perception.result_pictures import FILM, SHEET, PictureCounts, ResultPictures
 from evdistill_core.recordings.writers.mcap import McapWriter
 
-FILM = "overlay.mp4"
-SHEET = "overlay.png"
 REPORT = "report.json"
 #: Everything that a run may leave in its folder.
 RESULTS = (REPORT, FILM, SHEET, "masks.mcap", "classifications.mcap")
-
-_SHEET_PICTURES = 12
 
 
 class ResultFiles:
@@ -39,24 +28,32 @@ class ResultFiles:
 
     Args:
         folder: where; made when missing.
-        classes: for the legend; may be given later, before the block ends.
+        classes: for the legend of the sheet; None: no legend.
         bag: name of the bag.
+        pictures: write overlay.mp4 and overlay.png too.
     """
 
     def __init__(
-        self, folder: Path, classes: ClassTable | None = None, *, bag: str = "masks.mcap"
+        self,
+        folder: Path,
+        classes: ClassTable | None = None,
+        *,
+        bag: str = "masks.mcap",
+        pictures: bool = True,
     ) -> None:
         self.folder = folder
-        self.classes = classes
         self._bag_path = folder / bag
         self._stack = ExitStack()
-        self._samples = _Samples(2 * _SHEET_PICTURES)
+        self._pictures = ResultPictures(folder, classes) if pictures else None
 
     def __enter__(self) -> ResultFiles:
         # Results of an earlier run must not stand beside half of this one's.
         remove_results(self.folder, RESULTS)
-        self._film = self._stack.enter_context(FilmWriter(self.folder / FILM))
-        self._bag = self._stack.enter_context(McapWriter(self._bag_path))
+        with ExitStack() as stack:
+            self._bag = stack.enter_context(McapWriter(self._bag_path))
+            if self._pictures is not None:
+                stack.enter_context(self._pictures)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -65,9 +62,17 @@ class ResultFiles:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
-            self._write_sheet()
         self._stack.__exit__(kind, error, trace)
+
+    @property
+    def wants_pictures(self) -> bool:
+        """Whether pictures are written."""
+        return self._pictures is not None
+
+    @property
+    def picture_counts(self) -> PictureCounts | None:
+        """How many windows are in the video; final after the block, None without pictures."""
+        return None if self._pictures is None else self._pictures.counts
 
     def write(
         self, topic: str, type_name: str, data: bytes | bytearray | memoryview, stamp_ns: int
@@ -75,45 +80,23 @@ class ResultFiles:
         """Append a message to the bag."""
         self._bag.write(topic, type_name, bytes(data), stamp_ns)
 
-    def add_picture(self, picture: Image, stamp_ns: int, caption: str) -> None:
-        """Append an overlay to the film; an even choice of them makes the contact sheet."""
-        self._film.add(picture, stamp_ns // 1000)
-        self._samples.add(picture, caption)
+    def add_picture(
+        self,
+        draw: Callable[[], Image],
+        stamp_ns: int,
+        caption: str,
+        *,
+        size_bytes: int,
+        wait: bool = False,
+    ) -> None:
+        """Have a window drawn; nothing happens without pictures. See ``ResultPictures.add``."""
+        if self._pictures is not None:
+            self._pictures.add(draw, stamp_ns, caption, size_bytes=size_bytes, wait=wait)
 
-    def _write_sheet(self) -> None:
-        chosen = self._samples.choose(_SHEET_PICTURES)
-        if not chosen:
-            (self.folder / SHEET).unlink(missing_ok=True)
-            return
-        sheet = contact_sheet([p for p, _ in chosen], [c for _, c in chosen])
-        if self.classes is not None:
-            sheet = np.concatenate([sheet, legend(self.classes, width=sheet.shape[1])])
-        write_png(self.folder / SHEET, sheet)
-
-
-class _Samples:
-    """An even choice from a stream of unknown length in bounded memory."""
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._kept: list[tuple[Image, str]] = []
-        self._step = 1
-        self._seen = 0
-
-    def add(self, picture: Image, caption: str) -> None:
-        if self._seen % self._step == 0:
-            if len(self._kept) == self._capacity:
-                self._kept = self._kept[::2]
-                self._step *= 2
-            if self._seen % self._step == 0:
-                self._kept.append((picture.copy(), caption))
-        self._seen += 1
-
-    def choose(self, count: int) -> list[tuple[Image, str]]:
-        if len(self._kept) <= count:
-            return self._kept
-        at = np.linspace(0, len(self._kept) - 1, count).round().astype(int)
-        return [self._kept[i] for i in at]
+    def written(self) -> list[Path]:
+        """Return the files that are there when the block has ended, report.json included."""
+        names = (FILM, SHEET, self._bag_path.name, REPORT)
+        return [path for name in names if (path := self.folder / name).exists()]
 
 
 def write_report(folder: Path, report: Mapping[str, object]) -> Path:

@@ -54,9 +54,11 @@ class SegmentationMessages(ResultMessages):
         if isinstance(parameters, SegmentationParameters):
             self.overlay_alpha = parameters.overlay_alpha
 
-    def overlay(self, result: Result) -> Picture:
-        """Return the mask over the camera's latest picture, else over the window's events."""
-        return result.draw(self.background(result), alpha=self.overlay_alpha)
+    def draw(
+        self, result: Result, image: Image | Picture | None, size: tuple[int, int] | None = None
+    ) -> Picture:
+        """Return the mask over a camera image, else over the window's events."""
+        return result.draw(self.background(image), alpha=self.overlay_alpha, size=size)
 
     def facts(self, result: Result) -> dict[str, object]:
         """Return the number of detections."""

@@ -24,7 +24,8 @@ class PerceptionTask:
         name: of the task as the student file says it, and usual name of the node.
         parameters: of the node.
         messages: what makes its messages; ``messages.TYPES`` are its topics.
-        recorded: topics that a run puts into its bag; the overlay is in the film.
+        recorded: topics that a run puts into its bag. Pictures are left out: the video has them,
+            and the coloured mask would cost as much to compress as the network to run.
         bag: name of that bag.
         files: what its launch file and its parameter file are called.
         has_legend: classes are told apart by colour.
@@ -48,7 +49,7 @@ SEGMENTATION = PerceptionTask(
     "segmentation",
     SegmentationParameters,
     SegmentationMessages,
-    recorded=("mask", "mask_color", "detections"),
+    recorded=("mask", "detections"),
     bag="masks.mcap",
     files="seg",
     has_legend=True,

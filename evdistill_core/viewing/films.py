@@ -14,6 +14,7 @@ from evdistill_core.events.clock import SensorClock
 from evdistill_core.events.window import Window, WindowAssembler, WindowSpec
 from evdistill_core.foundation.errors import ConfigError, RecordingError
 from evdistill_core.inference.pictures import (
+    SMALL_WIDTH_PX,
     FilmWriter,
     Image,
     contact_sheet,
@@ -23,8 +24,6 @@ from evdistill_core.inference.pictures import (
 from evdistill_core.recordings.base import Recording
 from evdistill_core.viewing.result_overlays import ResultOverlays
 
-#: columns of a sensor whose pictures are doubled if nothing else is asked for
-SMALL_SENSOR = 400
 KINDS = ("events", "surface")
 SUFFIXES = (".mp4", ".png")
 _GREY = 96
@@ -100,7 +99,7 @@ def view(
     if target.suffix not in SUFFIXES:
         raise ConfigError(f"a view ends in {' or '.join(SUFFIXES)}, got '{target.name}'")
     painter = _Painter(config, ResultOverlays(results) if results is not None else None)
-    scale = config.scale or (2 if recording.info.width <= SMALL_SENSOR else 1)
+    scale = config.scale or (2 if recording.info.width <= SMALL_WIDTH_PX else 1)
     shown = 0
     sheet = _Sheet(config.pictures)
     with ExitStack() as stack:

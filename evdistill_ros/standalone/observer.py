@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import numpy as np
 from evdistill_core.events.packet import Packet
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.latency import percentiles_ms
+from evdistill_core.inference.pictures import Image as Picture
+from evdistill_core.inference.pictures import fit, video_size
 from evdistill_core.messages.standard import DiagnosticArray, Image
 from evdistill_core.messages.vision import Detection2DArray, LabelInfo
 from evdistill_core.perception.messages import LABEL_INFO
@@ -123,10 +126,12 @@ class Observer:
             packet = r.packet
             files.write(packet.topic, packet.type_name, packet.data, packet.receive_time_ns)
         for i, r in enumerate(overlays):
-            picture = np.asarray(Image.parse(r.packet.data).to_array(), np.uint8)
             seconds = (r.stamp_ns - overlays[0].stamp_ns) / 1e9
             caption = f"{i}: {seconds:.2f} s, {found.get(r.stamp_ns, 0)} detections"
-            files.add_picture(picture, r.stamp_ns, caption)
+            data = r.packet.data
+            files.add_picture(
+                partial(_picture, data), r.stamp_ns, caption, size_bytes=len(data), wait=True
+            )
 
     def _take(self, packet: Packet) -> None:
         now_ns = time.monotonic_ns()
@@ -145,6 +150,11 @@ class Observer:
                 self.masks[stamp_ns] = now_ns
                 self._recent.append(now_ns)
                 self._last_ns = now_ns
+
+
+def _picture(overlay: bytes | bytearray | memoryview) -> Picture:
+    picture = np.asarray(Image.parse(overlay).to_array(), np.uint8)
+    return fit(picture, video_size(*picture.shape[:2]))
 
 
 def end_to_end_ms(

@@ -32,6 +32,17 @@ def test_full_queue_gives_the_backlog_back_in_one_piece(max_items, max_bytes):
     assert queue.get() == (4, False)
 
 
+def test_trying_to_put_neither_waits_nor_throws_out():
+    queue = BoundedQueue(max_items=2, max_bytes=10)
+    assert queue.try_put("a", 4)
+    assert not queue.try_put("large", 7)
+    assert queue.try_put("b", 6)
+    assert not queue.try_put("c", 0)
+    assert [queue.get()[0] for _ in range(2)] == ["a", "b"]
+    queue.close()
+    assert not queue.try_put("d", 1)
+
+
 def test_an_item_larger_than_the_queue_still_passes():
     queue = BoundedQueue(max_items=2, max_bytes=10)
     assert queue.offer("large", 1000) == []

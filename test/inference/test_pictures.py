@@ -1,5 +1,8 @@
+import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.labels import SIX_CLASSES
@@ -11,7 +14,9 @@ from evdistill_core.inference.pictures import (
     label_picture,
     legend,
     overlay,
+    shrink,
     to_bgr,
+    video_size,
     write_png,
 )
 from evdistill_core.inference.prediction import Detection, Prediction
@@ -46,6 +51,82 @@ def test_overlay_keeps_the_background_where_nothing_is_said():
     assert picture[5, 5].tolist() == [200, 200, 200]
     assert picture[40, 45].tolist() == [171, 100, 100]
     assert picture[30, 59].tolist() == [198, 127, 127]
+
+
+def slow_overlay(background, mask, alpha):
+    """By the definition, one pixel at a time; rounding may differ by one level."""
+    palette = SIX_CLASSES.palette_rgb()[:, ::-1].astype(float)
+    out = background.astype(float)
+    for y, x in np.argwhere(mask != 255):
+        out[y, x] = (1 - alpha) * out[y, x] + alpha * palette[mask[y, x]]
+    return out
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), alpha=st.floats(0, 1))
+def test_overlay_and_color_equal_slow_references(seed, alpha):
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(1, 40, 2)
+    mask = rng.choice(np.array([0, 1, 4, 5, 9, 255], np.uint8), (height, width))
+    background = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
+    prediction = Prediction(mask, np.zeros(mask.shape, np.float32))
+    before = background.copy()
+    picture = overlay(background, prediction, SIX_CLASSES, alpha=alpha)
+    np.testing.assert_allclose(picture, slow_overlay(background, mask, alpha), atol=0.51)
+    np.testing.assert_array_equal(picture[mask == 255], background[mask == 255])
+    np.testing.assert_array_equal(background, before)
+    palette = SIX_CLASSES.palette_rgb()[:, ::-1]
+    np.testing.assert_array_equal(color_mask(mask, SIX_CLASSES), palette[mask])
+    np.testing.assert_array_equal(color_mask(mask.T, SIX_CLASSES), palette[mask.T])
+
+
+@pytest.mark.parametrize(
+    ("sensor", "size"),
+    [((260, 346), (260, 346)), ((720, 1280), (540, 960)), ((1280, 720), (960, 540)),
+     ((2, 16384), (1, 960))],
+)  # fmt: skip
+def test_pictures_of_a_video_are_at_most_960_pixels_long(sensor, size):
+    assert video_size(*sensor) == size
+
+
+def middles(length, small):
+    """Return the pixel in the middle of each small pixel, rounded down and up."""
+    tops = [((2 * i + 1) * length, 2 * small) for i in range(small)]
+    return [top // bottom for top, bottom in tops], [-(-top // bottom) - 1 for top, bottom in tops]
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_small_picture_shows_what_the_large_one_does(seed):
+    rng = np.random.default_rng(seed)
+    height, width, small_h, small_w = (int(v) for v in rng.integers(1, 50, 4))
+    small_h, small_w = min(small_h, height), min(small_w, width)
+    n = int(rng.integers(0, 30))
+    events = Events.from_columns(
+        rng.integers(0, width, n), rng.integers(0, height, n), np.arange(n), rng.integers(0, 2, n),
+        width=width, height=height,
+    )  # fmt: skip
+    expected = np.full((small_h, small_w), 96)
+    for x, y, p in zip(events.x, events.y, events.p, strict=True):
+        expected[int(y) * small_h // height, int(x) * small_w // width] = 255 * int(p)
+    picture = event_picture(events, (small_h, small_w))
+    np.testing.assert_array_equal(picture, np.repeat(expected[:, :, None], 3, axis=2))
+
+    mask = rng.integers(0, 6, (height, width)).astype(np.uint8)
+    left, top = int(rng.integers(0, width)), int(rng.integers(0, height))
+    right, bottom = int(rng.integers(left, width)) + 1, int(rng.integers(top, height)) + 1
+    found = Detection(5, 0.5, (left, top, right, bottom), 1, 3)
+    small = shrink(Prediction(mask, np.ones(mask.shape, np.float32), (found,)), (small_h, small_w))
+    # Where the middle lies between two pixels, either may be shown.
+    shown = [
+        mask[np.ix_(rows, columns)]
+        for rows in middles(height, small_h)
+        for columns in middles(width, small_w)
+    ]
+    assert np.any([small.mask == choice for choice in shown], axis=0).all()
+    (box,) = (d.box_xyxy for d in small.detections)
+    assert 0 <= box[0] <= left * small_w / width < right * small_w / width <= box[2] <= small_w
+    assert 0 <= box[1] <= top * small_h / height < bottom * small_h / height <= box[3] <= small_h
 
 
 @pytest.mark.parametrize(
@@ -95,6 +176,17 @@ def test_film_has_the_frames_at_their_times(tmp_path):
     np.testing.assert_allclose(levels, [0, 40, 80, 120], atol=4)
 
 
+@pytest.mark.parametrize(("width", "scale"), [(400, 2), (402, 1)])
+def test_small_pictures_are_doubled_in_a_film(tmp_path, width, scale):
+    with FilmWriter(tmp_path / "film.mp4") as film:
+        film.add(np.full((20, width, 3), (200, 20, 90), np.uint8), 0)
+    with av.open(str(tmp_path / "film.mp4")) as container:
+        (frame,) = container.decode(video=0)
+    assert (frame.width, frame.height) == (width * scale, 20 * scale)
+    # Blue, green and red are not exchanged on the way to YUV.
+    np.testing.assert_allclose(frame.to_ndarray(format="bgr24").mean((0, 1)), (200, 20, 90), atol=5)
+
+
 def test_interrupted_or_empty_film_leaves_no_file(tmp_path):
     with FilmWriter(tmp_path / "empty.mp4"):
         pass
@@ -112,8 +204,6 @@ def test_interrupted_or_empty_film_leaves_no_file(tmp_path):
 def test_png_is_written(tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (20, 30, 3)).astype(np.uint8)
     write_png(tmp_path / "a" / "b.png", image)
-    import cv2
-
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "a" / "b.png")), image)
 
 

@@ -171,6 +171,66 @@ def test_components_have_the_box_area_and_score_of_their_own_pixels():
     assert second.score == pytest.approx(0.6)
 
 
+def slow_components(mask, confidence, is_thing, config):
+    """Over the whole picture, one component and one pixel at a time."""
+    own = is_thing[mask].astype(bool)
+    radius = config.join_px
+    size = 2 * radius + 1
+
+    def box(image, reduce, outside):
+        padded = np.pad(image, radius, constant_values=outside)
+        return reduce(np.lib.stride_tricks.sliding_window_view(padded, (size, size)), axis=(2, 3))
+
+    joined = box(box(own, np.any, False), np.all, True) | own
+    seen = np.zeros(joined.shape, bool)
+    found = []
+    for start in zip(*np.nonzero(joined), strict=True):
+        if seen[start]:
+            continue
+        seen[start] = True
+        part, rest = [], [start]
+        while rest:
+            y, x = rest.pop()
+            part.append((y, x))
+            for v in range(max(0, y - 1), min(joined.shape[0], y + 2)):
+                for u in range(max(0, x - 1), min(joined.shape[1], x + 2)):
+                    if joined[v, u] and not seen[v, u]:
+                        seen[v, u] = True
+                        rest.append((v, u))
+        pixels = [p for p in part if own[p]]
+        if len(pixels) < config.min_area_px:
+            continue
+        votes = np.zeros(256)
+        for p in pixels:
+            votes[mask[p]] += confidence[p]
+        ys, xs = zip(*pixels, strict=True)
+        score = votes.max() / len(pixels)
+        if score >= min(config.min_score, config.keep_score):
+            box_xyxy = (min(xs), min(ys), max(xs) + 1, max(ys) + 1)
+            found.append((int(votes.argmax()), score, box_xyxy, len(pixels)))
+    return sorted(found, key=lambda d: (-d[3], d[2]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), join=st.integers(0, 4), share=st.floats(0, 0.3))
+def test_components_equal_a_slow_reference(seed, join, share):
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(1, 40, 2)
+    mask = rng.integers(0, 4, (height, width)).astype(np.uint8)
+    mask[rng.random(mask.shape) > share] = 255
+    things = rng.random(mask.shape) < share
+    mask[things] = rng.integers(4, 6, things.sum())
+    confidence = rng.random(mask.shape).astype(np.float32)
+    config = PostprocessConfig(min_area_px=2, min_score=0.3, keep_score=0.2, join_px=join)
+    found = find_components(mask, confidence, THINGS.astype(np.uint8), config)
+    expected = slow_components(mask, confidence, THINGS.astype(np.uint8), config)
+    # The sum over pixels in another order may round differently.
+    assert [(d.class_id, d.box_xyxy, d.area_px) for d in found] == [
+        (c, b, a) for c, _, b, a in expected
+    ]
+    assert [d.score for d in found] == pytest.approx([s for _, s, _, _ in expected], abs=1e-6)
+
+
 def test_small_and_unsure_components_are_no_detections():
     mask, confidence = two_blobs()
     big = PostprocessConfig(min_area_px=180, min_score=0)

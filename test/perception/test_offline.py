@@ -72,7 +72,6 @@ def test_masks_are_a_rosbag_with_one_stamp_for_each_window(tmp_path, bag, tiny_s
     found = messages(tmp_path / "out" / "masks.mcap")
     assert {t: len(m) for t, m in found.items()} == {
         "/segmentation/mask": 8,
-        "/segmentation/mask_color": 8,
         "/segmentation/detections": 8,
         "/segmentation/label_info": 1,
         "/diagnostics": 1,
