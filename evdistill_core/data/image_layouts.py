@@ -32,6 +32,7 @@ from evdistill_core.foundation.labels import (
     lookup_table,
 )
 from evdistill_core.foundation.plugins import Registry
+from evdistill_core.foundation.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from evdistill_core.data.labelled_images import ImagesConfig
@@ -308,7 +309,8 @@ def _find_folders(root: Path, split: str, names: Names) -> Fields | None:
         return None
     splits = sorted(p.name for p in pictures.iterdir() if p.is_dir())
     if splits and split not in splits:
-        raise DataError(f"{pictures} has no split {split!r}; there are {', '.join(splits)}")
+        near = did_you_mean(split, splits)
+        raise DataError(f"{pictures} has no split {split!r}; there are {', '.join(splits)}{near}")
     below = f"/{split}" if splits else ""
     return {"images": f"images{below}", "labels": f"{masks}{below}"}
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import yaml
 
 from evdistill_core.foundation.errors import ConfigError
-from evdistill_core.foundation.suggestions import did_you_mean
+from evdistill_core.foundation.suggestions import did_you_mean, near_path
 
 T = TypeVar("T")
 _EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
@@ -35,6 +35,8 @@ def load_yaml(path: Path) -> dict[str, object]:
     """
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no configuration {path}{near_path(path)}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read configuration {path}: {error}") from error
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -15,9 +16,28 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         name: what was written.
         known: the names that exist.
     """
+    close = _closest(name, known)
+    return f"; did you mean {close!r}?" if close is not None else ""
+
+
+def near_path(path: Path) -> str:
+    """Return ``"; did you mean 'a/street.mcap'?"``, or ``""`` where nothing beside it is close.
+
+    Args:
+        path: one that does not exist.
+    """
+    try:
+        beside = {p.name: str(p) for p in path.parent.iterdir()}
+    except OSError:
+        return ""
+    close = _closest(path.name, beside)
+    return f"; did you mean {beside[close]!r}?" if close is not None else ""
+
+
+def _closest(name: str, known: Iterable[str]) -> str | None:
     by_folded = {_folded(k): k for k in known}
     close = difflib.get_close_matches(_folded(name), by_folded, n=1, cutoff=0.6)
-    return f"; did you mean {by_folded[close[0]]!r}?" if close else ""
+    return by_folded[close[0]] if close else None
 
 
 def _folded(name: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.suggestions import did_you_mean
 from evdistill_core.inference.runner import Device, Precision, Runner, Runtime
 from evdistill_core.inference.student import StudentFile
 
@@ -50,7 +51,8 @@ def make_runner(
         ("precision", precision, get_args(Precision)),
     ):
         if value not in allowed:
-            raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+            near = did_you_mean(str(value), allowed)
+            raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {value!r}{near}")
     if not 0 <= threads <= 1024:
         raise ConfigError(f"threads must lie in 0..1024, got {threads}")
     if runtime == "onnxruntime":

@@ -28,6 +28,7 @@ from evdistill_core.foundation.config import LATER, from_mapping, to_mapping
 from evdistill_core.foundation.errors import ConfigError, PluginError, StudentError
 from evdistill_core.foundation.files import atomic_path
 from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.foundation.suggestions import near_path
 from evdistill_core.models.registry import NETWORKS
 from evdistill_core.representations.spec import InputSpec
 
@@ -322,7 +323,7 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except FileNotFoundError as error:
-        raise StudentError(f"no student file at {path}") from error
+        raise StudentError(f"no student file at {path}{near_path(path)}") from error
     except OSError as error:
         raise StudentError(f"cannot read student file {path}: {error}") from error
     except _DAMAGE as error:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import IGNORE
+from evdistill_core.foundation.suggestions import did_you_mean
 from evdistill_core.models.joined import joined_gather, joined_sums
 
 DICE_SMOOTH = 1.0  # pixels added to both sides of the ratio: a class that is absent costs nothing
@@ -159,7 +160,8 @@ def check_names(weights: dict[str, float]) -> None:
     """
     unknown = sorted(set(weights) - set(LOSSES))
     if unknown:
-        raise ConfigError(f"unknown loss {unknown[0]!r}; known: {', '.join(sorted(LOSSES))}")
+        near = did_you_mean(unknown[0], LOSSES)
+        raise ConfigError(f"unknown loss {unknown[0]!r}; known: {', '.join(sorted(LOSSES))}{near}")
     if any(not w >= 0 for w in weights.values()) or not any(weights.values()):
         raise ConfigError(f"loss weights must be >= 0 and one must be above 0, got {weights}")
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ def check_weights(weights: Mapping[str, float], known: Collection[str], what: st
     """
     unknown = sorted(set(weights) - set(known))
     if unknown:
-        raise ConfigError(f"unknown {what} {unknown[0]!r}; known: {', '.join(sorted(known))}")
+        near = did_you_mean(unknown[0], known)
+        raise ConfigError(f"unknown {what} {unknown[0]!r}; known: {', '.join(sorted(known))}{near}")
     missing = sorted(set(known) - set(weights))
     if missing:
         raise ConfigError(f"{what} {missing[0]!r} has no weight; write 0 to switch it off")

@@ -24,6 +24,7 @@ from torch import Tensor
 from evdistill_core.foundation.errors import ConfigError, PluginError, StudentError
 from evdistill_core.foundation.files import atomic_path
 from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.foundation.suggestions import near_path
 from evdistill_core.models.network import StudentNetwork
 from evdistill_core.models.registry import build_student, check_network_of_file
 from evdistill_core.representations.spec import InputSpec
@@ -238,7 +239,7 @@ def load_tensors(path: Path) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise StudentError(f"no checkpoint at {path}") from error
+        raise StudentError(f"no checkpoint at {path}{near_path(path)}") from error
     except UnpicklingError as error:
         raise StudentError(
             f"{path} is no checkpoint of plain tensors: it is damaged, or it holds Python objects, "

@@ -10,6 +10,7 @@ import yaml
 
 from evdistill_core.foundation.config import from_mapping, load_yaml
 from evdistill_core.foundation.errors import ConfigError, StudentError
+from evdistill_core.foundation.suggestions import did_you_mean
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.perception.parameters import (
     KINDS,
@@ -59,9 +60,10 @@ def load_as(
     unknown = sorted(set(values) - set(declarations(kind)))
     if unknown:
         where = f" in {path}" if path is not None else ""
+        near = did_you_mean(unknown[0], declarations(kind))
         raise ConfigError(
-            f"unknown parameter {', '.join(unknown)}{where}; "
-            f"parameters are: {', '.join(declarations(kind))}"
+            f"unknown parameter {', '.join(unknown)}{where}{near} "
+            f"(parameters are: {', '.join(declarations(kind))})"
         )
     return from_mapping(kind, values)
 
@@ -150,7 +152,8 @@ def parse_assignments(texts: Sequence[str]) -> dict[str, object]:
     for text in texts:
         name, separator, value = text.partition(":=")
         if not separator or not name:
-            raise ConfigError(f"a parameter is given as NAME:=VALUE, got {text!r}")
+            near = f"; did you mean {text.replace('=', ':=', 1)!r}?" if "=" in text else ""
+            raise ConfigError(f"a parameter is given as NAME:=VALUE, got {text!r}{near}")
         try:
             values[name] = yaml.safe_load(value)
         except yaml.YAMLError as error:

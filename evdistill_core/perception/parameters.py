@@ -19,6 +19,7 @@ from evdistill_core.events.filters.chain import load_hot_pixels
 from evdistill_core.events.window import WindowSpec
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.foundation.suggestions import did_you_mean
 from evdistill_core.inference.postprocess import PostprocessConfig, Postprocessor
 from evdistill_core.inference.prediction import Interpreter
 from evdistill_core.inference.ranking import Ranker, RankingConfig
@@ -330,4 +331,7 @@ def _check(name: str, value: Any, declaration: Declaration) -> None:
         unit = f" {declaration.unit}" if declaration.unit else ""
         raise ConfigError(f"{name} must lie in {low:g}..{high:g}{unit}, got {value}")
     if declaration.choices and value not in declaration.choices:
-        raise ConfigError(f"{name} must be one of {', '.join(declaration.choices)}, got {value!r}")
+        near = did_you_mean(str(value), declaration.choices)
+        raise ConfigError(
+            f"{name} must be one of {', '.join(declaration.choices)}, got {value!r}{near}"
+        )

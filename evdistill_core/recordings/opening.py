@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.foundation.suggestions import near_path
 from evdistill_core.recordings.base import Recording
 from evdistill_core.recordings.readers.aedat4 import AEDAT4_MAGIC, Aedat4Recording
 from evdistill_core.recordings.readers.bag import BagRecording
@@ -91,7 +92,8 @@ def _head(path: Path) -> bytes:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
     except FileNotFoundError as error:
-        raise RecordingError(f"there is no recording {path}: check the path") from error
+        near = near_path(path)
+        raise RecordingError(f"there is no recording {path}: check the path{near}") from error
     except OSError as error:
         raise RecordingError(f"{path} cannot be opened: {error}") from error
     if not head:

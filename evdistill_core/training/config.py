@@ -11,6 +11,7 @@ from evdistill_core.foundation.class_maps import CLASS_SETS, named_classes
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.foundation.ranges import check_ranges
+from evdistill_core.foundation.suggestions import did_you_mean
 from evdistill_core.losses.segmentation import check_names
 from evdistill_core.representations.spec import InputSpec
 
@@ -192,7 +193,7 @@ class TrainConfig:
         if self.classes not in CLASS_SETS:
             raise ConfigError(
                 f"classes must be one of {', '.join(CLASS_SETS)}, digits, or a list of names, "
-                f"got {self.classes!r}"
+                f"got {self.classes!r}{did_you_mean(self.classes, (*CLASS_SETS, 'digits'))}"
             )
         return CLASS_SETS[self.classes]
 

@@ -4,7 +4,13 @@ from typing import Literal
 
 import pytest
 
-from evdistill_core.foundation.config import dump_yaml, from_mapping, load_yaml, to_mapping
+from evdistill_core.foundation.config import (
+    dump_yaml,
+    from_mapping,
+    load_yaml,
+    to_mapping,
+    with_assignments,
+)
 from evdistill_core.foundation.errors import ConfigError
 
 
@@ -55,5 +61,45 @@ def test_bad_files_are_errors_of_ours(tmp_path, text):
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"c\.yaml"):
         load_yaml(tmp_path / "c.yaml")
-    with pytest.raises(ConfigError, match="cannot read"):
+    with pytest.raises(ConfigError, match="there is no configuration"):
         load_yaml(tmp_path / "absent.yaml")
+
+
+def test_assignments_win_over_the_file():
+    values = {"steps": 10, "optimiser": {"lr": 0.1}, "sets": [{"count": 1}, {"count": 2}]}
+    changed = with_assignments(
+        values, ["steps=5", "optimiser.lr=1.0e-3", "sets.1.count=7", "new.deep=[1, a]", "steps=6"]
+    )
+    assert changed == {
+        "steps": 6, "optimiser": {"lr": 0.001}, "sets": [{"count": 1}, {"count": 7}],
+        "new": {"deep": [1, "a"]},
+    }  # fmt: skip
+    assert values["steps"] == 10
+    assert values["sets"][1] == {"count": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("steps", "KEY=VALUE"),
+        ("=5", "KEY=VALUE"),
+        ("a..b=5", "KEY=VALUE"),
+        ("steps=[", "not valid YAML"),
+        ("steps.x=5", "steps.x: there are no keys below 10"),
+        ("sets.2.count=1", r"sets.2: the list has the places 0 \.\. 1"),
+        ("sets.first=1", r"sets.first: the list has the places 0 \.\. 1"),
+    ],
+)
+def test_assignments_that_lead_nowhere_are_refused(text, message):
+    with pytest.raises(ConfigError, match=message):
+        with_assignments({"steps": 10, "sets": [{}, {}]}, [text])
+
+
+def test_unknown_names_get_the_nearest_one(tmp_path):
+    with pytest.raises(ConfigError, match="unknown key inner.Sise; did you mean 'size'"):
+        from_mapping(Outer, {"rate_hz": 1, "inner": {"Sise": 1}})
+    (tmp_path / "street6.yaml").touch()
+    with pytest.raises(
+        ConfigError, match=r"no configuration .*stret6.yaml; did you mean .*street6"
+    ):
+        load_yaml(tmp_path / "stret6.yaml")

@@ -260,7 +260,7 @@ def test_many_signals_at_once_end_it_in_order(evdistill, camera, tiny_student):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["-p", "no_such:=1"], "unknown parameter no_such; parameters are: student, "),
+        (["-p", "no_such:=1"], "unknown parameter no_such (parameters are: student, "),
         (["--student", "nowhere.evstudent"], "no student file at nowhere.evstudent"),
         (["--params-file", "nowhere.yaml"], "nowhere.yaml"),
         (["-r", "nonsense"], "must read FROM:=TO"),

@@ -12,6 +12,7 @@ import yaml
 from evdistill_core.events.packet import EVENT_TYPES, Packet
 from evdistill_core.events.stream import DecodedPacket, PacketDecoder, is_event_type
 from evdistill_core.foundation.errors import MessageError, RecordingError
+from evdistill_core.foundation.suggestions import did_you_mean
 from evdistill_core.messages.event_messages import (
     EVENT_ARRAY_TYPES,
     EVENT_PACKET_TYPES,
@@ -83,7 +84,8 @@ class BagRecording(Recording):
             if wanted not in events:
                 kind = next((t.type_name for t in self._topics if t.name == wanted), None)
                 what = f"topic {wanted} carries {kind}" if kind else f"there is no topic {wanted}"
-                raise RecordingError(f"{self._path}: {what}. {self._listing()}")
+                near = did_you_mean(wanted, events)
+                raise RecordingError(f"{self._path}: {what}{near}. {self._listing()}")
             return wanted
         if len(events) > 1:
             raise RecordingError(
