@@ -96,7 +96,7 @@ def test_assignments_that_lead_nowhere_are_refused(text, message):
 
 
 def test_unknown_names_get_the_nearest_one(tmp_path):
-    with pytest.raises(ConfigError, match="unknown key inner.Sise; did you mean 'size'"):
+    with pytest.raises(ConfigError, match=r"unknown key inner\.Sise; did you mean 'size'"):
         from_mapping(Outer, {"rate_hz": 1, "inner": {"Sise": 1}})
     (tmp_path / "street6.yaml").touch()
     with pytest.raises(
