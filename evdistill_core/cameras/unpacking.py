@@ -33,14 +33,7 @@ def unpack_events(payload: bytes, width: int, height: int, counters: Counter[str
         counters["bad_time"] += int(np.count_nonzero(~in_time))
         counters["out_of_frame"] += int(np.count_nonzero(in_time & ~inside))
         records = records[good]
-    return Events(
-        records["x"].astype(np.uint16),
-        records["y"].astype(np.uint16),
-        records["t_us"].astype(np.int64),
-        (records["p"] != 0).astype(np.uint8),
-        width,
-        height,
-    )
+    return Events.from_structured(records, width=width, height=height)
 
 
 def unpack_triggers(payload: bytes, counters: Counter[str]) -> Triggers:

@@ -18,17 +18,6 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "benchmarks" / "accuracy"
 
 
-@pytest.fixture
-def modules(monkeypatch):
-    """The benchmark's modules lie side by side in its folder, as a script sees them."""
-    monkeypatch.syspath_prepend(str(HERE))
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        if str(HERE) in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
-
-
 def frames(stems):
     return np.array([int(s.split("_")[1]) for s in stems])
 

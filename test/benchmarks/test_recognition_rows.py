@@ -16,17 +16,6 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "benchmarks" / "accuracy"
 
 
-@pytest.fixture
-def modules(monkeypatch):
-    """The benchmark's modules lie side by side in its folder, as a script sees them."""
-    monkeypatch.syspath_prepend(str(HERE))
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        if str(HERE) in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
-
-
 def run_of(seed, right, seen=2):
     def scored(flags):
         return {"top1": 100 * float(np.mean(flags)), "right": "".join("01"[f] for f in flags)}

@@ -19,14 +19,6 @@ def run(*arguments):
     return result
 
 
-@pytest.fixture
-def text_file(tmp_path):
-    path = tmp_path / "a.txt"
-    lines = [f"{1000 * i} {i % 8} {i % 4} {i % 3 == 0:d}" for i in range(300)]
-    path.write_text("8 4\n" + "\n".join(lines))
-    return path
-
-
 def test_it_says_what_it_wrote(text_file, tmp_path):
     result = run(text_file, tmp_path / "a.mcap", "--start", "0.1", "--end", "0.2")
     assert "100 events in 10 packets, 0 triggers, 0 images" in result.stdout

@@ -21,14 +21,6 @@ def run(*arguments):
     return result
 
 
-@pytest.fixture
-def text_file(tmp_path):
-    path = tmp_path / "a.txt"
-    lines = [f"{1000 * i} {i % 8} {i % 4} {i % 3 == 0:d}" for i in range(300)]
-    path.write_text("8 4\n" + "\n".join(lines))
-    return path
-
-
 def test_json_holds_the_facts(text_file):
     facts = json.loads(run(text_file, "--json").stdout)
     assert facts.keys() >= KEYS

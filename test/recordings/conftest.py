@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from evdistill_core.events.array import Events
+from evdistill_core.recordings.opening import open_recording
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +21,16 @@ def _make_events(rng, count, *, width=346, height=260, span_us=50_000, t0_us=1_0
     p = rng.integers(0, 2, count)
     order = np.lexsort((y, p, x, t))
     return Events.from_columns(x[order], y[order], t[order], p[order], width=width, height=height)
+
+
+@pytest.fixture(scope="session")
+def read():
+    """Return a function that reads the events of a file, or of a span of it."""
+    return _read
+
+
+def _read(path, *, topic=None, **span):
+    with open_recording(path, topic=topic) as recording:
+        size = recording.info.width, recording.info.height
+        parts = [b.events for b in recording.batches(**span)]
+    return Events.concatenate([Events.empty(*size), *parts])

@@ -17,12 +17,6 @@ SOURCES = [
 ]
 
 
-def read(path, **span):
-    with open_recording(path) as recording:
-        parts = [b.events for b in recording.batches(**span)]
-    return Events.concatenate(parts)
-
-
 def run(source, target, progress=None, **config):
     with open_recording(source) as recording:
         return convert(recording, target, ConvertConfig(**config), progress)
@@ -39,7 +33,7 @@ def npz(tmp_path, make_events):
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("suffix", [".mcap", ".npz", ".h5", ".aedat4"])
-def test_real_recordings_keep_every_event(shared_data, tmp_path, source, suffix):
+def test_real_recordings_keep_every_event(shared_data, tmp_path, source, suffix, read):
     target = tmp_path / f"out{suffix}"
     result = run(shared_data / source, target)
     before, after = read(shared_data / source), read(target)
@@ -49,7 +43,7 @@ def test_real_recordings_keep_every_event(shared_data, tmp_path, source, suffix)
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".h5", ".aedat4", ".mcap"])
-def test_a_file_made_from_a_file_is_the_same_again(npz, tmp_path, suffix):
+def test_a_file_made_from_a_file_is_the_same_again(npz, tmp_path, suffix, read):
     """Read, write, read, write: events, triggers and frame size stay."""
     events = read(npz)
     edges = Triggers(
@@ -75,7 +69,7 @@ def test_a_file_made_from_a_file_is_the_same_again(npz, tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".mcap", ".npz", ".aedat4", ".h5"])
-def test_an_event_that_is_earlier_than_the_first_one_stays(tmp_path, suffix):
+def test_an_event_that_is_earlier_than_the_first_one_stays(tmp_path, suffix, read):
     t_us = np.array([1_000_000, 999_990, 1_000_010])
     ones = np.ones(3, np.uint8)
     events = Events.from_columns(ones, ones, t_us, ones, width=346, height=260)
@@ -87,7 +81,7 @@ def test_an_event_that_is_earlier_than_the_first_one_stays(tmp_path, suffix):
     assert read(tmp_path / f"out{suffix}").equals(expected)
 
 
-def test_hdf5_is_as_dsec_has_it(npz, tmp_path):
+def test_hdf5_is_as_dsec_has_it(npz, tmp_path, read):
     h5py = pytest.importorskip("h5py")
     run(npz, tmp_path / "a.h5")
     events = read(npz)
@@ -128,7 +122,7 @@ def test_aedat4_keeps_pictures(shared_data, tmp_path):
     assert all(abs(t - before[i].t_us) < 10_000 for t, i in zip(found, (0, 2), strict=True))
 
 
-def test_packets_are_what_a_driver_sends(npz, tmp_path):
+def test_packets_are_what_a_driver_sends(npz, tmp_path, read):
     seen = []
     run(npz, tmp_path / "a.mcap", seen.append)
     events = read(npz)
@@ -167,7 +161,7 @@ def test_pictures_are_kept_thinned_and_in_order(shared_data, tmp_path):
         assert times == sorted(times)
 
 
-def test_a_span_takes_events_and_pictures(shared_data, tmp_path):
+def test_a_span_takes_events_and_pictures(shared_data, tmp_path, read):
     whole = read(shared_data / STREET)
     first = int(whole.t_us[0])
     run(shared_data / STREET, tmp_path / "a.mcap", start_us=30_000, end_us=100_000)
@@ -206,7 +200,7 @@ def test_edges_of_a_real_sensor_come_through(shared_data, tmp_path, suffix):
     assert len(edges(source)[0]) == 2
 
 
-def test_edges_that_an_encoding_has_no_word_for_are_counted(npz, tmp_path):
+def test_edges_that_an_encoding_has_no_word_for_are_counted(npz, tmp_path, read):
     events = read(npz)
     t_us = events.t_us[[5, 6, 7, 8]]
     edges = Triggers(t_us, np.array([0, 15, 16, 3], np.uint8), np.array([1, 0, 1, 7], np.uint8))
@@ -222,7 +216,7 @@ def test_edges_that_an_encoding_has_no_word_for_are_counted(npz, tmp_path):
         assert found.edge.tolist() == [1, 0][:held]
 
 
-def test_evt3_keeps_all_but_the_turn_of_its_clock(shared_data, tmp_path):
+def test_evt3_keeps_all_but_the_turn_of_its_clock(shared_data, tmp_path, read):
     source = shared_data / "bags" / "libcaer_cmp_davis346_tags"
     result = run(source, tmp_path / "a.mcap", encoding="evt3")
     before, after = read(source), read(tmp_path / "a.mcap")
@@ -234,7 +228,7 @@ def test_evt3_keeps_all_but_the_turn_of_its_clock(shared_data, tmp_path):
         assert np.array_equal(getattr(before, name), getattr(after, name))
 
 
-def test_a_gap_in_the_source_stays_a_gap(npz, tmp_path):
+def test_a_gap_in_the_source_stays_a_gap(npz, tmp_path, read):
     whole = tmp_path / "whole.mcap"
     run(npz, whole)
     from evdistill_core.recordings.writers.mcap import McapWriter

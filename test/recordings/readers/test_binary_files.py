@@ -14,14 +14,6 @@ from evdistill_core.recordings.readers import raw, records
 from evdistill_core.recordings.readers.records import unwrap
 from evdistill_core.recordings.summary import summarise
 
-
-def read(path, **span):
-    with open_recording(path) as recording:
-        parts = [b.events for b in recording.batches(**span)]
-        size = recording.info.width, recording.info.height
-    return Events.concatenate([Events.empty(*size), *parts])
-
-
 # format, encoding, width, height, events, on, duration, sum x, sum y
 GOLDEN = {
     "imx636_evt3.raw": (
@@ -57,7 +49,7 @@ def test_real_files_have_their_golden_values(shared_data, name, tmp_path):
     assert found == GOLDEN[name]
 
 
-def test_one_stream_in_two_formats_is_equal(shared_data):
+def test_one_stream_in_two_formats_is_equal(shared_data, read):
     raw = read(shared_data / "recordings" / "imx636_evt3.raw")
     dat = read(shared_data / "recordings" / "imx636_same_stream.dat")
     for name in ("x", "y", "p"):
@@ -65,7 +57,7 @@ def test_one_stream_in_two_formats_is_equal(shared_data):
     assert (raw.t_us - dat.t_us == 11_194_368).all()
 
 
-def test_all_of_n_mnist(shared_data):
+def test_all_of_n_mnist(shared_data, read):
     """Every file is recognised and its times rise."""
     files = sorted((shared_data / "nmnist" / "events").glob("*.bs2"))
     assert len(files) == 1000
@@ -78,7 +70,7 @@ def test_all_of_n_mnist(shared_data):
 
 @pytest.mark.parametrize("name", GOLDEN)
 @pytest.mark.parametrize("span", [(0.3, 0.6), (0.95, None), (None, 0.1), (2.0, None)])
-def test_spans_are_those_of_the_whole(shared_data, name, span, monkeypatch):
+def test_spans_are_those_of_the_whole(shared_data, name, span, monkeypatch, read):
     monkeypatch.setattr(records, "REORDER_US", 1000)  # or all of them are shorter than the slack
     path = shared_data / "recordings" / name
     whole = read(path)
@@ -98,7 +90,7 @@ def dat(path, t_us, x, y, p, *, header="% Height 480\n% Width 640\n% Version 2\n
     path.write_bytes(header.encode() + b"\x0c\x08" + data)
 
 
-def test_a_span_is_entered_in_the_middle(tmp_path, monkeypatch):
+def test_a_span_is_entered_in_the_middle(tmp_path, monkeypatch, read):
     """Two hours with a wrap of the 32 bit clock; what lies before the span is not read."""
     count = 400_000
     t_us = np.linspace(4_000_000_000, 4_000_000_000 + 7_200_000_000, count).astype(np.int64)
@@ -136,7 +128,7 @@ def evt2_file(path, t_us, x, y, p, *, word=4, order="upper", header=None):
 
 @pytest.mark.parametrize("word", [4, 8])
 @pytest.mark.parametrize("order", ["upper", "lower"])
-def test_evt2_and_evt21_files_are_entered_in_the_middle(tmp_path, word, order):
+def test_evt2_and_evt21_files_are_entered_in_the_middle(tmp_path, word, order, read):
     """Ten hours, so the 34 bit clock wraps twice."""
     rng = np.random.default_rng(1)
     count = 30_000
@@ -156,7 +148,7 @@ def test_evt2_and_evt21_files_are_entered_in_the_middle(tmp_path, word, order):
         assert Events.concatenate(found).equals(whole[t_us >= start])
 
 
-def test_evt3_files_are_entered_in_the_middle(tmp_path, monkeypatch):
+def test_evt3_files_are_entered_in_the_middle(tmp_path, monkeypatch, read):
     """Five turns of the 24 bit clock, and twelve seconds in which only the clock is heard."""
     monkeypatch.setattr(raw, "EVT3_SEEK_FROM_BYTES", 1)
     monkeypatch.setattr(raw, "EVT3_SEEK_STEP", 1 << 17)
@@ -188,13 +180,13 @@ def test_evt3_files_are_entered_in_the_middle(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("order", ["upper", "lower"])
-def test_a_file_too_short_to_show_its_order_is_read_all_the_same(tmp_path, order):
+def test_a_file_too_short_to_show_its_order_is_read_all_the_same(tmp_path, order, read):
     evt2_file(tmp_path / "a.raw", [70], [3], [4], [1], word=8, order=order)
     events = read(tmp_path / "a.raw")
     assert (events.t_us.tolist(), events.x.tolist(), events.y.tolist()) == ([70], [3], [4])
 
 
-def test_legacy_order_is_told_by_the_header(tmp_path):
+def test_legacy_order_is_told_by_the_header(tmp_path, read):
     header = "% format EVT21;endianness=legacy;height=480;sensor_generation=4.2;width=640\n% end\n"
     evt2_file(tmp_path / "a.raw", [70], [3], [4], [1], word=8, order="lower", header=header)
     assert read(tmp_path / "a.raw").t_us.tolist() == [70]
@@ -217,7 +209,7 @@ def test_the_frame_is_told_in_many_ways(tmp_path, header, size):
         assert bool(recording.info.warnings) == (size == (31, 42))
 
 
-def test_dat_version_1(tmp_path):
+def test_dat_version_1(tmp_path, read):
     bits = np.array([300 | 200 << 9 | 1 << 17, 5 | 6 << 9], "<u4")
     data = np.stack([np.array([7, 9], "<u4"), bits], axis=1).tobytes()
     (tmp_path / "a.dat").write_bytes(b"% Data file\n% Version 1\n\x00\x08" + data)
@@ -227,7 +219,7 @@ def test_dat_version_1(tmp_path):
     assert events.p.tolist() == [1, 0]
 
 
-def test_aedat2_of_a_dvs128(tmp_path):
+def test_aedat2_of_a_dvs128(tmp_path, read):
     """CIFAR10-DVS: rows and columns exchanged and turned over, polarity inverted."""
     raw_x, raw_y, raw_p, t = [3, 100], [120, 7], [1, 0], [5, 2**32 - 1 + 9]
     address = [x << 1 | y << 8 | p for x, y, p in zip(raw_x, raw_y, raw_p, strict=True)]
@@ -297,7 +289,7 @@ def es_reference(body, atis, width, height):
     ),
     atis=st.booleans(),
 )  # fmt: skip
-def test_es_equals_a_reading_byte_by_byte(tmp_path_factory, parts, atis):
+def test_es_equals_a_reading_byte_by_byte(tmp_path_factory, parts, atis, read):
     path = tmp_path_factory.getbasetemp() / "any.es"
     body = b"".join(parts)
     path.write_bytes(es_header(2 if atis else 1) + body)
@@ -307,7 +299,7 @@ def test_es_equals_a_reading_byte_by_byte(tmp_path_factory, parts, atis):
     assert rows == es_reference(body, atis, 320, 240)
 
 
-def test_five_byte_overflow_marks(tmp_path):
+def test_five_byte_overflow_marks(tmp_path, read):
     def event(x, y, p, t):
         return bytes([x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255])
 
@@ -350,14 +342,14 @@ def test_unwrap():
         (b"#!AER-DAT2.0\r\n" + struct.pack(">II", 1 << 22, 3), "not those of a DVS128"),
     ],
 )  # fmt: skip
-def test_damaged_files_say_what_is_wrong(tmp_path, content, message):
+def test_damaged_files_say_what_is_wrong(tmp_path, content, message, read):
     path = tmp_path / "a"
     path.write_bytes(content)
     with pytest.raises(RecordingError, match=message):
         read(path)
 
 
-def test_a_file_that_is_cut_off_is_read_up_to_there(shared_data, tmp_path):
+def test_a_file_that_is_cut_off_is_read_up_to_there(shared_data, tmp_path, read):
     for name in ("gen3_evt2.raw", "imx636_same_stream.dat", "atis_plane.es"):
         whole = (shared_data / "recordings" / name).read_bytes()
         warned = 0
@@ -373,7 +365,7 @@ def test_a_file_that_is_cut_off_is_read_up_to_there(shared_data, tmp_path):
 
 @settings(max_examples=120, deadline=None)
 @given(data=st.data())
-def test_any_bytes_behind_a_header_are_ours_to_refuse(tmp_path_factory, data):
+def test_any_bytes_behind_a_header_are_ours_to_refuse(tmp_path_factory, data, read):
     heads = [
         b"% evt 3.0\n% geometry 40x30\n", b"% evt 2.1\n% geometry 40x30\n", b"% evt 2.0\n",
         b"% Version 2\n\x0c\x08", es_header(1), es_header(2), b"#!AER-DAT2.0\r\n", b"% ", b"",

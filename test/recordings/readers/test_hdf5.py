@@ -14,13 +14,6 @@ h5py = pytest.importorskip("h5py")
 hdf5plugin = pytest.importorskip("hdf5plugin")
 
 
-def read(path, *, topic=None, **span):
-    with open_recording(path, topic=topic) as recording:
-        size = recording.info.width, recording.info.height
-        parts = [b.events for b in recording.batches(**span)]
-    return Events.concatenate([Events.empty(*size), *parts])
-
-
 @pytest.fixture
 def events(make_events):
     return make_events(np.random.default_rng(2), 30_000, span_us=12_000_000)
@@ -41,7 +34,7 @@ def dsec(path, events, *, index=True, offset_us=700_000):
 
 
 @pytest.mark.parametrize("index", [True, False])
-def test_dsec(tmp_path, events, index, monkeypatch):
+def test_dsec(tmp_path, events, index, monkeypatch, read):
     path = tmp_path / "events"
     dsec(path, events, index=index)
     whole = read(path)
@@ -60,7 +53,7 @@ def test_dsec(tmp_path, events, index, monkeypatch):
         assert recording.info.format == "hdf5-dsec"
 
 
-def test_an_index_that_lies_is_left_aside(tmp_path, events):
+def test_an_index_that_lies_is_left_aside(tmp_path, events, read):
     path = tmp_path / "a.h5"
     dsec(path, events)
     with h5py.File(path, "r+") as file:
@@ -71,7 +64,7 @@ def test_an_index_that_lies_is_left_aside(tmp_path, events):
     assert read(path, start_us=5_000_000).equals(read(path)[read(path).t_us >= 5_000_000])
 
 
-def test_mvsec(tmp_path, events):
+def test_mvsec(tmp_path, events, read):
     path = tmp_path / "outdoor_day_data.hdf5"
     t0_us = 1_506_117_895_287_411
     table = np.stack(
@@ -103,7 +96,7 @@ def caer_row(kind, payload, overflow=0, size=8):
     return [np.frombuffer(b, np.uint8) for b in (b"1490000000000000", head, payload)]
 
 
-def test_ddd17_as_recorded(tmp_path):
+def test_ddd17_as_recorded(tmp_path, read):
     """Packets in the recorder's own layout, with room made ahead, a picture and damage."""
 
     def polarity(t_us, x, y, p):
@@ -149,7 +142,7 @@ def test_ddd17_as_recorded(tmp_path):
     assert frame.image[0, :300].tolist() == [i % 256 for i in range(300)]
 
 
-def test_the_export_of_ddd20(tmp_path, events):
+def test_the_export_of_ddd20(tmp_path, events, read):
     path = tmp_path / "a.hdf5"
     with h5py.File(path, "w") as file:
         columns = [events.t_us, events.x, events.y, events.p]
@@ -162,7 +155,7 @@ def test_the_export_of_ddd20(tmp_path, events):
     assert (frame.t_us, int(frame.image.max())) == (2_500_000, 9)
 
 
-def test_damage_is_told(tmp_path, events):
+def test_damage_is_told(tmp_path, events, read):
     path = tmp_path / "a.h5"
     path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
     with pytest.raises(RecordingError, match="cut off or damaged"):
@@ -193,7 +186,7 @@ def test_damage_is_told(tmp_path, events):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_flipped_bits_are_ours_to_refuse(tmp_path, events, seed):
+def test_flipped_bits_are_ours_to_refuse(tmp_path, events, seed, read):
     rng = np.random.default_rng(seed)
     path = tmp_path / "a.h5"
     dsec(path, events[:500])

@@ -6,18 +6,10 @@ import numpy as np
 import pytest
 import zstandard
 
-from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.recordings.convert import convert
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.recordings.readers import unpacking
-
-
-def read(path, *, topic=None, **span):
-    with open_recording(path, topic=topic) as recording:
-        size = recording.info.width, recording.info.height
-        parts = [b.events for b in recording.batches(**span)]
-    return Events.concatenate([Events.empty(*size), *parts])
 
 
 @pytest.fixture
@@ -82,7 +74,7 @@ def rosbag1(tmp_path, events):
     return path
 
 
-def test_a_ros1_bag(rosbag1, events):
+def test_a_ros1_bag(rosbag1, events, read):
     with open_recording(rosbag1) as recording:
         assert recording.info.format == "rosbag1"
         assert {t.name: t.message_count for t in recording.info.topics} == {
@@ -95,7 +87,7 @@ def test_a_ros1_bag(rosbag1, events):
     assert [int(f.image[0, 0]) for f in frames] == [0, 10, 20, 30, 40]
 
 
-def test_a_ros1_bag_converts_and_damage_is_told(rosbag1, events, tmp_path):
+def test_a_ros1_bag_converts_and_damage_is_told(rosbag1, events, tmp_path, read):
     with open_recording(rosbag1) as recording:
         convert(recording, tmp_path / "b.mcap")
     assert read(tmp_path / "b.mcap").equals(events)
@@ -120,7 +112,7 @@ def test_a_ros1_bag_converts_and_damage_is_told(rosbag1, events, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["evt3_vga_person", "libcaer_cmp_davis346_tags"])
-def test_files_compressed_as_a_whole(shared_data, tmp_path, name):
+def test_files_compressed_as_a_whole(shared_data, tmp_path, name, read):
     source = shared_data / "bags" / name
     whole = read(source)
     compressor = zstandard.ZstdCompressor()
@@ -167,7 +159,7 @@ def same_columns(found, events):
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [1, 2, 0, 3]])
 @pytest.mark.parametrize("seconds", [False, True])
 @pytest.mark.parametrize("version", [5, 73])
-def test_matlab_tables(tmp_path, events, order, seconds, version):
+def test_matlab_tables(tmp_path, events, read, *, order, seconds, version):
     table = np.stack(columns_of(events), axis=1)
     table[:, 0] *= 1e-6 if seconds else 1
     table = table[:, order]
@@ -179,7 +171,7 @@ def test_matlab_tables(tmp_path, events, order, seconds, version):
 
 @pytest.mark.parametrize("version", [5, 73])
 @pytest.mark.parametrize("one_based", [False, True])
-def test_matlab_structs(tmp_path, events, version, one_based):
+def test_matlab_structs(tmp_path, events, version, one_based, read):
     t, x, y, p = columns_of(events)
     fields = {"x": x + one_based, "y": y + one_based, "p": p + one_based, "ts": t}
     path = tmp_path / "a.mat"
@@ -203,7 +195,7 @@ def save(path, version, variables):
         raw.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\0\2IM")
 
 
-def test_matlab_damage(tmp_path, events):
+def test_matlab_damage(tmp_path, events, read):
     scipy_io = pytest.importorskip("scipy.io")
     path = tmp_path / "a.mat"
     scipy_io.savemat(path, {"a": np.zeros(3)})
@@ -228,7 +220,7 @@ def test_matlab_damage(tmp_path, events):
 # ESS's mirror of DDD17
 
 
-def test_ess_folder(tmp_path, events):
+def test_ess_folder(tmp_path, events, read):
     folder = tmp_path / "dir1"
     folder.mkdir()
     (events.t_us * 1000 + 7).astype("<i8").tofile(folder / "events.dat.t")
