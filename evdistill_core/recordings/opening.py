@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.foundation.suggestions import near_path
 from evdistill_core.recordings.base import Recording
+from evdistill_core.recordings.read_options import ReadOptions
+from evdistill_core.recordings.readers.aedat2 import AEDAT2_MAGIC, Aedat2Recording
 from evdistill_core.recordings.readers.aedat4 import AEDAT4_MAGIC, Aedat4Recording
 from evdistill_core.recordings.readers.bag import BagRecording
 from evdistill_core.recordings.readers.columns import ZIP_MAGIC, NpzRecording
@@ -17,8 +19,6 @@ from evdistill_core.recordings.readers.hdf5 import HDF5_MAGIC, open_hdf5
 from evdistill_core.recordings.readers.matlab import MATLAB_MAGIC, MatlabRecording
 from evdistill_core.recordings.readers.raw import RawRecording
 from evdistill_core.recordings.readers.records import (
-    AEDAT2_MAGIC,
-    Aedat2Recording,
     DatRecording,
     FiveByteRecording,
     text_header,
@@ -33,6 +33,7 @@ READABLE = (
     "HDF5 (DSEC, MVSEC, DDD17), Matlab files, ESS's folders of DDD17, NumPy archives of the "
     "columns t, x, y, p (.npz), and text of 't x y p' lines"
 )
+FORMATS_HINT = "`evdistill info --formats` lists what we read"
 HEAD_BYTES = 4096
 #: Kinds that we recognise but do not read, with the way out.
 KNOWN_ELSEWHERE = (
@@ -47,44 +48,77 @@ KNOWN_ELSEWHERE = (
 )
 
 
-def open_recording(path: str | Path, *, topic: str | None = None) -> Recording:
+def open_recording(
+    path: str | Path,
+    *,
+    topic: str | None = None,
+    columns: str | None = None,
+    time_unit: str | None = None,
+    size: str | Sequence[int] | None = None,
+    camera: str | None = None,
+) -> Recording:
     """Open a recording for reading, whatever its format; names and suffixes do not matter.
 
     Args:
         path: a file, or the directory of a rosbag2 (with or without ``metadata.yaml``).
-        topic: event topic (bags) or stream (AEDAT4); needed when there is more than one.
+        topic: event topic (bags) or stream (other files); needed when there is more than one.
+        columns: order of plain columns, for example ``"xypt"`` or ``"t,x,y,p"``; None: told by
+            names or values.
+        time_unit: ``"ns"``, ``"us"``, ``"ms"`` or ``"s"`` of plain columns; None: told by the
+            file.
+        size: width and height of the sensor, ``"640x480"`` or (640, 480), where the file does not
+            tell them.
+        camera: name of the camera, for example ``"DAVIS346"``, where the file does not tell it.
 
     Returns:
         A context manager; see ``Recording``. Nothing is loaded ahead.
 
     Raises:
         RecordingError: it is missing, empty, damaged, or of a kind that we do not read; the
-            topic is missing or not unique.
+            topic is missing or not unique; an option that means nothing for this kind of file.
+        ConfigError: an option with an impossible value.
     """
     path = Path(path).expanduser()
+    options = ReadOptions.parse(columns=columns, time_unit=time_unit, size=size, camera=camera)
     if path.is_dir():
-        return (
-            _one_stream(EssFolder, path, topic)
-            if EssFolder.matches(path)
-            else BagRecording(path, topic)
-        )
+        if EssFolder.matches(path):
+            return _one_stream(EssFolder, path, topic, options)
+        return _self_told(BagRecording, path, topic, options, "a bag, whose messages tell it")
     head = _head(path)
     if head.startswith(AEDAT4_MAGIC):
-        return Aedat4Recording(path, topic)
+        return _self_told(Aedat4Recording, path, topic, options, "AEDAT4, which tells it")
     if head.startswith((SQLITE_MAGIC, MCAP_MAGIC, ROSBAG1_MAGIC, ZSTD_MAGIC)):
-        return BagRecording(path, topic)
+        return _self_told(BagRecording, path, topic, options, "a bag, whose messages tell it")
     if head.startswith(HDF5_MAGIC):
-        return open_hdf5(path, topic)
+        return open_hdf5(path, topic, options)
+    if head.startswith(MATLAB_MAGIC):
+        return MatlabRecording(path, topic, options)
     kind = _stream_type(path, head)
     if kind is None:
-        raise RecordingError(f"{path} is {_guess(head)}. What we read: {READABLE}")
-    return _one_stream(kind, path, topic)
+        raise RecordingError(f"{path} is {_guess(head)}. {FORMATS_HINT}")
+    return _one_stream(kind, path, topic, options)
 
 
-def _one_stream(kind: Callable[[Path], Recording], path: Path, topic: str | None) -> Recording:
+def _self_told(
+    kind: Callable[[Path, str | None], Recording],
+    path: Path,
+    topic: str | None,
+    options: ReadOptions,
+    what: str,
+) -> Recording:
+    options.refuse_all_but(frozenset(), path, what)
+    return kind(path, topic)
+
+
+def _one_stream(
+    kind: Callable[[Path, ReadOptions], Recording],
+    path: Path,
+    topic: str | None,
+    options: ReadOptions,
+) -> Recording:
     if topic not in (None, "events"):
         raise RecordingError(f"{path} has no topics: it holds one stream of events; got '{topic}'")
-    return kind(path)
+    return kind(path, options)
 
 
 def _head(path: Path) -> bytes:
@@ -101,14 +135,13 @@ def _head(path: Path) -> bytes:
     return head
 
 
-def _stream_type(path: Path, head: bytes) -> Callable[[Path], Recording] | None:
+def _stream_type(path: Path, head: bytes) -> Callable[[Path, ReadOptions], Recording] | None:
     """Return the reader of a file that holds one stream of events; ``None`` if none fits."""
-    readers: tuple[tuple[bytes, Callable[[Path], Recording]], ...] = (
+    readers: tuple[tuple[bytes, Callable[[Path, ReadOptions], Recording]], ...] = (
         (AEDAT2_MAGIC, Aedat2Recording),
         (ES_MAGIC, EventStreamRecording),
         (b"%", _prophesee),
         (ZIP_MAGIC, NpzRecording),
-        (MATLAB_MAGIC, MatlabRecording),
     )
     for magic, reader in readers:
         if head.startswith(magic):
@@ -121,10 +154,11 @@ def _stream_type(path: Path, head: bytes) -> Callable[[Path], Recording] | None:
     return FiveByteRecording if FiveByteRecording.matches(path, head) else None
 
 
-def _prophesee(path: Path) -> Recording:
+def _prophesee(path: Path, options: ReadOptions) -> Recording:
     """RAW files name an encoding in their header, DAT files do not."""
     fields, _ = text_header(path)
-    return RawRecording(path) if {"evt", "format"} & fields.keys() else DatRecording(path)
+    kind = RawRecording if {"evt", "format"} & fields.keys() else DatRecording
+    return kind(path, options)
 
 
 def _guess(head: bytes) -> str:

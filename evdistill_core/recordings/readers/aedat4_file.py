@@ -23,7 +23,13 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.foundation.errors import RecordingError
-from evdistill_core.recordings.readers.bounded import PIECE_LIMIT_BYTES, unlz4, unzstd
+from evdistill_core.recordings.readers.bounded import (
+    PIECE_LIMIT_BYTES,
+    unlz4,
+    unzstd,
+    zero_tail,
+    zeros_left_out,
+)
 
 HEADER_AT = 14  # after the line "#!AER-DAT4.0"
 NO_TABLE = -1
@@ -157,9 +163,13 @@ class Aedat4File:
             raise ValueError(f"compression {self._compression} is none of 0 .. {ZSTD_HIGH}")
         table = header.number(1, "q", NO_TABLE)
         self.streams = _streams(bytes(header.vector(2, 1)).decode("utf-8"))
-        self._end = self._size
+        self._end = self._zeros_at = self._size
         if self._begin <= table < self._size:
-            self._end = table
+            self._end = self._zeros_at = table
+            return
+        self._zeros_at -= zero_tail(self._path, self._begin)
+        if self._zeros_at < self._size:
+            self._warn(zeros_left_out(self._zeros_at, self._size))
         elif table != NO_TABLE:
             self._warn(f"the file ends before its table of contents, at byte {self._size}")
 
@@ -169,7 +179,7 @@ class Aedat4File:
         known = {s.number for s in self.streams}
         with self._path.open("rb") as file:
             at = self._begin
-            while at < self._end:
+            while at < self._zeros_at:
                 file.seek(at)
                 head = file.read(8)
                 number, length = struct.unpack("<ii", head) if len(head) == 8 else (-1, -1)
@@ -189,29 +199,48 @@ class Aedat4File:
     ) -> Iterator[StoredPacket]:
         """Yield the packets of a stream in stored order, from one of its ``places`` on.
 
-        A packet that does not decompress is left out, told, and reported to ``on_damage``; where
-        lengths do not make sense, reading ends and that is told.
+        A packet that does not decompress is left out and reported to ``on_damage``; the end tells
+        how many there were. Where lengths do not make sense, reading ends and that is told. The
+        packet in which the zeros of a power cut begin counts as damaged, their warning is told.
         """
+        damaged: list[int] = []
+
+        def report(at: int) -> None:
+            if on_damage is not None:
+                on_damage()
+            if at + 8 < self._zeros_at <= at + 8 + length and self._zeros_at < self._end:
+                return
+            damaged.append(at)
+
         known = {s.number for s in self.streams}
-        with self._path.open("rb") as file:
-            at = self._begin if begin is None else begin
-            while at < self._end:
-                file.seek(at)
-                head = file.read(8)
-                number, length = struct.unpack("<ii", head) if len(head) == 8 else (-1, -1)
-                left = min(PIECE_LIMIT_BYTES, self._end - at - 8)
-                if number not in known or not 0 <= length <= left:
-                    self._warn(f"the file is cut off or damaged from byte {at} of {self._end} on")
-                    return
-                if number == stream.number:
-                    table = self._table(file.read(length), stream.kind)
-                    if table is None:
-                        self._warn(f"the packet of {stream.name} at byte {at} is damaged: left out")
-                        if on_damage is not None:
-                            on_damage()
-                    else:
-                        yield StoredPacket(table, (at + 8 + length) / self._end)
-                at += 8 + length
+        try:
+            with self._path.open("rb") as file:
+                at = self._begin if begin is None else begin
+                while at < self._zeros_at:
+                    file.seek(at)
+                    head = file.read(8)
+                    number, length = struct.unpack("<ii", head) if len(head) == 8 else (-1, -1)
+                    left = min(PIECE_LIMIT_BYTES, self._end - at - 8)
+                    if number not in known or not 0 <= length <= left:
+                        self._warn_of_the_end(at)
+                        return
+                    if number == stream.number:
+                        table = self._table(file.read(length), stream.kind)
+                        if table is None:
+                            report(at)
+                        else:
+                            yield StoredPacket(table, (at + 8 + length) / self._end)
+                    at += 8 + length
+        finally:
+            if damaged:
+                self._warn(
+                    f"{len(damaged)} packets of {stream.name} are damaged and left out, the first "
+                    f"at byte {damaged[0]}"
+                )
+
+    def _warn_of_the_end(self, at: int) -> None:
+        if self._zeros_at == self._end:  # else the zeros behind it are told already
+            self._warn(f"the file is cut off or damaged from byte {at} of {self._end} on")
 
     def _table(self, payload: bytes, kind: str) -> Table | None:
         """Unpack a packet; ``None`` when its bytes do not make sense."""

@@ -1,10 +1,14 @@
-"""Decompression that never gives more than was allowed: a few bytes may be gigabytes, packed."""
+"""Bounds on what a file may claim: how much it unpacks to, and where it really ends.
+
+A few bytes may be gigabytes, packed. And a file whose recorder lost its power often ends in zeros.
+"""
 
 from __future__ import annotations
 
 import bz2
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lz4.frame
@@ -16,6 +20,8 @@ from evdistill_core.foundation.errors import RecordingError
 #: read may take more, whatever its length fields say.
 PIECE_LIMIT_BYTES = 1 << 28
 _STEP_BYTES = 1 << 20
+#: So many zeros at the end of a file are no data: file systems leave whole blocks of them.
+ZERO_TAIL_BYTES = 512
 
 
 def unzstd(data: bytes | memoryview, limit: int = PIECE_LIMIT_BYTES) -> bytes:
@@ -101,3 +107,32 @@ def _collected(read: Callable[[int], bytes], limit: int, size: int) -> bytes:
             raise _too_much(size, limit)
         pieces.append(piece)
     return b"".join(pieces)
+
+
+def zero_tail(path: Path, begin: int = 0) -> int:
+    """Return how many zeros a file ends in; 0 if there are fewer than a power cut leaves.
+
+    Args:
+        path: the file.
+        begin: where its data begin; zeros before it do not count.
+    """
+    size = path.stat().st_size
+    zeros = 0
+    with path.open("rb") as file:
+        while size - zeros > begin:
+            step = min(ZERO_TAIL_BYTES if not zeros else _STEP_BYTES, size - zeros - begin)
+            file.seek(size - zeros - step)
+            piece = file.read(step)
+            kept = len(piece.rstrip(b"\0"))
+            zeros += step - kept
+            if kept:
+                break
+    return zeros if zeros >= ZERO_TAIL_BYTES else 0
+
+
+def zeros_left_out(begin: int, end: int) -> str:
+    """Return the warning for a file that is zeros from one byte to its end."""
+    return (
+        f"from byte {begin} to its end at {end} the file is zeros, as a power cut leaves it: "
+        "left out"
+    )

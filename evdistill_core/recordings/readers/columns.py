@@ -21,7 +21,9 @@ from evdistill_core.events.array import Events, Triggers
 from evdistill_core.events.decoders.base import MAX_SIDE
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.recordings.base import EventBatch, Recording, RecordingInfo
+from evdistill_core.recordings.read_options import AS_THE_FILE_SAYS, ReadOptions
 from evdistill_core.recordings.readers.bounded import PIECE_LIMIT_BYTES
+from evdistill_core.recordings.readers.chips import camera_size
 
 ZIP_MAGIC = b"PK\x03\x04"
 BATCH_EVENTS = 65_536
@@ -56,11 +58,22 @@ class ColumnsRecording(Recording):
 
     kind = ""
 
-    def __init__(self, path: Path) -> None:
+    #: which of ``ReadOptions`` mean something for this kind of file
+    takes = frozenset({"columns", "time_unit", "size", "camera"})
+
+    def __init__(self, path: Path, options: ReadOptions = AS_THE_FILE_SAYS) -> None:
         super().__init__()
         self._path = path
-        self._count = 0
-        self._size = self._stored_size() or self._guessed_size()
+        self._options = options
+        self._size = self._told_size() or self._guessed_size()
+
+    def _told_size(self) -> tuple[int, int] | None:
+        """Return width and height as the user says, or as the file does."""
+        if self._options.size:
+            return self._options.size
+        if self._options.camera:
+            return camera_size(self._path, self._options.camera)
+        return self._stored_size()
 
     @abstractmethod
     def _stored_size(self) -> tuple[int, int] | None:
@@ -91,7 +104,7 @@ class ColumnsRecording(Recording):
                 height = max(height, min(MAX_SIDE, int(y[good].max()) + 1))
         self._warn(
             f"the file does not tell the sensor's size; the largest coordinates give "
-            f"{width}x{height}, the sensor may be larger"
+            f"{width}x{height}, the sensor may be larger (--size tells it)"
         )
         return width, height
 
@@ -153,7 +166,7 @@ class NpzRecording(ColumnsRecording):
 
     kind = "npz"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, options: ReadOptions = AS_THE_FILE_SAYS) -> None:
         with self._zip(path) as archive:
             self._members = {name[:-4] for name in archive.namelist() if name.endswith(".npy")}
         if not (set(COLUMNS) <= self._members or "events" in self._members):
@@ -161,7 +174,7 @@ class NpzRecording(ColumnsRecording):
                 f"{path} has the arrays {', '.join(sorted(self._members)) or '(none)'}; expected "
                 "the columns t, x, y, p, or one (N, 4) array 'events' of t, x, y, p"
             )
-        super().__init__(path)
+        super().__init__(path, options)
 
     @staticmethod
     @contextlib.contextmanager

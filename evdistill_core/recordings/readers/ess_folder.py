@@ -13,6 +13,7 @@ import numpy as np
 
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.recordings.base import REORDER_US, EventBatch
+from evdistill_core.recordings.read_options import AS_THE_FILE_SAYS, ReadOptions
 from evdistill_core.recordings.readers.records import Fields, StreamRecording
 
 TIMES, PLACES = "events.dat.t", "events.dat.xyp"
@@ -27,8 +28,8 @@ class EssFolder(StreamRecording):
         RecordingError: the two files do not belong together.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "ess-ddd17")
+    def __init__(self, path: Path, options: ReadOptions = AS_THE_FILE_SAYS) -> None:
+        super().__init__(path, "ess-ddd17", options=options)
         self._size = DAVIS346
         counts = (path / TIMES).stat().st_size / 8, (path / PLACES).stat().st_size / 6
         if counts[0] != counts[1] or not counts[0].is_integer():

@@ -20,6 +20,8 @@ from numba import njit
 from evdistill_core.events.decoders.base import Columns, KernelArray, put
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.recordings.base import EventBatch, checked_size
+from evdistill_core.recordings.read_options import AS_THE_FILE_SAYS, ReadOptions
+from evdistill_core.recordings.readers.bounded import zero_tail, zeros_left_out
 from evdistill_core.recordings.readers.records import StreamRecording
 
 ES_MAGIC = b"Event Stream"
@@ -37,8 +39,8 @@ class EventStreamRecording(StreamRecording):
         RecordingError: another version or type of events, or a damaged header.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "event-stream")
+    def __init__(self, path: Path, options: ReadOptions = AS_THE_FILE_SAYS) -> None:
+        super().__init__(path, "event-stream", options=options)
         with path.open("rb") as file:
             head = file.read(HEADER.size)
         if len(head) < HEADER.size:
@@ -54,6 +56,9 @@ class EventStreamRecording(StreamRecording):
         self._encoding = "es-atis" if self._atis else "es-dvs"
         self._size = checked_size(path, width, height)
         self._bytes = path.stat().st_size
+        self._zeros = zero_tail(path, HEADER.size)
+        if self._zeros:
+            self._warn(zeros_left_out(self._bytes - self._zeros, self._bytes))
 
     def _all_batches(self) -> Iterator[EventBatch]:
         self._counts = Counter()
@@ -63,7 +68,9 @@ class EventStreamRecording(StreamRecording):
         rest = b""
         with self._path.open("rb") as file:
             file.seek(HEADER.size)
-            while data := file.read(CHUNK_BYTES):
+            # The last event may end in zeros of its own: four more cannot make another one.
+            end = self._bytes - self._zeros + (EVENT_BYTES - 1 if self._zeros else 0)
+            while data := file.read(min(CHUNK_BYTES, end - file.tell())):
                 self._fraction = file.tell() / self._bytes
                 data = rest + data
                 columns = Columns.room(len(data) // EVENT_BYTES)
@@ -74,7 +81,7 @@ class EventStreamRecording(StreamRecording):
                 self._counts["not_events"] = int(tally[1])
                 if count:
                     yield self._batch(columns.events(count, width, height))
-        if rest:
+        if rest and not self._zeros:
             self._warn(f"cut off: the last {len(rest)} bytes are no whole event and left out")
 
 

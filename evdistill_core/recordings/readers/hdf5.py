@@ -31,7 +31,10 @@ from evdistill_core.recordings.base import (
     TopicInfo,
     checked_size,
 )
+from evdistill_core.recordings.read_options import AS_THE_FILE_SAYS, ReadOptions
+from evdistill_core.recordings.readers.chips import camera_size
 from evdistill_core.recordings.readers.columns import TIME_LIMIT_US
+from evdistill_core.recordings.readers.hdf5_size import stored_size
 from evdistill_core.recordings.readers.records import Fields, StreamRecording
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -78,7 +81,9 @@ def opened(path: Path) -> Iterator[Any]:
         raise RecordingError(f"{path} is cut off or damaged (HDF5: {reason})") from error
 
 
-def open_hdf5(path: Path, topic: str | None) -> Recording:
+def open_hdf5(
+    path: Path, topic: str | None, options: ReadOptions = AS_THE_FILE_SAYS
+) -> Recording:
     """Return the reader that fits the names inside the file.
 
     Raises:
@@ -100,7 +105,7 @@ def open_hdf5(path: Path, topic: str | None) -> Recording:
             f"{path} has several event streams, choose one with --topic: {', '.join(streams)}"
         )
     name = topic or next(iter(streams))
-    return streams[name](path, name, tuple(streams))
+    return streams[name](path, name, tuple(streams), options)
 
 
 def _streams(file: Any) -> dict[str, type[Hdf5Recording]]:
@@ -132,18 +137,35 @@ class Hdf5Recording(StreamRecording):
         path: the file.
         name: of the stream in it.
         streams: all of them.
+        options: what the user said of the file.
     """
 
     layout = ""
+    takes = frozenset({"size", "camera"})
 
-    def __init__(self, path: Path, name: str, streams: tuple[str, ...]) -> None:
-        super().__init__(path, f"hdf5-{self.layout}")
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        streams: tuple[str, ...],
+        options: ReadOptions = AS_THE_FILE_SAYS,
+    ) -> None:
+        super().__init__(path, f"hdf5-{self.layout}", options=options)
         self._name = name
         self._topics = tuple(TopicInfo(s, "events") for s in streams)
         self._frame_topic = ""
         with opened(path) as file:
             self._rows = self._check(file)
-            self._size = self._find_size(file)
+            self._size = self._told_size(file) or self._find_size(file)
+
+    def _told_size(self, file: Any) -> tuple[int, int] | None:
+        """Return width and height as the user says, or as the file does anywhere."""
+        if self._options.size:
+            return self._options.size
+        if self._options.camera:
+            return camera_size(self._path, self._options.camera)
+        size = stored_size(file, self._name)
+        return checked_size(self._path, *size) if size else None
 
     @property
     def info(self) -> RecordingInfo:
@@ -162,7 +184,7 @@ class Hdf5Recording(StreamRecording):
 
     @abstractmethod
     def _find_size(self, file: Any) -> tuple[int, int]:
-        """Return width and height of the sensor."""
+        """Return width and height where the file does not tell them."""
 
     @abstractmethod
     def _time_us(self, file: Any, row: int) -> int:
@@ -249,8 +271,6 @@ class ColumnsHdf5(Hdf5Recording):
 
     def _find_size(self, file: Any) -> tuple[int, int]:
         group = file[self._name]
-        if {"width", "height"} <= set(group.attrs):
-            return checked_size(self._path, int(group.attrs["width"]), int(group.attrs["height"]))
         width = height = 0
         for start in np.linspace(0, max(0, self._rows - BATCH_ROWS), SAMPLED_BLOCKS):
             rows = slice(int(start), int(start) + BATCH_ROWS // SAMPLED_BLOCKS)
@@ -261,7 +281,7 @@ class ColumnsHdf5(Hdf5Recording):
         self._size = fits[0] if fits else (width + 1, height + 1)
         self._warn(
             f"the file does not tell the sensor's size; taken as {self._size[0]}x{self._size[1]} "
-            "after a sample of its coordinates"
+            "after a sample of its coordinates (--size tells it)"
         )
         return checked_size(self._path, *self._size)
 

@@ -2,12 +2,14 @@
 
 Files up to version 7 are read whole (the format is one compressed block a variable); version 7.3 is
 HDF5 and read in pieces. Structs whose polarities are 1 and 2 count rows and columns from 1 too, as
-the tools of N-MNIST write them; all others count from 0.
+the tools of N-MNIST write them; so do those whose coordinates run from 1 to the size of a sensor.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.recordings.base import RecordingInfo, TopicInfo
+from evdistill_core.recordings.read_options import AS_THE_FILE_SAYS, ReadOptions
+from evdistill_core.recordings.readers.chips import KNOWN_SIZES
 from evdistill_core.recordings.readers.columns import (
     BATCH_EVENTS,
     TIME_LIMIT_US,
@@ -37,9 +42,15 @@ Source = tuple[Array, Array, Array, Array]
 
 
 class MatlabRecording(ColumnsRecording):
-    """Events of the largest table or of the struct in a ``.mat`` file.
+    """Events of one struct or table in a ``.mat`` file.
 
-    Integer times are microseconds; times with fractions are seconds.
+    Structs come before tables, ``TD`` before other structs, larger tables before smaller ones; the
+    others can be chosen by name. Integer times are microseconds; times with fractions are seconds.
+
+    Args:
+        path: the file.
+        topic: name of the variable; None: the first by the rule above.
+        options: what the user said of the file.
 
     Raises:
         RecordingError: damaged, too large to read whole, or no events in it that we recognise.
@@ -47,76 +58,148 @@ class MatlabRecording(ColumnsRecording):
 
     kind = "matlab"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+        topic: str | None = None,
+        options: ReadOptions = AS_THE_FILE_SAYS,
+    ) -> None:
         with path.open("rb") as file:
             self._is_hdf5 = file.read(len(VERSION_73)) == VERSION_73
+        self._path = path
         self._loaded: Mapping[str, Any] | None = None
-        super().__init__(path)
+        with self._variables() as variables:
+            names = _events_first(path, variables)
+            self._topic = _chosen(path, names, topic)
+            self._streams = names
+            self._shift = _first_number(variables[self._topic])
+            self._is_seconds = _has_fractions(_columns(path, variables[self._topic])[0])
+        super().__init__(path, options)
+        if topic is None and len(names) > 1:
+            self._warn(
+                f"events are taken from {self._topic}; --topic takes one of the others: "
+                f"{', '.join(names[1:])}"
+            )
+
+    @property
+    def info(self) -> RecordingInfo:
+        """Size, and every variable that holds events."""
+        topics = tuple(TopicInfo(name, "events") for name in self._streams)
+        return replace(super().info, topic=self._topic, topics=topics)
 
     def _stored_size(self) -> tuple[int, int] | None:
         return None
 
-    def _chunks(self) -> Iterator[Quad]:
+    @contextlib.contextmanager
+    def _variables(self) -> Iterator[Mapping[str, Any]]:
         if self._is_hdf5:
             with opened(self._path) as file:
-                yield from self._pieces(_hdf5_tables(file))
+                yield _hdf5_tables(file)
         else:
-            yield from self._pieces(self._tables())
+            self._loaded = _load(self._path) if self._loaded is None else self._loaded
+            yield self._loaded
 
-    def _tables(self) -> Mapping[str, Any]:
-        if self._loaded is None:
-            self._loaded = _load(self._path)
-        return self._loaded
+    def _chunks(self) -> Iterator[Quad]:
+        with self._variables() as variables:
+            columns = _columns(self._path, variables[self._topic])
+            total = len(columns[0])
+            for start in range(0, total, BATCH_EVENTS):
+                rows = slice(start, min(start + BATCH_EVENTS, total))
+                t, x, y, p = (np.asarray(c[rows]) for c in columns)
+                self._fraction = rows.stop / total
+                yield (
+                    self._times(t),
+                    x.astype(np.float64) - self._shift.place,
+                    y.astype(np.float64) - self._shift.place,
+                    p - self._shift.polarity,
+                )
 
-    def _pieces(self, tables: Mapping[str, Any]) -> Iterator[Quad]:
-        columns, shift = self._choose(tables)
-        total = len(columns[0])
-        head = np.asarray(columns[0][: min(total, SAMPLE_ROWS)], np.float64)
-        seconds = bool((np.trunc(head) != head).any())
-        for start in range(0, total, BATCH_EVENTS):
-            rows = slice(start, min(start + BATCH_EVENTS, total))
-            t, x, y, p = (np.asarray(c[rows]) for c in columns)
-            self._fraction = rows.stop / total
-            yield (
-                self._times(t, seconds),
-                x.astype(np.float64) - shift,
-                y.astype(np.float64) - shift,
-                p - shift,
-            )
-
-    def _times(self, t: Array, seconds: bool) -> npt.NDArray[np.int64]:
-        if seconds:
+    def _times(self, t: Array) -> npt.NDArray[np.int64]:
+        if self._is_seconds:
             return microseconds(t.astype(np.float64))
         if t.dtype.kind == "f" and not (np.abs(t) < TIME_LIMIT_US).all():
             raise RecordingError(f"{self._path} holds times that are no numbers or beyond 2^62 us")
         return t.astype(np.int64)
 
-    def _choose(self, tables: Mapping[str, Any]) -> tuple[Source, int]:
-        """Return the columns, and what their counting begins with (0 or 1)."""
-        for value in tables.values():
-            if isinstance(value, Mapping):
-                time = next((n for n in TIME_NAMES if n in value), None)
-                if time and {"x", "y", "p"} <= set(value):
-                    columns = (value[time], value["x"], value["y"], value["p"])
-                    lengths = {len(c) for c in columns}
-                    if len(lengths) != 1:
-                        raise RecordingError(
-                            f"{self._path}: columns must have one length, got {sorted(lengths)}"
-                        )
-                    return columns, _first_number(columns[3])
-        found = [v for v in tables.values() if not isinstance(v, Mapping)]
-        if not found:
-            raise RecordingError(
-                f"{self._path} holds {', '.join(tables) or 'nothing'}: expected a table of N x 4 "
-                "(t x y p, or x y t p) or a struct with x, y, p and ts"
-            )
-        return _ordered(self._path, max(found, key=len)), 0
+
+@dataclass(frozen=True)
+class _Shift:
+    """What counting begins with: 0, or 1 as Matlab counts.
+
+    Attributes:
+        place: of columns and rows.
+        polarity: of polarities.
+    """
+
+    place: int
+    polarity: int
 
 
-def _first_number(p: Array) -> int:
-    """Return 1 for polarities 1 and 2, else 0."""
-    sample = np.asarray(p[: min(len(p), SAMPLE_ROWS)])
-    return int(len(sample) > 0 and sample.min() >= 1 and sample.max() == 2)
+def _is_struct(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _events_first(path: Path, variables: Mapping[str, Any]) -> list[str]:
+    """Return the names of variables that hold events, the one to take first."""
+    structs = [n for n, v in variables.items() if _is_struct(v) and _time_name(v)]
+    structs.sort(key=lambda name: name.lower() != "td")
+    tables = [n for n, v in variables.items() if not _is_struct(v)]
+    tables.sort(key=lambda name: -len(variables[name]))
+    if not structs and not tables:
+        lacking = next((n for n, v in variables.items() if _is_struct(v) and len(v)), None)
+        near = ""
+        if lacking is not None:
+            missing = [n for n in ("x", "y", "p", "ts") if n not in variables[lacking]]
+            near = f"; the struct {lacking} lacks {', '.join(missing)}"
+        raise RecordingError(
+            f"{path} holds {', '.join(variables) or 'nothing'}: expected a table of N x 4 "
+            f"(t x y p, or x y t p) or a struct with x, y, p and ts{near}"
+        )
+    return structs + tables
+
+
+def _chosen(path: Path, names: list[str], topic: str | None) -> str:
+    if topic is not None and topic not in names:
+        raise RecordingError(f"{path} has no events called '{topic}'; it has: {', '.join(names)}")
+    return topic if topic is not None else names[0]
+
+
+def _time_name(struct: Mapping[str, Any]) -> str | None:
+    """Return the name of the times in a struct of events; None if it holds none."""
+    time = next((n for n in TIME_NAMES if n in struct), None)
+    return time if {"x", "y", "p"} <= set(struct) else None
+
+
+def _columns(path: Path, value: Any) -> Source:
+    """Return t, x, y, p of a variable."""
+    if not _is_struct(value):
+        return _ordered(path, value)
+    columns = (value[_time_name(value)], value["x"], value["y"], value["p"])
+    lengths = {len(c) for c in columns}
+    if len(lengths) != 1:
+        raise RecordingError(f"{path}: columns must have one length, got {sorted(lengths)}")
+    return columns
+
+
+def _first_number(value: Any) -> _Shift:
+    """Tell what a struct counts from.
+
+    Polarities of 1 and 2 tell that everything counts from 1. So do columns and rows that begin at
+    1 and end exactly at the size of a sensor that is in wide use. Tables count from 0.
+    """
+    if not _is_struct(value):
+        return _Shift(0, 0)
+    p = np.asarray(value["p"][: min(len(value["p"]), SAMPLE_ROWS)])
+    if len(p) and p.min() >= 1 and p.max() == 2:
+        return _Shift(1, 1)
+    x, y = (np.asarray(value[name][: len(value[name])]) for name in "xy")
+    from_one = len(x) > 0 and min(x.min(), y.min()) == 1 and (x.max(), y.max()) in KNOWN_SIZES
+    return _Shift(int(from_one), 0)
+
+
+def _has_fractions(times: Any) -> bool:
+    head = np.asarray(times[: min(len(times), SAMPLE_ROWS)], np.float64)
+    return bool((np.trunc(head) != head).any())
 
 
 def _ordered(path: Path, table: Any) -> Source:

@@ -15,6 +15,9 @@ from evdistill_core.events.decoders.evt2 import TIME_HIGH
 from evdistill_core.events.decoders.evt21 import Evt21Decoder
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.recordings.base import EventBatch, checked_size
+from evdistill_core.recordings.read_options import AS_THE_FILE_SAYS, ReadOptions
+from evdistill_core.recordings.readers.bounded import zero_tail, zeros_left_out
+from evdistill_core.recordings.readers.chips import GENERATIONS, camera_size, sensor_size
 from evdistill_core.recordings.readers.records import SeekTable, StreamRecording, text_header
 
 ENCODINGS = {
@@ -23,16 +26,11 @@ ENCODINGS = {
     "EVT21": "evt21", "2.1": "evt21",
 }  # fmt: skip
 WORD_BYTES = {"evt3": 2, "evt2": 4, "evt21": 8}
-#: Frames of sensors whose files tell the name of a plugin or a generation instead.
-SENSORS = (
-    ("genx320", (320, 320)), ("imx636", (1280, 720)), ("imx646", (1280, 720)),
-    ("gen41", (1280, 720)), ("gen4", (1280, 720)), ("gen31", (640, 480)), ("gen3", (640, 480)),
-)  # fmt: skip
-GENERATIONS = {"3.0": (640, 480), "3.1": (640, 480), "4.0": (1280, 720),
-               "4.1": (1280, 720), "4.2": (1280, 720)}  # fmt: skip
 #: Larger than every frame that 11 bit addresses can fill.
 UNKNOWN_SIZE = (2048, 2048)
 CHUNK_BYTES = 1 << 18
+EVT3_TIME_HIGH = 8  # upper four bits of a word
+EVT3_TIME_LOW_ZERO = (6 << 12).to_bytes(2, "little")
 SEEK_SAMPLES = 256
 SEEK_BYTES = 1 << 14
 # EVT3's clock turns every 16.8 s. Sensors repeat its upper part so often that 2 s fill this much at
@@ -53,19 +51,36 @@ class RawRecording(StreamRecording):
         RecordingError: the header lacks the encoding, or names one that we do not read.
     """
 
-    def __init__(self, path: Path) -> None:
+    takes = frozenset({"size", "camera"})
+
+    def __init__(self, path: Path, options: ReadOptions = AS_THE_FILE_SAYS) -> None:
         fields, self._data_at = text_header(path)
-        encoding, options = _encoding(path, fields)
-        super().__init__(path, "prophesee-raw", encoding)
-        self._legacy_halves = options.get("endianness", "") == "legacy"
+        encoding, marks = _encoding(path, fields)
+        super().__init__(path, "prophesee-raw", encoding, options)
+        self._legacy_halves = marks.get("endianness", "") == "legacy"
+        self._is_big = marks.get("endianness", "") == "big"
         self._word = WORD_BYTES[encoding]
-        left = path.stat().st_size - self._data_at
+        end = path.stat().st_size
+        zeros = zero_tail(path, self._data_at)
+        if zeros:
+            self._warn(zeros_left_out(end - zeros, end))
+        left = max(end - zeros - self._data_at, 0)
         self._bytes = left // self._word * self._word
-        if left % self._word:
+        if left % self._word and zeros:
+            self._bytes += self._word  # the last word may end in zeros of its own
+        elif left % self._word:
             self._warn(f"cut off: the last {left % self._word} bytes are no whole word")
         self._table: SeekTable | None = None
-        size = _size(fields, options)
-        self._size = checked_size(path, *size) if size else self._guessed_size()
+        self._size = self._told_size({**fields, **marks}) or self._guessed_size()
+
+    def _told_size(self, fields: dict[str, str]) -> tuple[int, int] | None:
+        """Return width and height: as the user says, or wherever the header tells them."""
+        if self._options.size:
+            return self._options.size
+        if self._options.camera:
+            return camera_size(self._path, self._options.camera)
+        size = _size(fields)
+        return checked_size(self._path, *size) if size else None
 
     def _guessed_size(self) -> tuple[int, int]:
         """Take the largest coordinates; costs one pass over the file."""
@@ -105,12 +120,13 @@ class RawRecording(StreamRecording):
         with self._path.open("rb") as file:
             file.seek(self._data_at + place)
             while place < self._bytes:
-                data = file.read(min(CHUNK_BYTES, self._bytes - place))
+                data = self._ordered(file.read(min(CHUNK_BYTES, self._bytes - place)))
                 if not data:
                     raise RecordingError(f"{self._path} became shorter while it was read")
+                begun = place > 0
                 place += len(data)
                 self._fraction = place / self._bytes
-                decoded = decoder.decode(data, 0)
+                decoded = decoder.decode(data if begun else self._begun(data), 0)
                 if len(decoded.events) or len(decoded.triggers):
                     yield self._batch(decoded.events, decoded.triggers)
                 self._note(decoder)
@@ -120,6 +136,28 @@ class RawRecording(StreamRecording):
                 yield self._batch(rest.events, rest.triggers)
             self._note(decoder)
         self._judge(decoder)
+
+    def _ordered(self, data: bytes) -> bytes:
+        """Return words with their lowest byte first, whatever the header says of the file's."""
+        if not self._is_big:
+            return data
+        data = data[: len(data) // self._word * self._word]
+        return np.frombuffer(data, f">u{self._word}").astype(f"<u{self._word}").tobytes()
+
+    def _begun(self, data: bytes) -> bytes:
+        """Return the first words of the file, made complete.
+
+        Converters write TIME_LOW only once it is not zero: behind the TIME_HIGH that such a file
+        begins with, time is known. A sensor repeats its TIME_HIGH every few microseconds; what it
+        sends before the first TIME_LOW has no time.
+        """
+        if self._encoding != "evt3" or len(data) < 2 or data[1] >> 4 != EVT3_TIME_HIGH:
+            return data
+        words = np.frombuffer(data, "<u2", len(data) // 2)
+        highs = words[words >> np.uint16(12) == EVT3_TIME_HIGH]
+        if len(highs) > 1 and highs[0] == highs[1]:
+            return data
+        return data[:2] + EVT3_TIME_LOW_ZERO + data[2:]
 
     def _note(self, decoder: Decoder) -> None:
         counters = decoder.counters
@@ -171,7 +209,7 @@ class RawRecording(StreamRecording):
     def _first_time_word(self, file: IO[bytes], place: int) -> tuple[int, bytes] | None:
         """Return the place of the first time word from ``place`` on, and the word."""
         file.seek(self._data_at + place)
-        data = file.read(min(SEEK_BYTES, self._bytes - place))
+        data = self._ordered(file.read(min(SEEK_BYTES, self._bytes - place)))
         data = data[: len(data) // self._word * self._word]
         if self._encoding == "evt3":
             found = np.flatnonzero(np.frombuffer(data, "<u2") >> np.uint16(12) == TIME_HIGH)
@@ -202,14 +240,13 @@ def _encoding(path: Path, fields: dict[str, str]) -> tuple[str, dict[str, str]]:
     return encoding, {key.strip().lower(): value.strip() for key, value in pairs}
 
 
-def _size(fields: dict[str, str], options: dict[str, str]) -> tuple[int, int] | None:
+def _size(known: dict[str, str]) -> tuple[int, int] | None:
     """Return width and height from wherever the header tells them."""
-    known = {**fields, **options}
     pair = known.get("geometry", "").lower().split("x")
     if len(pair) != 2:
         pair = [known.get("width", ""), known.get("height", "")]
     if all(side.strip().isdecimal() and len(side) < 12 for side in pair):
         return int(pair[0]), int(pair[1])
-    plugin = known.get("plugin_name", "").lower()
-    named = next((size for mark, size in SENSORS if mark in plugin), None)
+    names = (known.get(key, "") for key in ("plugin_name", "sensor_name", "camera_name"))
+    named = next((size for name in names if (size := sensor_size(name))), None)
     return named or GENERATIONS.get(known.get("sensor_generation", ""))

@@ -1,7 +1,7 @@
-"""Files of fixed-size event records: Prophesee DAT, AEDAT 2 and the five bytes of N-MNIST.
+"""Files of fixed-size event records: Prophesee DAT and the five bytes of N-MNIST.
 
-All three are read in pieces through one loop; a format says where its records begin and what their
-bits mean. Their clocks have 31 or 32 bits and are unwrapped by the half-range rule; a few hundred
+They and AEDAT 2 are read in pieces through one loop; a format says where its records begin and what
+their bits mean. Their clocks have 31 or 32 bits and are unwrapped by the half-range rule; a few hundred
 times sampled over the file tell how often the clock has wrapped at any place, so a span is read
 without what lies before it.
 """
@@ -39,8 +39,10 @@ from evdistill_core.recordings.base import (
     RecordingInfo,
     checked_size,
 )
+from evdistill_core.recordings.read_options import AS_THE_FILE_SAYS, ReadOptions
+from evdistill_core.recordings.readers.bounded import zero_tail, zeros_left_out
+from evdistill_core.recordings.readers.chips import camera_size
 
-AEDAT2_MAGIC = b"#!AER-DAT2"
 BATCH_RECORDS = 65_536
 SEEK_SAMPLES = 1024
 #: Longer than any header that a camera writes; what is no text by then is no header.
@@ -84,10 +86,26 @@ class StreamRecording(Recording):
     Args:
         path: the file.
         kind: format, as ``info`` names it.
+        encoding: of the events; the same as ``kind`` by default.
+        options: what the user said of the file.
+
+    Raises:
+        RecordingError: an option that means nothing for this kind of file.
     """
 
-    def __init__(self, path: Path, kind: str, encoding: str = "") -> None:
+    #: which of ``ReadOptions`` mean something for this kind of file
+    takes: frozenset[str] = frozenset()
+
+    def __init__(
+        self,
+        path: Path,
+        kind: str,
+        encoding: str = "",
+        options: ReadOptions = AS_THE_FILE_SAYS,
+    ) -> None:
         super().__init__()
+        options.refuse_all_but(self.takes, path, f"a file of the kind {kind}")
+        self._options = options
         self._path = path
         self._kind = kind
         self._encoding = encoding or kind
@@ -122,7 +140,7 @@ class StreamRecording(Recording):
     def _warn_guessed(self) -> None:
         self._warn(
             "the file does not tell the sensor's size; the largest coordinates give "
-            f"{self._size[0]}x{self._size[1]}, the sensor may be larger"
+            f"{self._size[0]}x{self._size[1]}, the sensor may be larger (--size tells it)"
         )
 
 
@@ -131,15 +149,22 @@ class RecordsRecording(StreamRecording):
 
     _dtype: np.dtype[Any]
 
-    def __init__(self, path: Path, kind: str, data_at: int) -> None:
-        super().__init__(path, kind)
+    def __init__(
+        self, path: Path, kind: str, data_at: int, options: ReadOptions = AS_THE_FILE_SAYS
+    ) -> None:
+        super().__init__(path, kind, options=options)
         self._data_at = data_at
-        left = path.stat().st_size - data_at
-        self._records, rest = divmod(max(left, 0), self._dtype.itemsize)
-        if rest:
+        end = path.stat().st_size
+        zeros = zero_tail(path, data_at)
+        if zeros:
+            self._warn(zeros_left_out(end - zeros, end))
+        self._records, rest = divmod(max(end - zeros - data_at, 0), self._dtype.itemsize)
+        if rest and not zeros:
             self._warn(f"cut off: the last {rest} bytes are no whole event and left out")
+        # Where zeros begin, the last record may end in zeros of its own.
+        self._records += bool(rest and zeros)
         self._table: SeekTable | None = None
-        self._size = self._stored_size() or self._guessed_size()
+        self._size = options.size or self._stored_size() or self._guessed_size()
 
     @abstractmethod
     def _stored_size(self) -> tuple[int, int] | None:
@@ -175,7 +200,7 @@ class RecordsRecording(StreamRecording):
             file.seek(self._data_at + start * self._dtype.itemsize)
             last_us = t_us
             while start < self._records:
-                records = _read(file, self._dtype, min(BATCH_RECORDS, self._records - start))
+                records = read_records(file, self._dtype, min(BATCH_RECORDS, self._records - start))
                 if not len(records):
                     raise RecordingError(f"{self._path} became shorter while it was read")
                 start += len(records)
@@ -207,7 +232,7 @@ class RecordsRecording(StreamRecording):
         with self._path.open("rb") as file:
             for i, place in enumerate(places):
                 file.seek(self._data_at + int(place) * self._dtype.itemsize)
-                raw[i] = self._raw_times(_read(file, self._dtype, 1))[0]
+                raw[i] = self._raw_times(read_records(file, self._dtype, 1))[0]
         return SeekTable(places, unwrap(raw, None))
 
 
@@ -220,8 +245,9 @@ class DatRecording(RecordsRecording):
     _dtype = np.dtype([("t", "<u4"), ("bits", "<u4")])
     #: event types of the header that hold polarity events
     EVENT_TYPES = (0x00, 0x0C)
+    takes = frozenset({"size", "camera"})
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, options: ReadOptions = AS_THE_FILE_SAYS) -> None:
         fields, data_at = text_header(path)
         self._header = fields
         with path.open("rb") as file:
@@ -232,13 +258,15 @@ class DatRecording(RecordsRecording):
                 f"{path}: a DAT file of polarity events has event type 0 or 12 and 8 bytes an "
                 f"event after its header, got {list(kind)}. Was it written completely?"
             )
-        version = fields.get("version", "1").strip()
+        version = fields.get("version", "").strip() or _dat_version(path, data_at + 2)
         if version not in {"1", "2"}:
             raise RecordingError(f"{path}: DAT version must be 1 or 2, got {version[:20]!r}")
         self._bits = (9, 8) if version == "1" else (14, 14)
-        super().__init__(path, "dat", data_at + 2)
+        super().__init__(path, "dat", data_at + 2, options)
 
     def _stored_size(self) -> tuple[int, int] | None:
+        if self._options.camera:
+            return camera_size(self._path, self._options.camera)
         try:
             width, height = int(self._header["width"]), int(self._header["height"])
         except (KeyError, ValueError):
@@ -253,6 +281,14 @@ class DatRecording(RecordsRecording):
         self._counts["out_of_frame"] += int(tally[OUTSIDE])
         self._counts["backward_time"] += int(tally[BACKWARD])
         return columns.events(count, width, height)
+
+
+def _dat_version(path: Path, data_at: int) -> str:
+    """Tell the version of a DAT file that does not: version 1 leaves the upper 14 bits unused."""
+    with path.open("rb") as file:
+        file.seek(data_at)
+        head = read_records(file, DatRecording._dtype, BATCH_RECORDS)
+    return "2" if len(head) and int(head["bits"].max()) >> 18 else "1"
 
 
 @njit(nogil=True, cache=True)
@@ -284,61 +320,6 @@ def _unpack_dat(  # noqa: PLR0913, PLR0917 - columns, bits, a frame and two outp
     return int(count)
 
 
-class Aedat2Recording(RecordsRecording):
-    """AEDAT 2 of jAER: ``#`` lines, then big-endian address and microseconds.
-
-    Addresses of the DVS128 (and of CIFAR10-DVS) and of DAVIS cameras are known; the header's
-    ``AEChip`` line tells which, and a file without one is taken for a DVS128 if no address needs
-    more bits. Rows count from the bottom and are turned over. DVS128 columns and rows are exchanged
-    as everybody does who reads CIFAR10-DVS. Pictures, IMU and external events are left out.
-    """
-
-    _dtype = np.dtype([("address", ">u4"), ("t", ">u4")])
-    DAVIS_SIZES = (("240", (240, 180)), ("346", (346, 260)), ("640", (640, 480)))
-
-    def __init__(self, path: Path) -> None:
-        lines, data_at = _hash_header(path)
-        chip = next((line for line in lines if "aechip" in line.lower()), "").lower()
-        self._davis = "davis" in chip
-        found = [size for mark, size in self.DAVIS_SIZES if mark in chip]
-        if chip and not self._davis and "dvs128" not in chip and "tmpdiff128" not in chip:
-            raise RecordingError(
-                f"{path}: AEDAT 2 of DVS128 and DAVIS cameras is read, got {chip.strip()[:80]!r}; "
-                "convert it with jAER or iniVation's DV"
-            )
-        self._sensor = (found[0] if found else (346, 260)) if self._davis else (128, 128)
-        super().__init__(path, "aedat2", data_at)
-        if not chip:
-            self._require_dvs128()
-
-    def _require_dvs128(self) -> None:
-        with self._path.open("rb") as file:
-            file.seek(self._data_at)
-            head = _read(file, self._dtype, min(self._records, BATCH_RECORDS))
-        if len(head) and int((head["address"] & 0x7FFF0000).max()):
-            raise RecordingError(
-                f"{self._path}: its addresses are not those of a DVS128 and no '#AEChip' line "
-                "tells the camera; convert it with jAER or iniVation's DV"
-            )
-
-    def _stored_size(self) -> tuple[int, int] | None:
-        return self._sensor
-
-    def _events(self, records: Array, t_us: Array) -> Events:
-        address = records["address"].astype(np.uint32)
-        special = np.uint32(1 << 31) | np.uint32(1 << 10 if self._davis else 1 << 15)
-        keep = (address & special) == 0
-        self._counts["not_events"] += int(len(address) - np.count_nonzero(keep))
-        address, t_us = address[keep].astype(np.int64), t_us[keep]
-        width, height = self._sensor
-        if not self._davis:
-            x, y = (address & 0xFE) >> 1, (address & 0x7F00) >> 8
-            return self._in_frame(Fields(t_us, 127 - y, 127 - x, 1 - (address & 1)))
-        x, y = (address >> 12) & 0x3FF, (address >> 22) & 0x1FF
-        p = (address >> 11) & 1
-        return self._in_frame(Fields(t_us, width - 1 - x, height - 1 - y, p))
-
-
 class FiveByteRecording(RecordsRecording):
     """N-MNIST and N-Caltech101 (``.bin``, ``.bs2``): column, row, polarity and 23 bits of time.
 
@@ -353,8 +334,10 @@ class FiveByteRecording(RecordsRecording):
     SUFFIXES = (".bin", ".bs2")
     LEAST_EVENTS = 50
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "five-byte", 0)
+    takes = frozenset({"size"})
+
+    def __init__(self, path: Path, options: ReadOptions = AS_THE_FILE_SAYS) -> None:
+        super().__init__(path, "five-byte", 0, options)
 
     @classmethod
     def matches(cls, path: Path, head: bytes) -> bool:
@@ -461,23 +444,7 @@ def text_header(path: Path) -> tuple[dict[str, str], int]:
     return fields, at
 
 
-def _hash_header(path: Path) -> tuple[list[str], int]:
-    """Read the ``#`` lines of an AEDAT file; return them and where the data begin."""
-    with path.open("rb") as file:
-        head = file.read(HEADER_LIMIT_BYTES)
-    lines = []
-    at = 0
-    while head[at : at + 1] == b"#":
-        end = head.find(b"\n", at)
-        if end < 0:
-            raise RecordingError(f"{path} is cut off inside its header: nothing can be read")
-        lines.append(head[at:end].decode("utf-8", "replace"))
-        at = end + 1
-        if "end of header" in lines[-1].lower():
-            break
-    return lines, at
-
-
-def _read(file: IO[bytes], dtype: np.dtype[Any], count: int) -> Array:
+def read_records(file: IO[bytes], dtype: np.dtype[Any], count: int) -> Array:
+    """Return up to ``count`` records from where the file stands."""
     data = file.read(count * dtype.itemsize)
     return np.frombuffer(data, dtype, len(data) // dtype.itemsize)

@@ -12,6 +12,7 @@ import numpy as np
 
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.recordings.base import REORDER_US, EventBatch
+from evdistill_core.recordings.read_options import AS_THE_FILE_SAYS, ReadOptions
 from evdistill_core.recordings.readers.columns import (
     BATCH_EVENTS,
     ColumnsRecording,
@@ -38,11 +39,11 @@ class TextRecording(ColumnsRecording):
 
     kind = "text"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, options: ReadOptions = AS_THE_FILE_SAYS) -> None:
         self._bytes = path.stat().st_size
         self._seconds = _tells_seconds(path)
         self._table: SeekTable | None = None
-        super().__init__(path)
+        super().__init__(path, options)
 
     @staticmethod
     def matches(head: bytes) -> bool:
