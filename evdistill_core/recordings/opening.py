@@ -8,6 +8,7 @@ from pathlib import Path
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.foundation.suggestions import near_path
 from evdistill_core.recordings.base import Recording
+from evdistill_core.recordings.formats import FORMATS_HINT
 from evdistill_core.recordings.read_options import ReadOptions
 from evdistill_core.recordings.readers.aedat2 import AEDAT2_MAGIC, Aedat2Recording
 from evdistill_core.recordings.readers.aedat4 import AEDAT4_MAGIC, Aedat4Recording
@@ -27,13 +28,6 @@ from evdistill_core.recordings.readers.rosbag1 import ROSBAG1_MAGIC
 from evdistill_core.recordings.readers.storage import MCAP_MAGIC, SQLITE_MAGIC, ZSTD_MAGIC
 from evdistill_core.recordings.readers.text import TextRecording
 
-READABLE = (
-    "AEDAT4 and AEDAT 2 files, rosbag2 bags (a directory, .mcap or .db3, zstd too), ROS 1 bags, "
-    "Prophesee RAW (EVT2, EVT2.1, EVT3) and DAT, event streams (.es), N-MNIST's .bin and .bs2, "
-    "HDF5 (DSEC, MVSEC, DDD17), Matlab files, ESS's folders of DDD17, NumPy archives of the "
-    "columns t, x, y, p (.npz), and text of 't x y p' lines"
-)
-FORMATS_HINT = "`evdistill info --formats` lists what we read"
 HEAD_BYTES = 4096
 #: Kinds that we recognise but do not read, with the way out.
 KNOWN_ELSEWHERE = (
@@ -48,7 +42,7 @@ KNOWN_ELSEWHERE = (
 )
 
 
-def open_recording(
+def open_recording(  # noqa: PLR0913 - a path, and what a file may leave open
     path: str | Path,
     *,
     topic: str | None = None,
@@ -80,34 +74,22 @@ def open_recording(
     """
     path = Path(path).expanduser()
     options = ReadOptions.parse(columns=columns, time_unit=time_unit, size=size, camera=camera)
-    if path.is_dir():
-        if EssFolder.matches(path):
-            return _one_stream(EssFolder, path, topic, options)
-        return _self_told(BagRecording, path, topic, options, "a bag, whose messages tell it")
-    head = _head(path)
+    if path.is_dir() and EssFolder.matches(path):
+        return _one_stream(EssFolder, path, topic, options)
+    head = b"" if path.is_dir() else _head(path)
+    if path.is_dir() or head.startswith((SQLITE_MAGIC, MCAP_MAGIC, ROSBAG1_MAGIC, ZSTD_MAGIC)):
+        options.refuse_all_but(frozenset(), path, "a bag, whose messages tell it")
+        return BagRecording(path, topic)
     if head.startswith(AEDAT4_MAGIC):
-        return _self_told(Aedat4Recording, path, topic, options, "AEDAT4, which tells it")
-    if head.startswith((SQLITE_MAGIC, MCAP_MAGIC, ROSBAG1_MAGIC, ZSTD_MAGIC)):
-        return _self_told(BagRecording, path, topic, options, "a bag, whose messages tell it")
-    if head.startswith(HDF5_MAGIC):
-        return open_hdf5(path, topic, options)
-    if head.startswith(MATLAB_MAGIC):
-        return MatlabRecording(path, topic, options)
+        options.refuse_all_but(frozenset(), path, "AEDAT4, which tells it")
+        return Aedat4Recording(path, topic)
+    if head.startswith((HDF5_MAGIC, MATLAB_MAGIC)):
+        several = open_hdf5 if head.startswith(HDF5_MAGIC) else MatlabRecording
+        return several(path, topic, options)
     kind = _stream_type(path, head)
     if kind is None:
         raise RecordingError(f"{path} is {_guess(head)}. {FORMATS_HINT}")
     return _one_stream(kind, path, topic, options)
-
-
-def _self_told(
-    kind: Callable[[Path, str | None], Recording],
-    path: Path,
-    topic: str | None,
-    options: ReadOptions,
-    what: str,
-) -> Recording:
-    options.refuse_all_but(frozenset(), path, what)
-    return kind(path, topic)
 
 
 def _one_stream(

@@ -32,13 +32,11 @@ def test_an_empty_file_says_so(tmp_path):
         (b"#ROSBAG V1.2\n", "rosbag fix"),
     ],
 )
-def test_other_formats_are_named_and_what_we_read_is_listed(tmp_path, head, says):
+def test_other_formats_are_named_and_a_list_of_ours_is_offered(tmp_path, head, says):
     path = tmp_path / "recording.aedat4"
     path.write_bytes(head)
-    with pytest.raises(RecordingError, match=says) as caught:
+    with pytest.raises(RecordingError, match=f"{says}.*info --formats"):
         open_recording(path)
-    for kind in ("AEDAT4", "rosbag2", ".mcap", ".db3", ".npz", "text"):
-        assert kind in str(caught.value)
 
 
 def test_an_empty_directory_is_no_bag(tmp_path):

@@ -13,6 +13,7 @@ from evdistill_core.recordings.readers.chips import (
     CHIPS,
     DAVIS_LAYOUT,
     DVS128_LAYOUT,
+    FAMILIES,
     Chip,
     chip_by_name,
 )
@@ -79,7 +80,7 @@ class Aedat2Recording(RecordsRecording):
         events = address[(address & np.uint32(SPECIAL[DAVIS_LAYOUT])) == 0].astype(np.int64)
         width = int((events >> 12 & 0x3FF).max(initial=0)) + 1
         height = int((events >> 22 & 0x1FF).max(initial=0)) + 1
-        for name in ("davis128", "davis240c", "davis346", "davis640"):
+        for name in ("davis128", "davis240", "davis346", "davis640"):
             chip = CHIPS[name]
             reached = width >= LEAST_REACH * chip.width and height >= LEAST_REACH * chip.height
             if width <= chip.width and height <= chip.height and reached:
@@ -91,7 +92,7 @@ class Aedat2Recording(RecordsRecording):
         raise RecordingError(
             f"{self._path} does not name its camera (it has no '# AEChip' line), and its addresses "
             f"do not tell: as a DAVIS they reach column {width - 1} and row {height - 1}. Say "
-            f"which with --camera: {', '.join(CHIPS)}"
+            f"which with --camera: {', '.join(FAMILIES)}"
         )
 
     def _events(self, records: Array, t_us: Array) -> Events:

@@ -163,12 +163,11 @@ class Aedat4File:
             raise ValueError(f"compression {self._compression} is none of 0 .. {ZSTD_HIGH}")
         table = header.number(1, "q", NO_TABLE)
         self.streams = _streams(bytes(header.vector(2, 1)).decode("utf-8"))
-        self._end = self._zeros_at = self._size
-        if self._begin <= table < self._size:
+        self._end = self._size
+        self._zeros_at = self._size - zero_tail(self._path, self._begin)
+        if self._begin <= table < self._zeros_at:
             self._end = self._zeros_at = table
-            return
-        self._zeros_at -= zero_tail(self._path, self._begin)
-        if self._zeros_at < self._size:
+        elif self._zeros_at < self._size:
             self._warn(zeros_left_out(self._zeros_at, self._size))
         elif table != NO_TABLE:
             self._warn(f"the file ends before its table of contents, at byte {self._size}")
@@ -234,8 +233,8 @@ class Aedat4File:
         finally:
             if damaged:
                 self._warn(
-                    f"{len(damaged)} packets of {stream.name} are damaged and left out, the first "
-                    f"at byte {damaged[0]}"
+                    f"damaged packets of {stream.name} left out: {len(damaged)}, the first at byte "
+                    f"{damaged[0]}"
                 )
 
     def _warn_of_the_end(self, at: int) -> None:

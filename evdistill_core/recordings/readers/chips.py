@@ -52,6 +52,8 @@ CHIPS: Mapping[str, Chip] = {
     "davis346mini": _DAVIS346, "davis346zynq": _DAVIS346, "davis346cbsi": _DAVIS346,
     "davis640": _DAVIS640, "davis640color": _DAVIS640,
 }  # fmt: skip
+#: one name for each kind, for messages
+FAMILIES = ("dvs128", "davis128", "davis208", "davis240", "davis346", "davis640")
 #: Sensors of Prophesee by a part of the name of their plugin or camera, longest names first.
 SENSORS = (
     ("genx320", (320, 320)), ("imx636", (1280, 720)), ("imx646", (1280, 720)),
@@ -85,7 +87,7 @@ def chip_by_name(path: Path, name: str, *, told_by: str) -> Chip:
         raise RecordingError(
             f"{path}: {told_by} names the camera {name.strip()[:80]!r}, whose addresses we do not "
             "know. If it is wired like one that we know, say which with --camera: "
-            f"{', '.join(CHIPS)}. Else convert the file with jAER or iniVation's DV"
+            f"{', '.join(FAMILIES)}. Else convert the file with jAER or iniVation's DV"
         )
     return chip
 
@@ -107,7 +109,7 @@ def camera_size(path: Path, name: str) -> tuple[int, int]:
     """
     size = sensor_size(name)
     if size is None:
-        known = [mark for mark, _ in SENSORS] + list(CHIPS)
+        known = [mark for mark, _ in SENSORS] + list(FAMILIES)
         raise RecordingError(
             f"{path}: --camera {name} is no camera that we know; known: {', '.join(known)}. "
             "Or give --size WIDTHxHEIGHT"

@@ -81,9 +81,7 @@ def opened(path: Path) -> Iterator[Any]:
         raise RecordingError(f"{path} is cut off or damaged (HDF5: {reason})") from error
 
 
-def open_hdf5(
-    path: Path, topic: str | None, options: ReadOptions = AS_THE_FILE_SAYS
-) -> Recording:
+def open_hdf5(path: Path, topic: str | None, options: ReadOptions = AS_THE_FILE_SAYS) -> Recording:
     """Return the reader that fits the names inside the file.
 
     Raises:

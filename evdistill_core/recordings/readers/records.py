@@ -1,9 +1,9 @@
 """Files of fixed-size event records: Prophesee DAT and the five bytes of N-MNIST.
 
 They and AEDAT 2 are read in pieces through one loop; a format says where its records begin and what
-their bits mean. Their clocks have 31 or 32 bits and are unwrapped by the half-range rule; a few hundred
-times sampled over the file tell how often the clock has wrapped at any place, so a span is read
-without what lies before it.
+their bits mean. Their clocks have 31 or 32 bits and are unwrapped by the half-range rule. A few
+hundred times sampled over the file tell how often the clock has wrapped at any place, so a span is
+read without what lies before it.
 """
 
 from __future__ import annotations

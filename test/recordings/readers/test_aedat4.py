@@ -262,6 +262,6 @@ def test_a_damaged_packet_is_left_out_and_the_rest_read(made):
     with open_recording(made) as recording:
         events = [b.events for b in recording.batches()]
         list(recording.frames())
-        assert f"at byte {first} is damaged: left out" in recording.info.warnings[0]
+        assert f"left out: 1, the first at byte {first}" in recording.info.warnings[0]
         lost = recording.counters.get("damaged_messages", 0)
     assert sum(map(len, events)) == (0 if lost else 1000)

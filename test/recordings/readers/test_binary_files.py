@@ -100,9 +100,9 @@ def test_a_span_is_entered_in_the_middle(tmp_path, monkeypatch, read):
     assert np.array_equal(whole.t_us, t_us)
     keep = t_us >= 10_000_000_000
     seen = []
-    original = records._read
+    original = records.read_records
     monkeypatch.setattr(
-        records, "_read", lambda file, dtype, n: seen.append(n) or original(file, dtype, n)
+        records, "read_records", lambda file, dtype, n: seen.append(n) or original(file, dtype, n)
     )
     assert read(path, start_us=10_000_000_000).equals(whole[keep])
     assert sum(seen) < keep.sum() + 3 * count / records.SEEK_SAMPLES + records.SEEK_SAMPLES
@@ -220,7 +220,7 @@ def test_dat_version_1(tmp_path, read):
 
 
 def test_aedat2_of_a_dvs128(tmp_path, read):
-    """CIFAR10-DVS: rows and columns exchanged and turned over, polarity inverted."""
+    """Rows and columns turned over as jAER shows them, not exchanged; polarity inverted."""
     raw_x, raw_y, raw_p, t = [3, 100], [120, 7], [1, 0], [5, 2**32 - 1 + 9]
     address = [x << 1 | y << 8 | p for x, y, p in zip(raw_x, raw_y, raw_p, strict=True)]
     pairs = [*zip(address, t, strict=True), (1 << 15 | 3, 2**32 + 20)]
@@ -228,8 +228,8 @@ def test_aedat2_of_a_dvs128(tmp_path, read):
     (tmp_path / "a.aedat").write_bytes(b"#!AER-DAT2.0\r\n# made up\r\n" + body)
     events = read(tmp_path / "a.aedat")
     assert (events.width, events.height) == (128, 128)
-    assert events.x.tolist() == [127 - 120, 127 - 7]
-    assert events.y.tolist() == [127 - 3, 127 - 100]
+    assert events.x.tolist() == [127 - 3, 127 - 100]
+    assert events.y.tolist() == [127 - 120, 127 - 7]
     assert events.p.tolist() == [0, 1]
     # 2**32 + 8 is 3 us after 5 on a clock of 32 bits: the half-range rule takes the short way.
     assert events.t_us.tolist() == [5, 8]
@@ -247,7 +247,7 @@ def test_aedat2_of_a_davis(tmp_path):
     assert (events.x[0], events.y[0], events.t_us[0], events.p[0]) == (219, 169, 7, 1)
     head = head.replace(b"davis.DAVIS240C", b"cochlea.CochleaAMS")
     (tmp_path / "b.aedat").write_bytes(head + body)
-    with pytest.raises(RecordingError, match="convert it with jAER"):
+    with pytest.raises(RecordingError, match="convert the file with jAER"):
         open_recording(tmp_path / "b.aedat")
 
 
@@ -339,7 +339,7 @@ def test_unwrap():
         (es_header(4), "holds colour events"),
         (es_header(1, width=65535), "65535x240 pixels"),
         (b"#!AER-DAT2.0\r\n# no end of line", "cut off inside its header"),
-        (b"#!AER-DAT2.0\r\n" + struct.pack(">II", 1 << 22, 3), "not those of a DVS128"),
+        (b"#!AER-DAT2.0\r\n" + struct.pack(">II", 1 << 22, 3), "does not name its camera"),
     ],
 )  # fmt: skip
 def test_damaged_files_say_what_is_wrong(tmp_path, content, message, read):

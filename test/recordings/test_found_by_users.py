@@ -1,0 +1,248 @@
+"""One test for each fault that people met with their own files, named by what they did."""
+
+import struct
+
+import numpy as np
+import pytest
+
+from evdistill_core.events.array import Events, Triggers
+from evdistill_core.foundation.errors import ConfigError, RecordingError
+from evdistill_core.recordings.opening import open_recording
+from evdistill_core.recordings.writers.aedat4 import Aedat4Writer
+
+
+def read(path, **options):
+    """Return the events of a file, and the information after all were read."""
+    with open_recording(path, **options) as recording:
+        size = recording.info.width, recording.info.height
+        events = Events.concatenate([Events.empty(*size), *[b.events for b in recording.batches()]])
+        return events, recording.info
+
+
+# Cameras
+
+
+def aedat2(path, address, header=b"", step_us=100):
+    words = np.empty(2 * len(address), ">u4")
+    words[0::2], words[1::2] = address, np.arange(len(address)) * step_us
+    path.write_bytes(b"#!AER-DAT2.0\r\n" + header + words.tobytes())
+    return path
+
+
+def davis(x, y, p=1):
+    return np.asarray(x) << 12 | np.asarray(y) << 22 | np.asarray(p) << 11
+
+
+def test_read_a_dvs128_of_jaer(tmp_path):
+    """People lay on their side: rows and columns were exchanged."""
+    x, y, p = np.array([3, 100]), np.array([120, 7]), np.array([1, 0])
+    header = b"# AEChip: ch.unizh.ini.jaer.chip.retina.DVS128\r\n"
+    events, info = read(aedat2(tmp_path / "a.aedat", x << 1 | y << 8 | p, header))
+    assert events.x.tolist() == [127 - 3, 127 - 100]
+    assert events.y.tolist() == [127 - 120, 127 - 7]
+    assert events.p.tolist() == [0, 1]
+    assert info.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("chip", "width", "height"),
+    [
+        ("eu.seebetter.ini.chips.davis.Davis128", 128, 128),
+        ("eu.seebetter.ini.chips.davis.Davis208PixelParade", 208, 192),
+        ("eu.seebetter.ini.chips.davis.DAVIS240A", 240, 180),
+        ("eu.seebetter.ini.chips.davis.DAVIS240C", 240, 180),
+        ("eu.seebetter.ini.chips.davis.Davis346B", 346, 260),
+        ("eu.seebetter.ini.chips.davis.Davis346redColor", 346, 260),
+        ("eu.seebetter.ini.chips.davis.Davis640", 640, 480),
+    ],
+)
+def test_read_a_davis_that_is_no_346(tmp_path, chip, width, height):
+    i = np.arange(1000)
+    header = f"# AEChip: {chip}\r\n#End Of ASCII Header\r\n".encode()
+    path = aedat2(tmp_path / "a.aedat", davis(i % width, i % height, i & 1), header)
+    events, info = read(path)
+    assert (info.width, info.height) == (width, height)
+    assert np.array_equal(events.x, width - 1 - i % width)
+    assert np.array_equal(events.y, height - 1 - i % height)
+    assert np.array_equal(events.p, i & 1)
+
+
+@pytest.mark.parametrize("chip", ["davis.CDAVIS", "davis.DavisRGBW640", "davis.SciDVS", "DvsX"])
+def test_read_a_chip_that_nobody_knows(tmp_path, chip):
+    path = aedat2(tmp_path / "a.aedat", davis([1], [2]), f"# AEChip: {chip}\r\n".encode())
+    with pytest.raises(RecordingError, match=f"{chip}.*--camera.*davis240"):
+        read(path)
+    assert read(path, camera="DAVIS240C")[0].x.tolist() == [238]
+
+
+def test_read_aedat2_without_a_chip_line(tmp_path):
+    """A DAVIS is told by its addresses where they reach to its edges, else asked for."""
+    i = np.arange(2000)
+    events, info = read(aedat2(tmp_path / "a.aedat", davis(i % 240, i % 180)))
+    assert (info.width, info.height) == (240, 180)
+    assert events.x[:2].tolist() == [239, 238]
+    assert "does not name its camera" in info.warnings[0]
+    path = aedat2(tmp_path / "b.aedat", davis(i % 200, i % 100))
+    with pytest.raises(RecordingError, match=r"column 199 and row 99\. Say which with --camera"):
+        read(path)
+    assert read(path, camera="davis346")[0].x[0] == 345
+    with pytest.raises(RecordingError, match="--camera names the camera 'nokia'"):
+        read(path, camera="nokia")
+
+
+# Streams of Prophesee
+
+
+def evt3(path, words, header=b"% evt 3.0\n% geometry 320x240\n", order="<"):
+    path.write_bytes(header + b"% end\n" + np.array(words, f"{order}u2").tobytes())
+    return path
+
+
+def converted_words():
+    words = [0x8000]
+    for t in (0, 1000):
+        words += [0x6000 | t] if t else []
+        for i in range(1000):
+            words += [i % 240, 0x2800 | i % 320]
+    return words
+
+
+def test_read_an_evt3_of_a_converter(tmp_path):
+    """It writes TIME_LOW only once the time is not zero."""
+    events, _ = read(evt3(tmp_path / "a.raw", converted_words()))
+    assert len(events) == 2000
+    assert np.unique(events.t_us).tolist() == [0, 1000]
+
+
+def test_read_an_evt3_that_was_cut_out_of_a_sensors_stream(tmp_path):
+    """A sensor repeats TIME_HIGH: what comes before its first TIME_LOW has no time."""
+    words = [0x8005, 7, 0x2803, 0x8005, 0x6010, 7, 0x2804]
+    events, _ = read(evt3(tmp_path / "a.raw", words))
+    assert events.x.tolist() == [4]
+    assert events.t_us.tolist() == [5 << 12 | 0x10]
+
+
+def test_read_words_with_their_highest_byte_first(tmp_path):
+    header = b"% format EVT3;endianness=big;height=240;width=320\n"
+    events, _ = read(evt3(tmp_path / "a.raw", converted_words(), header, order=">"))
+    little, _ = read(evt3(tmp_path / "b.raw", converted_words()))
+    assert events.equals(little)
+
+
+@pytest.mark.parametrize("bits", [(9, 8), (14, 14)])
+def test_read_a_dat_without_a_version_line(tmp_path, bits):
+    x, y, p = np.array([70, 301, 5]), np.array([200, 3, 9]), np.array([1, 0, 1])
+    word = x | y << bits[0] | p << sum(bits)
+    body = np.stack([np.arange(3), word], 1).astype("<u4").tobytes()
+    (tmp_path / "a.dat").write_bytes(b"% Data file containing CD events.\n\x0c\x08" + body)
+    events, info = read(tmp_path / "a.dat", size="304x240")
+    assert (info.width, info.height) == (304, 240)
+    assert (events.x.tolist(), events.y.tolist()) == (x.tolist(), y.tolist())
+    assert events.p.tolist() == p.tolist()
+
+
+# Sizes
+
+
+@pytest.mark.parametrize("how", ["numbers", "attributes", "geometry", "sensor", "generation"])
+def test_read_hdf5_that_says_its_size(tmp_path, how):
+    h5py = pytest.importorskip("h5py")
+    i = np.arange(1000)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, column in {"x": i % 304, "y": i % 240, "t": i * 100, "p": i % 2}.items():
+            file[f"events/{name}"] = column
+        if how == "numbers":
+            file["events/width"], file["events/height"] = 304, 240
+        elif how == "attributes":
+            file.attrs["width"], file.attrs["height"] = 304, 240
+        elif how == "geometry":
+            file["events"].attrs["geometry"] = "304x240"
+        elif how == "sensor":
+            file.attrs["sensor_name"] = "IMX636"
+        else:
+            file.attrs["sensor_generation"] = "4.2"
+    _, info = read(tmp_path / "a.h5")
+    expected = (1280, 720) if how in {"sensor", "generation"} else (304, 240)
+    assert (info.width, info.height) == expected
+    assert info.warnings == ()
+
+
+def test_say_the_size_of_a_sensor(tmp_path):
+    np.savez(tmp_path / "a.npz", t=[1, 2], x=[3, 4], y=[5, 6], p=[0, 1])
+    assert read(tmp_path / "a.npz")[0].width == 5
+    for options in ({"size": "640x480"}, {"size": (640, 480)}, {"camera": "gen31"}):
+        events, info = read(tmp_path / "a.npz", **options)
+        assert (events.width, events.height) == (640, 480)
+        assert info.warnings == ()
+    for wrong in ("640", "0x5", "640x480x3", "99999x1", (1, 2, 3)):
+        with pytest.raises(ConfigError, match="WIDTHxHEIGHT"):
+            open_recording(tmp_path / "a.npz", size=wrong)
+
+
+# Damage
+
+
+def made_aedat4(path, packets=12):
+    i = np.arange(2000)
+    with Aedat4Writer(path, width=346, height=260, frame_size=None) as writer:
+        for k in range(packets):
+            t_us = k * 20_000 + i * 10
+            events = Events.from_columns(i % 346, i % 260, t_us, i & 1, width=346, height=260)
+            writer.write(events, Triggers.empty())
+    return path
+
+
+def test_lose_power_while_recording_aedat4(tmp_path):
+    """A file that ends in zeros gave a warning for each eight of them."""
+    whole = made_aedat4(tmp_path / "a.aedat4").read_bytes()
+    path = tmp_path / "b.aedat4"
+    path.write_bytes(whole[: len(whole) * 2 // 3] + bytes(256 << 10))
+    events, info = read(path)
+    assert len(events) >= 2000
+    assert len(info.warnings) == 1
+    assert "zeros, as a power cut leaves it" in info.warnings[0]
+
+
+@pytest.mark.parametrize("kind", ["dat", "aedat2", "es", "raw"])
+def test_lose_power_while_recording(tmp_path, kind):
+    """Zeros are an event at pixel 0, 0 in most formats: none of them is given out."""
+    i = np.arange(1, 300)
+    dat = np.stack([i, i % 300 | i % 200 << 14 | 1 << 28], 1).astype("<u4").tobytes()
+    evt2 = np.stack([8 << 28 | i, 1 << 28 | i % 300 << 11 | 7], 1).astype("<u4").tobytes()
+    words = np.stack([(i & 127) << 1 | (i & 127) << 8, i], 1).astype(">u4").tobytes()
+    es = b"".join(struct.pack("<BHH", 3, 5, 7) for _ in i)
+    content = {
+        "dat": b"% Version 2\n% Width 320\n% Height 240\n\x0c\x08" + dat,
+        "raw": b"% evt 2.0\n% geometry 320x240\n% end\n" + evt2,
+        "aedat2": b"#!AER-DAT2.0\r\n# AEChip: DVS128\r\n" + words,
+        "es": b"Event Stream\2\0\0\1" + struct.pack("<HH", 320, 240) + es,
+    }[kind]
+    path = tmp_path / "a"
+    path.write_bytes(content)
+    whole, info = read(path)
+    assert info.warnings == ()
+    path.write_bytes(content + bytes(64 << 10))
+    events, info = read(path)
+    assert events.equals(whole)
+    assert len(info.warnings) == 1
+    assert "zeros" in info.warnings[0]
+
+
+# Matlab
+
+
+def test_read_a_mat_with_two_structs(tmp_path):
+    """TD holds polarity events, EM exposures; an ATIS counts its pixels from 1 to 304 and 240."""
+    io = pytest.importorskip("scipy.io")
+    i = np.arange(1000)
+    td = {"x": i % 304 + 1, "y": i % 240 + 1, "ts": i * 10, "p": i % 2}
+    em = {name: column[:900] for name, column in td.items()}
+    io.savemat(tmp_path / "a.mat", {"EM": em, "TD": td})
+    events, info = read(tmp_path / "a.mat")
+    assert (len(events), info.topic, info.width, info.height) == (1000, "TD", 304, 240)
+    assert events.x[:3].tolist() == [0, 1, 2]
+    assert [t.name for t in info.topics] == ["TD", "EM"]
+    assert any("--topic" in text and "EM" in text for text in info.warnings)
+    assert len(read(tmp_path / "a.mat", topic="EM")[0]) == 900
+    with pytest.raises(RecordingError, match="no events called 'APS'; it has: TD, EM"):
+        read(tmp_path / "a.mat", topic="APS")
