@@ -47,6 +47,17 @@ ADABN_BATCHES, ADABN_BATCH = 24, 16
 PICTURE_GAIN = 0.5  # grey of an event picture, per unit of the summed input
 
 
+def budget_of(name: str, student: Budget) -> dict[str, object]:
+    """Return what stands in a result about steps and student."""
+    return {
+        "name": name,
+        "steps": student.steps,
+        "batch_size": student.batch_size,
+        "student": student.network.name,
+        "options": student.network.options,
+    }
+
+
 class Methods:
     """Trains what a row needs, once, and scores it.
 
@@ -70,15 +81,8 @@ class Methods:
 
     def budget(self) -> dict[str, object]:
         """Return what stands in a result about steps, size and student."""
-        student = self.settings.student
-        return {
-            "name": self.settings.name,
-            "steps": student.steps,
-            "batch_size": student.batch_size,
-            "size": [self.settings.height, self.settings.width],
-            "student": student.network.name,
-            "options": student.network.options,
-        }
+        size = [self.settings.height, self.settings.width]
+        return budget_of(self.settings.name, self.settings.student) | {"size": size}
 
     def is_label_free(self, row: Row) -> bool:
         """Return whether a row reads no label of the target."""

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from methods import PICTURE_GAIN, Predict, adapt_batch_norm, on_torch, train_once
+from methods import PICTURE_GAIN, Predict, adapt_batch_norm, budget_of, on_torch, train_once
 from rows import EVDISTILL_2021, GROUPS, SCALED, without
 from settings import FREE, Budget
 from windows import digest
@@ -309,14 +309,7 @@ class RecognitionMethods:
 
     def budget(self) -> dict[str, object]:
         """Return what stands in a result about steps and student."""
-        student = self.settings.student
-        return {
-            "name": self.settings.name,
-            "steps": student.steps,
-            "batch_size": student.batch_size,
-            "student": student.network.name,
-            "options": student.network.options,
-        }
+        return budget_of(self.settings.name, self.settings.student)
 
     def is_label_free(self, row: RecognitionRow) -> bool:
         """Return True: no row reads a label of a recording."""

@@ -17,16 +17,13 @@ from evdistill_core.models.task_name import TaskName
 M = TypeVar("M", bound=nn.Module)
 
 
-class SegmentationNetwork(nn.Module):
-    """Base of the segmentation networks.
+class StudentNetwork(nn.Module):
+    """Base of all networks; derive from the one of your task, below.
 
     Write ``forward_with_features``, or ``forward`` alone where nothing is distilled with affinity.
-    ``forward`` maps (B, in_channels, H, W) to logits (B, num_classes, H / s, W / s).
-
-    A recurrent one (``state_channels`` above 0) maps a window and the state after the window
-    before to (logits, state): see ``logits_of`` and ``zero_state``.
 
     Attributes:
+        task: what it is for.
         in_channels: channels of the input.
         num_classes: channels of the logits.
         size_multiple: H and W must be multiples of this.
@@ -36,7 +33,7 @@ class SegmentationNetwork(nn.Module):
         folds_batch_norm: whether ``fold_batch_norm`` may look for batch norms after convolutions.
     """
 
-    task: TaskName = "segmentation"
+    task: TaskName
     size_multiple: int
     output_stride: int
     state_channels: int = 0
@@ -59,45 +56,25 @@ class SegmentationNetwork(nn.Module):
         )
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        """Map (B, in_channels, H, W) to logits (B, num_classes, H / s, W / s)."""
+        """Map (B, in_channels, H, W) to logits."""
         return self.forward_with_features(x_BCHW)[0]
 
 
-class ClassificationNetwork(nn.Module):
-    """Base of the recognition networks: (B, in_channels, H, W) to logits (B, num_classes).
+class SegmentationNetwork(StudentNetwork):
+    """Base of the segmentation networks: logits (B, num_classes, H / s, W / s).
 
-    Attributes:
-        in_channels: channels of the input.
-        num_classes: classes of the output.
-        size_multiple: H and W must be multiples of this.
-        output_stride: 1, without a meaning: there is one set of logits a window.
-        state_channels: 0: there is no state.
-        state_stride: 0.
-        folds_batch_norm: whether ``fold_batch_norm`` may look for batch norms after convolutions.
+    A recurrent one (``state_channels`` above 0) maps a window and the state after the window
+    before to (logits, state): see ``logits_of`` and ``zero_state``.
     """
 
+    task: TaskName = "segmentation"
+
+
+class ClassificationNetwork(StudentNetwork):
+    """Base of the recognition networks: one set of logits a window, (B, num_classes)."""
+
     task: TaskName = "recognition"
-    size_multiple: int
     output_stride: int = 1
-    state_channels: int = 0
-    state_stride: int = 0
-    folds_batch_norm: bool = True
-
-    def __init__(self, *, in_channels: int, num_classes: int) -> None:
-        super().__init__()
-        self.in_channels = in_channels
-        self.num_classes = num_classes
-
-    def forward_with_features(self, x_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the logits of ``forward`` and the last feature map (B, C, h, w)."""
-        raise NotImplementedError
-
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        """Map (B, in_channels, H, W) to logits (B, num_classes)."""
-        return self.forward_with_features(x_BCHW)[0]
-
-
-StudentNetwork = SegmentationNetwork | ClassificationNetwork
 
 
 def logits_of(
