@@ -13,17 +13,16 @@ import numpy.typing as npt
 from numba import njit
 
 from evdistill_core.events.array import Events
-from evdistill_core.representations.cells import cell_tables
+from evdistill_core.representations.grid import cell_tables
 from evdistill_core.representations.representation import (
     FloatArray,
     InputWindow,
     Representation,
+    TorchEvents,
 )
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from evdistill_core.representations.on_torch import TorchEvents
 
 
 def _fill(out: FloatArray, events: Events, window: InputWindow) -> None:

@@ -14,37 +14,32 @@ from torch import Tensor
 from evdistill_core.events.array import Events
 from evdistill_core.representations.background import filter_background
 from evdistill_core.representations.counts2 import LEVELS, robust_rank
+from evdistill_core.representations.grid import Grid
 from evdistill_core.representations.registry import inside
 from evdistill_core.representations.represent import check_window, fixed_factor, represent
 from evdistill_core.representations.representation import InputWindow
-from evdistill_core.representations.spec import Grid, InputSpec
+from evdistill_core.representations.spec import InputSpec
 
 Window = tuple[Events, int, int]
 
 
-class TorchEvents:
-    """Events of a window as int64 tensors on a device; each is made when it is first asked for.
-
-    All events lie inside the frame. N is their number.
-    """
+class _EventTensors:
+    """``TorchEvents``; each tensor is made when it is first asked for."""
 
     def __init__(self, events: Events, window: InputWindow, device: torch.device) -> None:
         self._events, self._window, self._device = events, window, device
 
     @cached_property
     def cell(self) -> Tensor:
-        """Cell of each event in a flat channel, (N,)."""
         grid, x, y = self._window.grid, self._tensor(self._events.x), self._tensor(self._events.y)
         return y // grid.factor * grid.width + x // grid.factor
 
     @cached_property
     def p(self) -> Tensor:
-        """Polarity, (N,): 1 brighter, 0 darker."""
         return self._tensor(self._events.p != 0)
 
     @cached_property
     def elapsed_us(self) -> Tensor:
-        """Time since the start of the window, (N,) in 0 .. span_us - 1."""
         return self._tensor(self._window.elapsed_us(self._events))
 
     def _tensor(self, values: npt.NDArray[Any]) -> Tensor:
@@ -87,7 +82,7 @@ def represent_torch(
     kept = inside(filter_background(events, spec.background_filter))
     window = InputWindow(spec, grid, t_start_us, t_end_us)
     values = torch.zeros(spec.channels, grid.height, grid.width, device=device)
-    fill(values, TorchEvents(kept, window, torch.device(device)), window)
+    fill(values, _EventTensors(kept, window, torch.device(device)), window)
     return _normalise(values, spec, grid)
 
 

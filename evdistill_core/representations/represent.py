@@ -10,8 +10,9 @@ from evdistill_core.events.array import Events
 from evdistill_core.events.window import Window
 from evdistill_core.representations.background import filter_background
 from evdistill_core.representations.counts2 import LEVELS, robust_maximum
+from evdistill_core.representations.grid import Grid
 from evdistill_core.representations.representation import InputWindow
-from evdistill_core.representations.spec import Grid, InputSpec
+from evdistill_core.representations.spec import InputSpec
 
 
 def represent(

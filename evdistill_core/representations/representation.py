@@ -7,24 +7,65 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.representations.grid import Grid
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from evdistill_core.representations.on_torch import TorchEvents
-    from evdistill_core.representations.spec import Grid, InputSpec
 
 FloatArray = npt.NDArray[np.float32]
 X = TypeVar("X", FloatArray, "Tensor")
 NORMALISATIONS = ("none", "fixed", "nonzero", "maximum", "robust")
 POLARITIES = ("signed", "halves", "ignored")
+
+
+class Described(Protocol):
+    """What a representation may know of an ``InputSpec``, which is one."""
+
+    @property
+    def bins(self) -> int:
+        """Time bins."""
+        ...
+
+    @property
+    def window_us(self) -> int:
+        """Usual length of a window."""
+        ...
+
+    @property
+    def decay_us(self) -> int:
+        """Time in which a value falls to 1/e."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, object]:
+        """The representation's own parameters, by name; all of them are there."""
+        ...
+
+
+class TorchEvents(Protocol):
+    """N events of a window inside the frame, as int64 tensors on a device."""
+
+    @property
+    def cell(self) -> Tensor:
+        """Cell of each event in a flat channel, (N,)."""
+        ...
+
+    @property
+    def p(self) -> Tensor:
+        """Polarity, (N,): 1 brighter, 0 darker."""
+        ...
+
+    @property
+    def elapsed_us(self) -> Tensor:
+        """Time since the start of the window, (N,) in 0 .. span_us - 1."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -38,7 +79,7 @@ class InputWindow:
         t_end_us: end of the window (exclusive), above the start.
     """
 
-    spec: InputSpec
+    spec: Described
     grid: Grid
     t_start_us: int
     t_end_us: int
@@ -87,7 +128,7 @@ class Representation:
         options: names of its own parameters and their defaults (``InputSpec.options``).
     """
 
-    channels: Callable[[InputSpec], int]
+    channels: Callable[[Described], int]
     fill: Callable[[FloatArray, Events, InputWindow], None]
     fill_torch: Callable[[Tensor, TorchEvents, InputWindow], None] | None = None
     normalisations: tuple[str, ...] = ("none",)

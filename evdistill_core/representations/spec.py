@@ -14,6 +14,7 @@ from evdistill_core.foundation import config
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.ranges import check_ranges
 from evdistill_core.foundation.suggestions import did_you_mean
+from evdistill_core.representations.grid import Grid
 from evdistill_core.representations.registry import REPRESENTATIONS
 from evdistill_core.representations.representation import Representation
 
@@ -40,25 +41,6 @@ class BackgroundFilter:
             raise ConfigError(f"radius_px must lie in 1..16, got {self.radius_px}")
         if not 1 <= self.dt_us <= 60_000_000:
             raise ConfigError(f"dt_us must lie in 1..60000000, got {self.dt_us}")
-
-
-@dataclass(frozen=True)
-class Grid:
-    """How a sensor's pixels lie in the student's input.
-
-    Attributes:
-        height: rows of the input, a multiple of the spec's ``size_multiple``.
-        width: columns of the input.
-        factor: sensor pixels per input cell and axis; cell = coordinate // factor.
-        used_height: rows that hold sensor pixels; the rows below are zero padding.
-        used_width: columns that hold sensor pixels; those to the right are padding.
-    """
-
-    height: int
-    width: int
-    factor: int
-    used_height: int
-    used_width: int
 
 
 @dataclass(frozen=True, kw_only=True)
