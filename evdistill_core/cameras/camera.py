@@ -23,7 +23,7 @@ from evdistill_core.cameras.unpacking import unpack_events, unpack_frame, unpack
 from evdistill_core.cameras.usb import advice
 from evdistill_core.cameras.wire import HEAD, DamagedPipeError, Kind, Piece, parse_head
 from evdistill_core.events.array import Events, Triggers
-from evdistill_core.events.stream import BACKWARD_JUMP_US, FORWARD_JUMP_US
+from evdistill_core.events.time_watch import BACKWARD_JUMP_US, FORWARD_JUMP_US
 from evdistill_core.foundation.errors import CameraError
 from evdistill_core.recordings.base import EventBatch, Frame
 

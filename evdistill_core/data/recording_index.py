@@ -24,10 +24,10 @@ from evdistill_core.events.array import Events
 from evdistill_core.events.clock import SensorClock
 from evdistill_core.foundation.errors import DataError
 from evdistill_core.foundation.files import write_text_atomic
-from evdistill_core.recordings.base import Frame, Recording
+from evdistill_core.recordings.base import Frame, Recording, stretches
 from evdistill_core.recordings.opening import open_recording
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 INDEX = "index.json"
 COLUMNS = {"t_us": np.int64, "x": np.uint16, "y": np.uint16, "p": np.uint8}
 
@@ -164,22 +164,23 @@ def _publish(part: Path, folder: Path) -> None:
 def _write_columns(recording: Recording, path: Path, part: Path) -> None:
     segments: list[Segment] = []
     clock = SensorClock()
-    rows = 0
+    rows, starts_anew = 0, False
     with ExitStack() as stack:
         files = {n: stack.enter_context((part / f"{n}.bin").open("wb")) for n in COLUMNS}
-        for batch in recording.batches():
-            events = batch.events
+        for stretch in stretches(recording):
+            events = stretch.events
+            starts_anew = starts_anew or bool(stretch.discontinuity)
             if not len(events):
                 continue
             for name, dtype in COLUMNS.items():
                 files[name].write(np.ascontiguousarray(getattr(events, name), dtype).tobytes())
-            if batch.discontinuity:
+            if starts_anew:
                 clock.reset()
-            clock.observe(int(events.t_us[0]), batch.stamp_ns)
+            clock.observe(int(events.t_us[0]), stretch.stamp_ns)
             start, end = int(events.t_us.min()), int(events.t_us.max()) + 1
             size = (events.width, events.height)
             last = segments[-1] if segments else None
-            if last is None or batch.discontinuity or (last.width, last.height) != size:
+            if last is None or starts_anew or (last.width, last.height) != size:
                 segments.append(Segment(rows, rows + len(events), start, end, *size))
             else:
                 segments[-1] = Segment(
@@ -190,6 +191,7 @@ def _write_columns(recording: Recording, path: Path, part: Path) -> None:
                     *size,
                 )
             rows += len(events)
+            starts_anew = False
     if not rows:
         raise DataError(f"{path} holds no events")
     for segment in segments:

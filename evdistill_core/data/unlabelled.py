@@ -315,7 +315,9 @@ def open_windows(
 
 def invert_polarity(network_input: Array, spec: InputSpec) -> Array:
     """Return the input of the same window with ON and OFF swapped (scenes of inverse contrast)."""
-    return spec.representation.with_inverted_polarity(network_input)
+    if spec.kind == "voxel":
+        return -network_input
+    return np.ascontiguousarray(network_input[[1, 0, 2]])
 
 
 def _whole(

@@ -1,17 +1,15 @@
 """One topic's messages to events: picks parser and decoder, notices everything that breaks.
 
-What arrives may be damaged, lost, repeated from the start (a looped bag) or of another camera.
-Nothing of that raises: it is counted, named in ``last_error``, and reported as a discontinuity, so
-that windows never join what does not belong together.
+What arrives may be damaged, lost or of another camera. Nothing of that raises: it is counted, named
+in ``last_error``, and reported as a discontinuity, so that windows never join what does not belong
+together. Times are given as they are; ``TimeWatch`` looks at them.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
-import numpy.typing as npt
-from numba import njit
 
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.events.decoders import Decoded, Decoder, make_decoder
@@ -33,16 +31,6 @@ from evdistill_core.messages.event_messages import (
 )
 from evdistill_core.messages.types import normal_type_name
 
-# Sensors and networks step back by some milliseconds (2.7 ms reported from an EVK4, 65 ms from a
-# mis-timed libcaer_cmp message); a longer step is a restart, a loop, or a damaged time word.
-BACKWARD_JUMP_US = 200_000
-# A longer step forward between messages is a jump too, unless the header stamps confirm it: an EVT3
-# sensor that starts anew looks like one, unless it did so within this time of a wrap.
-FORWARD_JUMP_US = 1_000_000
-# Inside a message there are no stamps; no driver collects for so long.
-FORWARD_JUMP_INSIDE_US = 5_000_000
-# Drivers send at least ten messages a second; the time at the end of one moves by less than this.
-END_STEP_US = 200_000
 # EVT3 time wraps after 16.8 s; beyond a quarter of that the header stamps tell which turn it is.
 PAUSE_US = 4_000_000
 # A message this little behind, and sent about as late, was overtaken: no count that started anew.
@@ -59,12 +47,14 @@ class DecodedPacket:
     Attributes:
         events: in the order of the message, all inside the frame.
         triggers: edges on the external input.
-        stamp_ns: host time of the message's header; its time of arrival if it has none.
+        stamp_ns: host time of the message's header; its time of arrival if it has none; 0 where
+            there is no clock but the sensor's (files without messages).
         frame_id: of the header.
         discontinuity: why whatever was collected before must not be joined with these events:
-            ``"size"``, ``"encoding"``, ``"time"``, ``"seq"``, or empty when it may.
+            ``"size"``, ``"encoding"``, ``"time"`` (see ``TimeWatch``), ``"seq"``, or empty when it
+            may.
         t_end_us: sensor time at the end of the message, where the encoding tells it even without
-            events; None where not, and where it is not plausible after what came before.
+            events; None where not.
     """
 
     events: Events
@@ -82,7 +72,7 @@ class StreamCounters:
     Attributes:
         messages: pushed, damaged ones included.
         bytes: of all messages.
-        events: given out.
+        events: given out, without those that are left out by their time.
         triggers: given out.
         lost_messages: missing by their sequence number (a damaged message counts here too).
         seq_gaps: times that the sequence number was not the next one.
@@ -91,7 +81,8 @@ class StreamCounters:
         backward_time: events earlier than the one before them, inside what one decoder sees.
         out_of_frame: events dropped for lying outside width and height.
         discarded_before_sync: events dropped because their place or time was not known yet.
-        discarded_at_jump: events dropped because sensor time jumped later in the same message.
+        discarded_at_jump: events left out because their time strays far from those around them.
+        time_sorted: events whose place was changed because times fell by more than 10 ms.
         size_changes: of the frame, mid-stream.
         encoding_changes: mid-stream.
         time_jumps: of sensor time, backward or forward.
@@ -109,6 +100,7 @@ class StreamCounters:
     out_of_frame: int = 0
     discarded_before_sync: int = 0
     discarded_at_jump: int = 0
+    time_sorted: int = 0
     size_changes: int = 0
     encoding_changes: int = 0
     time_jumps: int = 0
@@ -147,13 +139,10 @@ class PacketDecoder:
         self._size: tuple[int, int] | None = None
         self._seq: int | None = None
         self._stamp_ns = 0
-        self._newest_us: int | None = None
-        self._reached_us: int | None = None
 
     def reset(self) -> None:
         """Forget the stream, as if the next message were the first; the counters stay."""
         self._decoder = self._size = self._seq = None
-        self._newest_us = self._reached_us = None
         self._encoding = ""
         self._stamp_ns = 0
 
@@ -173,31 +162,24 @@ class PacketDecoder:
             self.last_error = str(error)
             return None
         stamp_ns = _stamp_ns(message, packet.receive_time_ns)
-        jumped, events = self._cut_at_jump(decoded.events, stamp_ns)
-        if jumped:
-            breaks.add("time")
-        t_end_us = self._plausible_end(decoded.t_end_us, stamp_ns)
         self._stamp_ns = stamp_ns
-        self.counters.events += len(events)
+        self.counters.events += len(decoded.events)
         self.counters.triggers += len(decoded.triggers)
         return DecodedPacket(
-            events,
+            decoded.events,
             decoded.triggers,
             stamp_ns,
             message.header.frame_id,
-            next((b for b in ("size", "encoding", "time", "seq") if b in breaks), ""),
-            t_end_us,
+            next((b for b in ("size", "encoding", "seq") if b in breaks), ""),
+            decoded.t_end_us,
         )
 
     def pass_on(self, decoded: DecodedPacket) -> DecodedPacket:
-        """Watch over the time of events that came decoded already; counts as ``push`` does."""
-        jumped, events = self._cut_at_jump(decoded.events, decoded.stamp_ns)
-        self._stamp_ns = decoded.stamp_ns
+        """Count events that came decoded already, as ``push`` counts those that it decodes."""
         self.counters.messages += 1
-        self.counters.events += len(events)
+        self.counters.events += len(decoded.events)
         self.counters.triggers += len(decoded.triggers)
-        why = decoded.discontinuity or ("time" if jumped else "")
-        return replace(decoded, events=events, discontinuity=why)
+        return decoded
 
     def _decode_packet(
         self, message: EventPacket, receive_time_ns: int
@@ -256,41 +238,6 @@ class PacketDecoder:
         if 0 < missing <= MAX_LOST:
             self.counters.lost_messages += missing
 
-    def _plausible_end(self, t_end_us: int | None, stamp_ns: int) -> int | None:
-        """Refuse a time that one damaged word put far ahead: windows would be closed unfilled."""
-        if t_end_us is None:
-            return None
-        confirmed_us = (stamp_ns - self._stamp_ns) // 1000 if self._stamp_ns > 0 else 0
-        step_us = t_end_us - self._latest_us(t_end_us)
-        if not 0 <= step_us <= max(END_STEP_US, 2 * confirmed_us):
-            return None
-        self._reached_us = t_end_us
-        return t_end_us
-
-    def _latest_us(self, otherwise_us: int) -> int:
-        """Return the latest sensor time that was told, by an event or without one."""
-        known = [t for t in (self._reached_us, self._newest_us) if t is not None]
-        return max(known, default=otherwise_us)
-
-    def _cut_at_jump(self, events: Events, stamp_ns: int) -> tuple[bool, Events]:
-        """Drop what lies before the last backward jump; tell whether there was any jump."""
-        if not len(events):
-            return False, events
-        first_us = int(events.t_us[0])
-        start_us = self._latest_us(first_us)
-        cut, newest = _last_jump(events.t_us, start_us, BACKWARD_JUMP_US, FORWARD_JUMP_INSIDE_US)
-        self._newest_us = int(newest)
-        forward_us = first_us - start_us
-        confirmed_us = (stamp_ns - self._stamp_ns) // 1000 if self._stamp_ns > 0 else 0
-        jumped = cut >= 0 or forward_us > max(FORWARD_JUMP_US, 2 * confirmed_us)
-        if jumped:
-            self.counters.time_jumps += 1
-            self._reached_us = None
-        if cut > 0:
-            self.counters.discarded_at_jump += cut
-            events = events[cut:]
-        return jumped, events
-
 
 def _parse(packet: Packet) -> EventPacket | EventArray:
     name = normal_type_name(packet.type_name)
@@ -329,22 +276,3 @@ def _is_overtaken(behind: int, elapsed_us: int | None) -> bool:
         and elapsed_us is not None
         and -OVERTAKEN_US <= elapsed_us <= OVERTAKEN_US
     )
-
-
-@njit(nogil=True, cache=True)
-def _last_jump(
-    t_us: npt.NDArray[np.int64], newest_us: int, back_us: int, ahead_us: int
-) -> tuple[int, int]:
-    """Return where time last left the newest by more than the tolerances, and the newest.
-
-    The place is -1 without such a jump; the first event may lie ahead as far as it likes.
-    """
-    place = -1
-    for i in range(t_us.size):
-        t = t_us[i]
-        if t < newest_us - back_us or (i > 0 and t > newest_us + ahead_us):
-            place = i
-            newest_us = t
-        elif t > newest_us:
-            newest_us = t
-    return place, newest_us

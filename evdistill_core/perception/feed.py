@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import DecodedPacket
-from evdistill_core.recordings.base import EventBatch, Frame, Recording
+from evdistill_core.recordings.base import Frame, Recording
 
 
 def in_order(
     recording: Recording, start_us: int | None = None, end_us: int | None = None
-) -> Iterator[Packet | EventBatch | Frame]:
+) -> Iterator[Packet | DecodedPacket | Frame]:
     """Yield events and camera images; images come before the events of the same moment.
 
     Args:
@@ -37,13 +37,4 @@ def in_order(
         while frame is not None and frame.stamp_ns <= batch.stamp_ns:
             yield frame
             frame = next(frames, None)
-        yield batch
-
-
-def event_content(
-    item: Packet | EventBatch | Frame, event_topic: str
-) -> Packet | DecodedPacket | None:
-    """Return what the pipeline takes of an item; None for camera images."""
-    if isinstance(item, EventBatch):
-        return item.decoded()
-    return item if isinstance(item, Packet) and item.topic == event_topic else None
+        yield batch.decoded(has_host_stamp=recording.has_host_stamps)

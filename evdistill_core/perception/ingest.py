@@ -2,7 +2,8 @@
 
 Everything that must happen in the order of arrival happens here, in one thread: decoder state, the
 sensor's clock, filters, and the cutting of windows. A window never spans a gap, a jump in time, or
-a change of size or encoding: what was collected before is thrown away, counted.
+a change of size or encoding. What was collected before a gap lacks events and is thrown away,
+counted; what was collected before a jump or a change becomes a last, shorter window.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from evdistill_core.events.clock import SensorClock
 from evdistill_core.events.filters import EventFilters
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import DecodedPacket, PacketDecoder
+from evdistill_core.events.time_watch import TimeWatch
 from evdistill_core.events.window import MAX_REORDER_US, Window, WindowAssembler, WindowSpec
 from evdistill_core.foundation.worker import BoundedQueue
 from evdistill_core.perception.parameters import PerceptionParameters
 from evdistill_core.representations import InputSpec
 
 IDLE_CHECK_S = 0.005
+WHOLE_BEFORE = {"time", "size", "encoding"}
+"""Breaks before which no event is missing: what was collected becomes a last, shorter window."""
 QUIET_US = 200_000
 """After a shorter silence, of a driver that was held up, nothing is guessed but a window's end."""
 
@@ -93,12 +97,12 @@ class Ingest:
         self._record = record
         self._lossless = lossless
         self._decoder = PacketDecoder()
+        self._watch = TimeWatch(self._decoder.counters)
         self._clock = SensorClock()
         self._filters = EventFilters(parameters.filter_config())
         self._filtered_by = parameters
         self._window_spec = self._wanted_spec()
         self._assembler = WindowAssembler(self._window_spec)
-        self._handed_over = 0
         self._replaced: Counter[str] = Counter()
         self._arrivals = _Arrivals()
         self._epoch = 0
@@ -126,6 +130,8 @@ class Ingest:
 
     def flush(self) -> None:
         """Hand over the last, incomplete window."""
+        for part in self._watch.flush():
+            self._use(part, time.monotonic_ns())
         self._emit(self._assembler.flush())
 
     def stream_counters(self) -> dict[str, int]:
@@ -172,7 +178,10 @@ class Ingest:
             self._count("messages_damaged", 1)
             return
         self._count("messages_used", 1)
-        self._use(decoded, item.received_ns)
+        # Files may be put in order as far as it takes; live, and in replay, nothing waits.
+        can_wait = self._lossless and not isinstance(item.content, Packet)
+        for part in self._watch.split(decoded, can_wait=can_wait):
+            self._use(part, item.received_ns)
 
     def _use(self, decoded: DecodedPacket, received_ns: int) -> None:
         events = decoded.events
@@ -197,6 +206,8 @@ class Ingest:
 
     def _break(self, reason: str) -> None:
         self._count(f"breaks_{reason}", 1)
+        if reason in WHOLE_BEFORE:
+            self._emit(self._assembler.flush())
         self._assembler.reset()
         self._arrivals.reset()
         self._filters.reset()
@@ -223,6 +234,7 @@ class Ingest:
         if self._jump.is_set():
             self._jump.clear()
             self._decoder.reset()
+            self._watch.reset()
             self._break("clock")
 
     def _follow_parameters(self) -> None:
@@ -238,7 +250,6 @@ class Ingest:
             self._emit(self._assembler.flush())
             self._replaced += Counter(self._assembler.counters.as_dict())
             self._assembler = WindowAssembler(spec)
-            self._handed_over = 0
 
     def _close_overdue(self) -> None:
         """Close windows of a camera that sends nothing, by the host's clock."""
@@ -264,7 +275,6 @@ class Ingest:
             if self._is_too_soon(window):
                 self._count("windows_skipped", 1)
                 continue
-            self._count_events(window)
             last_us = int(window.events.t_us[-1]) if len(window.events) else window.t_start_us
             received_ns = self._arrivals.of(last_us, closed_ns)
             stamp_ns = self._clock.to_host_ns(window.t_end_us)
@@ -280,14 +290,6 @@ class Ingest:
                 )
             )
             self._index += 1
-
-    def _count_events(self, window: Window) -> None:
-        """Count the events of a window that were in none before it."""
-        end = window.first_event + len(window.events)
-        new = end - max(window.first_event, self._handed_over)
-        if new > 0:
-            self._count("events_in_windows", new)
-            self._handed_over = end
 
     def _is_too_soon(self, window: Window) -> bool:
         """Tell whether ``max_rate_hz`` forbids this window, in sensor time."""

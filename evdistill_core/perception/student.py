@@ -16,14 +16,14 @@ from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.inference.runner import Runner
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.models.task_name import TaskName
-from evdistill_core.perception.feed import event_content, in_order
+from evdistill_core.perception.feed import in_order
 from evdistill_core.perception.front_end import make_student_runner, open_student
 from evdistill_core.perception.ingest import Incoming, Ingest, Job
 from evdistill_core.perception.parameter_files import load_parameters
 from evdistill_core.perception.parameters import PerceptionParameters
 from evdistill_core.perception.predictor import WindowPredictor
 from evdistill_core.perception.result import Result
-from evdistill_core.recordings.base import Recording
+from evdistill_core.recordings.base import Frame, Recording
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.representations import InputSpec
 
@@ -168,9 +168,9 @@ class Student:
         stream = self.stream()
         with recording:
             for item in in_order(recording, *span):
-                content = event_content(item, recording.info.topic)
-                if content is not None:
-                    yield from stream.take(content)
+                is_image = isinstance(item, Packet) and item.topic != recording.info.topic
+                if not isinstance(item, Frame) and not is_image:
+                    yield from stream.take(item)
         yield from stream.flush()
 
     def _predict_items(self, source: Iterable[Events | Window]) -> Iterator[Result]:
@@ -269,4 +269,5 @@ def _as_window(given: Window | Events) -> Window:
 
 def _job_of(window: Window) -> Job:
     now_ns = time.monotonic_ns()
-    return Job(window, window.t_end_us * 1000, "", window.stretch, window.stretch, now_ns, now_ns)
+    stamp_ns = window.stamp_ns or window.t_end_us * 1000
+    return Job(window, stamp_ns, "", window.stretch, window.stretch, now_ns, now_ns)

@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.events.array import Events, Triggers
+from evdistill_core.events.clock import SensorClock
 from evdistill_core.events.decoders.base import MAX_SIDE
 from evdistill_core.events.packet import Packet
-from evdistill_core.events.stream import DecodedPacket, PacketDecoder
+from evdistill_core.events.stream import DecodedPacket, StreamCounters
+from evdistill_core.events.time_watch import TimeWatch
 from evdistill_core.events.window import Window, WindowAssembler, WindowSpec
 from evdistill_core.foundation.errors import RecordingError
 
@@ -74,8 +76,9 @@ class EventBatch:
     Attributes:
         events: may be empty (a message of triggers alone).
         triggers: edges on the external trigger input.
-        stamp_ns: host time that belongs to the batch, nanoseconds since 1970: the message's
-            header stamp; for files without one the sensor time of the last event.
+        stamp_ns: nanoseconds. In bags and from cameras host time since 1970, that of the first
+            event (see ``Recording.has_host_stamps``); in other files the sensor time of the last
+            event.
         discontinuity: ``""``, or why these events must not be joined with earlier ones
             (``"seq"``, ``"size"``, ``"encoding"``, ``"time"``).
     """
@@ -85,9 +88,14 @@ class EventBatch:
     stamp_ns: int
     discontinuity: str = ""
 
-    def decoded(self) -> DecodedPacket:
-        """Return the same as the decoder of a live topic gives it."""
-        return DecodedPacket(self.events, self.triggers, self.stamp_ns, "", self.discontinuity)
+    def decoded(self, *, has_host_stamp: bool) -> DecodedPacket:
+        """Return the same as the decoder of a live topic gives it.
+
+        Args:
+            has_host_stamp: see ``Recording.has_host_stamps``.
+        """
+        stamp_ns = self.stamp_ns if has_host_stamp else 0
+        return DecodedPacket(self.events, self.triggers, stamp_ns, "", self.discontinuity)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,11 +119,16 @@ class Recording(ABC):
     Nothing is loaded ahead: memory does not grow with the length of the recording.
     """
 
+    has_host_stamps = False
+    """Whether ``EventBatch.stamp_ns`` is of another clock than the sensor's, as in bags; the stamp
+    is then that of the first event. Files have the sensor's clock alone."""
+
     _path: Path
     _size: tuple[int, int]
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self._time_counts: Counter[str] = Counter()
         self._warnings: list[str] = []
         #: How far into the file the iteration is; with a span, 1 is still its end.
         self._fraction: float | None = None
@@ -155,7 +168,7 @@ class Recording(ABC):
 
         For bags, those of ``StreamCounters``; other files use the names among them that apply.
         """
-        return dict(self._counts)
+        return dict(self._counts) | dict(self._time_counts)
 
     @property
     def fraction_read(self) -> float | None:
@@ -195,6 +208,7 @@ class Recording(ABC):
                 f"the end of a span must not lie before its start: got {start_us} .. {end_us} us"
             )
         self._fraction = self._span_fraction = None
+        self._time_counts.clear()
         batches = self._all_batches() if start_us is None else self._batches_from(start_us)
         if start_us is None and end_us is None:
             return batches
@@ -283,7 +297,7 @@ class Recording(ABC):
             WindowSpec(duration_us=duration_us, count=count, stride_us=stride_us)
         )
         span = self.span_us(start_s, end_s)
-        return _cut_windows(self.batches(*span), assembler)
+        return _stamped_windows(self, span, assembler)
 
     def packets(self, topics: Sequence[str] | None = None) -> Iterator[Packet]:
         """Yield the serialized messages of a bag in the order of their receive times.
@@ -309,6 +323,11 @@ class Recording(ABC):
     def __exit__(self, *_: object) -> None:
         # Every iterator opens the file for itself and closes it at its end or when it is dropped.
         self._closed = True
+
+    def note_time(self, counts: StreamCounters) -> None:
+        """Add what a ``TimeWatch`` met to the counters of the latest iteration."""
+        for name in ("discarded_at_jump", "time_sorted", "time_jumps"):
+            self._time_counts[name] = getattr(counts, name)
 
     def _warn(self, text: str) -> None:
         if text not in self._warnings:
@@ -344,18 +363,57 @@ class _Way:
         return min(1.0, max(0.0, *ways)) if ways else None
 
 
-def _cut_windows(batches: Iterator[EventBatch], assembler: WindowAssembler) -> Iterator[Window]:
-    watch, stretch = PacketDecoder(), 0
-    for batch in batches:
-        # The same eye for jumps in time that the live path has.
-        checked = watch.pass_on(batch.decoded())
-        if checked.discontinuity:
+def _stamped_windows(
+    recording: Recording, span: tuple[int | None, int | None], assembler: WindowAssembler
+) -> Iterator[Window]:
+    """Yield windows with their stretch and the host time of their end."""
+    clock, stretch = SensorClock(), 0
+
+    def stamped(windows: list[Window]) -> Iterator[Window]:
+        for window in windows:
+            stamp_ns = clock.to_host_ns(window.t_end_us)
+            yield replace(window, stretch=stretch, stamp_ns=stamp_ns)
+
+    for part in stretches(recording, *span):
+        if part.discontinuity:
+            # Events are missing from what was collected before a gap; before all else it is whole.
+            yield from stamped([] if part.discontinuity == "seq" else assembler.flush())
             assembler.reset()
+            clock.reset()
             stretch += 1
-        for window in assembler.push(checked.events):
-            yield replace(window, stretch=stretch)
-    for window in assembler.flush():
-        yield replace(window, stretch=stretch)
+        if len(part.events):
+            clock.observe(int(part.events.t_us[0]), part.stamp_ns)
+            yield from stamped(assembler.push(part.events))
+    yield from stamped(assembler.flush())
+
+
+def stretches(
+    recording: Recording, start_us: int | None = None, end_us: int | None = None
+) -> Iterator[DecodedPacket]:
+    """Yield the events of a recording as training and windows take them.
+
+    What strays in time is left out, counted in the recording's ``counters`` as
+    ``discarded_at_jump``; ``time_sorted`` counts events that were put in order, ``time_jumps`` the
+    places where time breaks off.
+
+    Args:
+        recording: an open one.
+        start_us: as ``Recording.batches``.
+        end_us: as ``Recording.batches``.
+
+    Yields:
+        Parts with a discontinuity where a new stretch begins; times fall by at most 10 ms in each.
+    """
+    counts = StreamCounters()
+    watch = TimeWatch(counts)
+    for batch in recording.batches(start_us, end_us):
+        counts.events += len(batch.events)
+        yield from watch.split(
+            batch.decoded(has_host_stamp=recording.has_host_stamps),
+            can_wait=not recording.has_host_stamps,
+        )
+    yield from watch.flush()
+    recording.note_time(counts)
 
 
 def checked_size(path: Path, width: int, height: int) -> tuple[int, int]:

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from evdistill_core.events.array import Events
-from evdistill_core.events.clock import SensorClock
-from evdistill_core.events.window import Window, WindowAssembler, WindowSpec
+from evdistill_core.events.window import Window
 from evdistill_core.foundation.errors import ConfigError, RecordingError
 from evdistill_core.inference.pictures import (
     SMALL_WIDTH_PX,
@@ -128,27 +127,16 @@ def _windows(
     recording: Recording, config: ViewConfig, progress: Callable[[int], None]
 ) -> Iterator[tuple[Window, int, int]]:
     """Yield windows of the span and when they end: since the first event, and in host time."""
-    first = next((b for b in recording.batches() if len(b.events)), None)
-    if first is None:
-        return
-    origin_us = int(first.events.t_us[0])
-    end_us = None if config.end_us is None else origin_us + config.end_us
-    start_us = origin_us + config.start_us if config.start_us else None
-    assembler = WindowAssembler(WindowSpec(config.window_us))
-    clock = SensorClock()
+    origin_us: int | None = None
     count = 0
-    for batch in recording.batches(start_us, end_us):
-        if batch.discontinuity:
-            assembler.reset()
-        if not len(batch.events):
-            continue
-        clock.observe(int(batch.events.t_us[-1]), batch.stamp_ns)
-        count += len(batch.events)
+    start_s = config.start_us / 1e6
+    end_s = None if config.end_us is None else config.end_us / 1e6
+    for window in recording.windows(config.window_us, start_s=start_s, end_s=end_s):
+        if origin_us is None:
+            origin_us = window.t_start_us - config.start_us
+        count += len(window.events)
         progress(count)
-        for window in assembler.push(batch.events):
-            yield window, window.t_end_us - origin_us, clock.to_host_ns(window.t_end_us)
-    for window in assembler.flush():
-        yield window, window.t_end_us - origin_us, clock.to_host_ns(window.t_end_us)
+        yield window, window.t_end_us - origin_us, window.stamp_ns
 
 
 class _Painter:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from evdistill_core.events.clock import SensorClock
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import PacketDecoder
+from evdistill_core.events.time_watch import TimeWatch
 from evdistill_core.events.window import WindowAssembler, WindowSpec
 from evdistill_core.messages.event_messages import EventArray, EventBlock, EventPacket
 from evdistill_core.messages.standard import Header, Time
@@ -103,13 +104,20 @@ class Reader:
 
     def __init__(self, **spec):
         self.decoder, self.clock = PacketDecoder(), SensorClock()
+        self.watch = TimeWatch(self.decoder.counters)
         self.assembler = WindowAssembler(WindowSpec(**spec))
         self.windows, self.breaks, self.events = [], [], []
 
     def push(self, packet):
         decoded = self.decoder.push(packet)
         assert decoded is not None, self.decoder.last_error
+        for part in self.watch.split(decoded):
+            self.take(part)
+
+    def take(self, decoded):
         if decoded.discontinuity:
+            if decoded.discontinuity != "seq":
+                self.windows += self.assembler.flush()
             self.breaks.append(decoded.discontinuity)
             self.assembler.reset()
             if decoded.discontinuity != "seq":
@@ -122,6 +130,8 @@ class Reader:
             self.windows += self.assembler.advance_to(decoded.t_end_us)
 
     def finish(self):
+        for part in self.watch.flush():
+            self.take(part)
         self.windows += self.assembler.flush()
         for window in self.windows:
             assert len(set(window.events.x.tolist())) <= 1, "a window spans a break"

@@ -15,6 +15,7 @@ from evdistill_core.events.array import Events
 from evdistill_core.events.filters import EventFilters, FilterConfig, HotPixels
 from evdistill_core.events.packet import EVENT_TYPES, Packet
 from evdistill_core.events.stream import PacketDecoder, is_event_type
+from evdistill_core.events.time_watch import TimeWatch
 from evdistill_core.events.warm_up import warm_up
 from evdistill_core.events.window import WindowAssembler, WindowSpec
 from evdistill_core.messages.event_messages import EventArray, EventBlock, EventPacket
@@ -97,30 +98,13 @@ def test_a_gap_longer_than_the_wrap_is_bridged_by_the_stamps():
         )
         assert times(after) == [3 * 2**24 + 51_000]
         assert after.discontinuity == ("seq" if seq == 2 else "")
-        assert decoder.counters.time_jumps == 0
-
-
-def test_the_end_of_a_message_is_told_only_where_it_is_plausible():
-    def time_word(t):
-        return np.array([0x8000 | t >> 12 & 0xFFF, 0x6000 | t & 0xFFF], "<u2").tobytes()
-
-    decoder = PacketDecoder()
-    assert decoder.push(packet(0, evt3(1000), stamp_ns=S)).t_end_us == 1000
-    assert decoder.push(packet(1, time_word(90_000), stamp_ns=S)).t_end_us == 90_000
-    # One damaged word puts the time 4 s ahead; the next message is right again.
-    assert decoder.push(packet(2, time_word(4_000_000), stamp_ns=S)).t_end_us is None
-    assert decoder.push(packet(3, time_word(95_000), stamp_ns=S)).t_end_us == 95_000
-    assert decoder.push(packet(4, time_word(3_000_000), stamp_ns=4 * S)).t_end_us == 3_000_000
-    # A jump back is a new beginning.
-    jumped = decoder.push(packet(5, evt3(500), stamp_ns=4 * S))
-    assert (jumped.discontinuity, jumped.t_end_us) == ("time", 500)
 
 
 def test_seq_that_goes_back_is_a_new_stream_not_a_loss():
     decoder = PacketDecoder()
     decoder.push(packet(100, evt3(5_000_000)))
     again = decoder.push(packet(3, evt3(100)))
-    assert (times(again), again.discontinuity) == ([100], "time")
+    assert (times(again), again.discontinuity) == ([100], "seq")
     assert decoder.counters.lost_messages == 0
     far = decoder.push(packet(2**60, evt3(200)))
     assert far.discontinuity == "seq"
@@ -152,44 +136,6 @@ def test_a_bag_that_loops_gives_the_same_events_again():
     assert [name for name, _ in loops] == ["", "seq"]  # 0.16 s are no jump in time
     assert loops[0][1].equals(loops[1][1])
     assert decoder.counters.discarded_before_sync == 0
-
-
-def test_a_jump_back_inside_a_message_drops_what_lies_before_it():
-    decoder = PacketDecoder()
-    decoder.push(array([10_000_000]))
-    jumped = decoder.push(array([10_000_100, 10_000_050, 2_000_000, 2_000_010]))
-    assert (times(jumped), jumped.discontinuity) == ([2_000_000, 2_000_010], "time")
-    assert decoder.counters.discarded_at_jump == 2
-    assert decoder.counters.time_jumps == 1
-    assert decoder.counters.backward_time == 2
-    assert decoder.push(array([2_000_020])).discontinuity == ""
-
-
-def test_small_steps_back_are_no_jump():
-    decoder = PacketDecoder()
-    decoder.push(array([10_000_000]))
-    assert decoder.push(array([9_900_000, 9_850_000, 10_000_001])).discontinuity == ""
-    # Measured from the newest time, so that small steps cannot add up unnoticed.
-    assert decoder.push(array([9_850_000])).discontinuity == ""
-    assert decoder.push(array([9_700_000])).discontinuity == "time"
-
-
-def test_a_jump_forward_counts_unless_the_stamps_confirm_it():
-    decoder = PacketDecoder()
-    decoder.push(array([0], stamp_ns=100 * S))
-    assert decoder.push(array([8_000_000], stamp_ns=101 * S)).discontinuity == "time"
-    assert decoder.push(array([16_000_000], stamp_ns=109 * S)).discontinuity == ""
-    assert decoder.push(array([16_900_000], stamp_ns=109 * S)).discontinuity == ""
-    assert decoder.push(array([19_000_000], stamp_ns=109 * S)).discontinuity == "time"
-    assert decoder.counters.time_jumps == 2
-
-
-def test_a_jump_forward_inside_a_message_drops_what_lies_before_it():
-    decoder = PacketDecoder()
-    jumped = decoder.push(array([1_000_000, 1_000_010, 7_000_000, 7_000_010]))
-    assert (times(jumped), jumped.discontinuity) == ([7_000_000, 7_000_010], "time")
-    assert decoder.counters.discarded_at_jump == 2
-    assert decoder.push(array([7_000_020, 11_000_000])).discontinuity == ""
 
 
 def test_size_and_encoding_may_change_mid_stream():
@@ -330,6 +276,7 @@ def use_everything_after_warming_up():
     assert len(before) > 8
     assert all(before.values())
     decoder, assembler = PacketDecoder(), WindowAssembler(WindowSpec(1000))
+    watch = TimeWatch(decoder.counters)
     made = [
         packet(0, mono(9), encoding="mono"),
         array([1, 2]),
@@ -344,7 +291,8 @@ def use_everything_after_warming_up():
     for config in (every, FilterConfig(hot_learn_ms=5), FilterConfig(background_us=5)):
         filters = EventFilters(config)
         for one in made:
-            assembler.push(filters(decoder.push(one).events))
+            for part in watch.split(decoder.push(one)):
+                assembler.push(filters(part.events))
     assert kernels() == before
 
 

@@ -24,7 +24,8 @@ from evdistill_core.events.decoders import KNOWN_ENCODINGS, make_decoder
 from evdistill_core.events.decoders.base import MAX_SIDE
 from evdistill_core.events.filters import EventFilters, FilterConfig
 from evdistill_core.events.packet import Packet
-from evdistill_core.events.stream import PacketDecoder
+from evdistill_core.events.stream import DecodedPacket, PacketDecoder
+from evdistill_core.events.time_watch import TimeWatch
 from evdistill_core.events.window import WindowAssembler, WindowSpec
 from evdistill_core.foundation.errors import EvdistillError
 from evdistill_core.messages.event_messages import EventPacket
@@ -153,8 +154,27 @@ def stream_target() -> Target:
         plain = [d for _, d in pool]
         current = [b""]
 
+        def take(
+            part: DecodedPacket, assembler: WindowAssembler, filters: EventFilters,
+            clock: SensorClock,
+        ) -> None:  # fmt: skip
+            check_events(part.events)
+            windows = []
+            if part.discontinuity:
+                windows = assembler.flush()
+                filters.reset()
+            if len(part.events):
+                clock.observe(int(part.events.t_us[0]), part.stamp_ns)
+                windows += assembler.push(filters(part.events))
+            if part.t_end_us is not None:
+                windows += assembler.advance_to(part.t_end_us)
+            for window in windows:
+                _check_window(window.events, window.t_start_us, window.t_end_us)
+                clock.to_host_ns(window.t_end_us)
+
         def step(rng: np.random.Generator) -> int:
             decoder, clock = PacketDecoder(), SensorClock()
+            watch, can_wait = TimeWatch(decoder.counters), bool(rng.random() < 0.5)
             config = FilterConfig(
                 hot_learn_ms=50, hot_min_hz=1.0, refractory_us=20, background_us=5000,
                 max_events_per_s=200_000,
@@ -173,20 +193,11 @@ def stream_target() -> Target:
                 if got is None:
                     tally.refused += 1
                     continue
-                check_events(got.events)
-                tally.events += len(got.events)
-                if got.discontinuity:
-                    assembler.reset()
-                    filters.reset()
-                windows = []
-                if len(got.events):
-                    clock.observe(int(got.events.t_us[0]), got.stamp_ns)
-                    windows = assembler.push(filters(got.events))
-                if got.t_end_us is not None:
-                    windows += assembler.advance_to(got.t_end_us)
-                for window in windows:
-                    _check_window(window.events, window.t_start_us, window.t_end_us)
-                    clock.to_host_ns(window.t_end_us)
+                for part in watch.split(got, can_wait=can_wait):
+                    tally.events += len(part.events)
+                    take(part, assembler, filters, clock)
+            for part in watch.flush():
+                take(part, assembler, filters, clock)
             _balance(assembler, filters, decoder)
             tally.packets += done
             tally.inputs += done

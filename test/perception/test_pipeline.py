@@ -238,7 +238,7 @@ def test_a_new_sensor_size_goes_on_with_masks_of_that_size(bench, scene, scene_t
         pipeline.push(other.packet(i))
     pipeline.stop(drain=True)
     sizes = [r.prediction.mask.shape for r in bench.results]
-    assert sizes == [(48, 64)] * 2 + [(64, 96)] * 3
+    assert sizes == [(48, 64)] * 3 + [(64, 96)] * 3  # the third is short
     assert bench.counts()["breaks_size"] == 1
     snapshot = bench.pipeline.snapshot()
     assert (snapshot.width, snapshot.height) == (96, 64)

@@ -64,6 +64,8 @@ class BagRecording(Recording):
         RecordingError: no readable container, damaged, or the topic is missing or not unique.
     """
 
+    has_host_stamps = True
+
     def __init__(self, path: Path, topic: str | None = None) -> None:
         super().__init__()
         self._path = path
@@ -133,7 +135,7 @@ class BagRecording(Recording):
     @property
     def counters(self) -> dict[str, int]:
         """Counters of the latest iteration, from the decoder itself."""
-        return self._decoder.counters.as_dict()
+        return self._decoder.counters.as_dict() | dict(self._time_counts)
 
     def packets(self, topics: Sequence[str] | None = None) -> Iterator[Packet]:
         """Yield the serialized messages in the order of their receive times.
@@ -144,20 +146,7 @@ class BagRecording(Recording):
         Raises:
             RecordingError: the bag lacks one of the topics.
         """
-        return self._measured_packets(topics)
-
-    def _measured_packets(self, topics: Sequence[str] | None) -> Iterator[Packet]:
-        """Note by the messages of the event topic how much of the bag is read."""
-        total = self._message_count()
-        count = 0
-        for packet in self._packets(topics, 0):
-            if packet.topic == self._topic and total > 0:
-                count += 1
-                self._fraction = min(1.0, count / total)
-            yield packet
-
-    def _message_count(self) -> int:
-        return sum(t.message_count for t in self._topics if t.name == self._topic)
+        return self._packets(topics, 0)
 
     def _packets(self, topics: Sequence[str] | None, from_ns: int) -> Iterator[Packet]:
         wanted = {self._require_events()} if topics is None else set(topics)
@@ -177,7 +166,7 @@ class BagRecording(Recording):
 
     def _all_batches(self) -> Iterator[EventBatch]:
         self._decoder = decoder = PacketDecoder()
-        total = max(1, self._message_count())
+        total = max(1, sum(t.message_count for t in self._topics if t.name == self._topic))
         yield from self._decoded(decoder, self.packets(), lambda count, _: count / total)
         self._judge(decoder)
 
