@@ -93,6 +93,22 @@ Layout = Annotated[
         help="How the images lie (docs/training.md); default: found out.",
     ),
 ]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        metavar="FILE",
+        help="Class file, or street6, camvid11, dsec11, cityscapes19 (docs/classes.md).",
+    ),
+]
+WriteClasses = Annotated[
+    Path | None,
+    typer.Option(
+        "--write-classes",
+        metavar="FILE",
+        help="Where nothing says what labels mean: write a class file to fill in.",
+    ),
+]
 Onnx = Annotated[
     bool | None,
     typer.Option(

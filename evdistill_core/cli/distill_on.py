@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from evdistill_core.cli._command import Place
-from evdistill_core.cli._options import Layout, OutFolder, Overwrite, Resume
+from evdistill_core.cli._options import Classes, Layout, OutFolder, Overwrite, Resume, WriteClasses
 
 PLACE = Place("Training", 3)
 EXAMPLES = (
     "evdistill distill-on my_recordings/ --images data/camvid --validation val",
+    "evdistill distill-on my_recordings/ --images my_images/ --classes classes.yaml",
     "evdistill distill-on my_recordings/ --images data/camvid --out runs/my-camera --resume",
 )
 
@@ -35,10 +36,13 @@ def command(
         typer.Option(
             metavar="FOLDER",
             help="Labelled images: images/<split> beside labels/<split> (CamVid), Cityscapes, "
-            "images beside masks; for a profile of recognition a folder a class, or MNIST's files.",
+            "images beside masks, YOLO's polygons; for a profile of recognition a folder a class, "
+            "or MNIST's files.",
         ),
     ],
     out: OutFolder = Path("runs/my-camera"),
+    classes: Classes = None,
+    write_classes: WriteClasses = None,
     layout: Layout = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="Images to learn from.")] = "train",
     validation: Annotated[
@@ -79,38 +83,52 @@ def command(
     """Distil a student onto your own camera.
 
     First a teacher is trained on the images, then the student is distilled from it. The folder gets
-    student.evstudent, student/report.html and teacher/report.html. Ctrl-C ends after the step at
-    hand; the same command with --resume goes on, in whichever stage it was.
+    student.evstudent, student/report.html and teacher/report.html. Own masks need a class file
+    (docs/classes.md): their labels are read and counted before anything is trained. Ctrl-C ends
+    after the step at hand; the same command with --resume goes on, in whichever stage it was.
     """
+    from evdistill_core.cli._classes import check_images, skeleton_for_unknown_classes
     from evdistill_core.cli._parity import write_and_report
+    from evdistill_core.data.own_classes import classes_of_images
     from evdistill_core.data.unlabelled import open_windows
+    from evdistill_core.foundation.class_file import table_of
     from evdistill_core.foundation.outputs import check_folder, remove_results
     from evdistill_core.models.checkpoint import load_checkpoint
     from evdistill_core.training.distill_config import DistillConfig, TeacherConfig
     from evdistill_core.training.distill_on import (
+        LabelledData,
         find_labelled,
         open_profile,
         shortened,
         split_images,
         student_on,
         teacher_on,
-        with_classes,
         with_frames,
     )
+    from evdistill_core.training.stages import names_classes
 
-    own = RESULTS if teacher is None else RESULTS[:-1]
+    results = RESULTS if teacher is None else RESULTS[:-1]
     cure = "go on with --resume"
-    check_folder(out, own, overwrite=overwrite or resume, cure=cure)
+    check_folder(out, results, overwrite=overwrite or resume, cure=cure)
     distillation = open_profile(DistillConfig, _found(profile))
     of_teacher = open_profile(TeacherConfig, _found(teacher_profile)) if teacher is None else None
     found = find_labelled(images, split, distillation, layout=layout or "")
     judging = (
         find_labelled(images, validation, distillation, layout=layout or "") if validation else None
     )
-    learnt, judging = split_images(found, judging, with_classes(distillation, found).class_table())
+    with skeleton_for_unknown_classes(write_classes, overwrite=overwrite):
+        own, origin = classes_of_images(
+            found,
+            given=classes,
+            configured=distillation.classes if names_classes(_found(profile)) else None,
+            preset=distillation.classes,
+        )
+    learnt, judging = split_images(found, judging, table_of(own))
+    check_images((learnt, judging), table_of(own), origin)
+    labelled = LabelledData(learnt, judging, own)
     teacher_path = teacher or out / "teacher" / "last.pt"
     # Both are read before the first step: a wrong path must not show after hours of teaching.
-    pupil = student_on(distillation, recordings, learnt, judging, teacher_path)
+    pupil = student_on(distillation, recordings, labelled, teacher_path)
     if frames:
         pupil = with_frames(pupil)
     assert pupil.data.recordings is not None  # student_on pointed it at them
@@ -118,7 +136,7 @@ def command(
     if not resume:
         remove_results(out, (STUDENT,))
     if of_teacher is not None:
-        master = teacher_on(of_teacher, learnt, judging)
+        master = teacher_on(of_teacher, labelled)
         _stage(shortened(master, teacher_steps), out / "teacher", resume, overwrite)
     if not _stage(shortened(pupil, steps), out / "student", resume, overwrite):
         return

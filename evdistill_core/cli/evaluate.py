@@ -8,12 +8,21 @@ from typing import Annotated
 import typer
 
 from evdistill_core.cli._command import Place
-from evdistill_core.cli._options import Device, Json, OutFolder, Overwrite, Runtime
+from evdistill_core.cli._options import (
+    Classes,
+    Device,
+    Json,
+    OutFolder,
+    Overwrite,
+    Runtime,
+    WriteClasses,
+)
 
 PLACE = Place("Training", 4)
 EXAMPLES = (
     "evdistill evaluate runs/street6/best.pt config/eval/street6.yaml --out out/evaluation",
     "evdistill evaluate my.evstudent out/simulated --windows 100 --json",
+    "evdistill evaluate my.evstudent my_drive/ --classes classes.yaml",
 )
 
 
@@ -27,10 +36,12 @@ def command(
         typer.Argument(
             metavar="DATASET",
             help="YAML with the sets to score (config/eval/*.yaml), or a folder made by "
-            "`evdistill simulate`.",
+            "`evdistill simulate`, or one with a recording and masks/<t_us>.png.",
         ),
     ],
     out: OutFolder = Path("out/evaluation"),
+    classes: Classes = None,
+    write_classes: WriteClasses = None,
     windows: Annotated[
         int, typer.Option(metavar="N", help="Score at most N windows a set; 0: all.", min=0)
     ] = 0,
@@ -54,17 +65,27 @@ def command(
     IoU of every class, mIoU and accuracy, everywhere and near events; top-1 of a student of
     recognition. Prints a line a set; the folder gets report.json, report.html and images.
     """
+    from dataclasses import replace
+
+    from evdistill_core.cli._classes import skeleton_for_unknown_classes
     from evdistill_core.cli._outputs import print_json
-    from evdistill_core.data.build import build_evaluation_sets
+    from evdistill_core.data.build import build_evaluation_sets, classes_of_sets
+    from evdistill_core.data.samples import notes_of
     from evdistill_core.data.scoring import evaluate_sets, load_predictor
     from evdistill_core.evaluation.page import RESULTS
     from evdistill_core.foundation.outputs import check_folder, remove_results
 
     check_folder(out, RESULTS, overwrite=overwrite)
     predictor = load_predictor(student, runtime=runtime, device=device)
-    sets = build_evaluation_sets(
-        dataset, predictor.input, predictor.classes, limit=windows, seed=seed
-    )
+    with skeleton_for_unknown_classes(write_classes, overwrite=overwrite):
+        table, origin = classes_of_sets(dataset, predictor.classes, given=classes)
+    if origin:
+        typer.echo(f"what the labels mean is said by {origin}", err=True)
+    predictor = replace(predictor, classes=table)
+    sets = build_evaluation_sets(dataset, predictor.input, table, limit=windows, seed=seed)
+    for name, source in sets.items():
+        for note in notes_of(source):
+            typer.echo(f"{name}: {note}", err=True)
     remove_results(out, RESULTS)
     results, page = evaluate_sets(
         predictor, sets, out, dataset=str(dataset), activity_radius_px=activity_radius

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from evdistill_core.cli._command import Place
-from evdistill_core.cli._options import Json, Onnx, OutFile, Overwrite
+from evdistill_core.cli._options import Classes, Json, Onnx, OutFile, Overwrite
 
 PLACE = Place("Training", 6)
 EXAMPLES = ("evdistill import-checkpoint evdistill_release.pth released.evstudent",)
@@ -27,13 +27,7 @@ def command(
         typer.Argument(metavar="TARGET", help="The student file to make (*.evstudent)."),
     ] = None,
     out: OutFile = None,
-    classes: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="YAML with a list `classes` (name, color_rgb, is_thing) if not the six.",
-        ),
-    ] = None,
+    classes: Classes = None,
     onnx: Onnx = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -47,13 +41,12 @@ def command(
     from evdistill_core.cli._outputs import print_json, target_of
     from evdistill_core.cli._parity import write_and_report
     from evdistill_core.export.released import import_released
-    from evdistill_core.foundation.config import load_yaml
-    from evdistill_core.foundation.labels import ClassTable
+    from evdistill_core.foundation.class_file import named_table
     from evdistill_core.foundation.outputs import check_file
 
     file = target_of(target, out, checkpoint)
     check_file(file, overwrite=overwrite, sources=(checkpoint,))
-    table = ClassTable.from_dict(load_yaml(classes).get("classes")) if classes else None
+    table = named_table(classes) if classes else None
     facts = write_and_report(import_released(checkpoint, table), file, onnx=onnx, as_json=as_json)
     if as_json:
         print_json(facts)

@@ -10,7 +10,14 @@ from typing import Annotated
 import typer
 
 from evdistill_core.cli._command import Place
-from evdistill_core.cli._options import Layout, OutFolderOption, Overwrite, Resume
+from evdistill_core.cli._options import (
+    Classes,
+    Layout,
+    OutFolderOption,
+    Overwrite,
+    Resume,
+    WriteClasses,
+)
 
 PLACE = Place("Training", 1)
 EXAMPLES = (
@@ -27,7 +34,7 @@ def command(
         typer.Argument(
             metavar="SOURCE",
             help="Folder of labelled images (images/<split> and labels/<split> as CamVid, or "
-            "images and masks), or a video.",
+            "images and masks, or YOLO's polygons), or a video.",
         ),
     ],
     target: Annotated[
@@ -39,6 +46,8 @@ def command(
         Path | None, typer.Option(metavar="FILE", help="YAML: sensor, scene, size, classes.")
     ] = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="Which part of the images.")] = "train",
+    classes: Classes = None,
+    write_classes: WriteClasses = None,
     layout: Layout = None,
     seed: Annotated[
         int, typer.Option(metavar="N", min=0, help="The same seed gives the same bytes.")
@@ -63,12 +72,16 @@ def command(
     one, or both. A video becomes consecutive windows without labels. With --resume the same command
     goes on where it was interrupted, and makes a finished set longer or shorter as --count says.
     """
+    from dataclasses import replace
+
+    from evdistill_core.cli._classes import check_images, skeleton_for_unknown_classes
     from evdistill_core.cli._outputs import target_of
     from evdistill_core.data.labelled_images import find_images
     from evdistill_core.data.simulated_sets import (
         SimulateConfig,
         simulate_film,
         simulate_images,
+        simulated_classes,
     )
     from evdistill_core.foundation.config import from_mapping, load_yaml
     from evdistill_core.foundation.errors import DataError
@@ -76,7 +89,9 @@ def command(
     from evdistill_core.simulation.dataset import INDEX
 
     folder = target_of(target, out, source)
-    settings = from_mapping(SimulateConfig, load_yaml(config) if config else {})
+    content = load_yaml(config) if config else {}
+    settings = from_mapping(SimulateConfig, content)
+    configured = settings.classes if "classes" in content else None
     if not source.exists():
         raise DataError(f"{source} does not exist")
     if preview is not None and preview.suffix.lower() not in (".png", ".jpg"):
@@ -94,6 +109,11 @@ def command(
                 class_map=settings.class_map,
                 layout=layout or "",
             )
+            with skeleton_for_unknown_classes(write_classes, overwrite=overwrite):
+                table, origin = simulated_classes(images, given=classes, configured=configured)
+            if table.masks is not None:
+                check_images((images,), table, origin)
+            settings = replace(settings, classes=table)
             total = count or 256
             with _progress(total) as report:
                 simulate_images(

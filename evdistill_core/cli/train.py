@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from evdistill_core.cli._command import Place
-from evdistill_core.cli._options import OutFolderOption, Overwrite, Resume
+from evdistill_core.cli._options import Classes, OutFolderOption, Overwrite, Resume, WriteClasses
 
 PLACE = Place("Training", 2)
 EXAMPLES = (
     "evdistill train config/train/street6.yaml",
+    "evdistill train my_experiment.yaml --classes classes.yaml",
     "evdistill train config/train/street6.yaml --set optimiser.lr=0.001 --set steps=500",
     "evdistill train config/train/street6.yaml --set steps=500 --print-config",
 )
@@ -24,6 +25,8 @@ def command(
         typer.Argument(metavar="CONFIG", help="Experiment, such as config/train/street6.yaml."),
     ],
     out: OutFolderOption = None,
+    classes: Classes = None,
+    write_classes: WriteClasses = None,
     changes: Annotated[
         list[str] | None,
         typer.Option(
@@ -56,17 +59,20 @@ def command(
     and report.html. Ctrl-C ends the run after the step at hand with a checkpoint; --resume goes on
     as if nothing had happened.
     """
+    from evdistill_core.cli._classes import check_experiment, skeleton_for_unknown_classes
     from evdistill_core.foundation.outputs import check_folder
     from evdistill_core.training.console import run_with_progress
     from evdistill_core.training.loop import CHECKPOINTS
-    from evdistill_core.training.stages import experiment_text, load_experiment, make_trainer
+    from evdistill_core.training.stages import experiment_text, load_with_classes, make_trainer
 
     short = [f"{key}={n}" for key, n in (("steps", steps), ("devices", devices)) if n is not None]
-    experiment = load_experiment(config, [*(changes or []), *short])
+    with skeleton_for_unknown_classes(write_classes, overwrite=overwrite):
+        experiment, origin = load_with_classes(config, [*(changes or []), *short], classes=classes)
     if print_config:
         typer.echo(experiment_text(experiment), nl=False)
         return
     folder = out or Path("runs") / experiment.name
     cure = "go on with --resume"
     check_folder(folder, CHECKPOINTS, overwrite=overwrite or resume, cure=cure)
+    check_experiment(experiment, origin)
     run_with_progress(make_trainer(experiment, folder, resume=resume, overwrite=overwrite))

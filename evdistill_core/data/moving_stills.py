@@ -23,6 +23,7 @@ from evdistill_core.data.simulated import (
     KeptWindow,
     augmented_sample,
     cached_window,
+    label_facts,
     refuse_sequences,
     window_digest,
 )
@@ -185,6 +186,7 @@ class MovingStills:
         facts = to_mapping(config)
         facts.update(unique=0, cache="", window_us=self._spec.window_us)
         facts["files"] = list(self._images.names)
+        facts["classes"] = label_facts(self._images.classes)
         return config.cache / window_digest(facts, Path(__file__))
 
 

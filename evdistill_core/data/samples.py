@@ -72,6 +72,11 @@ class SampleSource(Protocol):
         ...
 
 
+def notes_of(source: object) -> list[str]:
+    """Return what a source says about data that it does not use (its ``notes``, if it has any)."""
+    return list(getattr(source, "notes", ()))
+
+
 def seed_of(*words: int) -> np.random.SeedSequence:
     """Return a seed that depends on every word, independent for neighbouring words."""
     return np.random.SeedSequence([w & 0xFFFFFFFF for w in words])
@@ -140,6 +145,11 @@ class Prefix:
 
     def __len__(self) -> int:
         return self._count
+
+    @property
+    def notes(self) -> list[str]:
+        """What the source must say about data that it does not use."""
+        return notes_of(self._source)
 
     def sample(self, index: int) -> Sample:
         """Return the sample of this index.

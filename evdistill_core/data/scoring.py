@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import track
 
-from evdistill_core.data.build import build_evaluation_sets
+from evdistill_core.data.build import build_evaluation_sets, classes_of_sets
 from evdistill_core.data.samples import SampleSource
 from evdistill_core.evaluation.page import Panel, Result, panel_row, write_evaluation
 from evdistill_core.evaluation.pictures import input_picture
@@ -106,6 +106,7 @@ def evaluate(  # noqa: PLR0913 - options by name
     student: str | Path | Student,
     dataset: str | Path,
     *,
+    classes: str | Path | None = None,
     out: str | Path = "out/evaluation",
     windows: int = 0,
     activity_radius_px: int = DEFAULT_ACTIVITY_RADIUS_PX,
@@ -117,8 +118,10 @@ def evaluate(  # noqa: PLR0913 - options by name
 
     Args:
         student: a student file, a checkpoint, or a loaded student (its file is scored).
-        dataset: YAML with the sets to score (``config/eval``), or a folder that ``evdistill
-            simulate`` made.
+        dataset: YAML with the sets to score (``config/eval``), a folder that ``evdistill
+            simulate`` made, or one with a recording and masks.
+        classes: a class file or a preset (docs/classes.md) that says what labels mean; None: what
+            lies beside the data, or what the student was trained with.
         out: folder of the report.
         windows: score at most this many windows a set; 0: all.
         activity_radius_px: half side of the square that counts as near an event.
@@ -135,6 +138,9 @@ def evaluate(  # noqa: PLR0913 - options by name
     path = student.path if isinstance(student, Student) else Path(student).expanduser()
     dataset = Path(dataset).expanduser()
     predictor = load_predictor(path, runtime=runtime, device=device)
+    given = None if classes is None else str(classes)
+    table, _ = classes_of_sets(dataset, predictor.classes, given=given)
+    predictor = replace(predictor, classes=table)
     sets = build_evaluation_sets(
         dataset, predictor.input, predictor.classes, limit=windows, seed=seed
     )

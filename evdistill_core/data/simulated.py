@@ -147,6 +147,7 @@ class SimulatedWindows:
         facts = to_mapping(config) | {"kept": "with picture"}
         # Several windows in a row are one long window: a sample cuts it when it is represented.
         facts.update(unique=0, cache="", seed=self._seed, window_us=self._spec.span_us)
+        facts["classes"] = label_facts(self._classes)
         return config.cache / window_digest({**facts, "files": list(self._files.names)})
 
     def _make_factory(self) -> SceneFactory:
@@ -200,7 +201,7 @@ class StoredWindows:
         seed: int = 0,
         augmentation: AugmentConfig | None = None,
     ) -> None:
-        self.name = "".join(c if c.isalnum() or c in "-_" else "_" for c in folder.name) or "set"
+        self.name = file_word(folder.name)
         self._set = SimulatedSet(folder)
         self._spec = spec
         self._seed = seed
@@ -221,6 +222,11 @@ class StoredWindows:
         """Return the window of this index; indices above the set's size begin again."""
         window = self._set[index % len(self._set)]
         return augmented_sample(window, self._spec, self._augmentation, (self._seed, index))
+
+
+def file_word(name: str) -> str:
+    """Return a name of a set that is usable in file names."""
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name) or "set"
 
 
 def augmented_sample(
@@ -282,6 +288,12 @@ def on_grid(
     picture = np.zeros((1, *shape), np.float32)
     picture[0, : grid.used_height, : grid.used_width] = small / np.float32(127.5) - 1
     return picture
+
+
+def label_facts(classes: ClassTable) -> object:
+    """Return whatever of a class table changes the labels of cached windows: not its colours."""
+    plain = [{"name": c.name, "is_thing": c.is_thing} for c in classes.classes]
+    return plain if classes.masks is None else [plain, to_mapping(classes.masks)]
 
 
 def window_digest(facts: dict[str, object], *others: Path) -> str:

@@ -13,6 +13,8 @@ from typing import Literal
 import numpy as np
 
 from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
+from evdistill_core.data.own_classes import classes_of_images
+from evdistill_core.foundation.class_file import table_of
 from evdistill_core.foundation.config import to_mapping
 from evdistill_core.foundation.errors import DataError
 from evdistill_core.foundation.labels import SIX_CLASSES, ClassTable
@@ -63,6 +65,26 @@ class SimulateConfig:
             window_us=(100, 10_000_000),
             windows_per_shard=(1, 100_000),
         )
+
+
+def simulated_classes(
+    images: ImagesConfig, *, given: str | None, configured: ClassTable | None
+) -> tuple[ClassTable, str]:
+    """Return the classes of images that are simulated, and where they are said.
+
+    Args:
+        images: where they lie.
+        given: preset or path of a class file.
+        configured: what the configuration names; None: nothing.
+
+    Raises:
+        UnknownClassesError: nothing says what the labels mean.
+        ConfigError: the class file is wrong.
+    """
+    if given is None and configured is not None:
+        return configured, "the configuration"
+    classes, origin = classes_of_images(images, given=given, configured=None, preset="street6")
+    return table_of(classes), origin
 
 
 def simulate_images(  # noqa: PLR0913

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import colorsys
 
-import numpy as np
-import numpy.typing as npt
-
-from evdistill_core.foundation.errors import ConfigError
-from evdistill_core.foundation.labels import IGNORE, SIX_CLASSES, ClassInfo, ClassTable
+from evdistill_core.foundation.labels import (
+    CAMVID_CLASSES,
+    CAMVID_NAMES,
+    CAMVID_TO_SIX,
+    SIX_CLASSES,
+    ClassInfo,
+    ClassTable,
+)
 
 # The 19 trained classes of Cityscapes, in the order of their trainIds, with its colours.
 CITYSCAPES_CLASSES = ClassTable(
@@ -57,11 +60,12 @@ ELEVEN_CLASSES = ClassTable(
 
 NINETEEN_TO_SIX = (0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 1, 4, 4, 5, 5, 5, 5, 5, 5)
 NINETEEN_TO_ELEVEN = (5, 6, 1, 9, 2, 4, 10, 10, 7, 7, 0, 3, 3, 8, 8, 8, 8, 8, 8)
-# Cityscapes labels in their own ids (0..33) by trainId; all other ids are ignored.
-CITYSCAPES_LABEL_IDS = 34
 _LABEL_ID_OF_TRAIN_ID = (
     *(7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33),
 )
+_NAME_OF_LABEL_ID = dict(zip(_LABEL_ID_OF_TRAIN_ID, CITYSCAPES_CLASSES.names, strict=True))
+# By the ids of Cityscapes' own label files (0..33); those that are not trained have no class.
+CITYSCAPES_LABEL_NAMES = tuple(_NAME_OF_LABEL_ID.get(i, f"not trained {i}") for i in range(34))
 ELEVEN_TO_SIX = (1, 1, 1, 4, 2, 0, 0, 3, 5, 1, 2)
 
 
@@ -79,43 +83,59 @@ def class_map_between(source_classes: int, num_classes: int) -> tuple[int, ...] 
     }.get((source_classes, num_classes))
 
 
-def cityscapes_table(kind: str, classes: ClassTable) -> npt.NDArray[np.uint8]:
-    """Return a table that renumbers label images of Cityscapes: ``new = table[old]``.
+def same_names(classes: ClassTable, names: tuple[str, ...]) -> dict[str, str]:
+    """Return the map of equal names; empty where a class is none of the names."""
+    return {n: n for n in classes.names} if set(classes.names) <= set(names) else {}
 
-    Args:
-        kind: ``labelIds`` or ``labelTrainIds``, as the files are called.
-        classes: our 19, 11 or 6 classes.
+
+def camvid_map(classes: ClassTable) -> dict[str, str]:
+    """Return which class each name of CamVid becomes: one of our six, or the same name.
 
     Returns:
-        (256,) uint8; what is not among the 19 becomes 255.
-
-    Raises:
-        ConfigError: other classes.
+        Empty for other classes: what they are must be said (``class_map``, or a class file).
     """
-    maps: dict[tuple[str, ...], tuple[int, ...]] = {
-        CITYSCAPES_CLASSES.names: tuple(range(len(CITYSCAPES_CLASSES))),
-        ELEVEN_CLASSES.names: NINETEEN_TO_ELEVEN,
-        SIX_CLASSES.names: NINETEEN_TO_SIX,
-    }
-    if classes.names not in maps:
-        raise ConfigError(
-            f"Cityscapes labels map to our 19, 11 or 6 classes, not to {list(classes.names)}"
-        )
-    ids = _LABEL_ID_OF_TRAIN_ID if kind == "labelIds" else range(len(CITYSCAPES_CLASSES))
-    table = np.full(256, IGNORE, np.uint8)
-    table[list(ids)] = maps[classes.names]
-    return table
+    if classes.names == SIX_CLASSES.names:
+        return dict(CAMVID_TO_SIX)
+    return same_names(classes, CAMVID_NAMES)
 
 
-CLASS_SETS = {"six": SIX_CLASSES, "eleven": ELEVEN_CLASSES, "cityscapes": CITYSCAPES_CLASSES}
+def cityscapes_map(classes: ClassTable) -> dict[str, str]:
+    """Return which class each of the 19 names of Cityscapes becomes.
+
+    Args:
+        classes: our 11 or 6 classes, or some of the 19.
+
+    Returns:
+        Empty for other classes: what they are must be said (``class_map``, or a class file).
+    """
+    maps = {ELEVEN_CLASSES.names: NINETEEN_TO_ELEVEN, SIX_CLASSES.names: NINETEEN_TO_SIX}
+    coarser = maps.get(classes.names)
+    if coarser is None:
+        return same_names(classes, CITYSCAPES_CLASSES.names)
+    return {n: classes.names[k] for n, k in zip(CITYSCAPES_CLASSES.names, coarser, strict=True)}
+
+
+def spread_colors(count: int) -> list[tuple[int, int, int]]:
+    """Return so many colours (red, green, blue) of evenly spaced hue."""
+    hues = [colorsys.hsv_to_rgb(i / max(1, count), 0.75, 0.85) for i in range(count)]
+    return [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in hues]
 
 
 def named_classes(names: tuple[str, ...]) -> ClassTable:
-    """Return a table of these names in colours of evenly spaced hue (recognition)."""
-    colours = [colorsys.hsv_to_rgb(i / max(1, len(names)), 0.75, 0.85) for i in range(len(names))]
-    return ClassTable(
-        tuple(
-            ClassInfo(name, (round(255 * r), round(255 * g), round(255 * b)))
-            for name, (r, g, b) in zip(names, colours, strict=True)
-        )
-    )
+    """Return a table of these names in colours of evenly spaced hue; none is a thing."""
+    colors = spread_colors(len(names))
+    return ClassTable(tuple(map(ClassInfo, names, colors)))
+
+
+# Presets: what `--classes` and the key `classes` take instead of a class file.
+CLASS_SETS = {
+    "street6": SIX_CLASSES,
+    "camvid11": CAMVID_CLASSES,
+    "dsec11": ELEVEN_CLASSES,
+    "cityscapes19": CITYSCAPES_CLASSES,
+    "digits": named_classes(tuple("0123456789")),
+    # The names that they had first.
+    "six": SIX_CLASSES,
+    "eleven": ELEVEN_CLASSES,
+    "cityscapes": CITYSCAPES_CLASSES,
+}

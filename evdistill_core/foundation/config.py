@@ -210,6 +210,9 @@ def _convert_union(hint: Any, value: object, where: str) -> object:
         if len(members) < len(get_args(hint)):
             return None
         raise ConfigError(f"{where} must not be empty")
+    if isinstance(value, Mapping) and any(dataclasses.is_dataclass(m) for m in members):
+        # What is wrong inside is worth saying; that it is no text and no number is not.
+        members = [m for m in members if dataclasses.is_dataclass(m)]
     reasons = []
     for member in members:
         try:

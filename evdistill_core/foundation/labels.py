@@ -7,12 +7,14 @@ published masks (unlabelled; vision_msgs gives 255 that meaning for tables below
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from evdistill_core.foundation.config import LATER, from_mapping, to_mapping
 from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.mask_values import MaskValues
 
 IGNORE = 255
 
@@ -46,9 +48,12 @@ class ClassTable:
 
     Attributes:
         classes: at least one and at most 255 classes with distinct names.
+        masks: which values mean the classes in the label images of their owner; None: the owner
+            said nothing, and each layout of data brings its own meaning.
     """
 
     classes: tuple[ClassInfo, ...]
+    masks: MaskValues | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         """Refuse tables that a mono8 mask with 255 as ignore could not carry."""
@@ -57,6 +62,8 @@ class ClassTable:
         names = [c.name for c in self.classes]
         if len(set(names)) != len(names):
             raise ConfigError(f"class names must be distinct, got {names}")
+        if self.masks is not None:
+            self.masks.check_size(len(self.classes))
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -71,6 +78,37 @@ class ClassTable:
         """Ids of the countable classes."""
         return tuple(i for i, c in enumerate(self.classes) if c.is_thing)
 
+    def with_masks_of(self, other: ClassTable) -> ClassTable:
+        """Return these classes with the values that mean classes of the same names in ``other``.
+
+        Args:
+            other: describes masks; it may lack classes of ours.
+
+        Raises:
+            ConfigError: it has a class that we do not have.
+        """
+        unknown = [name for name in other.names if name not in self.names]
+        if unknown:
+            raise ConfigError(
+                f"the class {unknown[0]!r} of the masks is none of {list(self.names)}: give its "
+                "values to one of these classes, or to ignore"
+            )
+        values = (other.masks or MaskValues()).by_position(len(other))
+        place = {name: i for i, name in enumerate(other.names)}
+        places = [place.get(name) for name in self.names]
+        background = values.background
+        masks = replace(
+            values,
+            ids=tuple(() if k is None else values.ids[k] for k in places) if values.ids else (),
+            colors=(
+                tuple(() if k is None else values.colors[k] for k in places)
+                if values.colors
+                else ()
+            ),
+            background=None if background is None else self.names.index(other.names[background]),
+        )
+        return replace(self, masks=masks)
+
     def palette_rgb(self) -> npt.NDArray[np.uint8]:
         """Return the colour of every mask value.
 
@@ -82,20 +120,33 @@ class ClassTable:
             palette[i] = c.color_rgb
         return palette
 
-    def to_dict(self) -> list[dict[str, object]]:
-        """Return plain data for JSON or YAML; ``from_dict`` reads it back."""
-        return [
+    def to_dict(self) -> list[dict[str, object]] | dict[str, object]:
+        """Return plain data for JSON or YAML; ``from_dict`` reads it back.
+
+        Returns:
+            A list of classes; a mapping of ``classes`` and ``masks`` where the table says what
+            the values of masks mean.
+        """
+        rows: list[dict[str, object]] = [
             {"name": c.name, "color_rgb": list(c.color_rgb), "is_thing": c.is_thing}
             for c in self.classes
         ]
+        return rows if self.masks is None else {"classes": rows, "masks": to_mapping(self.masks)}
 
     @staticmethod
-    def from_dict(rows: object) -> ClassTable:
+    def from_dict(content: object) -> ClassTable:
         """Read what ``to_dict`` wrote.
 
         Raises:
-            ConfigError: a row is no mapping or misses ``name`` or ``color_rgb``.
+            ConfigError: a row is no mapping or misses ``name`` or ``color_rgb``; or the values of
+                masks are damaged.
         """
+        rows, masks = content, None
+        if isinstance(content, Mapping):
+            rows, found = content.get("classes"), content.get("masks")
+            if not isinstance(found, Mapping):
+                raise ConfigError(f"masks of a class table must be a mapping, got {found!r}")
+            masks = from_mapping(MaskValues, found, "masks")
         if not isinstance(rows, list):
             raise ConfigError(f"a class table is a list of classes, got {type(rows).__name__}")
         classes = []
@@ -109,7 +160,7 @@ class ClassTable:
             classes.append(
                 ClassInfo(str(row["name"]), (red, green, blue), bool(row.get("is_thing", False)))
             )
-        return ClassTable(tuple(classes))
+        return ClassTable(tuple(classes), masks)
 
 
 # The six classes of the paper's DDD17 experiments (Ev-SegNet's grouping of Cityscapes).
@@ -138,6 +189,8 @@ CAMVID_NAMES = (
     "pedestrian",
     "bicyclist",
 )
+
+CAMVID_VOID = "void"
 
 # The same as classes of their own, with CamVid's colours.
 CAMVID_CLASSES = ClassTable(

@@ -219,12 +219,12 @@ _DAMAGE = (
     struct.error,
 )
 
-_CONTENT_TYPES: Mapping[str, type] = {
+_CONTENT_TYPES: Mapping[str, type | tuple[type, ...]] = {
     "network": str,
     "options": dict,
     "state_dict": dict,
     "input": dict,
-    "classes": list,
+    "classes": (list, dict),
     "provenance": dict,
     "training": dict,
 }

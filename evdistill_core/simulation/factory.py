@@ -136,6 +136,10 @@ class SceneFactory:
         self._object = _class_id(classes, ("object",))
         self._nature = _class_id(classes, ("nature", "vegetation", "tree"))
         self._thing_ids = classes.thing_ids
+        # Pieces with these on them are never pasted as something that is no thing.
+        self._not_distractors = {i for i in (self._human, self._vehicle) if i is not None} | set(
+            classes.thing_ids
+        )
         things = [t for image in images for t in cut_things(image, classes.thing_ids)]
         self._people = [t for t in things if t.label == self._human]
         # Every countable class that is not human moves as vehicles do.
@@ -315,8 +319,7 @@ class SceneFactory:
             top, left = rng.integers(rows - high + 1), rng.integers(columns - wide + 1)
             part = (slice(top, top + high), slice(left, left + wide))
             ids = np.bincount(image.labels[part].ravel(), minlength=256)
-            has_thing = any(ids[i] for i in (self._human, self._vehicle) if i is not None)
-            if not has_thing:
+            if not ids[list(self._not_distractors)].any():
                 common = int(ids.argmax())
                 # A moving leaf is still nature; a moving piece of road or wall is some object.
                 found = common if common in (self._nature, IGNORE) else label

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from evdistill_core.data.build import DataConfig
-from evdistill_core.foundation.class_maps import CLASS_SETS, named_classes
+from evdistill_core.foundation.class_file import Classes, table_of
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.foundation.ranges import check_ranges
-from evdistill_core.foundation.suggestions import did_you_mean
 from evdistill_core.losses.segmentation import check_names
 from evdistill_core.representations.spec import InputSpec
 
@@ -117,8 +116,8 @@ class TrainConfig:
         seed: of weights, data and drop-out.
         steps: optimiser steps.
         batch_size: windows a step, of all processes together; a multiple of their number.
-        classes: ``six``, ``eleven`` or ``cityscapes`` (segmentation), ``digits``, or a list of
-            names (recognition, and segmentation with classes of your own).
+        classes: a preset (``street6``, ``camvid11``, ``dsec11``, ``cityscapes19``, ``digits``), the
+            path of a class file, the content of one, or a list of names (docs/classes.md).
         network: which network.
         input: how events become its input; stored in the student file.
         data: what it learns from and what it is validated on.
@@ -142,7 +141,7 @@ class TrainConfig:
     seed: int = 0
     steps: int = 1000
     batch_size: int = 8
-    classes: str | tuple[str, ...] = "six"
+    classes: Classes = "six"
     network: NetworkConfig = field(default_factory=NetworkConfig)
     input: InputSpec = field(default_factory=InputSpec)
     data: DataConfig
@@ -186,16 +185,7 @@ class TrainConfig:
         Raises:
             ConfigError: an unknown set of classes, or names that make no table.
         """
-        if not isinstance(self.classes, str):
-            return named_classes(self.classes)
-        if self.classes == "digits":
-            return named_classes(tuple("0123456789"))
-        if self.classes not in CLASS_SETS:
-            raise ConfigError(
-                f"classes must be one of {', '.join(CLASS_SETS)}, digits, or a list of names, "
-                f"got {self.classes!r}{did_you_mean(self.classes, (*CLASS_SETS, 'digits'))}"
-            )
-        return CLASS_SETS[self.classes]
+        return table_of(self.classes)
 
     @property
     def checkpoint_network(self) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from evdistill_core.data.build import SourceConfig
-from evdistill_core.data.class_images import ClassFolders
 from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages, find_images
+from evdistill_core.data.unpaired import DistillDataConfig, TeacherDataConfig
+from evdistill_core.foundation.class_file import Classes
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.recordings.finding import find_recordings
@@ -60,13 +61,6 @@ def find_labelled(
     return found
 
 
-def with_classes(config: C, images: ImagesConfig) -> C:
-    """Return the run with the classes of the images: folders name their own."""
-    if images.layout != "class-folders":
-        return config
-    return replace(config, classes=ClassFolders(images.root / images.split).class_names)
-
-
 def split_images(
     images: ImagesConfig, validation: ImagesConfig | None, classes: ClassTable
 ) -> tuple[ImagesConfig, ImagesConfig]:
@@ -99,25 +93,34 @@ def split_images(
     )
 
 
-def teacher_on(
-    profile: TeacherConfig, images: ImagesConfig, validation: ImagesConfig
-) -> TeacherConfig:
+@dataclass(frozen=True)
+class LabelledData:
+    """The labelled side of a user's data.
+
+    Attributes:
+        learnt: images to learn from.
+        judging: images that judge.
+        classes: what their labels mean.
+    """
+
+    learnt: ImagesConfig
+    judging: ImagesConfig
+    classes: Classes
+
+
+def teacher_on(profile: TeacherConfig, labelled: LabelledData) -> TeacherConfig:
     """Return the teacher of a profile on these images."""
-    config = with_classes(profile, images)
+    config = _with_classes(profile, labelled)
     sets = {
-        name: replace(stills, images=validation)
+        name: replace(stills, images=labelled.judging)
         for name, stills in config.data.validation_stills.items()
     }
-    stills = replace(config.data.stills, images=images)
+    stills = replace(config.data.stills, images=labelled.learnt)
     return replace(config, data=replace(config.data, stills=stills, validation_stills=sets))
 
 
 def student_on(
-    profile: DistillConfig,
-    recordings: Sequence[Path],
-    images: ImagesConfig,
-    validation: ImagesConfig,
-    teacher: Path,
+    profile: DistillConfig, recordings: Sequence[Path], labelled: LabelledData, teacher: Path
 ) -> DistillConfig:
     """Return the distillation of a profile on these recordings and images.
 
@@ -125,7 +128,7 @@ def student_on(
         ConfigError: the target of the profile is not recordings.
         RecordingError: a path holds no recording.
     """
-    config = with_classes(profile, images)
+    config = _with_classes(profile, labelled)
     data = config.data
     if data.recordings is None:
         raise ConfigError(f"profile {config.name} has no data.recordings to point at your own")
@@ -135,12 +138,20 @@ def student_on(
         teacher=teacher,
         data=replace(
             data,
-            stills=replace(data.stills, images=images),
+            stills=replace(data.stills, images=labelled.learnt),
             recordings=replace(data.recordings, paths=paths),
-            train=_on_images(data.train, images),
-            validation=_on_images(data.validation, validation),
+            train=_on_images(data.train, labelled.learnt),
+            validation=_on_images(data.validation, labelled.judging),
         ),
     )
+
+
+def _with_classes(config: C, labelled: LabelledData) -> C:
+    # The notes of a profile are about its own images: licence, drives, scores.
+    data = config.data
+    assert isinstance(data, TeacherDataConfig | DistillDataConfig)  # both have stills
+    notes = config.notes if labelled.learnt.layout == data.stills.images.layout else ()
+    return replace(config, classes=labelled.classes, notes=notes)
 
 
 def with_frames(config: DistillConfig) -> DistillConfig:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from evdistill_core.data.own_classes import classes_of_experiment
+from evdistill_core.foundation.class_file import is_class_file, read_class_file
 from evdistill_core.foundation.config import (
     dump_yaml,
     from_mapping,
@@ -45,13 +48,47 @@ def load_experiment(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
     if not isinstance(stage, str) or stage not in STAGES:
         near = did_you_mean(str(stage), STAGES)
         raise ConfigError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}{near}")
-    return from_mapping(STAGES[stage][0], values)
+    experiment = from_mapping(STAGES[stage][0], values)
+    if isinstance(experiment.classes, str) and is_class_file(experiment.classes):
+        # A run must not change when the file does.
+        experiment = replace(experiment, classes=read_class_file(Path(experiment.classes)))
+    return experiment
+
+
+def load_with_classes(
+    path: Path, changes: Sequence[str] = (), *, classes: str | None = None
+) -> tuple[TrainConfig, str]:
+    """Return an experiment whose labels have a meaning, and who says it.
+
+    Args:
+        path: YAML file of the experiment.
+        changes: see ``load_experiment``.
+        classes: preset or path of a class file, instead of what the experiment names.
+
+    Raises:
+        ConfigError: see ``load_experiment``; or the class file is wrong.
+        UnknownClassesError: nothing says what labels mean.
+    """
+    experiment = load_experiment(path, changes)
+    own, origin = classes_of_experiment(
+        experiment.data,
+        given=classes,
+        configured=experiment.classes if names_classes(path, changes) else None,
+        preset=experiment.classes,
+    )
+    return replace(experiment, classes=own), origin
+
+
+def names_classes(path: Path, changes: Sequence[str] = ()) -> bool:
+    """Return whether a YAML file of an experiment, or a change of it, has the key ``classes``."""
+    return "classes" in with_assignments(load_yaml(path), changes)
 
 
 def train(
     config: str | Path,
     out: str | Path | None = None,
     *,
+    classes: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> Path:
@@ -60,6 +97,7 @@ def train(
     Args:
         config: YAML file of the experiment (``config/train``).
         out: folder of the run; None: ``runs/<name of the experiment>``.
+        classes: a class file or a preset (docs/classes.md), instead of the experiment's.
         resume: go on from the last checkpoint in the folder.
         overwrite: replace a run that the folder holds.
 
@@ -68,14 +106,15 @@ def train(
 
     Raises:
         ConfigError: the file is missing or wrong.
-        DataError: images or recordings are missing.
+        DataError: images or recordings are missing, or nothing says what their labels mean.
         TrainingError: the run cannot start or go on.
         KeyboardInterrupt: Ctrl-C ended it; its checkpoint is written.
     """
     # Only here: a caller in a notebook needs the bar, the trainer does not.
     from evdistill_core.training.console import run_with_progress  # noqa: PLC0415
 
-    experiment = load_experiment(Path(config).expanduser())
+    given = None if classes is None else str(classes)
+    experiment, _ = load_with_classes(Path(config).expanduser(), classes=given)
     folder = Path("runs") / experiment.name if out is None else Path(out).expanduser()
     run_with_progress(make_trainer(experiment, folder, resume=resume, overwrite=overwrite))
     best = folder / BEST

@@ -33,8 +33,8 @@ def camvid_like(tmp_path):
         labels[:20] = 0  # sky
         labels[30:60, 30:70] = 8  # car
         labels[30:70, 80:95] = 9  # pedestrian
-        cv2.imwrite(str(root / "images/train" / f"{k}.png"), picture)
-        cv2.imwrite(str(root / "labels/train" / f"{k}.png"), labels)
+        cv2.imwrite(str(root / "images/train" / f"0001TP_{k}.png"), picture)
+        cv2.imwrite(str(root / "labels/train" / f"0001TP_{k}.png"), labels)
     return root
 
 

@@ -16,12 +16,11 @@ from evdistill_core.foundation.errors import ConfigError, DataError
 
 MODULE = """
 import numpy as np
-from evdistill_core.data.image_layouts import IdLabels, ImageLayout, LabelledImage, MaskImages
+from evdistill_core.data.image_layouts import ImageLayout, LabelledImage, MaskImages, mask_reader
 
 def flat_folder(config, classes):
     pairs = [(p, p.with_suffix(".ids.png")) for p in sorted((config.root / config.split).glob("*.jpg"))]
-    labels = IdLabels.of_names(("asphalt", "lorry"), classes, config.class_map, "flat")
-    return MaskImages(pairs, labels)
+    return MaskImages(pairs, mask_reader(config, classes, ("asphalt", "lorry")))
 
 def find(root, split, names):
     return {"split": split, "class_map": {"lorry": "vehicle"}} if (root / "FLAT").exists() else None

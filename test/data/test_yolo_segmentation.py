@@ -1,0 +1,203 @@
+"""Polygons in YOLO's layout: the numbers of a real set, what lies where, and damaged files."""
+
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evdistill_core.data.masks import UnknownValuesError
+from evdistill_core.data.yolo_segmentation import (
+    Polygon,
+    YoloSegmentation,
+    draw_polygons,
+    is_yolo,
+    read_polygons,
+    yolo_classes,
+    yolo_names,
+)
+from evdistill_core.foundation.class_file import ClassEntry, ClassFile
+from evdistill_core.foundation.class_maps import named_classes
+from evdistill_core.foundation.errors import DataError
+
+SQUARE = "0 0.25 0.25 0.75 0.25 0.75 0.75 0.25 0.75"
+INNER = "1 0.4 0.4 0.6 0.4 0.6 0.6 0.4 0.6"
+TWO = named_classes(("box", "dot"))
+
+
+def make_set(root, labels, *, split="train", by_split=False, size=(20, 40)):
+    """Write grey images and label files; text None: no label file."""
+    folders = [
+        root / split / kind if by_split else root / kind / split for kind in ("images", "labels")
+    ]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    for stem, text in labels.items():
+        cv2.imwrite(str(folders[0] / f"{stem}.png"), np.full((*size, 3), 90, np.uint8))
+        if text is not None:
+            (folders[1] / f"{stem}.txt").write_text(text, encoding="utf-8")
+
+
+def test_the_golden_numbers_of_coco128(shared_data):
+    root = shared_data / "coco128-seg"
+    assert is_yolo(root, "train2017")
+    names = [f"c{k}" for k in range(80)]
+    source = YoloSegmentation(root, "train2017", named_classes(tuple(names)))
+    assert len(source.names) == 128
+    assert source.without_labels == 2
+    polygons, images = Counter(), Counter()
+    for path in sorted((root / "labels" / "train2017").glob("*.txt")):
+        numbers = [p.number for p in read_polygons(path)]
+        polygons.update(numbers)
+        images.update(set(numbers))
+    assert (polygons[0], images[0]) == (261, 62)
+    assert (polygons[2], images[2]) == (48, 13)
+    image = cv2.imread(str(source.image_path(0)))
+    label = source.label(0, height=image.shape[0], width=image.shape[1])
+    assert label.shape == image.shape[:2]
+    assert set(np.unique(label)) - {255}
+
+
+def test_every_way_in_which_the_folders_lie(tmp_path):
+    ways = {"a": {}, "b": {"by_split": True}, "c": {"split": ""}}
+    for name, how in ways.items():
+        make_set(tmp_path / name, {"x": SQUARE, "y": ""}, **how)
+        assert is_yolo(tmp_path / name, "train")
+        source = YoloSegmentation(tmp_path / name, "train", TWO)
+        assert source.names == ["x.png", "y.png"]
+        assert (source.label(0, height=20, width=40) == 0).sum() == pytest.approx(200, abs=40)
+        assert (source.label(1, height=20, width=40) == 255).all()
+    make_set(tmp_path / "a", {"z": INNER}, split="val")
+    assert YoloSegmentation(tmp_path / "a", "train+val", TWO).names == ["x.png", "y.png", "z.png"]
+    with pytest.raises(DataError, match="no split 'test'; there are train, val"):
+        YoloSegmentation(tmp_path / "a", "test", TWO)
+    with pytest.raises(DataError, match="there are none"):
+        YoloSegmentation(tmp_path / "nothing", "test", TWO)
+    assert not is_yolo(tmp_path / "nothing", "train")
+
+
+def test_the_smaller_polygon_is_on_top_and_the_rest_is_background():
+    both = [_parsed(INNER), _parsed(SQUARE)]
+    for polygons in (both, both[::-1]):
+        label = draw_polygons(polygons, {0: 0, 1: 1}, height=100, width=200, background=7)
+        assert label[50, 100] == 1
+        assert label[30, 60] == 0
+        assert label[10, 10] == 7
+        # 0.25 .. 0.75 of 200 columns, pixel k covers k .. k + 1
+        assert np.flatnonzero(label[30] == 0)[[0, -1]] == pytest.approx([50, 149], abs=1)
+
+
+def _parsed(line):
+    words = line.split()
+    return Polygon(int(words[0]), np.array(words[1:], float).reshape(-1, 2))
+
+
+def _inside(points, x, y):
+    """Even-odd rule, one point at a time."""
+    crossings = 0
+    for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):
+        if (y0 > y) != (y1 > y) and x < x0 + (y - y0) / (y1 - y0) * (x1 - x0):
+            crossings += 1
+    return crossings % 2 == 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(*[st.integers(0, 999)] * 2), min_size=3, max_size=6, unique=True))
+def test_drawing_agrees_with_a_slow_reference(points):
+    height, width = 24, 32
+    points = np.array(points) / 999
+    label = draw_polygons([Polygon(0, points)], {0: 1}, height=height, width=width, background=0)
+    scaled = points * (width, height)
+    for row, column in np.ndindex(height, width):
+        place = np.array([column + 0.5, row + 0.5])
+        start, step = scaled, np.roll(scaled, -1, axis=0) - scaled
+        along = ((place - start) * step).sum(1) / np.maximum((step**2).sum(1), 1e-12)
+        nearest = start + np.clip(along, 0, 1)[:, None] * step
+        if np.hypot(*(place - nearest).T).min() > 1.5:  # OpenCV draws the outline too
+            assert label[row, column] == _inside(scaled, *place)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("0 0.1 0.2 0.3 zero 0.5 0.6", "'zero' is no number"),
+        ("0 0.1 0.2 0.3 0.4 0.5 nan", "got nan"),
+        ("0 0.1 0.2 0.3 0.4 0.5 inf", "got inf"),
+        ("0 0.1 0.2 0.3 0.4 0.5", "at least 3 points, got 5 numbers"),
+        ("0 0.1 0.2 0.3 0.4 0.5 0.6 0.7", "at least 3 points, got 7 numbers"),
+        ("0 0.1 0.2", "got 2 numbers"),
+        ("0", "got 0 numbers"),
+        ("0 0.5 0.5 0.2 0.2", "this is a box"),
+        ("1.5 0.1 0.2 0.3 0.4 0.5 0.6", "class number"),
+        ("-1 0.1 0.2 0.3 0.4 0.5 0.6", "class number"),
+        ("person 0.1 0.2 0.3 0.4 0.5 0.6", "class number"),
+        ("0 10 20 30 40 50 60", "are these pixels"),
+        ("0 0.1 0.2 -0.3 0.4 0.5 0.6", "got -0.3"),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path, line, said):
+    path = tmp_path / "x.txt"
+    path.write_text(f"{SQUARE}\n\n{line}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=said) as error:
+        read_polygons(path)
+    assert "x.txt, line 3" in str(error.value)
+
+
+def test_rounding_beyond_the_edge_is_moved_inside(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_text("0 -0.004 0 1.002 0 1 1.0001\r\n", encoding="utf-8")
+    (polygon,) = read_polygons(path)
+    assert polygon.points.tolist() == [[0, 0], [1, 0], [1, 1]]
+    assert polygon.area == pytest.approx(0.5)
+
+
+def test_files_that_are_no_text_and_files_that_are_missing(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"x\.txt"):
+        read_polygons(path)
+    path.write_bytes(b"")
+    assert read_polygons(path) == []
+    make_set(tmp_path / "set", {"a": None, "b": SQUARE})
+    source = YoloSegmentation(tmp_path / "set", "train", TWO)
+    assert source.without_labels == 1
+    assert (source.label(0, height=4, width=4) == 255).all()
+
+
+def test_numbers_names_and_positions(tmp_path):
+    make_set(tmp_path, {"a": SQUARE, "b": INNER})
+    by_id = ClassFile(
+        classes=(ClassEntry(name="dot", ids=(1,)),), ignore=(0,), background="dot"
+    ).table()
+    source = YoloSegmentation(tmp_path, "train", by_id)
+    label = source.label(0, height=20, width=40)
+    assert label[10, 20] == 255  # ignored, though background is a class
+    assert label[0, 0] == 0
+    dots = ClassFile(classes=(ClassEntry(name="dot", ids=(1,)),)).table()
+    with pytest.raises(UnknownValuesError, match=r"a\.txt holds the value 0 \(1 polygons\)"):
+        YoloSegmentation(tmp_path, "train", dots).label(0, height=20, width=40)
+    rest = ClassFile(classes=(ClassEntry(name="dot"),), ignore="rest").table()
+    (tmp_path / "data.yaml").write_text("names: {0: square, 1: dot}", encoding="utf-8")
+    source = YoloSegmentation(tmp_path, "train", rest)
+    assert (source.label(0, height=20, width=40) == 255).all()
+    assert source.label(1, height=20, width=40)[10, 20] == 0
+    with pytest.raises(DataError, match=r"'box' is none of the names in data\.yaml"):
+        YoloSegmentation(tmp_path, "train", TWO)
+
+
+def test_names_on_disk(tmp_path):
+    assert yolo_classes(tmp_path) is None
+    (tmp_path / "classes.yaml").write_text("names: [not, ours]", encoding="utf-8")
+    (tmp_path / "coco.yaml").write_text("path: x\nnames: [cat, dog]", encoding="utf-8")
+    assert yolo_names(tmp_path) == {0: "cat", 1: "dog"}
+    file = yolo_classes(tmp_path)
+    assert file is not None
+    assert file.table().thing_ids == (0, 1)
+    (tmp_path / "data.yaml").write_text("names: {0: a, 7: b}", encoding="utf-8")
+    assert yolo_names(tmp_path) == {0: "a", 7: "b"}
+    for wrong in ("{a: b}", "{0: a, 1: a}", "5", "[1]", "[a, a]", "{-1: a}"):
+        (tmp_path / "data.yaml").write_text(f"names: {wrong}", encoding="utf-8")
+        with pytest.raises(DataError, match=r"data\.yaml: names must be"):
+            yolo_names(tmp_path)
