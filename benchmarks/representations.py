@@ -9,6 +9,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,8 @@ def measure(count: int, height: int, width: int, bins: int, repeats: int) -> dic
     columns = (events.x, events.y, events.t_us, events.p)
     filtered = InputSpec(bins=bins, max_pixels=height * width, background_filter=BackgroundFilter())
     counts = InputSpec(kind="counts2", max_pixels=height * width)
+    histogram = InputSpec(kind="histogram", bins=bins, max_pixels=height * width)
+    surface = InputSpec(kind="time_surface", max_pixels=height * width)
     torch.set_num_threads(1)
     cases: dict[str, Callable[[], object]] = {
         "memcpy of the events": lambda: [c.copy() for c in columns],
@@ -80,8 +83,12 @@ def measure(count: int, height: int, width: int, bins: int, repeats: int) -> dic
         "voxel": lambda: represent(events, spec, 0, T_END_US, out=out),
         "voxel, neighbour filter": lambda: represent(events, filtered, 0, T_END_US, out=out),
         "counts2": lambda: represent(events, counts, 0, T_END_US),
+        "histogram": lambda: represent(events, histogram, 0, T_END_US),
+        "time_surface": lambda: represent(events, surface, 0, T_END_US),
         "voxel, torch, 1 thread": lambda: represent_torch(events, spec, 0, T_END_US),
     }
+    for name, spec_ in (("histogram", histogram), ("time_surface", surface)):
+        cases[f"{name}, torch, 1 thread"] = partial(represent_torch, events, spec_, 0, T_END_US)
     results = {name: milliseconds(work, repeats) for name, work in cases.items()}
     results["voxel, np.add.at"] = milliseconds(lambda: with_add_at(events, spec), 3)
     if torch.cuda.is_available():

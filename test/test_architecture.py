@@ -1,6 +1,8 @@
 import ast
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -18,6 +20,32 @@ def test_import_contracts_hold():
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 kept, 0 broken" in done.stdout
+
+
+def test_documents_name_only_files_that_exist():
+    """A path of code in a document starts at the top, in a package, or is a bare file name."""
+    folders = ("evdistill_core", "evdistill_ros", "benchmarks", "examples", "launch", "test")
+    known = {path.name for folder in folders for path in ROOT.glob(f"{folder}/**/*.py")}
+    missing = []
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")]:
+        if page.name == "CHANGELOG.md":  # tells of what is gone
+            continue
+        for name in re.findall(r"`([\w./-]+\.py)\b", page.read_text(encoding="utf-8")):
+            tops = (ROOT, ROOT / "evdistill_core", ROOT / "evdistill_ros", ROOT / "benchmarks")
+            if not any((top / name).is_file() for top in tops) and name not in known:
+                missing.append(f"{page.relative_to(ROOT)}: {name}")
+    assert missing == []
+
+
+def test_test_files_have_names_of_their_own():
+    """The pytest plugin of launch_testing, on every ROS 2 installation, refuses equal ones."""
+    names = Counter(path.name for path in ROOT.glob("test/**/test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_nothing_lies_loose_at_the_top_of_the_core():
+    loose = {path.name for path in ROOT.glob("evdistill_core/*.py")}
+    assert loose == {"__init__.py", "__main__.py"}
 
 
 def test_the_fixed_top_level_is_there():

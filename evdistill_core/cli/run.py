@@ -40,7 +40,12 @@ def command(
     topic: Topic = None,
     start: Start = 0.0,
     end: End = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+    no_pictures: Annotated[
+        bool, typer.Option("--no-pictures", help="Neither overlay.mp4 nor overlay.png: faster.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show no progress and no table.")
+    ] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -53,12 +58,15 @@ def command(
     Nothing is dropped: the recording waits for the network. The same packets give the same results
     as the live front ends when those drop nothing.
     """
+    from rich.console import Console
+
     from evdistill_core.cli._outputs import print_json
     from evdistill_core.cli._several import each, several
     from evdistill_core.foundation.outputs import check_folder
     from evdistill_core.perception.offline import run_recording
     from evdistill_core.perception.parameter_files import load_parameters, parse_assignments
     from evdistill_core.perception.result_files import RESULTS
+    from evdistill_core.perception.run_table import print_run
 
     span_us(start, end)  # refuses an impossible one
     many = several(recordings)
@@ -73,10 +81,18 @@ def command(
     def one(path: Path) -> dict[str, object]:
         folder = folders.get(path, out)
         report = run_recording(
-            path, folder, parameters, topic=topic, span_s=(start, end), show_progress=not quiet
+            path,
+            folder,
+            parameters,
+            topic=topic,
+            span_s=(start, end),
+            pictures=not no_pictures,
+            show_progress=not quiet,
         )
-        if not as_json:
+        if quiet and not as_json:
             typer.echo(f"{report['windows']} windows in {report['wall_s']} s -> {folder}")
+        elif not as_json:
+            print_run(report, folder, Console())
         return report
 
     if many is None:

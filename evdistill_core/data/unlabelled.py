@@ -315,9 +315,7 @@ def open_windows(
 
 def invert_polarity(network_input: Array, spec: InputSpec) -> Array:
     """Return the input of the same window with ON and OFF swapped (scenes of inverse contrast)."""
-    if spec.kind == "voxel":
-        return -network_input
-    return np.ascontiguousarray(network_input[[1, 0, 2]])
+    return spec.representation.with_inverted_polarity(network_input)
 
 
 def _whole(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from evdistill_core.foundation.errors import DataError
 from evdistill_core.foundation.files import atomic_path
 from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.representations.registry import REPRESENTATIONS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,9 +27,8 @@ def input_picture(
     """Return what the network sees: brighter events blue, darker ones red, on white.
 
     Args:
-        network_input: (C, H, W) float32; voxel: signed bins, summed here; counts2: channel 0
-            minus channel 1.
-        kind: ``voxel``, ``counts2``, or ``image``: grey in -1..1.
+        network_input: (C, H, W) float32; channels of one polarity are summed.
+        kind: of the ``InputSpec``, or ``image``: grey in -1..1.
 
     Returns:
         (H, W, 3) uint8 RGB; full colour is reached at 1.0.
@@ -36,12 +36,9 @@ def input_picture(
     if kind == "image":
         grey = np.clip((network_input[0] + 1) * 127.5, 0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
-    if kind == "counts2":
-        signed, strength = network_input[0] - network_input[1], network_input[:2].sum(0)
-    else:
-        signed, strength = network_input.sum(0), np.abs(network_input).sum(0)
-    ink = np.clip(strength, 0, 1)[..., None]
-    colour = np.where(signed[..., None] >= 0, (30, 80, 220), (210, 40, 40))
+    brighter, darker = REPRESENTATIONS.get(kind).polarities(network_input)
+    ink = np.clip(brighter + darker, 0, 1)[..., None]
+    colour = np.where((brighter >= darker)[..., None], (30, 80, 220), (210, 40, 40))
     return np.asarray(255 * (1 - ink) + colour * ink).astype(np.uint8)
 
 

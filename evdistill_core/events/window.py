@@ -89,6 +89,8 @@ class Window:
         index: counts the windows given out.
         stretch: counts the breaks of the stream before it; nothing may be carried from a window to
             one of another stretch.
+        first_event: number of its first event in the stream, late ones not counted: overlapping
+            windows tell by it which events they share.
         stamp_ns: host time of its end, nanoseconds since 1970; 0: not known.
     """
 
@@ -97,6 +99,7 @@ class Window:
     t_end_us: int
     index: int
     stretch: int = 0
+    first_event: int = 0
     stamp_ns: int = 0
 
 
@@ -217,7 +220,7 @@ class WindowAssembler:
                 end_us = int(events.t_us[-1]) + 1
                 if self.spec.duration_us is not None:
                     end_us = start_us + self.spec.duration_us
-                windows.append(self._window(events, start_us, end_us))
+                windows.append(self._window(events, start_us, end_us, 0))
                 self._emitted = len(events)
         self._drop()
         return windows
@@ -285,7 +288,7 @@ class WindowAssembler:
                 windows += self._empty(t_us, first, start_us, reached_us)
                 continue
             self._empty_run = 0
-            windows.append(self._window(events[first:stop], start_us, end_us))
+            windows.append(self._window(events[first:stop], start_us, end_us, first))
             self._emitted = max(self._emitted, stop)
             first = self._step(t_us, first, start_us, reached_us)
         self._keep(events[first:], first)
@@ -342,9 +345,8 @@ class WindowAssembler:
             self._empty_run += 1
             self.counters.empty_windows += 1
             self._start_us = start_us + self._stride_us
-            return [
-                self._window(Events.empty(*self._size), start_us, start_us + self.spec.duration_us)
-            ]
+            end_us = start_us + self.spec.duration_us
+            return [self._window(Events.empty(*self._size), start_us, end_us, first)]
         next_us = int(t_us[first]) if first < len(t_us) else reached_us
         skipped = (next_us - self.spec.duration_us - start_us) // self._stride_us + 1
         self._start_us = start_us + skipped * self._stride_us
@@ -352,10 +354,12 @@ class WindowAssembler:
         self.counters.empty_skipped += skipped
         return []
 
-    def _window(self, events: Events, start_us: int, end_us: int) -> Window:
+    def _window(self, events: Events, start_us: int, end_us: int, first: int) -> Window:
+        """Return the window of events of which ``first`` lie before it among those held."""
         self._index += 1
         self.counters.windows += 1
-        return Window(events, start_us, end_us, self._index - 1)
+        gone = self.counters.used + self.counters.discarded
+        return Window(events, start_us, end_us, self._index - 1, first_event=gone + first)
 
     def _keep(self, rest: Events, gone: int) -> None:
         """Hold only what the windows to come need."""

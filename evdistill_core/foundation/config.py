@@ -143,8 +143,14 @@ def to_mapping(config: object) -> dict[str, object]:
     return {
         f.name: _plain(getattr(config, f.name))
         for f in dataclasses.fields(config)
-        if not ("later" in f.metadata and getattr(config, f.name) == f.default)
+        if not ("later" in f.metadata and getattr(config, f.name) == _default(f))
     }
+
+
+def _default(f: dataclasses.Field[Any]) -> object:
+    if f.default_factory is not dataclasses.MISSING:
+        return f.default_factory()
+    return f.default
 
 
 def dump_yaml(config: object) -> str:

@@ -112,11 +112,11 @@ class ImageHead(nn.Module):
 class EventHead(nn.Module):
     """Features -> event input: how strong a cell is, and the chance that it is lit at all.
 
-    ``voxel`` is signed, -limit .. limit; ``counts2`` is 0 .. limit with its third channel zero,
-    as ``represent`` makes it. Whether a cell is lit is drawn by its chance, so that what is empty
-    is exactly empty, as in real inputs, and two windows of one image differ, as noise does. The
-    gradient reaches the chance as if it had been multiplied (straight through); values below half
-    a level become 0 as well.
+    Signed representations (``voxel``) lie in -limit .. limit, others in 0 .. limit. Channels that
+    ``represent`` leaves empty (the third of ``counts2``) stay zero. Whether a cell is lit is drawn
+    by its chance, so that what is empty is exactly empty, as in real inputs, and two windows of one
+    image differ, as noise does. The gradient reaches the chance as if it had been multiplied
+    (straight through); values below half a level become 0 as well.
 
     Source:
         Ours. A tanh, and a strength times a smooth gate too, light every cell a little: the pitfall
@@ -126,10 +126,10 @@ class EventHead(nn.Module):
 
     def __init__(self, options: GeneratorOptions, spec: InputSpec) -> None:
         super().__init__()
-        self.signed = spec.kind == "voxel"
+        self.signed = spec.representation.polarity == "signed"
         self.outputs = spec.channels
-        self.made = spec.channels if self.signed else 2
-        bounded = {"fixed": spec.clip, "maximum": 1.0, "robust": 1.0}
+        self.made = spec.channels - spec.representation.empty_channels
+        bounded = {"fixed": spec.clip, "maximum": 1.0, "robust": 1.0, "none": 1.0}
         self.limit = bounded.get(spec.normalisation, _UNBOUNDED_LIMIT)
         self.smallest = 0.5 / 255 if spec.normalisation in ("maximum", "robust") else 1 / 64
         self.last = _Unfolded(options.base_channels, 2 * self.made, options.fold)

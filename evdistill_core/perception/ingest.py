@@ -103,6 +103,7 @@ class Ingest:
         self._filtered_by = parameters
         self._window_spec = self._wanted_spec()
         self._assembler = WindowAssembler(self._window_spec)
+        self._handed_over = 0
         self._replaced: Counter[str] = Counter()
         self._arrivals = _Arrivals()
         self._epoch = 0
@@ -250,6 +251,7 @@ class Ingest:
             self._emit(self._assembler.flush())
             self._replaced += Counter(self._assembler.counters.as_dict())
             self._assembler = WindowAssembler(spec)
+            self._handed_over = 0
 
     def _close_overdue(self) -> None:
         """Close windows of a camera that sends nothing, by the host's clock."""
@@ -275,6 +277,7 @@ class Ingest:
             if self._is_too_soon(window):
                 self._count("windows_skipped", 1)
                 continue
+            self._count_events(window)
             last_us = int(window.events.t_us[-1]) if len(window.events) else window.t_start_us
             received_ns = self._arrivals.of(last_us, closed_ns)
             stamp_ns = self._clock.to_host_ns(window.t_end_us)
@@ -290,6 +293,14 @@ class Ingest:
                 )
             )
             self._index += 1
+
+    def _count_events(self, window: Window) -> None:
+        """Count the events of a window that were in none before it."""
+        end = window.first_event + len(window.events)
+        new = end - max(window.first_event, self._handed_over)
+        if new > 0:
+            self._count("events_in_windows", new)
+            self._handed_over = end
 
     def _is_too_soon(self, window: Window) -> bool:
         """Tell whether ``max_rate_hz`` forbids this window, in sensor time."""

@@ -9,13 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-import psutil
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import DecodedPacket, PacketDecoder
 from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.foundation.progress import ProgressView
 from evdistill_core.inference.pictures import video_size
 from evdistill_core.inference.prediction import Prediction
 from evdistill_core.messages.standard import DiagnosticArray, Image
@@ -25,11 +23,13 @@ from evdistill_core.perception.feed import in_order
 from evdistill_core.perception.front_end import open_student
 from evdistill_core.perception.messages import LABEL_INFO, ResultMessages
 from evdistill_core.perception.parameters import PerceptionParameters
-from evdistill_core.perception.pipeline import STAGES, Perception, Snapshot
+from evdistill_core.perception.pipeline import Perception
 from evdistill_core.perception.result import Result
 from evdistill_core.perception.result_files import ResultFiles, write_report
+from evdistill_core.perception.run_progress import RunProgress
+from evdistill_core.perception.run_report import Found, build_report
 from evdistill_core.perception.tasks import PerceptionTask, task_of
-from evdistill_core.recordings.base import Frame, Recording, RecordingInfo
+from evdistill_core.recordings.base import Frame, Recording
 from evdistill_core.recordings.opening import open_recording
 
 
@@ -73,76 +73,67 @@ def run_recording(  # noqa: PLR0913 - the command's own options
         messages = task.messages(student.info.classes, pictures=64)
         messages.configure(parameters)
         legend = student.info.classes if task.has_legend else None
-        with ResultFiles(out, legend, bag=task.bag, pictures=pictures) as files:
-            keep = _Keep(files, messages, task)
-            pipeline = Perception(student, runner, parameters, keep.add, lossless=True)
-            before = pipeline.snapshot()
-            pipeline.start()
-            try:
-                _feed(recording, span_us, pipeline, messages, show_progress=show_progress)
-                pipeline.stop(drain=True, timeout_s=600)
-                pipeline.check()
-            finally:
-                pipeline.stop(drain=False)
-            after = pipeline.snapshot()
-            stamp_ns = keep.last_stamp_ns
-            hardware = f"{student.path.name} on {runner.description}"
-            final = diagnostics(
-                before, after, parameters, stamp_ns=stamp_ns, node=task.name, student=hardware
-            )
-            if keep.windows:
-                files.write("/diagnostics", DiagnosticArray.TYPE, final.serialize(), stamp_ns)
-        report = build_report(after, info=info, student=hardware, seconds=time.monotonic() - began)
+        files = ResultFiles(out, legend, bag=task.bag, pictures=pictures)
+        hardware = f"{student.path.name} on {runner.description}"
+        with ProgressView("computing", shown=show_progress) as view:
+            progress = RunProgress(view)
+            with files:
+                keep = _Keep(files, messages, task, progress)
+                pipeline = Perception(student, runner, parameters, keep.add, lossless=True)
+                before = pipeline.snapshot()
+                reader = _compute(recording, span_us, pipeline, messages, progress)
+                after = pipeline.snapshot()
+                keep.finish(
+                    diagnostics(
+                        before, after, parameters, stamp_ns=keep.last_stamp_ns, node=task.name,
+                        student=hardware,
+                    )
+                )  # fmt: skip
+        report = build_report(
+            after, info=recording.info, student=hardware, seconds=time.monotonic() - began,
+            sensor_s=progress.sensor_s, reader=reader, found=keep.found, files=files.written(),
+            pictures=files.picture_counts,
+        )  # fmt: skip
         write_report(out, report)
     return report
-
-
-def build_report(
-    snapshot: Snapshot, *, info: RecordingInfo, student: str, seconds: float
-) -> dict[str, object]:
-    """Return what report.json holds; latencies in milliseconds, memory in MB (1e6 bytes)."""
-    counters = snapshot.counters
-    return {
-        "recording": str(info.path),
-        "encoding": info.encoding,
-        "width": info.width,
-        "height": info.height,
-        "student": student,
-        "events": counters.get("events", 0),
-        "windows": counters.get("windows_done", 0),
-        "windows_dropped": counters.get("windows_dropped", 0),
-        "seq_gaps": counters.get("stream_seq_gaps", 0),
-        "latency_ms": snapshot.latency_ms["total"].to_dict(),
-        "stages_ms": {
-            stage: snapshot.latency_ms[stage].to_dict() for stage in STAGES if stage != "total"
-        },
-        "counters": counters,
-        "rss_mb": round(psutil.Process().memory_info().rss / 1e6, 1),
-        "wall_s": round(seconds, 2),
-    }
 
 
 class _Keep:
     """Takes the pipeline's results into files."""
 
-    def __init__(self, files: ResultFiles, messages: ResultMessages, task: PerceptionTask) -> None:
+    def __init__(
+        self,
+        files: ResultFiles,
+        messages: ResultMessages,
+        task: PerceptionTask,
+        progress: RunProgress,
+    ) -> None:
         self._files = files
         self._messages = messages
         self._task = task
-        self.windows = 0
+        self._progress = progress
+        self._windows = 0
+        self.found = Found()
         self.last_stamp_ns = 0
 
     def add(self, result: Result) -> None:
         stamp_ns = result.stamp_ns
-        if not self.windows:
+        if not self._windows:
             info = self._messages.label_info(stamp_ns, result.frame_id)
             self._write(LABEL_INFO, LabelInfo.TYPE, info, stamp_ns)
         for name, data in self._messages.make(result, self._task.recorded):
             self._write(name, self._task.topics[name], data, stamp_ns)
+        self.found.add(result)
         if self._files.wants_pictures:
             self._draw(result)
-        self.windows += 1
+        self._windows += 1
         self.last_stamp_ns = max(self.last_stamp_ns, stamp_ns)
+        self._progress.computed(result)
+
+    def finish(self, final: DiagnosticArray) -> None:
+        if self._windows:
+            data = final.serialize()
+            self._files.write("/diagnostics", DiagnosticArray.TYPE, data, self.last_stamp_ns)
 
     def _draw(self, result: Result) -> None:
         # The image is chosen now: when the window is drawn, later ones may have replaced it.
@@ -162,22 +153,43 @@ class _Keep:
         self._files.write(f"/{self._task.name}/{name}", type_name, data, stamp_ns)
 
 
+def _compute(
+    recording: Recording,
+    span_us: tuple[int | None, int | None],
+    pipeline: Perception,
+    messages: ResultMessages,
+    progress: RunProgress,
+) -> dict[str, int]:
+    """Put a recording through a pipeline to its end; return what ``_feed`` does."""
+    pipeline.start()
+    try:
+        reader = _feed(recording, span_us, pipeline, messages, progress)
+        pipeline.stop(drain=True, timeout_s=600)
+        pipeline.check()
+    finally:
+        pipeline.stop(drain=False)
+    progress.finish()
+    return reader
+
+
 def _feed(
     recording: Recording,
     span_us: tuple[int | None, int | None],
     pipeline: Perception,
     messages: ResultMessages,
-    *,
-    show_progress: bool,
-) -> None:
-    columns = (TextColumn("computing"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not show_progress) as progress:
-        task = progress.add_task("", total=1.0)
-        for item in in_order(recording, *span_us):
-            if not _push(item, pipeline, messages):
-                return  # the pipeline has ended; its check() says why
-            progress.update(task, completed=recording.fraction_read or 0.0)
+    progress: RunProgress,
+) -> dict[str, int]:
+    """Push a recording; return the reader's counters, none where the pipeline decodes itself."""
+    decodes = False
+    for item in in_order(recording, *span_us):
+        if isinstance(item, DecodedPacket):
+            decodes = True
+            progress.sent(recording.fraction_read, item.events)
+        elif isinstance(item, Packet) and item.topic == recording.info.topic:
+            progress.sent(recording.fraction_read)
+        if not _push(item, pipeline, messages):
+            break  # the pipeline has ended; its check() says why
+    return recording.counters if decodes else {}
 
 
 def _push(

@@ -81,6 +81,7 @@ class WindowPredictor:
                 "infer": (inferred_ns - represented_ns) / 1e6,
                 "postprocess": (done_ns - inferred_ns) / 1e6,
             },
+            job.epoch,
         )
 
     def _follow_breaks(self, job: Job) -> None:

@@ -36,6 +36,7 @@ class Result:
         classes: the student's class table.
         received_ns: monotonic time at which the packet with the window's last event came in.
         latency_ms: stage name to milliseconds (see ``pipeline.STAGES``), without publish and total.
+        epoch: rises with every break after which track ids begin anew.
     """
 
     index: int
@@ -48,6 +49,7 @@ class Result:
     classes: ClassTable
     received_ns: int = 0
     latency_ms: dict[str, float] = field(default_factory=dict)
+    epoch: int = 0
 
     @property
     def mask(self) -> npt.NDArray[np.uint8]:

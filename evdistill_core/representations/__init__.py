@@ -1,6 +1,8 @@
 """Events of a window -> dense input of a network; without torch except in ``on_torch``."""
 
+from evdistill_core.representations.grid import Grid
 from evdistill_core.representations.represent import represent
-from evdistill_core.representations.spec import BackgroundFilter, Grid, InputSpec
+from evdistill_core.representations.representation import InputWindow, Representation
+from evdistill_core.representations.spec import BackgroundFilter, InputSpec
 
-__all__ = ["BackgroundFilter", "Grid", "InputSpec", "represent"]
+__all__ = ["BackgroundFilter", "Grid", "InputSpec", "InputWindow", "Representation", "represent"]

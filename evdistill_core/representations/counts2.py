@@ -6,32 +6,55 @@ its own maximum, and an empty third). That the brighter events come first is our
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
 from evdistill_core.events.array import Events
-from evdistill_core.representations.spec import Grid
-from evdistill_core.representations.voxel import cell_tables
+from evdistill_core.representations.grid import cell_tables
+from evdistill_core.representations.representation import (
+    FloatArray,
+    InputWindow,
+    Representation,
+    TorchEvents,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LEVELS = 255
 ROBUST_QUANTILE = 0.999
 
 
-def fill_counts2(grid_out: npt.NDArray[np.float32], events: Events, grid: Grid) -> None:
-    """Write the two event counts of a window over ``grid_out``.
+def _fill(out: FloatArray, events: Events, window: InputWindow) -> None:
+    """Add the two event counts of a window.
 
     Args:
-        grid_out: (3, grid.height, grid.width) float32, C-contiguous, overwritten: brighter counts,
-            darker counts, zeros. Counts are exact up to 2**24 events in a cell.
+        out: (3, H, W): brighter counts, darker counts, zeros. Counts are exact up to 2**24 events
+            in a cell.
         events: N >= 0 events in any order; time is not looked at, events outside the frame are
             left out (decoders count them).
-        grid: from ``InputSpec.grid`` for the sensor's size.
+        window: where they go.
     """
-    grid_out.fill(0.0)
-    columns, rows = cell_tables(events.height, events.width, grid)
-    plane = grid.height * grid.width
-    _count(grid_out.reshape(-1), plane, events.x, events.y, events.p, columns, rows)
+    columns, rows = cell_tables(events.height, events.width, window.grid)
+    _count(out.reshape(-1), window.plane, events.x, events.y, events.p, columns, rows)
+
+
+def _fill_torch(out: Tensor, events: TorchEvents, window: InputWindow) -> None:
+    index = events.cell + (1 - events.p) * window.plane
+    out.view(-1).index_add_(0, index, out.new_ones(len(index)))
+
+
+COUNTS2 = Representation(
+    channels=lambda spec: 3,
+    fill=_fill,
+    fill_torch=_fill_torch,
+    normalisations=("maximum", "robust", "fixed"),
+    polarity="halves",
+    empty_channels=1,
+)
 
 
 def robust_maximum(counts: npt.NDArray[np.float32]) -> float:

@@ -3,19 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from evdistill_core.events.array import Events
 from evdistill_core.representations.background import filter_background
 from evdistill_core.representations.counts2 import LEVELS, robust_rank
+from evdistill_core.representations.grid import Grid
+from evdistill_core.representations.registry import inside
 from evdistill_core.representations.represent import check_window, fixed_factor, represent
-from evdistill_core.representations.spec import Grid, InputSpec
-from evdistill_core.representations.voxel import SHIFT, STEPS, steps_per_us
+from evdistill_core.representations.representation import InputWindow
+from evdistill_core.representations.spec import InputSpec
 
 Window = tuple[Events, int, int]
+
+
+class _EventTensors:
+    """``TorchEvents``; each tensor is made when it is first asked for."""
+
+    def __init__(self, events: Events, window: InputWindow, device: torch.device) -> None:
+        self._events, self._window, self._device = events, window, device
+
+    @cached_property
+    def cell(self) -> Tensor:
+        grid, x, y = self._window.grid, self._tensor(self._events.x), self._tensor(self._events.y)
+        return y // grid.factor * grid.width + x // grid.factor
+
+    @cached_property
+    def p(self) -> Tensor:
+        return self._tensor(self._events.p != 0)
+
+    @cached_property
+    def elapsed_us(self) -> Tensor:
+        return self._tensor(self._window.elapsed_us(self._events))
+
+    def _tensor(self, values: npt.NDArray[Any]) -> Tensor:
+        # astype copies: torch does not take read-only arrays
+        return torch.from_numpy(values.astype(np.int64)).to(self._device, non_blocking=True)
 
 
 def represent_torch(
@@ -28,8 +57,9 @@ def represent_torch(
 ) -> Tensor:
     """Return what ``represent`` returns, accumulated and normalised by torch on ``device``.
 
-    Equal to ``represent`` to the last bit, "nonzero" to float32 rounding. The neighbour filter
-    runs on the CPU in either case, since it walks through the events in the order of time.
+    Equal to ``represent`` to the last bit, "nonzero" and time_surface to float32 rounding. The
+    neighbour filter runs on the CPU in either case, since it walks through the events in the order
+    of time; so do representations of plugins that have no function for torch.
 
     Args:
         events: N >= 0 events of the window, in any order. Not modified.
@@ -45,10 +75,15 @@ def represent_torch(
         ValueError: the window is empty or backwards.
     """
     check_window(t_start_us, t_end_us)
+    fill = spec.representation.fill_torch
+    if fill is None:
+        return torch.from_numpy(represent(events, spec, t_start_us, t_end_us)).to(device)
     grid = spec.grid(height=events.height, width=events.width)
-    kept = _inside(filter_background(events, spec.background_filter))
-    counts = _accumulate(kept, spec, grid, (t_start_us, t_end_us), torch.device(device))
-    return _normalise(counts, spec, grid)
+    kept = inside(filter_background(events, spec.background_filter))
+    window = InputWindow(spec, grid, t_start_us, t_end_us)
+    values = torch.zeros(spec.channels, grid.height, grid.width, device=device)
+    fill(values, _EventTensors(kept, window, torch.device(device)), window)
+    return _normalise(values, spec, grid)
 
 
 def represent_batch(
@@ -81,45 +116,6 @@ def represent_batch(
     return torch.from_numpy(batch)
 
 
-def _inside(events: Events) -> Events:
-    outside = (events.x >= events.width) | (events.y >= events.height)
-    return events[~outside] if outside.any() else events
-
-
-def _accumulate(
-    events: Events, spec: InputSpec, grid: Grid, interval_us: tuple[int, int], device: torch.device
-) -> Tensor:
-    plane = grid.height * grid.width
-
-    def column(values: np.ndarray[tuple[int], np.dtype[np.generic]], dtype: torch.dtype) -> Tensor:
-        # astype copies: torch does not take read-only arrays
-        wide = torch.from_numpy(values.astype(np.int64))
-        return wide.to(device, non_blocking=True).to(dtype)
-
-    x, y = column(events.x, torch.int64), column(events.y, torch.int64)
-    cell = (
-        torch.div(y, grid.factor, rounding_mode="floor") * grid.width
-        + torch.div(x, grid.factor, rounding_mode="floor")
-    )  # fmt: skip
-    flat = torch.zeros(spec.channels * plane, dtype=torch.float32, device=device)
-    p = column(events.p, torch.int64)
-    if spec.kind == "counts2":
-        index = torch.where(p > 0, cell, cell + plane)
-        flat.index_add_(0, index, torch.ones_like(index, dtype=torch.float32))
-        return flat.view(spec.channels, grid.height, grid.width)
-    t_start_us, t_end_us = interval_us
-    last_step = max(0, (spec.bins - 1) * STEPS - 1)
-    elapsed = column(events.t_us.clip(t_start_us, t_end_us - 1) - t_start_us, torch.float64)
-    step = (elapsed * steps_per_us(spec.bins, t_end_us - t_start_us)).long().clamp_(max=last_step)
-    right = step & (STEPS - 1)
-    index = (step >> SHIFT) * plane + cell
-    sign = torch.where(p > 0, 1.0 / STEPS, -1.0 / STEPS).to(torch.float32)
-    flat.index_add_(0, index, sign * (STEPS - right))
-    if spec.bins > 1:
-        flat.index_add_(0, index + plane, sign * right)
-    return flat.view(spec.channels, grid.height, grid.width)
-
-
 def _normalise(counts: Tensor, spec: InputSpec, grid: Grid) -> Tensor:
     if spec.normalisation == "fixed":
         scaled = counts * torch.tensor(fixed_factor(spec, grid), device=counts.device)
@@ -134,14 +130,17 @@ def _normalise(counts: Tensor, spec: InputSpec, grid: Grid) -> Tensor:
         result = torch.zeros_like(counts)
         result[mask] = ((values - values.mean()) / divisor).float()
         return result
-    used = counts[:2, : grid.used_height, : grid.used_width].flatten(1)
+    if spec.normalisation == "none":
+        return counts
+    some = len(counts) - spec.representation.empty_channels
+    used = counts[:some, : grid.used_height, : grid.used_width].flatten(1)
     if spec.normalisation == "maximum":
         top = used.amax(1)
     else:
         top = used.sort(1).values[:, robust_rank(used.shape[1])]
     limit = top.clamp(min=1.0).double()[:, None, None]
-    limited = torch.minimum(counts[:2].double(), limit)
+    limited = torch.minimum(counts[:some].double(), limit)
     levels = torch.floor((limited * (2 * LEVELS) + limit) / (2 * limit))
     result = torch.zeros_like(counts)
-    result[:2] = (levels / LEVELS).float()
+    result[:some] = (levels / LEVELS).float()
     return result

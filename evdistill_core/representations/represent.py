@@ -9,9 +9,10 @@ from numba import njit
 from evdistill_core.events.array import Events
 from evdistill_core.events.window import Window
 from evdistill_core.representations.background import filter_background
-from evdistill_core.representations.counts2 import LEVELS, fill_counts2, robust_maximum
-from evdistill_core.representations.spec import Grid, InputSpec
-from evdistill_core.representations.voxel import fill_voxel_grid
+from evdistill_core.representations.counts2 import LEVELS, robust_maximum
+from evdistill_core.representations.grid import Grid
+from evdistill_core.representations.representation import InputWindow
+from evdistill_core.representations.spec import InputSpec
 
 
 def represent(
@@ -36,7 +37,8 @@ def represent(
         zero. "fixed": within -clip .. clip, and a cell that joins factor x factor sensor pixels
         holds their mean, so that the same scene looks alike to large and small sensors.
         "maximum", "robust": multiples of 1/255 in 0 .. 1. "nonzero": the non-zero cells have mean
-        0 and deviation 1 (deviation 0, as for a single event: only the mean is taken off).
+        0 and deviation 1 (deviation 0, as for a single event: only the mean is taken off). "none":
+        what the representation itself makes.
 
     Raises:
         ValueError: the window is empty or backwards, its times are not known, or ``out`` does not
@@ -56,10 +58,8 @@ def represent(
         raise ValueError(f"out must be C-contiguous float32 {shape}, got {out.dtype} {out.shape}")
     grid = spec.grid(height=events.height, width=events.width)
     kept = filter_background(events, spec.background_filter)
-    if spec.kind == "voxel":
-        fill_voxel_grid(out, kept, grid, t_start_us, t_end_us)
-    else:
-        fill_counts2(out, kept, grid)
+    out.fill(0.0)
+    spec.representation.fill(out, kept, InputWindow(spec, grid, t_start_us, t_end_us))
     _normalise_inplace(out, spec, grid)
     return out
 
@@ -88,11 +88,11 @@ def _normalise_inplace(out: npt.NDArray[np.float32], spec: InputSpec, grid: Grid
         if values.size:
             mean, deviation = values.mean(), values.std()
             out[mask] = (values - mean) / (deviation if deviation > 0 else 1.0)
-    else:
-        for polarity in out[:2]:
-            used = polarity[: grid.used_height, : grid.used_width]
+    elif spec.normalisation != "none":
+        for channel in out[: len(out) - spec.representation.empty_channels]:
+            used = channel[: grid.used_height, : grid.used_width]
             top = float(used.max()) if spec.normalisation == "maximum" else robust_maximum(used)
-            _quantise(polarity.reshape(-1), max(1.0, top))
+            _quantise(channel.reshape(-1), max(1.0, top))
 
 
 @njit(nogil=True, cache=True)

@@ -13,6 +13,10 @@ from typing import Literal
 from evdistill_core.foundation import config
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.ranges import check_ranges
+from evdistill_core.foundation.suggestions import did_you_mean
+from evdistill_core.representations.grid import Grid
+from evdistill_core.representations.registry import REPRESENTATIONS
+from evdistill_core.representations.representation import Representation
 
 # 480x360 stays whole, VGA is halved, 1280x720 becomes a third: every common sensor lands near the
 # 346x260 for which a two-core CPU keeps real time.
@@ -39,38 +43,21 @@ class BackgroundFilter:
             raise ConfigError(f"dt_us must lie in 1..60000000, got {self.dt_us}")
 
 
-@dataclass(frozen=True)
-class Grid:
-    """How a sensor's pixels lie in the student's input.
-
-    Attributes:
-        height: rows of the input, a multiple of the spec's ``size_multiple``.
-        width: columns of the input.
-        factor: sensor pixels per input cell and axis; cell = coordinate // factor.
-        used_height: rows that hold sensor pixels; the rows below are zero padding.
-        used_width: columns that hold sensor pixels; those to the right are padding.
-    """
-
-    height: int
-    width: int
-    factor: int
-    used_height: int
-    used_width: int
-
-
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
     """Window, representation, normalisation and size of a student's input.
 
     Attributes:
-        kind: "voxel", signed polarity in time bins, or "counts2", the authors' two counts.
-        bins: time bins of a voxel grid, at least 1; not used by counts2.
+        kind: "voxel", signed polarity in time bins; "histogram", counts per polarity in time bins;
+            "counts2", the authors' two counts; "time_surface", how recent the last event is; or a
+            representation of a plugin (docs/extending.md).
+        bins: time bins of voxel and histogram, at least 1.
         window_us: length of one window, microseconds of sensor time.
         window_count: a window also ends after this many events; None: by time alone.
-        normalisation: voxel: "fixed" (divide by ``scale``) or "nonzero" (mean and deviation of
-            the non-zero cells of the window). counts2: "maximum" (of the window, per polarity),
-            "robust" (99.9th percentile instead, larger counts clipped) or "fixed". "auto" becomes
-            "fixed" for voxel and "maximum" for counts2.
+        normalisation: voxel and histogram: "fixed" (divide by ``scale``) or "nonzero" (mean and
+            deviation of the non-zero cells of the window). counts2: "maximum" (of the window, per
+            polarity), "robust" (99.9th percentile instead, larger counts clipped) or "fixed".
+            time_surface: "none". "auto" becomes the first of these.
         scale: "fixed": events per sensor pixel (and bin) that give 1.0; above 0.
         clip: "fixed": values are limited to -clip .. clip; above 0.
         background_filter: applied to the window's events first; None: no filter.
@@ -79,36 +66,38 @@ class InputSpec:
         sequence: windows in a row that a sample of training and evaluation has, labels at the end
             of the last; above 1 for recurrent students, which are rolled over them. On a stream
             they see every window.
+        decay_us: time_surface: time in which a value falls to 1/e, in microseconds.
+        options: parameters of a plugin's representation, by name.
 
     Normalisation by the window itself makes noise look like signal when nothing moves; that is
     why "fixed" is the default.
     """
 
-    kind: Literal["voxel", "counts2"] = "voxel"
+    kind: str = "voxel"
     bins: int = 5
     window_us: int = 50_000
     window_count: int | None = None
-    normalisation: Literal["auto", "fixed", "nonzero", "maximum", "robust"] = "auto"
+    normalisation: Literal["auto", "none", "fixed", "nonzero", "maximum", "robust"] = "auto"
     scale: float = 2.0
     clip: float = 1.0
     background_filter: BackgroundFilter | None = None
     max_pixels: int = DEFAULT_MAX_PIXELS
     size_multiple: int = 32
     sequence: int = field(default=1, metadata=config.LATER)
+    decay_us: int = field(default=50_000, metadata=config.LATER)
+    options: dict[str, object] = field(default_factory=dict, hash=False, metadata=config.LATER)
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later, on the robot."""
+        allowed = self.representation.normalisations
         if self.normalisation == "auto":
-            chosen = "fixed" if self.kind == "voxel" else "maximum"
-            object.__setattr__(self, "normalisation", chosen)
-        allowed = {"voxel": ("fixed", "nonzero"), "counts2": ("maximum", "robust", "fixed")}
-        if self.kind not in allowed:
-            raise ConfigError(f"kind must be 'voxel' or 'counts2', got {self.kind!r}")
-        if self.normalisation not in allowed[self.kind]:
+            object.__setattr__(self, "normalisation", allowed[0])
+        if self.normalisation not in allowed:
             raise ConfigError(
-                f"normalisation of {self.kind} must be one of {', '.join(allowed[self.kind])}, "
+                f"normalisation of {self.kind} must be one of {', '.join(allowed)}, "
                 f"got {self.normalisation!r}"
             )
+        object.__setattr__(self, "options", self._checked_options())
         check_ranges(
             self,
             bins=(1, 256),
@@ -116,6 +105,8 @@ class InputSpec:
             max_pixels=(1, 1 << 32),
             size_multiple=(1, 1024),
             sequence=(1, 256),
+            decay_us=(1, 1 << 40),
+            channels=(1, 1024),
         )
         if self.window_count is not None and self.window_count < 1:
             raise ConfigError(f"window_count must be at least 1 or empty, got {self.window_count}")
@@ -129,10 +120,31 @@ class InputSpec:
         """Length of the windows of one sample, in microseconds."""
         return self.sequence * self.window_us
 
+    def _checked_options(self) -> dict[str, object]:
+        """Return the options of the representation, defaults filled in."""
+        known = self.representation.options
+        for name, value in self.options.items():
+            if name not in known:
+                raise ConfigError(
+                    f"representation {self.kind} has no option {name!r}; it has "
+                    f"{', '.join(sorted(known)) or 'none'}{did_you_mean(name, known)}"
+                )
+            wanted = type(known[name])
+            if type(value) is not wanted and not (wanted is float and type(value) is int):
+                raise ConfigError(
+                    f"option {name} of {self.kind} must be {wanted.__name__}, got {value!r}"
+                )
+        return {**known, **self.options}
+
+    @property
+    def representation(self) -> Representation:
+        """The representation by its kind."""
+        return REPRESENTATIONS.get(self.kind)
+
     @property
     def channels(self) -> int:
-        """First dimension of the input: the bins, or 3 for counts2 (its third stays zero)."""
-        return self.bins if self.kind == "voxel" else 3
+        """First dimension of the input; 3 for counts2, the third of which stays zero."""
+        return self.representation.channels(self)
 
     def grid(self, *, height: int, width: int) -> Grid:
         """Return where a sensor of this size lies in the input.
@@ -185,4 +197,7 @@ class InputSpec:
             ConfigError: an unknown key or a value that is refused.
             PluginError: the representation is code which nobody allowed.
         """
+        kind = values.get("kind")
+        if isinstance(kind, str):
+            REPRESENTATIONS.check_file_name(kind, source)
         return config.from_mapping(InputSpec, values, where)

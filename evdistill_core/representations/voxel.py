@@ -10,12 +10,23 @@ event, so events of one timestamp never divide by zero and time means the same i
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
 from evdistill_core.events.array import Events
-from evdistill_core.representations.spec import Grid
+from evdistill_core.representations.grid import cell_tables
+from evdistill_core.representations.representation import (
+    FloatArray,
+    InputWindow,
+    Representation,
+    TorchEvents,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STEPS = 1024  # time steps per bin distance: 12 us for 5 bins over 50 ms
 SHIFT = 10
@@ -26,33 +37,23 @@ def steps_per_us(bins: int, span_us: int) -> float:
     return (bins - 1) * STEPS / span_us
 
 
-def fill_voxel_grid(
-    grid_out: npt.NDArray[np.float32],
-    events: Events,
-    grid: Grid,
-    t_start_us: int,
-    t_end_us: int,
-) -> None:
-    """Write the voxel grid of a window over ``grid_out``.
+def _fill(out: FloatArray, events: Events, window: InputWindow) -> None:
+    """Add the voxel grid of a window.
 
     Bin b stands for the time t_start_us + b * (t_end_us - t_start_us) / (bins - 1); one bin takes
     all. Events before the window count as at its start and events after it as at its end: a late
     event is blurred in time, not lost. Events outside the frame are left out (decoders count them).
 
     Args:
-        grid_out: (bins, grid.height, grid.width) float32, C-contiguous, overwritten. The sum over
-            all cells becomes brighter minus darker events.
+        out: (bins, H, W). The sum over all cells becomes brighter minus darker events.
         events: N >= 0 events in any order.
-        grid: from ``InputSpec.grid`` for the sensor's size.
-        t_start_us: start of the window.
-        t_end_us: end of the window, above the start.
+        window: where they go.
     """
-    bins = grid_out.shape[0]
-    grid_out.fill(0.0)
-    columns, rows = cell_tables(events.height, events.width, grid)
+    bins = len(out)
+    columns, rows = cell_tables(events.height, events.width, window.grid)
     _scatter(
-        grid_out.reshape(-1),
-        grid.height * grid.width,
+        out.reshape(-1),
+        window.plane,
         bins,
         events.x,
         events.y,
@@ -60,19 +61,32 @@ def fill_voxel_grid(
         events.p,
         columns,
         rows,
-        t_start_us,
-        t_end_us,
-        steps_per_us(bins, t_end_us - t_start_us),
+        window.t_start_us,
+        window.t_end_us,
+        steps_per_us(bins, window.span_us),
     )
 
 
-def cell_tables(
-    height: int, width: int, grid: Grid
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Return cell column by x, (width,), and cell offset of the row by y, (height,)."""
-    columns = (np.arange(width) // grid.factor).astype(np.int32)
-    rows = (np.arange(height) // grid.factor * grid.width).astype(np.int32)
-    return columns, rows
+def _fill_torch(out: Tensor, events: TorchEvents, window: InputWindow) -> None:
+    bins, flat = len(out), out.view(-1)
+    last_step = max(0, (bins - 1) * STEPS - 1)
+    step = (events.elapsed_us.double() * steps_per_us(bins, window.span_us)).long()
+    step.clamp_(max=last_step)
+    right = step & (STEPS - 1)
+    index = (step >> SHIFT) * window.plane + events.cell
+    sign = (events.p * 2 - 1).float() / STEPS
+    flat.index_add_(0, index, sign * (STEPS - right))
+    if bins > 1:
+        flat.index_add_(0, index + window.plane, sign * right)
+
+
+VOXEL = Representation(
+    channels=lambda spec: spec.bins,
+    fill=_fill,
+    fill_torch=_fill_torch,
+    normalisations=("fixed", "nonzero"),
+    polarity="signed",
+)
 
 
 @njit(nogil=True, cache=True)

@@ -246,14 +246,14 @@ class DistillStep:
     def _watched_events(self) -> dict[str, Tensor]:
         if "fake_event" not in vars(self):
             return {}
-        kind, made = self.config.input.kind, self.fake_event.detach()
+        made = self.fake_event.detach()
         sides = {
             "target": (self.batch.input, self.batch.valid),
             "generated": (made, self.batch.image_valid),
         }
         figures: dict[str, Tensor] = {}
         for name, (events_BCHW, valid_BHW) in sides.items():
-            on, off = _polarities(events_BCHW, kind)
+            on, off = self.config.input.representation.polarities(events_BCHW)
             lit = ((on + off) > 0) & (valid_BHW > 0)
             some, all_, ons, offs = joined_sums(lit.sum(), valid_BHW.sum(), on.sum(), off.sum())
             figures[f"watch_lit_{name}"] = some / all_.clamp_min(1)
@@ -654,12 +654,6 @@ def activity_weights(active_BHW: Tensor, config: LossConfig) -> Tensor:
 def _the_same_everywhere(gathered: bool) -> AbstractContextManager[None]:
     # What every process computes of samples that it fetched must not be summed once more.
     return joined_batch(False) if gathered else nullcontext()
-
-
-def _polarities(events_BCHW: Tensor, kind: str) -> tuple[Tensor, Tensor]:
-    if kind == "counts2":
-        return events_BCHW[:, 0], events_BCHW[:, 1]
-    return events_BCHW.clamp_min(0).sum(1), (-events_BCHW).clamp_min(0).sum(1)
 
 
 def _stacked(x: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ _ALWAYS_TOLD = ("messages_received", "events", "windows_done", "windows_dropped"
 # Counters that rise while all is well, and say nothing that those do not.
 _USUAL = frozenset(
     {
+        "events_in_windows",
         "messages_used",
         "stream_bytes",
         "stream_events",

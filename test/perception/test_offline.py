@@ -87,11 +87,44 @@ def test_masks_are_a_rosbag_with_one_stamp_for_each_window(tmp_path, bag, tiny_s
     assert labels.class_map[5].class_name == "vehicle"
 
 
-def test_two_runs_give_the_same_masks(tmp_path, bag, tiny_student):
-    for name in ("a", "b"):
-        run(bag, tmp_path / name, tiny_student)
+def test_two_runs_give_the_same_masks_with_and_without_pictures(tmp_path, bag, tiny_student):
+    given = SegmentationParameters(student=str(tiny_student))
+    for name, pictures in (("a", True), ("b", False)):
+        run_recording(bag, tmp_path / name, given, pictures=pictures, show_progress=False)
     a, b = (messages(tmp_path / n / "masks.mcap")["/segmentation/mask"] for n in "ab")
     assert a == b
+    assert sorted(p.name for p in (tmp_path / "b").iterdir()) == ["masks.mcap", "report.json"]
+    reports = [json.loads((tmp_path / n / "report.json").read_text()) for n in "ab"]
+    assert [r["pictures"] for r in reports] == [
+        {"drawn": 8, "above_rate": 0, "too_slow": 0},
+        None,
+    ]
+    assert [f["name"] for f in reports[0]["files"]] == ["overlay.mp4", "overlay.png", "masks.mcap"]
+    for file in reports[0]["files"]:
+        assert file["bytes"] == (tmp_path / "a" / file["name"]).stat().st_size
+
+
+def test_pictures_of_an_earlier_run_do_not_stay(tmp_path, bag, tiny_student):
+    run(bag, tmp_path, tiny_student)
+    given = SegmentationParameters(student=str(tiny_student))
+    run_recording(bag, tmp_path, given, pictures=False, show_progress=False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bag.mcap", "masks.mcap", "report.json"]
+
+
+def test_every_event_of_a_file_is_accounted_for(tmp_path, tiny_student):
+    rows = [f"{1 + i * 0.001:.6f} {i % 64} {i % 48} 1" for i in range(200)]
+    rows[50] = "1.050000 900 3 1"  # outside a frame of 64 x 48
+    rows[80] = "1.020000 5 5 0"  # 59 ms out of order: put in its place
+    path = tmp_path / "events.txt"
+    path.write_text("64 48\n" + "\n".join(rows) + "\n")
+    report = run(path, tmp_path / "out", tiny_student, max_rate_hz=10.0)
+    found = report["event_account"]
+    assert (found["read"], report["windows"], report["windows_skipped"]) == (200, 2, 2)
+    left_out = {name: count for name, count in found["left_out"].items() if count}
+    assert left_out == {"out_of_frame": 1, "max_rate": 98}
+    assert found["used"] == 200 - 1 - 98
+    assert report["counters"]["stream_time_sorted"] > 0
+    assert report["sensor_s"] == pytest.approx(0.1)
 
 
 def test_a_real_recording_without_packets(tmp_path, shared_data, tiny_student):
@@ -128,8 +161,19 @@ def test_command(tmp_path, bag, tiny_student):
         "run", bag, "--out", tmp_path / "o", "--student", tiny_student, "-p", "min_score:=0.9"
     )
     assert done.returncode == 0, done.stderr
-    assert "8 windows" in done.stdout
-    assert (tmp_path / "o" / "report.json").exists()
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert rows[0][:3] == ["windows", "computed", "8"]
+    assert rows[1:3] == [["events", "read", "8,000"], ["events", "used", "8,000"]]
+    assert rows[-1] == ["report", str(tmp_path / "o" / "report.json")]
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_command_without_pictures_and_quiet(tmp_path, bag, tiny_student):
+    out = tmp_path / "o"
+    done = evdistill("run", bag, "-o", out, "--student", tiny_student, "--no-pictures", "-q")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("8 windows in ")
+    assert sorted(p.name for p in out.iterdir()) == ["masks.mcap", "report.json"]
 
 
 @pytest.mark.parametrize(

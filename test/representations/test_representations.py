@@ -19,7 +19,10 @@ SPECS = [
     InputSpec(kind="counts2", normalisation="robust"),
     InputSpec(kind="counts2", normalisation="fixed", scale=3.0, max_pixels=300),
     InputSpec(background_filter=BackgroundFilter(radius_px=2, dt_us=4000)),
+    InputSpec(kind="histogram", bins=3, max_pixels=300),
+    InputSpec(kind="histogram", normalisation="nonzero"),
 ]
+ALL_SPECS = [*SPECS, InputSpec(kind="time_surface", max_pixels=300)]
 
 
 def make(n, seed=0, height=21, width=33, spread=1.0):
@@ -47,6 +50,10 @@ def slow_counts(events, spec):
             out[0 if p else 1, row, column] += 1
             continue
         inside = min(max(int(t), T0), T1 - 1)
+        if spec.kind == "histogram":
+            channel = (inside - T0) * spec.bins // (T1 - T0) + (0 if p else spec.bins)
+            out[channel, row, column] += 1
+            continue
         position = (inside - T0) / (T1 - T0) * (spec.bins - 1)
         if spec.normalisation == "nonzero":
             position = int(position * 1024) / 1024  # which cells are zero depends on the steps
@@ -107,7 +114,7 @@ def test_all_implementations_equal_the_slow_reference(spec, count):
         np.testing.assert_array_equal(on_torch, fast)
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=str)
+@pytest.mark.parametrize("spec", ALL_SPECS, ids=str)
 def test_order_does_not_matter_to_the_last_bit(spec):
     events = make(2000)
     shuffled = events[np.random.default_rng(3).permutation(2000)]
@@ -178,7 +185,7 @@ def test_window_without_duration_and_wrong_output_are_refused():
         represent(events, InputSpec(), T0, T1, out=np.zeros((5, 32, 32), np.float32))
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=str)
+@pytest.mark.parametrize("spec", ALL_SPECS, ids=str)
 def test_batch_equals_single_windows(spec):
     windows = [(make(n, n), T0, T1) for n in (0, 1, 500)]
     batch = represent_batch(windows, spec).numpy()
@@ -192,7 +199,7 @@ def test_batch_equals_single_windows(spec):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("spec", SPECS, ids=str)
+@pytest.mark.parametrize("spec", ALL_SPECS, ids=str)
 def test_cuda_equals_numba(spec):
     events = make(5000)
     on_cuda = represent_batch([(events, T0, T1)], spec, device="cuda")[0].cpu().numpy()

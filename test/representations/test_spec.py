@@ -13,6 +13,8 @@ from evdistill_core.representations import BackgroundFilter, InputSpec
         InputSpec(kind="counts2"),
         InputSpec(kind="counts2", normalisation="robust", window_count=5000),
         InputSpec(bins=9, scale=1.5, background_filter=BackgroundFilter(radius_px=2, dt_us=5)),
+        InputSpec(kind="histogram", bins=3, normalisation="nonzero"),
+        InputSpec(kind="time_surface", decay_us=7_000),
     ],
     ids=str,
 )
@@ -25,12 +27,32 @@ def test_defaults_follow_the_kind():
     assert InputSpec(kind="counts2").normalisation == "maximum"
     assert InputSpec(kind="counts2").channels == 3
     assert InputSpec(bins=7).channels == 7
+    assert InputSpec(kind="histogram", bins=7).channels == 14
+    assert InputSpec(kind="histogram").normalisation == "fixed"
+    assert InputSpec(kind="time_surface").channels == 2
+    assert InputSpec(kind="time_surface").normalisation == "none"
+
+
+def test_what_came_later_is_not_written_where_it_is_not_used():
+    """Files without it can be read by older versions, and keys made of it stay the same."""
+    later = {"sequence", "decay_us", "options"}
+    assert not later & set(InputSpec().to_mapping())
+    assert later - set(InputSpec(kind="time_surface", decay_us=9).to_mapping()) == {
+        "sequence",
+        "options",
+    }
+    assert hash(InputSpec()) == hash(InputSpec())
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"kind": "surface"}, "kind must be one of"),
+        ({"kind": "surface"}, "unknown representation 'surface'.*did you mean 'time_surface'"),
+        ({"kind": "time_surface", "normalisation": "fixed"}, "must be one of none, got 'fixed'"),
+        ({"kind": "histogram", "normalisation": "robust"}, "one of fixed, nonzero, got 'robust'"),
+        ({"kind": "time_surface", "decay_us": 0}, "decay_us must lie in"),
+        ({"options": {"decay": 3}}, "representation voxel has no option 'decay'; it has none"),
+        ({"kind": "os:system"}, "the description names the representation 'os:system'"),
         ({"kind": "counts2", "normalisation": "nonzero"}, "normalisation of counts2"),
         ({"normalisation": "maximum"}, "normalisation of voxel"),
         ({"bins": 0}, "bins must lie in 1..256, got 0"),

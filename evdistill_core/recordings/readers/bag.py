@@ -146,7 +146,20 @@ class BagRecording(Recording):
         Raises:
             RecordingError: the bag lacks one of the topics.
         """
-        return self._packets(topics, 0)
+        return self._measured_packets(topics)
+
+    def _measured_packets(self, topics: Sequence[str] | None) -> Iterator[Packet]:
+        """Note by the messages of the event topic how much of the bag is read."""
+        total = self._message_count()
+        count = 0
+        for packet in self._packets(topics, 0):
+            if packet.topic == self._topic and total > 0:
+                count += 1
+                self._fraction = min(1.0, count / total)
+            yield packet
+
+    def _message_count(self) -> int:
+        return sum(t.message_count for t in self._topics if t.name == self._topic)
 
     def _packets(self, topics: Sequence[str] | None, from_ns: int) -> Iterator[Packet]:
         wanted = {self._require_events()} if topics is None else set(topics)
@@ -166,7 +179,7 @@ class BagRecording(Recording):
 
     def _all_batches(self) -> Iterator[EventBatch]:
         self._decoder = decoder = PacketDecoder()
-        total = max(1, sum(t.message_count for t in self._topics if t.name == self._topic))
+        total = max(1, self._message_count())
         yield from self._decoded(decoder, self.packets(), lambda count, _: count / total)
         self._judge(decoder)
 

@@ -145,6 +145,8 @@ def test_events_are_read_back_exactly_with_stamps(tmp_path, events):
         batches = list(recording.batches())
         assert recording.info.topic == EVENTS
         assert recording.fraction_read == 1.0
+        fractions = [recording.fraction_read for _ in recording.packets()]
+        assert fractions == pytest.approx(np.arange(1, len(batches) + 1) / len(batches))
         assert [p.receive_time_ns for p in recording.packets()] == [b.stamp_ns for b in batches]
     assert Events.concatenate([b.events for b in batches]).equals(events)
     assert all(b.discontinuity == "" for b in batches)
