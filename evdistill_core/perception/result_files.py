@@ -9,9 +9,8 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
-from evdistill_core.foundation.files import write_text_atomic
+from evdistill_core.foundation.files import FinishedBlock, write_text_atomic
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.foundation.outputs import remove_results
 from evdistill_core.inference.pictures import Image
@@ -23,7 +22,7 @@ REPORT = "report.json"
 RESULTS = (REPORT, FILM, SHEET, "masks.mcap", "classifications.mcap")
 
 
-class ResultFiles:
+class ResultFiles(FinishedBlock):
     """Collects results and writes them; nothing appears when the block ends by an error.
 
     Args:
@@ -55,14 +54,6 @@ class ResultFiles:
                 stack.enter_context(self._pictures)
             self._stack = stack.pop_all()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
 
     @property
     def wants_pictures(self) -> bool:

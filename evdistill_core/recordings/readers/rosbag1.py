@@ -69,18 +69,6 @@ class Rosbag1Storage(Storage):
             ) from error
         return _Closing(reader)
 
-    def topics(self) -> list[TopicInfo]:
-        """Return the topics with their message counts."""
-        return self._topics
-
-    def start_ns(self) -> int:
-        """Return the receive time of the first message; 0 when there is none."""
-        return self._start_ns
-
-    def end_ns(self) -> int:
-        """Return the receive time of the last message; 0 when there is none."""
-        return self._end_ns
-
     def messages(self, topics: Collection[str], from_ns: int = 0) -> Iterator[StoredMessage]:
         """Yield the messages of these topics by receive time."""
         count = damaged = 0

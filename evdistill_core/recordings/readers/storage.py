@@ -56,18 +56,20 @@ class Storage(ABC):
     def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
         self.path = path
         self._warn = warn
+        self._topics: list[TopicInfo] = []
+        self._start_ns = self._end_ns = 0
 
-    @abstractmethod
     def topics(self) -> list[TopicInfo]:
         """Return the topics with their message counts."""
+        return self._topics
 
-    @abstractmethod
     def start_ns(self) -> int:
         """Return the receive time of the first message; 0 when there is none."""
+        return self._start_ns
 
-    @abstractmethod
     def end_ns(self) -> int:
         """Return the receive time of the last message; 0 where it is not known."""
+        return self._end_ns
 
     @abstractmethod
     def messages(self, topics: Collection[str], from_ns: int = 0) -> Iterator[StoredMessage]:
@@ -215,8 +217,6 @@ class McapStorage(Storage):
 
     def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
         super().__init__(path, warn)
-        self._topics: list[TopicInfo] = []
-        self._start_ns = self._end_ns = 0
         self._indexed = False
         self._chunks: list[Any] = []
         self._channels: dict[int, Any] = {}
@@ -260,18 +260,6 @@ class McapStorage(Storage):
             self._start_ns = min(self._start_ns or message.log_time_ns, message.log_time_ns)
             self._end_ns = max(self._end_ns, message.log_time_ns)
         self._topics = [TopicInfo(*key, count) for key, count in counts.items()]
-
-    def topics(self) -> list[TopicInfo]:
-        """Return the topics with their message counts."""
-        return self._topics
-
-    def start_ns(self) -> int:
-        """Return the receive time of the first message; 0 when there is none."""
-        return self._start_ns
-
-    def end_ns(self) -> int:
-        """Return the receive time of the last message; 0 when there is none."""
-        return self._end_ns
 
     def messages(self, topics: Collection[str], from_ns: int = 0) -> Iterator[StoredMessage]:
         """Yield the messages of these topics by receive time (file order when damaged)."""
