@@ -37,6 +37,13 @@ def test_documents_name_only_files_that_exist():
     assert missing == []
 
 
+def test_decisions_have_numbers_of_their_own():
+    numbers = Counter(path.name[:4] for path in ROOT.glob("docs/adr/0*.md"))
+    assert [number for number, count in numbers.items() if count > 1] == []
+    for path in ROOT.glob("docs/adr/0*.md"):
+        assert path.read_text(encoding="utf-8").startswith(f"# {int(path.name[:4])}. "), path.name
+
+
 def test_test_files_have_names_of_their_own():
     """The pytest plugin of launch_testing, on every ROS 2 installation, refuses equal ones."""
     names = Counter(path.name for path in ROOT.glob("test/**/test_*.py"))
