@@ -53,6 +53,7 @@ setup(
         "onnxruntime>=1.18",
         "av>=12",
         "matplotlib>=3.8",
+        "pillow>=10",
     ],
     extras_require={
         "inivation": ["dv-processing>=2.0"],

@@ -69,6 +69,8 @@ def check_images(sets: Iterable[ImagesConfig], classes: ClassTable, origin: str)
         with _progress(len(files)) as on_image:
             shares = check_labels(partial(_label, files), len(files), classes, on_image=on_image)
         _show(shares, f"{images.root}: {len(files)} images, classes of {origin}")
+        for note in files.notes:
+            typer.echo(note, err=True)
 
 
 def check_experiment(experiment: TrainConfig, origin: str) -> None:

@@ -15,6 +15,7 @@ from evdistill_core.data.masks import (
     NAMED_IN_ERRORS,
     UnknownValuesError,
     Value,
+    counted,
     read_mask,
     value_text,
 )
@@ -25,6 +26,7 @@ from evdistill_core.foundation.labels import IGNORE, ClassTable
 SAMPLE = 64  # files that are read for a skeleton
 MOST_VALUES = 48  # more are no classes: instance numbers, or colours that were smoothed
 THREADS = 4
+PIXEL, POLYGON = "pixel", "polygon"
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class MaskSurvey:
         files: masks that hold a value.
         read: how many masks were read.
         total: how many there are.
-        unit: what ``counts`` counts.
+        unit: what ``counts`` counts, one of them.
     """
 
     counts: Counter[Value]
@@ -52,7 +54,7 @@ class MaskSurvey:
         shown = ", ".join(f"{value_text(v)} ({n / whole:.1%})" for v, n in rows)
         left = len(self.counts) - len(rows)
         more = f" and {left} more" if left else ""
-        return f"{shown}{more} of the {self.unit} in {self.read} of {self.total} files"
+        return f"{shown}{more} of the {self.unit}s in {self.read} of {self.total} files"
 
 
 def survey_masks(paths: Sequence[Path], *, limit: int = SAMPLE) -> MaskSurvey:
@@ -65,7 +67,7 @@ def survey_masks(paths: Sequence[Path], *, limit: int = SAMPLE) -> MaskSurvey:
     def values_in(path: Path) -> dict[Value, int]:
         return read_mask(path, has_ids=False, has_colors=False).counts()
 
-    found = _survey(paths, values_in, limit, "pixels")
+    found = _survey(paths, values_in, limit, PIXEL)
     colors = [v for v in found.counts if not isinstance(v, int)]
     if len(colors) == len(found.counts) and all(r == g == b for r, g, b in colors):
         # Ids in three equal channels: they are read as ids too.
@@ -75,13 +77,17 @@ def survey_masks(paths: Sequence[Path], *, limit: int = SAMPLE) -> MaskSurvey:
     return found
 
 
-def survey_polygons(paths: Sequence[Path], *, limit: int = SAMPLE) -> MaskSurvey:
-    """Count the class numbers in label files of polygons (see ``survey_masks``)."""
+def survey_polygons(paths: Sequence[Path]) -> MaskSurvey:
+    """Count the class numbers in all of these label files of polygons.
+
+    Raises:
+        DataError: a file is damaged.
+    """
 
     def values_in(path: Path) -> dict[Value, int]:
         return dict(Counter(p.number for p in read_polygons(path)))
 
-    return _survey(paths, values_in, limit, "polygons")
+    return _survey(paths, values_in, len(paths), POLYGON)
 
 
 def _survey(
@@ -115,7 +121,11 @@ def class_file_skeleton(survey: MaskSurvey, what: str) -> str:
         "classes:",
     ]
     ignored: list[Value] = []
-    if len(rows) > MOST_VALUES:
+    if survey.unit == POLYGON:
+        lines.insert(
+            3, "# Numbers that you do not want: remove their classes, and set ignore: rest"
+        )
+    elif len(rows) > MOST_VALUES:
         lines.insert(1, f"# {len(rows)} values are no classes: are these instance masks, or "
                         "smoothed colours?")  # fmt: skip
         common = {value for value, _ in survey.counts.most_common(MOST_VALUES)}
@@ -126,8 +136,11 @@ def class_file_skeleton(survey: MaskSurvey, what: str) -> str:
             continue
         key = "ids" if isinstance(value, int) else "colors"
         text = value_text(value) if isinstance(value, int) else f'"{value_text(value)}"'
-        share = f"{count / whole:.1%} of the {survey.unit}, in {survey.files[value]} files"
-        lines += ['  - name: ""' + f"  # {share}", "    thing: false", f"    {key}: [{text}]"]
+        share = f"{count / whole:.1%} of the {survey.unit}s"
+        where = counted(survey.files[value], "file")
+        is_thing = str(survey.unit == POLYGON).lower()
+        lines += [f'  - name: ""  # {share}, in {where}', f"    thing: {is_thing}"]
+        lines.append(f"    {key}: [{text}]")
     lines.append(f"ignore: [{', '.join(map(str, ignored))}]")
     return "\n".join(lines) + "\n"
 
@@ -177,7 +190,7 @@ def check_labels(
     images = np.zeros_like(pixels)
     unknown = _Unknown()
 
-    def counted(number: int) -> npt.NDArray[np.int64] | UnknownValuesError:
+    def count_in(number: int) -> npt.NDArray[np.int64] | UnknownValuesError:
         try:
             label = read_label(number)
         except UnknownValuesError as error:
@@ -186,7 +199,7 @@ def check_labels(
         return np.append(counts[: len(classes)], counts[IGNORE]).astype(np.int64)
 
     with ThreadPoolExecutor(THREADS) as pool:
-        for done, found in enumerate(pool.map(counted, range(count)), 1):
+        for done, found in enumerate(pool.map(count_in, range(count)), 1):
             if isinstance(found, UnknownValuesError):
                 unknown.add(found)
             else:
@@ -218,7 +231,8 @@ class _Unknown:
             return
         unit = self._errors[0].unit
         rows = [
-            f"{value_text(v)} ({n:,} {unit} in {self._files[v]} files, first {self._first[v]})"
+            f"{value_text(v)} ({counted(n, unit)} in {counted(self._files[v], 'file')}, first "
+            f"{self._first[v]})"
             for v, n in self._counts.most_common(NAMED_IN_ERRORS)
         ]
         left = len(self._counts) - len(rows)

@@ -155,7 +155,7 @@ class YoloImages:
 
     def __init__(self, files: YoloSegmentation) -> None:
         self._files = files
-        self.names = files.names
+        self.names, self.notes = files.names, files.notes
 
     def read(self, number: int) -> LabelledImage:
         """Return one image (see ``ImageSource``)."""

@@ -103,6 +103,11 @@ class LabelledImages:
     def __len__(self) -> int:
         return len(self._numbers)
 
+    @property
+    def notes(self) -> list[str]:
+        """What must be said about files that are not used, or that lack something."""
+        return list(getattr(self._source, "notes", ()))
+
     def __getitem__(self, index: int) -> LabelledImage:
         """Read one still.
 

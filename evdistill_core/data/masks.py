@@ -37,11 +37,11 @@ class UnknownValuesError(DataError):
         path: the mask, or a file of polygons.
         counts: how often every such value stands there.
         meaning: what is known, and the cure.
-        unit: what is counted.
+        unit: what is counted, one of them.
     """
 
     def __init__(
-        self, path: Path, counts: Mapping[Value, int], meaning: str, *, unit: str = "pixels"
+        self, path: Path, counts: Mapping[Value, int], meaning: str, *, unit: str = "pixel"
     ) -> None:
         self.path, self.counts, self.meaning, self.unit = path, counts, meaning, unit
         super().__init__(f"{path} holds {values_text(counts, unit)}; {meaning}")
@@ -183,10 +183,15 @@ def read_mask(path: Path, *, has_ids: bool, has_colors: bool) -> RawMask:
 def values_text(counts: Mapping[Value, int], unit: str) -> str:
     """Return values and how often they stand there in words, the most frequent first."""
     order = sorted(counts.items(), key=lambda item: -item[1])
-    shown = ", ".join(f"{value_text(v)} ({n:,} {unit})" for v, n in order[:NAMED_IN_ERRORS])
+    shown = ", ".join(f"{value_text(v)} ({counted(n, unit)})" for v, n in order[:NAMED_IN_ERRORS])
     left = len(order) - NAMED_IN_ERRORS
     more = f" and {left} more" if left > 0 else ""
     return f"{'the value' if len(order) == 1 else 'the values'} {shown}{more}"
+
+
+def counted(count: int, what: str) -> str:
+    """Return a number of things in words: "1 file", "1,200 files"."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
 def value_text(value: Value) -> str:

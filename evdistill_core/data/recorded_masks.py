@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.data.augment import AugmentConfig
-from evdistill_core.data.masks import decoder_of
+from evdistill_core.data.masks import counted, decoder_of
 from evdistill_core.data.recording_index import (
     IndexedRecording,
     Segment,
@@ -110,11 +110,13 @@ class RecordedMasks:
                 self._place(number, mask, t_us)
         if not self._windows:
             spans = ", ".join(_span_text(r) for r in self._recordings)
+            masks = counted(self.skipped.total(), "mask")
+            where = ", ".join(map(str, folders))
             raise DataError(
-                f"none of the {self.skipped.total()} masks in {', '.join(map(str, folders))} lies "
-                f"in its recording ({spans}), at least {spec.span_us} us after the beginning of a "
-                "stretch without a gap: a mask is named after the microsecond at which its window "
-                "ends, on the clock that `evdistill info` prints"
+                f"none of {masks} in {where} lies in its recording ({spans}), at least "
+                f"{spec.span_us} us after the beginning of a stretch without a gap: a mask has its "
+                "name from the microsecond at which its window ends, on the clock that `evdistill "
+                "info` prints"
             )
 
     def __len__(self) -> int:
@@ -123,7 +125,9 @@ class RecordedMasks:
     @property
     def notes(self) -> list[str]:
         """What must be said about masks that are not used, one line a reason."""
-        return [f"{count} masks not used: {reason}" for reason, count in self.skipped.items()]
+        return [
+            f"{counted(count, 'mask')} not used: {reason}" for reason, count in self.skipped.items()
+        ]
 
     def sample(self, index: int) -> Sample:
         """Return the window of this index; indices above the set's size begin again.

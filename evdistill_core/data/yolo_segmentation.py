@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.data.class_images import IMAGE_SUFFIXES
-from evdistill_core.data.masks import UnknownValuesError, Value
+from evdistill_core.data.masks import UnknownValuesError, Value, counted
 from evdistill_core.foundation.class_file import CLASS_FILE, ClassEntry, ClassFile
 from evdistill_core.foundation.config import load_yaml
 from evdistill_core.foundation.errors import DataError
@@ -145,7 +145,7 @@ class YoloSegmentation:
 
     Attributes:
         names: file names of the images in order.
-        without_labels: how many images have no label file.
+        notes: what must be said about files without a counterpart.
 
     Raises:
         DataError: folders are missing, or data.yaml is wrong.
@@ -154,7 +154,7 @@ class YoloSegmentation:
     def __init__(self, root: Path, split: str, classes: ClassTable) -> None:
         self._files = [pair for s in split.split("+") for pair in yolo_files(root, s.strip())]
         self.names = [image.name for image, _ in self._files]
-        self.without_labels = sum(label is None for _, label in self._files)
+        self.notes = [n for s in split.split("+") for n in _unpaired(root, s.strip())]
         masks = classes.masks or MaskValues()
         self._ids = _class_ids(classes, masks, yolo_names(root))
         self._ignores_rest = masks.ignores_rest
@@ -183,7 +183,7 @@ class YoloSegmentation:
                 unknown,
                 f"no class ({self._known}) has these numbers: give their ids to a class, or list "
                 "them under ignore in the class file (docs/classes.md)",
-                unit="polygons",
+                unit="polygon",
             )
         ids = {n: self._ids.get(n, IGNORE) for n in numbers}
         return draw_polygons(polygons, ids, height=height, width=width, background=self._background)
@@ -221,6 +221,17 @@ def yolo_files(root: Path, split: str) -> list[tuple[Path, Path | None]]:
     found = (p for p in sorted(images.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES)
     paths = [(image, labels / f"{image.stem}.txt") for image in found]
     return [(image, label if label.is_file() else None) for image, label in paths]
+
+
+def _unpaired(root: Path, split: str) -> list[str]:
+    """Say how many images have no label file, and how many label files no image."""
+    pairs, folders = yolo_files(root, split), _folders(root, split)
+    assert folders is not None  # yolo_files found them
+    bare = sum(label is None for _, label in pairs)
+    stems = {image.stem for image, _ in pairs}
+    lost = sum(p.suffix == ".txt" and p.stem not in stems for p in folders[1].iterdir())
+    notes = [f"{counted(bare, 'image')} without a label file: no object is in them"] if bare else []
+    return notes + ([f"{counted(lost, 'label file')} without an image, not used"] if lost else [])
 
 
 def is_yolo(root: Path, split: str) -> bool:

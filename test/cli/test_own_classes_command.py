@@ -181,7 +181,7 @@ def _score_on_own_masks(home, student):
         cv2.imwrite(str(drive / "masks" / f"{first + after_us}.png"), mask)
     result = invoke("evaluate", student, drive, "--out", "scores")
     assert "what the labels mean is said by the student" in result.output
-    assert "drive: 1 masks not used: less than 50 ms after the beginning or a gap" in result.output
+    assert "drive: 1 mask not used: less than 50 ms after the beginning or a gap" in result.output
     report = json.loads((home / "scores" / "report.json").read_text())
     assert report["sets"]["drive"]["windows"] == 2
     (home / "other.yaml").write_text("classes: [{name: crate, ids: [2]}]")
@@ -208,7 +208,7 @@ def test_own_recordings_with_masks_are_trained_on(home):
         invoke("train", "x.yaml")
     result = invoke("train", "x.yaml", "--classes", "c.yaml")
     assert result.exit_code == 0
-    assert "1 masks not used: outside of the recording" in result.output
+    assert "1 mask not used: outside of the recording" in result.output
     assert (home / "runs" / "x" / "report.html").stat().st_size > 0
 
 

@@ -32,7 +32,7 @@ def test_values_are_counted_with_their_files(masks):
     found = survey_masks(masks)
     assert found.counts == {0: 33, 1: 1, 2: 1, 3: 1, 255: 4}
     assert found.files == {0: 4, 1: 1, 2: 1, 3: 1, 255: 4}
-    assert (found.read, found.total, found.unit) == (4, 4, "pixels")
+    assert (found.read, found.total, found.unit) == (4, 4, "pixel")
     assert found.summary().startswith("0 (82.5%), 255 (10.0%), 1 (2.5%)")
     part = survey_masks(masks, limit=2)
     assert part.counts == {0: 17, 2: 1, 255: 2}
@@ -103,7 +103,7 @@ def test_the_check_lists_all_values_of_all_files(masks):
     with pytest.raises(DataError) as error:
         check_labels(lambda k: decoder.read(masks[k]), len(masks), table)
     text = str(error.value)
-    assert text.startswith("3 of 4 label files hold values without a meaning: 1 (1 pixels in 1 ")
+    assert text.startswith("3 of 4 label files hold values without a meaning: 1 (1 pixel in 1 ")
     for k in (1, 2, 3):
-        assert f"{k} (1 pixels in 1 files, first {masks[k]})" in text
+        assert f"{k} (1 pixel in 1 file, first {masks[k]})" in text
     assert "c [0]" in text

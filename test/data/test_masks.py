@@ -86,7 +86,7 @@ def test_a_palette_counts_by_index_or_by_colour(tmp_path):
     read = read_mask(tmp_path / "p.png", has_ids=True, has_colors=True)
     assert read.codes.tolist() == [[0, 7, 1]]
     assert decoder_of(COLORS).read(tmp_path / "p.png").tolist() == [[1, 1, 0]]
-    with pytest.raises(UnknownValuesError, match=r"value 1 \(1 pixels\)"):
+    with pytest.raises(UnknownValuesError, match=r"value 1 \(1 pixel\)"):
         decoder_of(IDS).read(tmp_path / "p.png")
 
 

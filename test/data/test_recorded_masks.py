@@ -89,7 +89,7 @@ def test_no_mask_in_the_recording_says_where_the_recording_is(drive):
     for path in (drive / "masks").iterdir():
         path.unlink()
     write_mask(drive, "5", 0)
-    with pytest.raises(DataError, match=r"none of the 1 masks .* 1000000 \.\. 1199001 us"):
+    with pytest.raises(DataError, match=r"none of 1 mask .* 1000000 \.\. 1199001 us"):
         opened(drive)
 
 
@@ -144,4 +144,4 @@ def test_a_source_of_training_and_a_set_of_scoring(drive, monkeypatch):
     assert config.describe()["set"] == "recordings with masks: drive"
     (name, windows), *none = build_evaluation_sets(drive, SPEC, TABLE, limit=2).items()
     assert (name, len(windows), none) == ("drive", 2, [])
-    assert notes_of(windows) == ["1 masks not used: outside of the recording, or in a gap of it"]
+    assert notes_of(windows) == ["1 mask not used: outside of the recording, or in a gap of it"]

@@ -46,7 +46,10 @@ def test_the_golden_numbers_of_coco128(shared_data):
     names = [f"c{k}" for k in range(80)]
     source = YoloSegmentation(root, "train2017", named_classes(tuple(names)))
     assert len(source.names) == 128
-    assert source.without_labels == 2
+    assert source.notes == [
+        "2 images without a label file: no object is in them",
+        "2 label files without an image, not used",
+    ]
     polygons, images = Counter(), Counter()
     for path in sorted((root / "labels" / "train2017").glob("*.txt")):
         numbers = [p.number for p in read_polygons(path)]
@@ -162,7 +165,7 @@ def test_files_that_are_no_text_and_files_that_are_missing(tmp_path):
     assert read_polygons(path) == []
     make_set(tmp_path / "set", {"a": None, "b": SQUARE})
     source = YoloSegmentation(tmp_path / "set", "train", TWO)
-    assert source.without_labels == 1
+    assert source.notes == ["1 image without a label file: no object is in them"]
     assert (source.label(0, height=4, width=4) == 255).all()
 
 
@@ -176,7 +179,7 @@ def test_numbers_names_and_positions(tmp_path):
     assert label[10, 20] == 255  # ignored, though background is a class
     assert label[0, 0] == 0
     dots = ClassFile(classes=(ClassEntry(name="dot", ids=(1,)),)).table()
-    with pytest.raises(UnknownValuesError, match=r"a\.txt holds the value 0 \(1 polygons\)"):
+    with pytest.raises(UnknownValuesError, match=r"a\.txt holds the value 0 \(1 polygon\)"):
         YoloSegmentation(tmp_path, "train", dots).label(0, height=20, width=40)
     rest = ClassFile(classes=(ClassEntry(name="dot"),), ignore="rest").table()
     (tmp_path / "data.yaml").write_text("names: {0: square, 1: dot}", encoding="utf-8")
