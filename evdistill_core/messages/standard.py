@@ -35,6 +35,9 @@ _PIXELS: dict[str, tuple[type[np.generic], int]] = {
     "rgb8": (np.uint8, 3),
     "bgr8": (np.uint8, 3),
     "8UC3": (np.uint8, 3),
+    "8UC4": (np.uint8, 4),
+    "16UC3": (np.uint16, 3),
+    "16UC4": (np.uint16, 4),
     "rgb16": (np.uint16, 3),
     "bgr16": (np.uint16, 3),
     "rgba8": (np.uint8, 4),
@@ -140,7 +143,9 @@ class Image(Message):
         return Image(header, height, width, encoding, 0, step, contiguous.data)
 
     def to_array(self) -> npt.NDArray[np.generic]:
-        """Return the pixels: (H, W) or (H, W, channels), a read-only view where possible.
+        """Return the numbers as stored: (H, W) or (H, W, channels), a read-only view if possible.
+
+        ``images.decode_image`` makes a picture of them.
 
         Raises:
             MessageError: the encoding is unknown, or data and size disagree.
@@ -159,6 +164,21 @@ class Image(Message):
         pixels = np.ascontiguousarray(rows).reshape(-1).view(kind).reshape(shape)
         pixels.flags.writeable = False
         return pixels
+
+
+@dataclass(frozen=True)
+class CompressedImage(Message):
+    """An image as a JPEG or PNG file.
+
+    ``format`` is free text. image_transport writes what the image was and what the file holds:
+    ``"bgr8; jpeg compressed bgr8"``; other publishers write ``"jpeg"`` or ``"png"``.
+    """
+
+    TYPE: ClassVar[str] = "sensor_msgs/msg/CompressedImage"
+
+    header: Header = Header()
+    format: String = ""
+    data: Bytes = b""
 
 
 def _pixel_layout(encoding: str) -> tuple[type[np.generic], int]:

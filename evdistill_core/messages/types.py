@@ -19,6 +19,7 @@ from evdistill_core.messages.message import Message, schema
 from evdistill_core.messages.standard import (
     CameraInfo,
     Clock,
+    CompressedImage,
     DiagnosticArray,
     Header,
     Image,
@@ -99,6 +100,7 @@ std_msgs/msg/Header RIHS01_f49fb3ae2cf070f793645ff749683ac6b06203e41c891e17701b1
 std_msgs/msg/String RIHS01_df668c740482bbd48fb39d76a70dfd4bd59db1288021743503259e948f6b1a18
 rosgraph_msgs/msg/Clock RIHS01_692f7a66e93a3c83e71765d033b60349ba68023a8c689a79e48078bcb5c58564
 sensor_msgs/msg/Image RIHS01_d31d41a9a4c4bc8eae9be757b0beed306564f7526c88ea6a4588fb9582527d47
+sensor_msgs/msg/CompressedImage RIHS01_15640771531571185e2efc8a100baf923961a4d15d5569652e6cb6691e8e371a
 sensor_msgs/msg/CameraInfo RIHS01_b3dfd68ff46c9d56c80fd3bd4ed22c7a4ddce8c8348f2f59c299e73118e7e275
 diagnostic_msgs/msg/DiagnosticArray RIHS01_5a8a36efb05fb25070fa0fb3810290c0e6cd4862b54a8fb975a1ee8dc55a333e
 rcl_interfaces/msg/Log RIHS01_e28ce254ca8abc06abf92773b74602cdbf116ed34fbaf294fb9f81da9f318eac
@@ -123,6 +125,7 @@ def _table() -> Mapping[str, MessageType]:
         StringMessage,
         Clock,
         Image,
+        CompressedImage,
         CameraInfo,
         DiagnosticArray,
         Log,

@@ -1,0 +1,76 @@
+"""What a JPEG or PNG says of itself, read before a library unpacks it.
+
+A few bytes can announce an image that fills the memory, and libraries hand out half an image of a
+file that was cut off without a word.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from evdistill_core.foundation.errors import MessageError
+from evdistill_core.messages.cdr import Buffer
+
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+JPEG_MAGIC = b"\xff\xd8\xff"
+MAX_PIXELS = 1 << 26
+"""67 million: more than a camera has, less than hurts."""
+
+_JPEG_END = b"\xff\xd9"
+_NO_LENGTH = frozenset({0x01, *range(0xD0, 0xDA)})  # markers that stand alone
+_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame, with the size
+
+
+def check_stored_file(data: Buffer, format_text: str) -> None:
+    """Refuse what is neither a whole JPEG nor a whole PNG of a sensible size.
+
+    Args:
+        data: the file.
+        format_text: as the message has it, for the error.
+
+    Raises:
+        MessageError: with what it is instead.
+    """
+    content = bytes(data)
+    if "compressedDepth" in format_text:
+        raise MessageError(f"{format_text[:60]!r} is a depth map, no camera image")
+    if content.startswith(PNG_MAGIC):
+        kind, size, is_whole = "PNG", _png_size(content), b"IEND" in content
+    elif content.startswith(JPEG_MAGIC):
+        kind, size, is_whole = "JPEG", _jpeg_size(content), _JPEG_END in content
+    else:
+        what = f"it starts with {content[:8]!r}" if content else "it is empty"
+        raise MessageError(f"a {format_text[:40]!r} image is neither JPEG nor PNG: {what}")
+    if size is None or not is_whole:
+        raise MessageError(f"a {kind} is cut off or damaged")
+    width, height = size
+    if not 0 < width * height <= MAX_PIXELS:
+        raise MessageError(
+            f"a {kind} says that it has {width}x{height} pixels; expected 1 .. {MAX_PIXELS}"
+        )
+
+
+def _png_size(content: bytes) -> tuple[int, int] | None:
+    if len(content) < 24 or content[12:16] != b"IHDR":
+        return None
+    width, height = struct.unpack_from(">II", content, 16)
+    return width, height
+
+
+def _jpeg_size(content: bytes) -> tuple[int, int] | None:
+    """Walk along the segments to the start of frame; None where there is none."""
+    at = 2
+    while at + 9 <= len(content):
+        if content[at] != 0xFF:
+            return None
+        marker = content[at + 1]
+        if marker == 0xFF:  # padding
+            at += 1
+        elif marker in _NO_LENGTH:
+            at += 2
+        elif marker in _FRAME:
+            height, width = struct.unpack_from(">HH", content, at + 5)
+            return width, height
+        else:
+            at += 2 + max(2, struct.unpack_from(">H", content, at + 2)[0])
+    return None
