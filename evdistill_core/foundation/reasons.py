@@ -40,5 +40,8 @@ class Reasons:
 
 
 def sentences(what: str, counts: Mapping[str, int]) -> list[str]:
-    """Return one line for each reason: ``3 images left out: unknown image encoding 'h264'``."""
-    return [f"{count:,} {what} left out: {reason}" for reason, count in counts.items()]
+    """Return one line for each reason: ``3 images left out: no pixels``; ``what`` is singular."""
+    return [
+        f"{count:,} {what}{'' if count == 1 else 's'} left out: {reason}"
+        for reason, count in counts.items()
+    ]

@@ -20,6 +20,7 @@ from evdistill_core.events.stream import DecodedPacket, StreamCounters
 from evdistill_core.events.time_watch import TimeWatch
 from evdistill_core.events.window import Window, WindowAssembler, WindowSpec
 from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.foundation.reasons import Reasons, sentences
 
 #: After the end of a span, read on until sensor time is this far past it: drivers deliver packets
 #: slightly out of order, and a span must not lose the late ones.
@@ -130,6 +131,7 @@ class Recording(ABC):
         self._counts: Counter[str] = Counter()
         self._time_counts: Counter[str] = Counter()
         self._warnings: list[str] = []
+        self._left_out_frames = Reasons()
         #: How far into the file the iteration is; with a span, 1 is still its end.
         self._fraction: float | None = None
         self._span_fraction: float | None = None
@@ -159,7 +161,10 @@ class Recording(ABC):
             height=self._size[1],
             frame_topic=frame_topic,
             topics=topics,
-            warnings=tuple(self._warnings),
+            warnings=(
+                *self._warnings,
+                *sentences("camera image", self._left_out_frames.as_dict()),
+            ),
         )
 
     @property
@@ -169,6 +174,14 @@ class Recording(ABC):
         For bags, those of ``StreamCounters``; other files use the names among them that apply.
         """
         return dict(self._counts) | dict(self._time_counts)
+
+    @property
+    def left_out_frames(self) -> dict[str, int]:
+        """Camera images that the latest ``frames`` or ``image_messages`` left out, by reason.
+
+        ``info.warnings`` says the same in words.
+        """
+        return self._left_out_frames.as_dict()
 
     @property
     def fraction_read(self) -> float | None:
@@ -314,7 +327,18 @@ class Recording(ABC):
         )
 
     def frames(self) -> Iterator[Frame]:
-        """Yield the camera's ordinary pictures; nothing when there are none."""
+        """Yield the camera's ordinary pictures; nothing when there are none.
+
+        Those that cannot be read are left out and counted, see ``left_out_frames``.
+        """
+        return iter(())
+
+    def image_messages(self) -> Iterator[tuple[int, Packet]]:
+        """Yield the messages that hold the camera's images, as they are, with their header stamps.
+
+        Yields:
+            (stamp_ns, message); nothing where the recording is no bag or has no images.
+        """
         return iter(())
 
     def __enter__(self) -> Recording:

@@ -11,7 +11,8 @@ def test_reasons_are_counted_in_order():
     reasons.add("late")
     assert reasons.as_dict() == {"late": 2, "damaged": 3}
     assert reasons.total == 5
-    assert sentences("images", {"late": 1234}) == ["1,234 images left out: late"]
+    said = sentences("image", {"late": 1234, "damaged": 1})
+    assert said == ["1,234 images left out: late", "1 image left out: damaged"]
 
 
 def test_damage_of_every_kind_takes_little_memory():

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.foundation.reasons import Reasons
 from evdistill_core.recordings.base import (
     EventBatch,
     Frame,
@@ -186,13 +187,14 @@ class Aedat4Recording(Recording):
         """Yield the APS frames; ``t_us`` is when their exposure began."""
         if self._frames is None:
             return
+        self._left_out_frames = Reasons()
         for packet in self._file.packets(self._frames):
             try:
                 image = _picture(packet.table)
                 # Start of exposure, as dv-processing gives it; old files have one time alone.
                 t_us = packet.table.number(3, "q") or packet.table.number(0, "q")
             except (struct.error, ValueError) as error:
-                self._warn(f"a picture of {self._frames.name} is left out: {error}")
+                self._left_out_frames.add(str(error))
                 continue
             yield Frame(image, t_us, t_us * 1000)
 

@@ -6,18 +6,19 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import yaml
 
 from evdistill_core.events.packet import EVENT_TYPES, Packet
 from evdistill_core.events.stream import DecodedPacket, PacketDecoder, is_event_type
 from evdistill_core.foundation.errors import MessageError, RecordingError
+from evdistill_core.foundation.reasons import Reasons
 from evdistill_core.foundation.suggestions import did_you_mean
 from evdistill_core.messages.event_messages import (
     EVENT_ARRAY_TYPES,
     EVENT_PACKET_TYPES,
     EventPacket,
 )
+from evdistill_core.messages.images import IMAGE_TYPES, ImageReader
 from evdistill_core.messages.standard import Image
 from evdistill_core.recordings.base import (
     EventBatch,
@@ -99,9 +100,20 @@ class BagRecording(Recording):
         return events[0] if events else ""
 
     def _choose_frames(self) -> str:
-        """Take the picture topic that shares most of its name with the event topic."""
-        names = [t.name for t in self._topics if t.type_name == Image.TYPE]
-        return max(names, key=lambda name: _shared(name, self._topic), default="")
+        """Take the image topic that shares most of its name with the event topic.
+
+        A raw one goes before its compressed copy, and depth maps are no camera images.
+        """
+
+        def rank(topic: TopicInfo) -> tuple[int, bool, bool, int]:
+            name, events = topic.name, self._topic
+            folders = _shared(name.split("/")[:-1], events.split("/")[:-1])
+            is_raw = topic.type_name == Image.TYPE
+            return folders, "depth" not in name.lower(), is_raw, _shared(name, events)
+
+        images = [t for t in self._topics if t.type_name in IMAGE_TYPES and t.message_count]
+        best = max(images, key=rank, default=None)
+        return "" if best is None else best.name
 
     def _listing(self) -> str:
         topics = ", ".join(f"{t.name} ({t.type_name})" for t in self._topics) or "none"
@@ -238,25 +250,42 @@ class BagRecording(Recording):
             )
 
     def frames(self) -> Iterator[Frame]:
-        """Yield the pictures of the camera's image topic; damaged ones are warned of."""
-        if not self._frame_topic:
-            return
-        damaged = 0
-        for packet in self.packets([self._frame_topic]):
+        """Yield the images of the camera's topic, raw or compressed, at 8 bits a channel.
+
+        ``evdistill_core.messages.images`` says which encodings are read and how 16 bits become 8.
+        """
+        reader = ImageReader()
+        self._left_out_frames = reader.left_out
+        for packet in self._image_packets():
+            message = reader.parse(packet.data, packet.type_name)
+            image = None if message is None else reader.decode(message)
+            if message is not None and image is not None:
+                stamp_ns = message.header.stamp.to_ns()
+                yield Frame(image, stamp_ns // 1000, stamp_ns)
+
+    def image_messages(self) -> Iterator[tuple[int, Packet]]:
+        """Yield the messages of the camera's image topic, whatever their encoding."""
+        self._left_out_frames = Reasons()
+        for packet in self._image_packets():
             try:
-                yield _frame(Image.parse(packet.data))
+                message = IMAGE_TYPES[packet.type_name].parse(packet.data)
             except MessageError as error:
-                damaged += 1
-                if damaged == 1:
-                    self._warn(f"pictures on {self._frame_topic} are left out: {error}")
+                self._left_out_frames.add(str(error))
+                continue
+            yield message.header.stamp.to_ns(), packet
+
+    def _image_packets(self) -> Iterator[Packet]:
+        if not self._frame_topic:
+            return iter(())
+        return (p for p in self.packets([self._frame_topic]) if p.type_name in IMAGE_TYPES)
 
 
 def _batch(decoded: DecodedPacket) -> EventBatch:
     return EventBatch(decoded.events, decoded.triggers, decoded.stamp_ns, decoded.discontinuity)
 
 
-def _shared(a: str, b: str) -> int:
-    """Return how many characters two names have in common from their start."""
+def _shared(a: Sequence[str], b: Sequence[str]) -> int:
+    """Return how many characters or words two names have in common from their start."""
     pairs = enumerate(zip(a, b, strict=False))
     return next((i for i, (left, right) in pairs if left != right), min(len(a), len(b)))
 
@@ -266,23 +295,6 @@ def _encoding(packet: Packet) -> str:
     if packet.type_name in EVENT_PACKET_TYPES:
         return EventPacket.parse(packet.data).encoding
     return packet.type_name
-
-
-def _frame(image: Image) -> Frame:
-    """Return the picture as grey or RGB bytes.
-
-    Raises:
-        MessageError: the pixels are of another kind, or damaged.
-    """
-    pixels = image.to_array()
-    if pixels.dtype != np.uint8:
-        raise MessageError(f"pictures must have 8 bits a channel, got encoding {image.encoding}")
-    if pixels.ndim == 3:
-        order = [2, 1, 0] if image.encoding.startswith("bgr") else [0, 1, 2]
-        pixels = np.ascontiguousarray(pixels[:, :, order])
-        pixels.flags.writeable = False
-    stamp_ns = image.header.stamp.to_ns()
-    return Frame(pixels.view(np.uint8), stamp_ns // 1000, stamp_ns)
 
 
 def _bag_files(folder: Path, warn: Callable[[str], None]) -> list[Path]:

@@ -11,7 +11,7 @@ import contextlib
 import struct
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +21,9 @@ import numpy.typing as npt
 
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.events.decoders import make_decoder
-from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.foundation.errors import MessageError, RecordingError
+from evdistill_core.foundation.reasons import Reasons
+from evdistill_core.messages.images import EightBits
 from evdistill_core.recordings.base import (
     REORDER_US,
     EventBatch,
@@ -175,6 +177,28 @@ class Hdf5Recording(StreamRecording):
             frame_topic=self._frame_topic,
             topics=self._topics,
         )
+
+    def _frame_maker(self) -> Callable[[Any, int, int], Iterator[Frame]]:
+        """Return what makes a picture of stored pixels, t_us and stamp_ns, or counts it as lost."""
+        self._left_out_frames = left_out = Reasons()
+        to_eight_bits = EightBits()
+
+        def make(stored: Any, t_us: int, stamp_ns: int) -> Iterator[Frame]:
+            pixels = np.array(stored)
+            if pixels.dtype.kind in "iu" and pixels.dtype != np.uint8:
+                narrow = pixels.astype(np.uint16)
+                pixels = narrow if (narrow == pixels).all() else pixels
+            try:
+                if pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
+                    raise MessageError(f"a picture is (H, W) or (H, W, 3), got {pixels.shape}")
+                image = to_eight_bits(pixels)
+            except MessageError as error:
+                left_out.add(str(error))
+                return
+            image.flags.writeable = False
+            yield Frame(image, t_us, stamp_ns)
+
+        return make
 
     @abstractmethod
     def _check(self, file: Any) -> int:
@@ -390,11 +414,12 @@ class MvsecHdf5(TableHdf5):
         """Yield the pictures of the same camera."""
         if not self._frame_topic:
             return
+        make = self._frame_maker()
         with opened(self._path) as file:
             images, times = file[self._frame_topic], file[f"{self._name}/image_raw_ts"]
             for i in range(min(len(images), len(times))):
                 t_us = int(_from_seconds(self._path, np.array([times[i]], np.float64))[0])
-                yield _frame(np.asarray(images[i]), t_us)
+                yield from make(images[i], t_us, t_us * 1000)
 
 
 class ExportHdf5(TableHdf5):
@@ -412,11 +437,13 @@ class ExportHdf5(TableHdf5):
         """Yield the pictures; their times are coarse, the file holds them as 32 bit seconds."""
         if not self._frame_topic:
             return
+        make = self._frame_maker()
         with opened(self._path) as file:
             images, times = file["frame"], file["frame_ts"]
             for i in range(min(len(images), len(times))):
                 seconds = np.asarray(times[i], np.float64).reshape(-1)[:1]
-                yield _frame(np.asarray(images[i]), int(_from_seconds(self._path, seconds)[0]))
+                t_us = int(_from_seconds(self._path, seconds)[0])
+                yield from make(images[i], t_us, t_us * 1000)
 
 
 class CaerHdf5(Hdf5Recording):
@@ -483,16 +510,20 @@ class CaerHdf5(Hdf5Recording):
                 yield EventBatch(events, batch.triggers, int(self._host_us[row]) * 1000)
 
     def frames(self) -> Iterator[Frame]:
-        """Yield the pictures, their 16 bits cut to the upper 8."""
+        """Yield the pictures, at 8 bits."""
         width, height = self._size
+        make = self._frame_maker()
         with opened(self._path) as file:
             for row, kind, overflow, payload in self._packets(file, 0, self._rows):
-                if kind != CAER_FRAME or len(payload) != CAER_FRAME_HEAD + 2 * width * height:
+                if kind != CAER_FRAME:
+                    continue
+                if len(payload) != CAER_FRAME_HEAD + 2 * width * height:
+                    self._left_out_frames.add(f"the size of a picture is not {width}x{height}")
                     continue
                 t_us = (overflow << 31) + struct.unpack_from("<I", payload, 8)[0]
                 pixels = np.frombuffer(payload, "<u2", offset=CAER_FRAME_HEAD)
-                image = (pixels >> 8).astype(np.uint8).reshape(height, width)
-                yield _frame(image, t_us, int(self._host_us[row]) * 1000)
+                stamp_ns = int(self._host_us[row]) * 1000
+                yield from make(pixels.reshape(height, width), t_us, stamp_ns)
 
 
 def _number(file: Any, name: str, group: Any) -> int:
@@ -506,9 +537,3 @@ def _from_seconds(path: Path, seconds: npt.NDArray[Any]) -> npt.NDArray[np.int64
     if not (np.abs(t_us) < TIME_LIMIT_US).all():  # False for NaN too
         raise RecordingError(f"{path} holds times that are no numbers or beyond 2^62 us")
     return t_us.astype(np.int64)
-
-
-def _frame(image: npt.NDArray[Any], t_us: int, stamp_ns: int | None = None) -> Frame:
-    picture = np.array(image, np.uint8)
-    picture.flags.writeable = False
-    return Frame(picture, t_us, t_us * 1000 if stamp_ns is None else stamp_ns)

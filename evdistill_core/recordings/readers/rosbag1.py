@@ -22,7 +22,7 @@ from evdistill_core.messages.event_messages import (
     EventBlock,
     EventPacket,
 )
-from evdistill_core.messages.standard import Header, Image, Time
+from evdistill_core.messages.standard import CompressedImage, Header, Image, Time
 from evdistill_core.recordings.base import TopicInfo
 from evdistill_core.recordings.readers.bounded import unbz2, unlz4
 from evdistill_core.recordings.readers.storage import BoundedFile, Storage, StoredMessage
@@ -164,6 +164,8 @@ def to_ros2(type_name: str, data: bytes) -> bytes:
         return _array(source)
     if type_name == Image.TYPE:
         return _image(source)
+    if type_name == CompressedImage.TYPE:
+        return CompressedImage(source.header(), source.text(), bytes(source.block())).serialize()
     raise MessageError(f"{type_name[:80]} is none of the types that we read from ROS 1 bags")
 
 

@@ -1,5 +1,6 @@
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from mcap.reader import make_reader
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.messages.event_messages import EventPacket
-from evdistill_core.messages.standard import Header, Image, StringMessage, Time
+from evdistill_core.messages.standard import CompressedImage, Header, Image, StringMessage, Time
 from evdistill_core.recordings.encoders.packets import events_to_packets
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.recordings.summary import summarise
@@ -251,6 +252,47 @@ def test_a_bag_without_events_lists_its_topics_and_the_types_we_read(tmp_path):
     assert "dvs_msgs/msg/EventArray" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("topics", "expected"),
+    [
+        ({"/event_camera/image_raw": Image}, "/event_camera/image_raw"),
+        (
+            {"/event_camera/image_raw/compressed": CompressedImage},
+            "/event_camera/image_raw/compressed",
+        ),
+        (
+            {
+                "/event_camera/image_raw/compressed": CompressedImage,
+                "/event_camera/image_raw": Image,
+            },
+            "/event_camera/image_raw",
+        ),
+        (
+            {"/rear/image_raw": Image, "/event_camera/image_raw/compressed": CompressedImage},
+            "/event_camera/image_raw/compressed",
+        ),
+        (
+            {"/even/image_raw/compressed": CompressedImage, "/rgb/image_raw": Image},
+            "/rgb/image_raw",
+        ),
+        ({"/cam/depth/image_rect": Image, "/cam/color/image_raw": Image}, "/cam/color/image_raw"),
+        ({"/cam/depth/image_rect": Image}, "/cam/depth/image_rect"),
+        ({}, ""),
+    ],
+)
+def test_the_image_topic_is_that_of_the_event_camera_and_raw_if_there_is_one(
+    tmp_path, events, topics, expected
+):
+    path = tmp_path / "a.mcap"
+    with McapWriter(path) as writer:
+        for stamp, data in packets_of(events):
+            writer.write(EVENTS, EventPacket.TYPE, data, stamp)
+        for topic, kind in topics.items():
+            writer.write(topic, kind.TYPE, kind().serialize(), 1)
+    with open_recording(path) as recording:
+        assert recording.info.frame_topic == expected
+
+
 def test_pictures_grey_colour_and_damaged(tmp_path, events):
     pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     header = Header(Time.from_ns(5_000_000), "cam")
@@ -258,7 +300,8 @@ def test_pictures_grey_colour_and_damaged(tmp_path, events):
         Image.from_array(header, pixels[:, :, 0], "mono8"),
         Image.from_array(header, pixels, "rgb8"),
         Image.from_array(header, pixels[:, :, ::-1].copy(), "bgr8"),
-        Image.from_array(header, pixels[:, :, 0].astype(np.uint16), "mono16"),
+        Image.from_array(header, pixels[:, :, 0].astype(np.uint16) << 8, "mono16"),
+        replace(Image.from_array(header, pixels[:, :, 0], "mono8"), encoding="h264"),
     ]
     with McapWriter(tmp_path / "a.mcap") as writer:
         for stamp, data in packets_of(events):
@@ -268,11 +311,16 @@ def test_pictures_grey_colour_and_damaged(tmp_path, events):
         writer.write(IMAGES, Image.TYPE, images[0].serialize()[:40], 9)
     with open_recording(tmp_path / "a.mcap") as recording:
         frames = list(recording.frames())
-        assert "mono16" in recording.info.warnings[0]
+        said = recording.info.warnings
+        lost = recording.left_out_frames
+    assert list(lost.values()) == [1, 1]
+    assert "'h264'" in next(iter(lost))
+    assert said == tuple(f"1 camera image left out: {reason}" for reason in lost)
     assert np.array_equal(frames[0].image, pixels[:, :, 0])
     assert np.array_equal(frames[1].image, pixels)
     assert np.array_equal(frames[2].image, pixels)
-    assert len(frames) == 3
+    assert np.array_equal(frames[3].image, pixels[:, :, 0])
+    assert len(frames) == 4
     assert (frames[0].t_us, frames[0].stamp_ns) == (5000, 5_000_000)
     assert not frames[2].image.flags.writeable
 
