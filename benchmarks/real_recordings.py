@@ -45,6 +45,7 @@ from evdistill_core.inference.prediction import Prediction
 from evdistill_core.inference.runner import Runner
 from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import StudentFile
+from evdistill_core.messages.images import to_grey
 from evdistill_core.recordings.base import Frame
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.representations import InputSpec, represent
@@ -181,9 +182,9 @@ def moving_boxes(frames: list[Frame], index: int) -> list[Box]:
     first = int(far[away[far].argmin()])
     second = int(far[np.abs(times[far] - times[first]).argmax()])
     near = [int(np.abs(times - times[index] - dt).argmin()) for dt in (-NEAR_US, NEAR_US)]
-    image = cv2.GaussianBlur(grey(frames[index]), (3, 3), 0)
+    image = cv2.GaussianBlur(to_grey(frames[index].image), (3, 3), 0)
     changed = {
-        k: cv2.absdiff(image, cv2.GaussianBlur(grey(frames[k]), (3, 3), 0)) > MOVING_LEVELS
+        k: cv2.absdiff(image, cv2.GaussianBlur(to_grey(frames[k].image), (3, 3), 0)) > MOVING_LEVELS
         for k in (first, second, *near)
     }
     both = (changed[first] & changed[second]).astype(np.uint8)
@@ -197,12 +198,6 @@ def moving_boxes(frames: list[Frame], index: int) -> list[Box]:
         if area >= MIN_CAR_PX and recent[labels == k].mean() >= MOVING_SHARE:
             boxes.append((x, y, x + w, y + h))
     return boxes
-
-
-def grey(frame: Frame) -> npt.NDArray[np.uint8]:
-    """Return a picture as grey."""
-    image = frame.image
-    return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
 
 
 def iou(a: Box, b: Box) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -93,6 +93,8 @@ def command(
             typer.echo(f"{report['windows']} windows in {report['wall_s']} s -> {folder}")
         elif not as_json:
             print_run(report, folder, Console())
+        for text in cast("list[str]", report["warnings"]):
+            typer.echo(f"warning: {text}", err=True)
         return report
 
     if many is None:

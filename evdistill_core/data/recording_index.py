@@ -24,10 +24,12 @@ from evdistill_core.events.array import Events
 from evdistill_core.events.clock import SensorClock
 from evdistill_core.foundation.errors import DataError
 from evdistill_core.foundation.files import write_text_atomic
+from evdistill_core.foundation.reasons import Reasons
+from evdistill_core.messages.images import to_grey
 from evdistill_core.recordings.base import Frame, Recording, stretches
 from evdistill_core.recordings.opening import open_recording
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 INDEX = "index.json"
 COLUMNS = {"t_us": np.int64, "x": np.uint16, "y": np.uint16, "p": np.uint8}
 
@@ -60,6 +62,12 @@ class IndexedRecording:
         folder: what ``index_recording`` made.
         source: the recording, for messages.
 
+    Attributes:
+        segments: stretches of events that belong together.
+        frame_t_us: (N,) int64, sensor times of the frames, rising.
+        left_out_frames: frames that are not among them, by reason.
+        counters: of the recording.
+
     Raises:
         DataError: the folder is damaged.
     """
@@ -72,6 +80,7 @@ class IndexedRecording:
             self.frame_t_us = np.array(content["frame_t_us"], np.int64)
             self._frame_shape = tuple(int(n) for n in content["frame_shape"])
             self.counters: dict[str, int] = content["counters"]
+            self.left_out_frames: dict[str, int] = content["left_out_frames"]
             sizes = {n: int(content["rows"]) * np.dtype(d).itemsize for n, d in COLUMNS.items()}
             sizes["frames"] = len(self.frame_t_us) * int(np.prod(self._frame_shape))
             found = {n: (folder / f"{n}.bin").stat().st_size for n in sizes}
@@ -199,7 +208,7 @@ def _write_columns(recording: Recording, path: Path, part: Path) -> None:
     # A bag stamps its frames with host time, other files with sensor time.
     in_host_time = recording.info.format.startswith("rosbag2")
     offset_us = (clock.offset_ns or 0) // 1000 if in_host_time else 0
-    times, shape = _write_frames(recording.frames(), part, offset_us)
+    times, shape, left_out = _write_frames(recording.frames(), part, offset_us)
     content = {
         "format_version": FORMAT_VERSION,
         "source": path.name,
@@ -208,6 +217,7 @@ def _write_columns(recording: Recording, path: Path, part: Path) -> None:
         "frame_t_us": times,
         "frame_shape": list(shape),
         "counters": recording.counters,
+        "left_out_frames": recording.left_out_frames | left_out.as_dict(),
     }
     write_text_atomic(part / INDEX, json.dumps(content))
 
@@ -227,26 +237,24 @@ def _sort_segment(part: Path, segment: Segment) -> None:
 
 def _write_frames(
     frames: Iterator[Frame], part: Path, offset_us: int
-) -> tuple[list[int], tuple[int, int]]:
+) -> tuple[list[int], tuple[int, int], Reasons]:
+    """Write grey frames of one size with rising times: others could not be looked up."""
     times: list[int] = []
     shape = (0, 0)
+    left_out = Reasons()
     with (part / "frames.bin").open("wb") as file:
         for frame in frames:
-            grey = _grey(frame.image)
+            grey = to_grey(frame.image)
             t_us = int(frame.t_us) - offset_us
-            if times and (grey.shape != shape or t_us < times[-1]):
-                continue  # one size, rising times: what cannot be looked up is of no use here
-            shape = (int(grey.shape[0]), int(grey.shape[1]))
-            times.append(t_us)
-            file.write(np.ascontiguousarray(grey).tobytes())
-    return times, shape
-
-
-def _grey(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    if image.ndim == 2:
-        return image
-    weights = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, red green blue
-    return np.asarray(np.rint(image.astype(np.float32) @ weights), np.uint8)
+            if times and grey.shape != shape:
+                left_out.add("another size than the first one")
+            elif times and t_us < times[-1]:
+                left_out.add("earlier than the one before")
+            else:
+                shape = (int(grey.shape[0]), int(grey.shape[1]))
+                times.append(t_us)
+                file.write(np.ascontiguousarray(grey).tobytes())
+    return times, shape, left_out
 
 
 def _fingerprint(path: Path) -> str:

@@ -7,6 +7,7 @@ looks exactly like the same place of the whole.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -24,9 +25,11 @@ from evdistill_core.data.whole_recordings import read_whole, whole_files
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import ConfigError, DataError
 from evdistill_core.foundation.ranges import check_ranges
+from evdistill_core.foundation.reasons import sentences
 from evdistill_core.recordings.finding import find_recordings
 from evdistill_core.representations import InputSpec
 
+_log = logging.getLogger(__name__)
 Array = npt.NDArray[np.float32]
 T = TypeVar("T", bound=np.generic)
 REDRAWS = 8
@@ -133,6 +136,10 @@ class UnlabelledWindows:
         self._config, self._spec, self._seed = config, spec, seed
         self.paths = [p for path in config.paths for p in find_recordings(path)]
         self._recordings = [index_recording(p, config.cache) for p in self.paths]
+        if config.frame_within_us:
+            for recording in self._recordings:
+                for said in sentences("frame", recording.left_out_frames):
+                    _log.warning("%s: %s", recording.source.name, said)
         self._spans = [s for i in range(len(self._recordings)) for s in self._usable(i)]
         if not self._spans:
             raise DataError(

@@ -106,14 +106,11 @@ def shrink(prediction: Prediction, size: tuple[int, int]) -> Prediction:
     return Prediction(mask, np.broadcast_to(np.float32(0), size), detections)
 
 
-def to_bgr(image: npt.NDArray[Any]) -> Image:
-    """Return any camera image as (H, W, 3) uint8 BGR: grey or BGR, 8 or 16 bit."""
-    if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
-    if image.ndim == 2 or image.shape[2] == 1:
-        grey = image.reshape(image.shape[0], image.shape[1], 1)
-        return np.repeat(grey.astype(np.uint8, copy=False), 3, axis=2)
-    return np.ascontiguousarray(image[:, :, :3].astype(np.uint8, copy=False))
+def to_bgr(image: Image) -> Image:
+    """Return a camera image, (H, W) grey or (H, W, 3) RGB uint8, as (H, W, 3) uint8 BGR."""
+    if image.ndim == 2:
+        return np.repeat(image[:, :, None], 3, axis=2)
+    return np.ascontiguousarray(image[:, :, ::-1])
 
 
 def fit(image: Image, size: tuple[int, int]) -> Image:

@@ -7,6 +7,7 @@ file that was cut off without a word.
 from __future__ import annotations
 
 import struct
+import zlib
 
 from evdistill_core.foundation.errors import MessageError
 from evdistill_core.messages.cdr import Buffer
@@ -35,7 +36,7 @@ def check_stored_file(data: Buffer, format_text: str) -> None:
     if "compressedDepth" in format_text:
         raise MessageError(f"{format_text[:60]!r} is a depth map, no camera image")
     if content.startswith(PNG_MAGIC):
-        kind, size, is_whole = "PNG", _png_size(content), b"IEND" in content
+        kind, size, is_whole = "PNG", _png_size(content), _is_whole_png(content)
     elif content.startswith(JPEG_MAGIC):
         kind, size, is_whole = "JPEG", _jpeg_size(content), _JPEG_END in content
     else:
@@ -55,6 +56,20 @@ def _png_size(content: bytes) -> tuple[int, int] | None:
         return None
     width, height = struct.unpack_from(">II", content, 16)
     return width, height
+
+
+def _is_whole_png(content: bytes) -> bool:
+    """Walk along the chunks to the last one; every checksum must be right."""
+    at = len(PNG_MAGIC)
+    while at + 12 <= len(content):
+        end = at + 12 + int.from_bytes(content[at : at + 4], "big")
+        name = content[at + 4 : at + 8]
+        if zlib.crc32(content[at + 4 : end - 4]).to_bytes(4, "big") != content[end - 4 : end]:
+            return False
+        if name == b"IEND":
+            return True
+        at = end
+    return False
 
 
 def _jpeg_size(content: bytes) -> tuple[int, int] | None:

@@ -211,7 +211,7 @@ class FrontEnd:
 
     def push_image(self, packet: Packet) -> None:
         """Take a picture of the same camera."""
-        self.messages.push_image(packet.data)
+        self.messages.push_image(packet.data, packet.type_name)
 
     def push_camera_info(self, packet: Packet) -> None:
         """Take a calibration of the same camera."""
@@ -248,7 +248,7 @@ class FrontEnd:
                 "rss_mb": f"{self._process.memory_info().rss / 1e6:.1f}",
                 **self._age(),
                 **_gpu_memory(),
-                "damaged_images": str(self.messages.damaged_images),
+                "damaged_images": str(self.messages.left_out_images.total),
                 "damaged_camera_infos": str(self.messages.damaged_camera_infos),
             },
             beside=beside,

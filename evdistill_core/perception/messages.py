@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Container, Iterator, Mapping
 from typing import ClassVar
 
-import cv2
 import numpy as np
 
 from evdistill_core.foundation.errors import MessageError
@@ -21,6 +20,7 @@ from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.inference.pictures import Image as Picture
 from evdistill_core.inference.pictures import to_bgr
 from evdistill_core.messages.calibration import fit_to
+from evdistill_core.messages.images import AnyImage, ImageReader
 from evdistill_core.messages.standard import CameraInfo, Header, Image, Time
 from evdistill_core.messages.vision import VisionClass
 from evdistill_core.perception.parameters import PerceptionParameters
@@ -28,17 +28,6 @@ from evdistill_core.perception.result import Result
 
 LABEL_INFO = "label_info"
 CAMERA_INFO = "camera_info"
-# OpenCV names a mosaic by its second row and column, ROS by its first.
-_OPENCV_CODES = {
-    "bayer_rggb": cv2.COLOR_BayerBG2BGR,
-    "bayer_bggr": cv2.COLOR_BayerRG2BGR,
-    "bayer_gbrg": cv2.COLOR_BayerGR2BGR,
-    "bayer_grbg": cv2.COLOR_BayerGB2BGR,
-    "yuv422": cv2.COLOR_YUV2BGR_UYVY,
-    "uyvy": cv2.COLOR_YUV2BGR_UYVY,
-    "yuv422_yuy2": cv2.COLOR_YUV2BGR_YUY2,
-    "yuyv": cv2.COLOR_YUV2BGR_YUY2,
-}
 MAX_PICTURE_AGE_NS = 500_000_000
 
 
@@ -51,7 +40,8 @@ class ResultMessages(ABC):
 
     Attributes:
         classes: the same.
-        damaged_images: pictures that could not be read.
+        images: pictures that came, readable or not.
+        left_out_images: those that could not be read, by reason.
         damaged_camera_infos: calibrations that could not be read.
         calibration: of the camera, for ``camera_info``; None: that is not made.
     """
@@ -62,22 +52,28 @@ class ResultMessages(ABC):
 
     def __init__(self, classes: ClassTable, *, pictures: int = 8) -> None:
         self.classes = classes
-        self.damaged_images = 0
+        self.images = 0
+        self._reader = ImageReader()
+        self._decode_lock = threading.Lock()
+        self._decoded: tuple[AnyImage, Picture | None] | None = None
+        self.left_out_images = self._reader.left_out
         self.damaged_camera_infos = 0
         self.calibration: CameraInfo | None = None
         self._lock = threading.Lock()
-        self._pictures: deque[tuple[int, Image | Picture]] = deque(maxlen=pictures)
+        self._pictures: deque[tuple[int, AnyImage | Picture]] = deque(maxlen=pictures)
 
-    def push_image(self, data: bytes | bytearray | memoryview) -> None:
-        """Take a serialized sensor_msgs/Image of the same camera; damaged ones are counted."""
-        try:
-            message = Image.parse(data)
-        except MessageError:
+    def push_image(self, data: bytes | bytearray | memoryview, type_name: str = Image.TYPE) -> None:
+        """Take a serialized Image or CompressedImage of the same camera; damaged ones are counted.
+
+        Args:
+            data: CDR bytes.
+            type_name: one of ``IMAGE_TYPES``.
+        """
+        self.images += 1
+        message = self._reader.parse(data, type_name)
+        if message is not None:
             with self._lock:
-                self.damaged_images += 1
-            return
-        with self._lock:
-            self._pictures.append((message.header.stamp.to_ns(), message))
+                self._pictures.append((message.header.stamp.to_ns(), message))
 
     def push_camera_info(self, data: bytes | bytearray | memoryview) -> None:
         """Take a serialized sensor_msgs/CameraInfo of the same camera."""
@@ -87,7 +83,8 @@ class ResultMessages(ABC):
             self.damaged_camera_infos += 1
 
     def push_picture(self, picture: Picture, stamp_ns: int) -> None:
-        """Take a decoded picture, (H, W) grey or (H, W, 3) BGR uint8."""
+        """Take a decoded picture, (H, W) grey or (H, W, 3) RGB uint8."""
+        self.images += 1
         with self._lock:
             self._pictures.append((stamp_ns, picture))
 
@@ -122,7 +119,7 @@ class ResultMessages(ABC):
 
     @abstractmethod
     def draw(
-        self, result: Result, image: Image | Picture | None, size: tuple[int, int] | None = None
+        self, result: Result, image: AnyImage | Picture | None, size: tuple[int, int] | None = None
     ) -> Picture:
         """Return the overlay on a given image, from any thread.
 
@@ -157,7 +154,7 @@ class ResultMessages(ABC):
         """Return number and name of every class of the student."""
         return [VisionClass(i, name) for i, name in enumerate(self.classes.names)]
 
-    def camera_image(self, result: Result) -> Image | Picture | None:
+    def camera_image(self, result: Result) -> AnyImage | Picture | None:
         """Return the latest image that was taken before the window's end, unless it is old.
 
         It is as it came in, so that this costs nothing.
@@ -167,35 +164,13 @@ class ResultMessages(ABC):
             known = [(t, p) for t, p in self._pictures if 0 <= stamp_ns - t <= MAX_PICTURE_AGE_NS]
         return max(known, key=lambda pair: pair[0])[1] if known else None
 
-    def background(self, image: Image | Picture | None) -> Picture | None:
+    def background(self, image: AnyImage | Picture | None) -> Picture | None:
         """Return a camera image as (H, W, 3) uint8 BGR; None for none, and for a damaged one."""
-        if image is None:
-            return None
-        if not isinstance(image, Image):
-            return to_bgr(image)
-        try:
-            return image_to_bgr(image)
-        except MessageError:
-            with self._lock:
-                self.damaged_images += 1
-            return None
-
-
-def image_to_bgr(message: Image) -> Picture:
-    """Return a camera picture as (H, W, 3) uint8 BGR.
-
-    Raises:
-        MessageError: damaged, or an encoding that is no picture or that we do not know.
-    """
-    if message.encoding == "32FC1":
-        raise MessageError("an overlay's background must be a camera picture, got 32FC1")
-    pixels = message.to_array()
-    code = _OPENCV_CODES.get(message.encoding.removesuffix("16").removesuffix("8"))
-    if code is not None:
-        wide = np.asarray(pixels, np.uint16)
-        narrow = (wide >> 8 if pixels.dtype == np.uint16 else wide).astype(np.uint8)
-        return np.asarray(cv2.cvtColor(narrow, code), np.uint8)
-    bgr = to_bgr(pixels)
-    if message.encoding.startswith("rgb"):
-        return np.ascontiguousarray(bgr[:, :, ::-1])
-    return bgr
+        if image is None or isinstance(image, np.ndarray):
+            return None if image is None else to_bgr(image)
+        with self._decode_lock:
+            # One image lies behind several windows: decode it once, and count it once.
+            if self._decoded is None or self._decoded[0] is not image:
+                pixels = self._reader.decode(image)
+                self._decoded = image, None if pixels is None else to_bgr(pixels)
+            return self._decoded[1]

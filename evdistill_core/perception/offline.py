@@ -7,16 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
-import numpy as np
-import numpy.typing as npt
 
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import DecodedPacket, PacketDecoder
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.foundation.progress import ProgressView
+from evdistill_core.foundation.reasons import sentences
 from evdistill_core.inference.pictures import video_size
 from evdistill_core.inference.prediction import Prediction
-from evdistill_core.messages.standard import DiagnosticArray, Image
+from evdistill_core.messages.images import IMAGE_TYPES
+from evdistill_core.messages.standard import DiagnosticArray
 from evdistill_core.messages.vision import LabelInfo
 from evdistill_core.perception.diagnostics import diagnostics
 from evdistill_core.perception.feed import in_order
@@ -94,8 +94,22 @@ def run_recording(  # noqa: PLR0913 - the command's own options
             sensor_s=progress.sensor_s, reader=reader, found=keep.found, files=files.written(),
             pictures=files.picture_counts,
         )  # fmt: skip
+        report |= _images(recording, messages)
         write_report(out, report)
     return report
+
+
+def _images(recording: Recording, messages: ResultMessages) -> dict[str, object]:
+    """Return what the report says of camera images, and what was odd in the recording."""
+    # Messages of a rosbag2 are read by the one, pictures of other files by the other.
+    by_messages, by_recording = messages.left_out_images.as_dict(), recording.left_out_frames
+    return {
+        "images": {
+            "read": messages.images + sum(by_recording.values()),
+            "left_out": by_recording | by_messages,
+        },
+        "warnings": [*recording.info.warnings, *sentences("camera image", by_messages)],
+    }
 
 
 class _Keep:
@@ -196,12 +210,12 @@ def _push(
     item: Packet | DecodedPacket | Frame, pipeline: Perception, messages: ResultMessages
 ) -> bool:
     if isinstance(item, Frame):
-        messages.push_picture(_bgr(item), item.stamp_ns)
+        messages.push_picture(item.image, item.stamp_ns)
         return True
     if isinstance(item, DecodedPacket):
         return pipeline.push_events(item)
-    if item.type_name == Image.TYPE:
-        messages.push_image(item.data)
+    if item.type_name in IMAGE_TYPES:
+        messages.push_image(item.data, item.type_name)
         return True
     return pipeline.push(item)
 
@@ -215,8 +229,3 @@ def _reason(recording: Recording) -> str:
             if decoder.push(packet) is None:
                 return decoder.last_error
     return "; ".join(info.warnings) or "it is empty"
-
-
-def _bgr(frame: Frame) -> npt.NDArray[np.uint8]:
-    image = frame.image
-    return image if image.ndim == 2 else np.ascontiguousarray(image[:, :, ::-1])

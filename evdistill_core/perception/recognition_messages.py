@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.inference.pictures import Image as Picture
+from evdistill_core.messages.images import AnyImage
 from evdistill_core.messages.standard import CameraInfo, Header, Image
 from evdistill_core.messages.vision import Classification, LabelInfo, ObjectHypothesis
 from evdistill_core.perception.messages import ResultMessages
@@ -36,7 +37,7 @@ class RecognitionMessages(ResultMessages):
             self.min_score = parameters.min_score
 
     def draw(
-        self, result: Result, image: Image | Picture | None, size: tuple[int, int] | None = None
+        self, result: Result, image: AnyImage | Picture | None, size: tuple[int, int] | None = None
     ) -> Picture:
         """Return a camera image, else the window's events, with the guesses on it."""
         return result.draw(self.background(image), size=size)

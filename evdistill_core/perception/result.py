@@ -102,7 +102,8 @@ class Result:
             (scale * H, scale * W, 3) uint8, RGB. Guesses on a sensor below 192 pixels a side are
             enlarged until the text fits.
         """
-        picture = self.draw(None if background is None else _to_bgr(background), alpha=alpha)
+        below = None if background is None else pictures.to_bgr(background)
+        picture = self.draw(below, alpha=alpha)
         picture = picture.repeat(scale, axis=0).repeat(scale, axis=1)
         return np.ascontiguousarray(picture[:, :, ::-1])
 
@@ -193,7 +194,3 @@ class Result:
             said = said or "no class"
         size = f"{self.events.width}x{self.events.height}"
         return f"Result({self.index}: {span}, {len(self.events):,} events, {size}, {said})"
-
-
-def _to_bgr(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    return pictures.to_bgr(image if image.ndim == 2 else image[:, :, ::-1])

@@ -8,6 +8,7 @@ from evdistill_core.foundation.labels import IGNORE, ClassTable
 from evdistill_core.inference.pictures import Image as Picture
 from evdistill_core.inference.pictures import color_mask
 from evdistill_core.inference.prediction import Detection
+from evdistill_core.messages.images import AnyImage
 from evdistill_core.messages.standard import CameraInfo, Header, Image
 from evdistill_core.messages.vision import (
     BoundingBox2D,
@@ -55,7 +56,7 @@ class SegmentationMessages(ResultMessages):
             self.overlay_alpha = parameters.overlay_alpha
 
     def draw(
-        self, result: Result, image: Image | Picture | None, size: tuple[int, int] | None = None
+        self, result: Result, image: AnyImage | Picture | None, size: tuple[int, int] | None = None
     ) -> Picture:
         """Return the mask over a camera image, else over the window's events."""
         return result.draw(self.background(image), alpha=self.overlay_alpha, size=size)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from evdistill_core.events.array import Events, Triggers
+from evdistill_core.events.packet import Packet
 from evdistill_core.foundation.config import from_mapping
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.messages.event_messages import EventPacket
-from evdistill_core.messages.standard import Image
+from evdistill_core.messages.standard import CompressedImage, Image
 from evdistill_core.recordings.base import EventBatch, Frame, Recording
 from evdistill_core.recordings.encoders.bag_messages import BagMessages
 from evdistill_core.recordings.encoders.edge_queue import select
@@ -28,6 +30,7 @@ from evdistill_core.recordings.writers.mcap import McapWriter
 from evdistill_core.recordings.writers.npz import NpzWriter
 
 SUFFIXES = (".mcap", ".aedat4", ".h5", ".hdf5", ".npz")
+T = TypeVar("T")
 Progress = Callable[[int], None]
 #: stamp in nanoseconds, topic, type name, serialized message
 StampedMessage = tuple[int, str, str, bytes]
@@ -84,6 +87,7 @@ class ConvertResult:
         triggers: trigger edges written.
         dropped_triggers: trigger edges that the format cannot hold.
         dropped_frames: pictures that the format cannot hold or that were thinned out.
+        left_out_frames: pictures that could not be read, by reason.
     """
 
     events: int = 0
@@ -93,6 +97,7 @@ class ConvertResult:
     triggers: int = 0
     dropped_triggers: int = 0
     dropped_frames: int = 0
+    left_out_frames: dict[str, int] = field(default_factory=dict)
 
 
 def convert(
@@ -112,7 +117,8 @@ def convert(
     is the host time of the packet's end, when a driver would have sent it: sensor time plus one
     constant, the distance of the first batch's stamp from its last event (zero for files without
     stamps). Where the source had a discontinuity, one ``seq`` is left out, so that a reader does
-    not join across it.
+    not join across it. Camera images of a bag go into a bag as they are, headers and encodings
+    included; into AEDAT4 they go at 8 bits, see ``evdistill_core.messages.images``.
 
     Args:
         recording: open, with events.
@@ -135,9 +141,10 @@ def convert(
         raise RecordingError(f"{target} is the source itself: choose another name")
     span = _Span.of(recording, config)
     job = _Job(recording, target, config, span, progress or (lambda events: None))
-    if target.suffix == ".mcap":
-        return job.to_bag()
-    return job.to_aedat4() if target.suffix == ".aedat4" else job.to_columns()
+    write = {".mcap": job.to_bag, ".aedat4": job.to_aedat4}.get(target.suffix, job.to_columns)
+    result = write()
+    result.left_out_frames = recording.left_out_frames
+    return result
 
 
 def convert_file(
@@ -352,24 +359,33 @@ class _Job:
                 yield (stamp_ns, packet.topic, packet.type_name, bytes(packet.data))
 
     def _frame_messages(self) -> Iterator[StampedMessage]:
-        for _, frame in self._taken_frames():
-            yield self._frame_message(frame)
+        """Yield pictures: those of a bag as they are, in their own encoding, others made anew."""
+        is_bag = self._recording.info.format.startswith("rosbag")
+        stored = self._recording.image_messages() if is_bag else self._made_messages()
+        for stamp_ns, packet in self._thinned_out(stored):
+            topic = self._config.frames_topic
+            if packet.type_name == CompressedImage.TYPE and topic == ConvertConfig.frames_topic:
+                topic += "/compressed"  # as image_transport names it
+            yield (stamp_ns, topic, packet.type_name, bytes(packet.data))
+
+    def _made_messages(self) -> Iterator[tuple[int, Packet]]:
+        for frame in self._recording.frames():
+            data = self._make.picture(frame, frame.stamp_ns)
+            yield frame.stamp_ns, Packet(Image.TYPE, data, frame.stamp_ns)
 
     def _taken_frames(self) -> Iterator[tuple[int, Frame]]:
         """Yield the pictures of the span with their sensor times, thinned out."""
+        frames = ((frame.stamp_ns, frame) for frame in self._recording.frames())
+        for stamp_ns, frame in self._thinned_out(frames):
+            yield (stamp_ns - self._span.host_minus_sensor_ns) // 1000, frame
+
+    def _thinned_out(self, stamped: Iterator[tuple[int, T]]) -> Iterator[tuple[int, T]]:
+        """Yield every n-th of what lies in the span; count all."""
         step = self._config.frame_step
-        taken = (
-            frame
-            for frame in self._recording.frames()
-            if self._span.holds_host_time(frame.stamp_ns)
-        )
-        for index, frame in enumerate(taken):
+        taken = (item for item in stamped if self._span.holds_host_time(item[0]))
+        for index, item in enumerate(taken):
             if not step or index % step:
                 self.result.dropped_frames += 1
                 continue
             self.result.frames += 1
-            yield (frame.stamp_ns - self._span.host_minus_sensor_ns) // 1000, frame
-
-    def _frame_message(self, frame: Frame) -> StampedMessage:
-        data = self._make.picture(frame, frame.stamp_ns)
-        return (frame.stamp_ns, self._config.frames_topic, Image.TYPE, data)
+            yield item

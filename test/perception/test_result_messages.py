@@ -1,14 +1,12 @@
-from dataclasses import replace
-
+import cv2
 import numpy as np
 import pytest
 
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.labels import SIX_CLASSES
 from evdistill_core.inference.prediction import Detection, Prediction
-from evdistill_core.messages.standard import CameraInfo, Header, Image, Time
+from evdistill_core.messages.standard import CameraInfo, CompressedImage, Header, Image, Time
 from evdistill_core.messages.vision import Detection2DArray, LabelInfo
-from evdistill_core.perception.messages import image_to_bgr
 from evdistill_core.perception.result import Result
 from evdistill_core.perception.segmentation_messages import SegmentationMessages
 
@@ -110,31 +108,41 @@ def test_pictures_of_every_encoding_become_backgrounds(result, encoding, value):
     assert overlay_of(messages, result)[40, 5].tolist() == [0x50] * 3
 
 
-def test_rgb_becomes_bgr():
-    pixels = np.zeros((1, 1, 3), np.uint8)
-    pixels[0, 0] = (1, 2, 3)
-    assert image_to_bgr(Image.from_array(Header(), pixels, "rgb8"))[0, 0].tolist() == [3, 2, 1]
+def test_colors_of_an_image_are_those_of_the_overlay(result):
+    pixels = np.zeros((48, 64, 3), np.uint8)
+    pixels[:] = (10, 20, 30)
+    for encoding in ("rgb8", "bgr8"):
+        messages = SegmentationMessages(SIX_CLASSES)
+        header = Header(Time.from_ns(STAMP_NS), "camera")
+        messages.push_image(Image.from_array(header, pixels, encoding).serialize())
+        found = overlay_of(messages, result)[40, 5].tolist()
+        assert found == ([30, 20, 10] if encoding == "rgb8" else [10, 20, 30])
 
 
-@pytest.mark.parametrize("bits", [8, 16])
-@pytest.mark.parametrize("order", ["rggb", "bggr", "gbrg", "grbg"])
-def test_a_mosaic_becomes_a_picture(order, bits):
-    levels = {"r": 200, "g": 120, "b": 40}
-    tile = np.array([levels[c] for c in order]).reshape(2, 2) << (bits - 8)
-    mosaic = np.tile(tile, (8, 8)).astype(f"u{bits // 8}")
-    plain = Image.from_array(Header(), mosaic, "mono8" if bits == 8 else "mono16")
-    picture = image_to_bgr(replace(plain, encoding=f"bayer_{order}{bits}"))
-    np.testing.assert_array_equal(picture, np.full((16, 16, 3), [40, 120, 200]))
+def test_a_compressed_image_becomes_a_background(result):
+    _, jpeg = cv2.imencode(".jpg", np.full((48, 64), 80, np.uint8))
+    header = Header(Time.from_ns(STAMP_NS), "camera")
+    image = CompressedImage(header, "mono8; jpeg compressed ", jpeg.tobytes())
+    messages = SegmentationMessages(SIX_CLASSES)
+    messages.push_image(image.serialize(), CompressedImage.TYPE)
+    assert overlay_of(messages, result)[40, 5].tolist() == [80, 80, 80]
+    assert messages.left_out_images.total == 0
 
 
-@pytest.mark.parametrize("encoding", ["yuv422", "yuv422_yuy2"])
-def test_yuv_becomes_a_picture(encoding):
-    pair = [128, 100] if encoding == "yuv422" else [100, 128]  # chroma 128 is grey
-    pixels = np.tile(np.array(pair, np.uint8), (4, 6, 1))
-    picture = image_to_bgr(Image(Header(), 4, 6, encoding, 0, 12, pixels.tobytes()))
-    assert picture.shape == (4, 6, 3)
-    assert np.ptp(picture) == 0
-    assert abs(int(picture[0, 0, 0]) - (100 - 16) * 255 / 219) < 2
+def test_an_image_is_decoded_once_and_a_damaged_one_counted_once(result):
+    _, jpeg = cv2.imencode(".jpg", np.full((48, 64), 80, np.uint8))
+    body = bytearray(jpeg.tobytes())
+    at = body.index(b"\xff\xc0") + 9
+    body[at] = 99  # channels: the size can still be read, the pixels cannot
+    messages = SegmentationMessages(SIX_CLASSES)
+    messages.push_image(camera_image(40, stamp_ns=STAMP_NS - 20_000_000))
+    header = Header(Time.from_ns(STAMP_NS), "camera")
+    damaged = CompressedImage(header, "jpeg", bytes(body))
+    messages.push_image(damaged.serialize(), CompressedImage.TYPE)
+    first, second = overlay_of(messages, result), overlay_of(messages, result)
+    assert first[40, 5].tolist() == second[40, 5].tolist() == [40, 40, 40]
+    assert messages.left_out_images.total == 1
+    assert messages.images == 2
 
 
 def test_damaged_pictures_are_counted_and_left_out(result):
@@ -142,7 +150,7 @@ def test_damaged_pictures_are_counted_and_left_out(result):
     messages.push_image(b"\x00\x01\x00\x00")
     messages.push_image(camera_image(9, encoding="mono8").replace(b"mono8", b"nono8"))
     assert overlay_of(messages, result)[40, 5].tolist() == [96, 96, 96]
-    assert messages.damaged_images == 2
+    assert messages.left_out_images.total == 2
 
 
 def test_label_info_names_every_value_of_the_mask():
