@@ -27,6 +27,7 @@ from evdistill_ros.dds.clock import GraphClock
 from evdistill_ros.dds.names import parse_remap
 from evdistill_ros.dds.rosout import RosoutHandler
 from evdistill_ros.standalone.camera_feed import CameraFeed
+from evdistill_ros.standalone.camera_images import CameraImages
 
 _log = logging.getLogger("evdistill.live")
 _log.setLevel(logging.INFO)
@@ -40,7 +41,6 @@ ACK_TIMEOUT_S = 0.5
 LIKELY_SIZE = (260, 346)  # warm-up before the first packet tells the real one
 
 _DRIVER_NAMES = {"image": "image_raw", "camera_info_in": "camera_info"}
-_IMAGES = qos.QosProfile(reliability="best_effort", depth=5)
 
 
 class TopicError(EvdistillError):
@@ -112,6 +112,7 @@ class LivePerception:
         log(f"student {student.path.name} on {runner.description}")
         self._publishers: dict[str, Publisher] = {}
         self._feed: CameraFeed | None = None
+        self._images: CameraImages | None = None
         self._of_camera: dict[str, int] = {}
         self.front_end = FrontEnd(
             student,
@@ -226,6 +227,8 @@ class LivePerception:
 
     def _tick(self) -> tuple[Snapshot, Rates]:
         beside = []
+        if self._images is not None:
+            self._images.follow()
         if self._feed is not None:
             before, self._of_camera = self._of_camera, self._feed.counters
             beside.append(
@@ -272,8 +275,12 @@ class LivePerception:
     def _subscribe_beside(self, events_topic: str, *, without: str = "") -> None:
         for name, (input_type, take) in self.front_end.inputs().items():
             beside = self._beside(name, events_topic)
-            if beside and name != without:
-                self.node.create_subscription(beside, input_type, _IMAGES, take)
+            if not beside or name == without:
+                continue
+            if name == "image":
+                self._images = CameraImages(self.node, beside, take, self._say)
+            else:
+                self.node.create_subscription(beside, input_type, qos.SENSOR_DATA, take)
 
     def _open_camera(self) -> CameraFeed:
         """Return the camera, which feeds the pipeline and its own topics."""

@@ -22,11 +22,13 @@ from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import PacketDecoder, is_event_type
 from evdistill_core.foundation.errors import ConfigError, MessageError, RecordingError
 from evdistill_core.messages.event_messages import EVENT_PACKET_TYPES
+from evdistill_core.messages.images import IMAGE_TYPES
 from evdistill_core.messages.standard import Image
 from evdistill_core.recordings.base import Recording
 from evdistill_core.recordings.convert import ConvertConfig, bag_messages
 from evdistill_ros import qos
 from evdistill_ros.dds import DdsNode, Publisher
+from evdistill_ros.standalone.camera_images import COMPRESSED
 
 NS_PER_S = 1_000_000_000
 LATE_NS = 2_000_000
@@ -47,7 +49,8 @@ class PlayConfig:
         start_us: begin so long after the start of the recording.
         end_us: stop so long after the start of the recording; ``None`` plays all.
         events_topic: where events are published.
-        image_topic: where pictures are published; "" leaves them out.
+        image_topic: where pictures are published; "" leaves them out. A compressed topic of a bag
+            goes to ``image_topic`` + ``/compressed``.
         packet_us: duration of the event messages made of recordings that are no bags.
         keep_stamps: leave header stamps and ``seq`` as recorded.
     """
@@ -139,7 +142,11 @@ class Player:
         self.events = node.create_publisher(config.events_topic, self._event_type, qos.EVENTS)
         self.images: Publisher | None = None
         if config.image_topic and recording.info.frame_topic:
-            self.images = node.create_publisher(config.image_topic, Image.TYPE, qos.DEFAULT)
+            type_name = _image_type(recording)
+            # As image_transport names it: viewers look for the compressed copy there.
+            is_raw = type_name == Image.TYPE or config.image_topic.endswith(COMPRESSED)
+            topic = config.image_topic if is_raw else config.image_topic + COMPRESSED
+            self.images = node.create_publisher(topic, type_name, qos.DEFAULT)
 
     def stop(self) -> None:
         """End `play` soon; from any thread, of signals see ``StopSignals``."""
@@ -358,6 +365,13 @@ def _event_type(recording: Recording) -> str:
         if topic.name == info.topic and is_event_type(topic.type_name):
             return topic.type_name
     return EVENT_PACKET_TYPES[0]
+
+
+def _image_type(recording: Recording) -> str:
+    """Return the type of the images; those of files that are no bags are made as raw ones."""
+    info = recording.info
+    found = (t.type_name for t in info.topics if t.name == info.frame_topic)
+    return next((name for name in found if name in IMAGE_TYPES), Image.TYPE)
 
 
 def _describe(due_ns: int, packet: Packet, decoder: PacketDecoder | None) -> _Timed:
