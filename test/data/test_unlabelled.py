@@ -290,6 +290,36 @@ def test_frames_of_a_real_recording(shared_data, tmp_path):
     assert all(-1 <= s.frame.min() < s.frame.max() <= 1 for s in samples)
 
 
+def test_frames_that_cannot_be_used_are_counted_and_said(tmp_path, caplog):
+    t = np.arange(0, 400_000, 20)
+    events = Events.from_columns(t % 40, t % 30, t, t % 2, width=40, height=30)
+    path = tmp_path / "a.aedat4"
+    sizes_and_times = [
+        ((30, 40), 10_000),
+        ((30, 40), 5_000),
+        ((15, 20), 60_000),
+        ((30, 40), 90_000),
+    ]
+    with Aedat4Writer(path, width=40, height=30, frame_size=(40, 30)) as writer:
+        writer.write(events, Triggers.empty())
+        for size, t_us in sizes_and_times:
+            writer.write_frame(Frame(np.full(size, 9, np.uint8), t_us, 0), t_us)
+    indexed = index_recording(path, tmp_path / "cache")
+    assert indexed.frame_t_us.tolist() == [10_000, 90_000]
+    assert indexed.left_out_frames == {
+        "earlier than the one before": 1,
+        "another size than the first one": 1,
+    }
+    for within_us, expected in ((0, 0), (10_000, 2)):
+        config = RecordingsConfig(
+            paths=(path,), cache=tmp_path / "cache", frame_within_us=within_us, flip=0.0
+        )
+        UnlabelledWindows(config, InputSpec(window_us=20_000), seed=0)
+        said = [r.getMessage() for r in caplog.records]
+        assert len(said) == expected
+    assert "a.aedat4: 1 frame left out: earlier than the one before" in said
+
+
 def test_windows_end_at_the_frame_they_have(tmp_path):
     """Both show the same moment; where no frame is near, the window stays where it was drawn."""
     rng = np.random.default_rng(0)

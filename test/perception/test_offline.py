@@ -3,11 +3,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from evdistill_core.messages.standard import Image
+from evdistill_core.messages.standard import Header, Image, Time
 from evdistill_core.messages.vision import Detection2DArray, LabelInfo
 from evdistill_core.perception.offline import run_recording
 from evdistill_core.perception.parameters import SegmentationParameters
@@ -85,6 +86,30 @@ def test_masks_are_a_rosbag_with_one_stamp_for_each_window(tmp_path, bag, tiny_s
         assert image.header.stamp.to_ns() == t
     labels = LabelInfo.parse(found["/segmentation/label_info"][0][1])
     assert labels.class_map[5].class_name == "vehicle"
+
+
+def test_a_run_says_which_images_it_left_out(tmp_path, scene, tiny_student):
+    stamps_ns = [scene.packet(i).receive_time_ns for i in range(40)]
+    path = tmp_path / "bag.mcap"
+    with McapWriter(path) as writer:
+        for i, stamp_ns in enumerate(stamps_ns):
+            packet = scene.packet(i)
+            writer.write("/cam/events", packet.type_name, packet.data, stamp_ns)
+            header = Header(Time.from_ns(stamp_ns), "cam")
+            if i % 10 == 0:
+                image = Image.from_array(header, np.full((48, 64), 0x5070, np.uint16), "mono16")
+                image = replace(image, encoding="h264") if i == 30 else image
+                writer.write("/cam/image_raw", Image.TYPE, image.serialize(), stamp_ns + 1)
+    report = run(path, tmp_path / "out", tiny_student)
+    images = report["images"]
+    assert images["read"] == 4
+    assert list(images["left_out"].values()) == [1]
+    (reason,) = images["left_out"]
+    assert "'h264'" in reason
+    assert report["warnings"] == [f"1 camera image left out: {reason}"]
+    with av.open(str(tmp_path / "out" / "overlay.mp4")) as film:
+        frames = [f.to_ndarray(format="gray") for f in film.decode(video=0)]
+    assert abs(int(np.median(frames[-1])) - 0x50) < 6
 
 
 def test_two_runs_give_the_same_masks_with_and_without_pictures(tmp_path, bag, tiny_student):

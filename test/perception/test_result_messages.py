@@ -129,20 +129,21 @@ def test_a_compressed_image_becomes_a_background(result):
     assert messages.left_out_images.total == 0
 
 
-def test_an_image_is_decoded_once_and_a_damaged_one_counted_once(result):
+def test_an_image_is_decoded_once_and_counted_once_if_it_is_damaged(result):
     _, jpeg = cv2.imencode(".jpg", np.full((48, 64), 80, np.uint8))
     body = bytearray(jpeg.tobytes())
     at = body.index(b"\xff\xc0") + 9
     body[at] = 99  # channels: the size can still be read, the pixels cannot
     messages = SegmentationMessages(SIX_CLASSES)
-    messages.push_image(camera_image(40, stamp_ns=STAMP_NS - 20_000_000))
     header = Header(Time.from_ns(STAMP_NS), "camera")
     damaged = CompressedImage(header, "jpeg", bytes(body))
     messages.push_image(damaged.serialize(), CompressedImage.TYPE)
     first, second = overlay_of(messages, result), overlay_of(messages, result)
-    assert first[40, 5].tolist() == second[40, 5].tolist() == [40, 40, 40]
+    assert first[40, 5].tolist() == second[40, 5].tolist() == [96, 96, 96]  # the events
     assert messages.left_out_images.total == 1
-    assert messages.images == 2
+    assert messages.images == 1
+    image = Image.parse(camera_image(40))
+    assert messages.background(image) is messages.background(image)
 
 
 def test_damaged_pictures_are_counted_and_left_out(result):

@@ -5,10 +5,16 @@ import struct
 import numpy as np
 import pytest
 
+from evdistill_core.data.recording_index import index_recording
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.errors import ConfigError, RecordingError
+from evdistill_core.messages.event_messages import EventPacket
+from evdistill_core.messages.standard import Header, Image, Time
+from evdistill_core.recordings.convert import ConvertConfig, convert
+from evdistill_core.recordings.encoders.packets import events_to_packets
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.recordings.writers.aedat4 import Aedat4Writer
+from evdistill_core.recordings.writers.mcap import McapWriter
 
 
 def read(path, **options):
@@ -246,3 +252,134 @@ def test_read_a_mat_with_two_structs(tmp_path):
     assert len(read(tmp_path / "a.mat", topic="EM")[0]) == 900
     with pytest.raises(RecordingError, match="no events called 'APS'; it has: TD, EM"):
         read(tmp_path / "a.mat", topic="APS")
+
+
+# Camera images
+
+EPOCH_NS = 1_700_000_000_000_000_000
+IMAGES, IMAGE_PERIOD_NS = 20, 30_000_000
+WIDTH, HEIGHT = 346, 260
+RAMP = (np.indices((HEIGHT, WIDTH)).sum(0) % 256).astype(np.uint8)
+
+
+def write_camera_bag(path, encoding, rows):
+    """Write 0.6 s of events and 20 images beside them; ``rows`` are the bytes of an image."""
+    t_us = np.arange(0, IMAGES * IMAGE_PERIOD_NS // 1000, 100)
+    x, y = np.arange(len(t_us)) * 13 % WIDTH, np.arange(len(t_us)) * 7 % HEIGHT
+    events = Events.from_columns(x, y, t_us, x % 2, width=WIDTH, height=HEIGHT)
+    with McapWriter(path) as writer:
+        for seq, packet in enumerate(events_to_packets([events])):
+            stamp_ns = EPOCH_NS + packet.end_us * 1000
+            message = EventPacket(
+                Header(Time.from_ns(stamp_ns), "camera"), HEIGHT, WIDTH, seq, packet.time_base_ns,
+                "libcaer_cmp", False, packet.payload,
+            )  # fmt: skip
+            writer.write("/event_camera/events", EventPacket.TYPE, message.serialize(), stamp_ns)
+        for k in range(IMAGES):
+            stamp_ns = EPOCH_NS + k * IMAGE_PERIOD_NS + 10_000_000
+            header = Header(Time.from_ns(stamp_ns), "camera")
+            height, step = rows.shape
+            image = Image(header, height, WIDTH, encoding, 0, step, rows.tobytes())
+            writer.write("/event_camera/image_raw", Image.TYPE, image.serialize(), stamp_ns)
+    return path
+
+
+def frames_of(path):
+    with open_recording(path) as recording:
+        return [frame.image for frame in recording.frames()]
+
+
+def indexed_frames(path, cache):
+    indexed = index_recording(path, cache)
+    return [indexed.frame_before(int(t), within_us=1) for t in indexed.frame_t_us]
+
+
+def wide(image):
+    """Return the rows of 16 bits whose upper 8 are the image, as libcaer_driver sends them."""
+    return (image.astype("<u2") << 8).view(np.uint8).reshape(len(image), -1)
+
+
+CAMERAS = {
+    "mono8": (RAMP, RAMP),
+    "mono16": (wide(RAMP), RAMP),  # libcaer_driver since April 2025
+    "rgb16": (wide(RAMP.repeat(3, axis=1)), np.stack([RAMP] * 3, axis=-1)),
+    "yuv422_yuy2": (  # the default of usb_cam
+        np.stack([RAMP, np.full_like(RAMP, 128)], axis=-1).reshape(HEIGHT, -1),
+        np.stack([np.clip((RAMP - 16.0) * 255 / 219, 0, 255)] * 3, axis=-1),
+    ),
+}
+
+
+@pytest.mark.parametrize("suffix", [".mcap", ".aedat4"])
+@pytest.mark.parametrize("encoding", CAMERAS)
+def test_convert_images_of_todays_cameras(tmp_path, encoding, suffix):
+    rows, expected = CAMERAS[encoding]
+    bag = write_camera_bag(tmp_path / "a.mcap", encoding, rows)
+    with open_recording(bag) as recording:
+        result = convert(recording, tmp_path / f"out{suffix}")
+        assert recording.info.warnings == ()
+    assert (result.frames, result.dropped_frames, result.left_out_frames) == (IMAGES, 0, {})
+    found = frames_of(tmp_path / f"out{suffix}")
+    assert len(found) == IMAGES
+    for image in found:
+        assert image.shape == expected.shape
+        assert np.abs(image - expected).max() <= 1
+
+
+@pytest.mark.parametrize("encoding", CAMERAS)
+def test_train_with_images_of_todays_cameras(tmp_path, encoding):
+    rows, expected = CAMERAS[encoding]
+    bag = write_camera_bag(tmp_path / "a.mcap", encoding, rows)
+    found = indexed_frames(bag, tmp_path / "cache")
+    assert len(found) == IMAGES
+    grey = expected if expected.ndim == 2 else expected[:, :, 0]
+    assert max(np.abs(image - grey).max() for image in found) <= 1
+
+
+def test_convert_a_bayer_image_of_pure_red(tmp_path):
+    mosaic = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mosaic[::2, ::2] = 255
+    bag = write_camera_bag(tmp_path / "a.mcap", "bayer_rggb8", mosaic)
+    for name in ("out.mcap", "out.aedat4"):
+        with open_recording(bag) as recording:
+            convert(recording, tmp_path / name)
+        for image in frames_of(tmp_path / name):
+            np.testing.assert_array_equal(image, np.full((HEIGHT, WIDTH, 3), (255, 0, 0)))
+
+
+def test_cut_a_bag_with_16_bit_images(tmp_path):
+    """16 bits stay 16 bits, and headers stay what they were."""
+    bag = write_camera_bag(tmp_path / "a.mcap", "mono16", wide(RAMP))
+    with open_recording(bag) as recording:
+        topic = recording.info.frame_topic
+        before = [p.data for p in recording.packets([topic])]
+        config = ConvertConfig(
+            start_us=100_000, end_us=300_000, frames_topic=topic, other_topics=True
+        )
+        convert(recording, tmp_path / "cut.mcap", config)
+    with open_recording(tmp_path / "cut.mcap") as recording:
+        after = [p.data for p in recording.packets([topic])]
+    assert after == before[4:10]  # at 130, 160, ... 280 ms
+    assert Image.parse(after[0]).encoding == "mono16"
+
+
+def test_read_12_bit_images_in_16_bits(tmp_path):
+    levels = RAMP.astype(np.uint16) * 16 + 7
+    rows = levels.astype("<u2").view(np.uint8).reshape(HEIGHT, -1)
+    bag = write_camera_bag(tmp_path / "a.mcap", "mono16", rows)
+    for image in frames_of(bag):
+        np.testing.assert_array_equal(image, RAMP)
+
+
+def test_convert_images_that_nobody_can_read(tmp_path):
+    bag = write_camera_bag(tmp_path / "a.mcap", "h264", RAMP)
+    with open_recording(bag) as recording:
+        result = convert(recording, tmp_path / "out.aedat4")
+        (said,) = recording.info.warnings
+    assert said.startswith(f"{IMAGES} camera images left out: image encoding 'h264'")
+    assert "mono8" in said
+    assert list(result.left_out_frames.values()) == [IMAGES]
+    assert result.frames == 0
+    indexed = index_recording(bag, tmp_path / "cache")
+    assert indexed.left_out_frames == result.left_out_frames
+    assert len(indexed.frame_t_us) == 0

@@ -18,7 +18,7 @@ from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import PacketDecoder
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.messages.event_messages import EventPacket
-from evdistill_core.messages.standard import Header, Image, Time
+from evdistill_core.messages.standard import CompressedImage, Header, Image, Time
 from evdistill_core.recordings.encoders.libcaer_cmp import encode_libcaer_cmp
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.recordings.writers.mcap import McapWriter
@@ -67,6 +67,20 @@ def bag(tmp_path):
     return path
 
 
+@pytest.fixture
+def jpeg_bag(tmp_path):
+    path = tmp_path / "jpeg.mcap"
+    with McapWriter(path) as writer:
+        for i in range(3):
+            stamp_ns = SOURCE_EPOCH_NS + i * 10_000_000
+            writer.write("/cam/events", EventPacket.TYPE, event_packet(i).serialize(), stamp_ns)
+            image = CompressedImage(Header(Time.from_ns(stamp_ns), "cam"), "jpeg", bytes([i] * 9))
+            writer.write(
+                "/cam/image_raw/compressed", CompressedImage.TYPE, image.serialize(), stamp_ns + 1
+            )
+    return path
+
+
 class Listener:
     """Collects what a player sends."""
 
@@ -95,6 +109,22 @@ def arrived(messages, count):
     deadline = time.monotonic() + 10
     while len(messages) < count and time.monotonic() < deadline:
         time.sleep(0.01)
+
+
+def test_compressed_images_are_played_under_their_own_name(domain, topic, jpeg_bag):
+    got = []
+    config = PlayConfig(events_topic=topic, image_topic=f"{topic}_image")
+    with DdsNode("camera") as camera, DdsNode("ears") as ears:
+        name = f"{topic}_image/compressed"
+        ears.create_subscription(name, CompressedImage.TYPE, qos.RESULTS, got.append)
+        ears.create_subscription(topic, EventPacket.TYPE, qos.EVENTS, lambda packet: None)
+        with open_recording(jpeg_bag) as recording:
+            player = Player(camera, recording, config)
+            assert player.wait_for_subscriber(30)
+            assert player.images.wait_for_subscriber(30)
+            assert player.play().images == 3
+            arrived(got, 3)
+    assert [CompressedImage.parse(p.data).data[0] for p in got] == [0, 1, 2]
 
 
 def test_a_bag_is_played_in_real_time_with_stamps_of_now(domain, topic, bag):

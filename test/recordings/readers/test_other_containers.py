@@ -2,6 +2,7 @@
 
 import struct
 
+import cv2
 import numpy as np
 import pytest
 import zstandard
@@ -48,6 +49,10 @@ def ros1_image(seq, t_us, pixels):
     return head + pixels.tobytes()
 
 
+def ros1_text(text):
+    return struct.pack("<I", len(text)) + text
+
+
 @pytest.fixture
 def rosbag1(tmp_path, events):
     writer_module = pytest.importorskip("rosbags.rosbag1")
@@ -85,6 +90,41 @@ def test_a_ros1_bag(rosbag1, events, read):
     assert read(rosbag1).equals(events)
     assert stamps == [int(events.t_us[100 * i + 99]) * 1000 for i in range(50)]
     assert [int(f.image[0, 0]) for f in frames] == [0, 10, 20, 30, 40]
+
+
+@pytest.mark.parametrize("kind", ["Image", "CompressedImage"])
+def test_images_of_a_ros1_bag_in_yuv_and_as_jpeg(tmp_path, events, kind):
+    writer_module = pytest.importorskip("rosbags.rosbag1")
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+    store = get_typestore(Stores.ROS1_NOETIC)
+    for name, text in DEFINITIONS.items():
+        store.register(get_types_from_msg(text, name))
+    if kind == "Image":
+        pairs = np.tile(np.array([180, 128], np.uint8), 6 * 4)
+        body = struct.pack("<II", 4, 6) + ros1_text(b"yuv422_yuy2")
+        body += struct.pack("<BI", 0, 12) + ros1_text(pairs.tobytes())
+    else:
+        _, jpeg = cv2.imencode(".jpg", np.full((4, 6, 3), 191, np.uint8))
+        body = ros1_text(b"bgr8; jpeg compressed bgr8") + ros1_text(jpeg.tobytes())
+    path = tmp_path / "a.bag"
+    with writer_module.Writer(path) as writer:
+        left = writer.add_connection("/dvs/events", "dvs_msgs/msg/EventArray", typestore=store)
+        topic = writer.add_connection("/dvs/image", f"sensor_msgs/msg/{kind}", typestore=store)
+        for i in range(5):
+            part = events[1000 * i : 1000 * (i + 1)]
+            t_us = int(part.t_us[-1])
+            writer.write(left, t_us * 1000, ros1_array(i, part))
+            writer.write(topic, t_us * 1000, ros1_header(i, t_us) + body)
+    for suffix in (".mcap", ".aedat4"):
+        with open_recording(path) as recording:
+            assert convert(recording, tmp_path / f"b{suffix}").frames == 5
+        with open_recording(tmp_path / f"b{suffix}") as recording:
+            frames = list(recording.frames())
+            compressed = kind == "CompressedImage" and suffix == ".mcap"
+            assert recording.info.frame_topic.endswith("/compressed") == compressed
+        assert len(frames) == 5
+        assert all(f.image.shape == (4, 6, 3) and set(f.image.flat) == {191} for f in frames)
 
 
 def test_a_ros1_bag_converts_and_damage_is_told(rosbag1, events, tmp_path, read):
