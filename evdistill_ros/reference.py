@@ -64,7 +64,7 @@ PIPELINE_VALUES = {
     "state_resets": "breaks after which a recurrent student began anew",
     "rss_mb": "resident memory, MB of 1e6 bytes",
     "gpu_memory_mb": "reserved by torch on the GPU, where one is used",
-    "damaged_images": "of `~/image`: not readable, or of no known encoding",
+    "damaged_images": "of `~/image`: damaged, or of no encoding that we read",
     "damaged_camera_infos": "of `~/camera_info_in`: not readable",
 }
 _COUNTERS = {"stream": StreamCounters, "filter": FilterCounters, "window": WindowCounters}
@@ -83,7 +83,8 @@ def topics_table(task: PerceptionTask = SEGMENTATION) -> str:
             "`~/image` (in)",
             f"`{Image.TYPE}`",
             qos.SENSOR_DATA,
-            "pictures of the same camera, background of the overlay",
+            "images of the same camera, background of the overlay; `evdistill live` also takes "
+            "`sensor_msgs/msg/CompressedImage`, here or on `~/image/compressed`",
         ),
         (
             "`~/camera_info_in` (in)",
