@@ -10,7 +10,6 @@ import typer
 from evdistill_core.foundation.errors import ConfigError
 
 # The same names as in the core, which would be slow to import for `--help` (a test compares them).
-Runtime = Literal["auto", "onnxruntime", "torch"]
 Device = Literal["auto", "cpu", "cuda"]
 Encoding = Literal["libcaer_cmp", "evt3"]
 

@@ -14,7 +14,6 @@ from evdistill_core.cli._options import (
     Json,
     OutFolder,
     Overwrite,
-    Runtime,
     WriteClasses,
 )
 
@@ -51,7 +50,13 @@ def command(
             metavar="PIXELS", help="Half side of the square that counts as near an event."
         ),
     ] = 3,
-    runtime: Annotated[Runtime, typer.Option(help="What computes the student.")] = "auto",
+    runtime: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What computes the student: auto, onnxruntime, torch, or one of your own.",
+        ),
+    ] = "auto",
     device: Annotated[Device, typer.Option(help="Where it is computed.")] = "auto",
     seed: Annotated[
         int | None,

@@ -25,7 +25,7 @@ from evdistill_core.evaluation.segmentation import (
     score_windows,
 )
 from evdistill_core.foundation.labels import ClassTable
-from evdistill_core.inference.runner import Device, Runtime, run_sequence
+from evdistill_core.inference.runner import Device, run_sequence
 from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import SUFFIX, StudentFile
 from evdistill_core.models.registry import network_task
@@ -66,9 +66,7 @@ def load_predictor(path: Path, *, runtime: str = "auto", device: str = "auto") -
     if path.suffix == SUFFIX:
         student = StudentFile.open(path)
         # make_runner refuses unknown words by itself.
-        runner = make_runner(
-            student, runtime=cast("Runtime", runtime), device=cast("Device", device)
-        )
+        runner = make_runner(student, runtime=runtime, device=cast("Device", device))
         return Predictor(
             partial(run_sequence, runner),
             student.info.input,

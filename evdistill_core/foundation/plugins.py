@@ -88,6 +88,17 @@ class Registry(Generic[T]):
         """Return our names and those of entry points, sorted. Imports nothing."""
         return sorted([*self.own, *self.guests()])
 
+    def require(self, name: str) -> None:
+        """Refuse a name that cannot lead anywhere; imports nothing.
+
+        Raises:
+            ConfigError: it is none of ours, no entry point, and no ``package.module:function``.
+        """
+        if name in self.own or name in self._found or is_object_name(name):
+            return
+        if self._entry_point(name) is None:
+            raise self._unknown(name)
+
     def check_file_name(self, name: str, source: str) -> None:
         """Refuse a name out of a file that would import code which nobody here has allowed.
 
@@ -119,8 +130,11 @@ class Registry(Generic[T]):
         if is_object_name(name):
             module, _, attribute = name.partition(":")
             return self._import(name, module, attribute)
+        raise self._unknown(name)
+
+    def _unknown(self, name: str) -> ConfigError:
         known = self.names()
-        raise ConfigError(
+        return ConfigError(
             f"unknown {self.what} {name!r}; known: {', '.join(known)}, or package.module:function"
             f"{did_you_mean(name, known)}"
         )

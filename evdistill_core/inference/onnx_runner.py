@@ -9,7 +9,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as _ort
 
 from evdistill_core.foundation.errors import ConfigError, StudentError
-from evdistill_core.inference.runner import FloatArray, check_run_input
+from evdistill_core.inference.runner import FloatArray, StudentRunner, check_run_input
 from evdistill_core.inference.student import StudentFile
 
 _LOAD_ERRORS = (
@@ -28,20 +28,19 @@ _EXTERNAL_DATA = b"\x0a\x08location"
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
-class OnnxRunner:
+class OnnxRunner(StudentRunner):
     """Runs the ONNX model of a student in fp32 (see ``runner.Runner``)."""
 
     def __init__(
         self, student: StudentFile, *, device: Literal["cpu", "cuda"] = "cpu", threads: int = 0
     ) -> None:
+        super().__init__(student)
         available = onnxruntime.get_available_providers()
         if _PROVIDERS[device] not in available:
             raise ConfigError(
                 f"this ONNX Runtime has no {device} support, only {', '.join(available)}; install "
                 "onnxruntime-gpu, use runtime torch, or device cpu"
             )
-        self._channels = student.info.input.channels
-        self._network = student.info.network
         self._threads = threads or 1
         self._device = device
         self._session = self._load(student)
@@ -78,7 +77,7 @@ class OnnxRunner:
         inputs, outputs = session.get_inputs(), session.get_outputs()
         taken, given = ([list(v.shape) for v in values] for values in (inputs, outputs))
         # Dimensions and channels of what goes in and comes out, then those of the state.
-        state = [(4, self._network.state_channels)] * self._network.is_recurrent
+        state = [(4, self._info.state_channels)] * self._info.is_recurrent
         answer = (2 if student.info.task == "recognition" else 4, len(student.classes))
         fits = [(len(s), s[1] if len(s) > 1 else 0) for s in taken] == [
             (4, self._channels),
@@ -97,24 +96,9 @@ class OnnxRunner:
         """Runtime, device and precision in one line."""
         threads = f", {self._threads} thread{'s' if self._threads > 1 else ''}"
         return (
-            f"{self._network.name} on ONNX Runtime {onnxruntime.__version__}, {self._device} fp32"
+            f"{self._info.name} on ONNX Runtime {onnxruntime.__version__}, {self._device} fp32"
             f"{threads if self._device == 'cpu' else ''}"
         )
-
-    @property
-    def size_multiple(self) -> int:
-        """Input height and width are multiples of this."""
-        return self._network.size_multiple
-
-    @property
-    def output_stride(self) -> int:
-        """Input cells per logit and axis."""
-        return self._network.output_stride
-
-    @property
-    def is_recurrent(self) -> bool:
-        """Whether a state is carried from call to call."""
-        return self._network.is_recurrent
 
     def reset(self) -> None:
         """Forget earlier windows."""
@@ -133,13 +117,7 @@ class OnnxRunner:
         return logits
 
     def _state_for(self, height: int, width: int) -> FloatArray:
-        shape = self._network.state_shape(height, width)
+        shape = self._info.state_shape(height, width)
         if self._state is None or self._state.shape != shape:
             return np.zeros(shape, np.float32)
         return self._state
-
-    def warm_up(self, height: int, width: int) -> None:
-        """Run on zeros of this size."""
-        for _ in range(2):
-            self.run(np.zeros((self._channels, height, width), np.float32))
-        self.reset()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-Runtime = Literal["auto", "onnxruntime", "torch"]
+from evdistill_core.inference.student import StudentFile
+
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 FloatArray = npt.NDArray[np.float32]
@@ -74,6 +76,51 @@ class Runner(Protocol):
         Forgets earlier windows.
         """
         ...
+
+
+class StudentRunner(ABC):
+    """Base of runners; one of your own writes ``description`` and ``run`` (see ``Runner``).
+
+    Args:
+        student: an opened student file.
+    """
+
+    def __init__(self, student: StudentFile) -> None:
+        self._channels = student.info.input.channels
+        self._info = student.info.network
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """Runtime, device and precision in one line."""
+
+    @property
+    def size_multiple(self) -> int:
+        """Input height and width are multiples of this."""
+        return self._info.size_multiple
+
+    @property
+    def output_stride(self) -> int:
+        """Input cells per logit and axis."""
+        return self._info.output_stride
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether a state is carried from call to call."""
+        return self._info.is_recurrent
+
+    def reset(self) -> None:  # noqa: B027 - most runners have nothing to forget
+        """Forget earlier windows; those that carry a state override this."""
+
+    @abstractmethod
+    def run(self, input_chw: FloatArray) -> FloatArray:
+        """Return the logits of one window (see ``Runner.run``)."""
+
+    def warm_up(self, height: int, width: int) -> None:
+        """Run on zeros of this size."""
+        for _ in range(3):  # cuDNN tries its algorithms, the allocator fills its pools
+            self.run(np.zeros((self._channels, height, width), np.float32))
+        self.reset()
 
 
 def run_sequence(runner: Runner, x: FloatArray) -> FloatArray:

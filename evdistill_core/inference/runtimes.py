@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import get_args
+from typing import Protocol, cast, get_args
 
-from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.errors import ConfigError, EvdistillError
+from evdistill_core.foundation.plugins import Registry, in_one_line
 from evdistill_core.foundation.suggestions import did_you_mean
-from evdistill_core.inference.runner import Device, Precision, Runner, Runtime
+from evdistill_core.inference.runner import Device, Precision, Runner
 from evdistill_core.inference.student import StudentFile
 
 _log = logging.getLogger(__name__)
@@ -21,7 +23,7 @@ _GPU_NODES = ("nvidiactl", "nvidia0", "nvhost-gpu", "nvhost-ctrl-gpu", "nvgpu", 
 def make_runner(
     student: StudentFile,
     *,
-    runtime: Runtime = "auto",
+    runtime: str = "auto",
     device: Device = "auto",
     precision: Precision = "auto",
     threads: int = 0,
@@ -34,7 +36,7 @@ def make_runner(
 
     Args:
         student: an opened student file.
-        runtime: "auto", "onnxruntime" or "torch".
+        runtime: one of ``RUNTIMES``, an entry point, or ``package.module:function``.
         device: "auto", "cpu" or "cuda".
         precision: "auto" (fp16 on CUDA, fp32 on the CPU), "fp32", "fp16" or "bf16".
         threads: CPU threads for the network; 0: one for ONNX Runtime (the other cores decode and
@@ -46,7 +48,6 @@ def make_runner(
         StudentError: the student file is damaged.
     """
     for name, value, allowed in (
-        ("runtime", runtime, get_args(Runtime)),
         ("device", device, get_args(Device)),
         ("precision", precision, get_args(Precision)),
     ):
@@ -55,32 +56,39 @@ def make_runner(
             raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {value!r}{near}")
     if not 0 <= threads <= 1024:
         raise ConfigError(f"threads must lie in 0..1024, got {threads}")
-    if runtime == "onnxruntime":
-        return _onnx_runner(student, device, precision, threads)
-    if runtime == "torch":
-        return _torch_runner(student, device, precision, threads)
-    return _best_runner(student, device, precision, threads)
+    make = RUNTIMES.get(runtime)
+    return make(student, device=device, precision=precision, threads=threads)
+
+
+class MakeRunner(Protocol):
+    """Loads a student into one runtime."""
+
+    def __call__(
+        self, student: StudentFile, *, device: Device, precision: Precision, threads: int
+    ) -> Runner:
+        """Return the runner; see ``make_runner`` for arguments and errors."""
+        ...
 
 
 def _best_runner(
-    student: StudentFile, device: Device, precision: Precision, threads: int
+    student: StudentFile, *, device: Device, precision: Precision, threads: int
 ) -> Runner:
     if device == "cuda":
-        return _torch_runner(student, device, precision, threads)
+        return _torch_runner(student, device=device, precision=precision, threads=threads)
     if device == "auto" and gpu_present():
         try:
-            return _torch_runner(student, "cuda", precision, threads)
+            return _torch_runner(student, device="cuda", precision=precision, threads=threads)
         except (ConfigError, RuntimeError) as error:
             _log.warning("a GPU is present but not used: %s", error)
     if precision in {"auto", "fp32"} and student.has_onnx:
-        return _onnx_runner(student, "cpu", precision, threads)
+        return _onnx_runner(student, device="cpu", precision=precision, threads=threads)
     reason = (
         f"ONNX Runtime runs students in fp32, not {precision}"
         if student.has_onnx
         else "the student holds no ONNX model"
     )
     _log.info("torch instead of ONNX Runtime: %s", reason)
-    return _torch_runner(student, "cpu", precision, threads)
+    return _torch_runner(student, device="cpu", precision=precision, threads=threads)
 
 
 def gpu_present() -> bool:
@@ -89,7 +97,7 @@ def gpu_present() -> bool:
 
 
 def _onnx_runner(
-    student: StudentFile, device: Device, precision: Precision, threads: int
+    student: StudentFile, *, device: Device, precision: Precision, threads: int
 ) -> Runner:
     from evdistill_core.inference.onnx_runner import OnnxRunner  # noqa: PLC0415 - only where chosen
 
@@ -102,7 +110,7 @@ def _onnx_runner(
 
 
 def _torch_runner(
-    student: StudentFile, device: Device, precision: Precision, threads: int
+    student: StudentFile, *, device: Device, precision: Precision, threads: int
 ) -> Runner:
     if importlib.util.find_spec("torch") is None:
         raise ConfigError(
@@ -112,3 +120,44 @@ def _torch_runner(
     from evdistill_core.inference.torch_runner import TorchRunner  # noqa: PLC0415 - only where chosen
 
     return TorchRunner(student, device=device, precision=precision, threads=threads)
+
+
+_RUNNER_MEMBERS = (
+    "description", "size_multiple", "output_stride", "is_recurrent", "reset", "run", "warm_up",
+)  # fmt: skip
+
+
+def _guest(name: str, found: object) -> MakeRunner:
+    """Return what loads students into the runtime of a plugin: its own errors in one line."""
+    if not callable(found):
+        raise ConfigError(
+            f"runtime {name!r} is {type(found).__name__}, no function (student, device=, "
+            "precision=, threads=) -> runner (docs/extending.md)"
+        )
+
+    def make(student: StudentFile, *, device: Device, precision: Precision, threads: int) -> Runner:
+        try:
+            runner = found(student, device=device, precision=precision, threads=threads)
+        except EvdistillError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"runtime {name!r} cannot load {student.path}: {in_one_line(error)}"
+            ) from error
+        missing = [m for m in _RUNNER_MEMBERS if not hasattr(runner, m)]
+        if missing:
+            raise ConfigError(
+                f"runtime {name!r} gives {type(runner).__name__} without {', '.join(missing)}: "
+                "derive it from StudentRunner (evdistill_core.inference.runner)"
+            )
+        return cast("Runner", runner)
+
+    return make
+
+
+_OWN: Mapping[str, MakeRunner] = {
+    "auto": _best_runner,
+    "onnxruntime": _onnx_runner,
+    "torch": _torch_runner,
+}
+RUNTIMES: Registry[MakeRunner] = Registry("runtime", "evdistill.runtimes", _OWN, _guest)

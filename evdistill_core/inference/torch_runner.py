@@ -8,7 +8,13 @@ import numpy as np
 import torch
 
 from evdistill_core.foundation.errors import ConfigError, StudentError
-from evdistill_core.inference.runner import Device, FloatArray, Precision, check_run_input
+from evdistill_core.inference.runner import (
+    Device,
+    FloatArray,
+    Precision,
+    StudentRunner,
+    check_run_input,
+)
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.models.checkpoint import load_weights
 from evdistill_core.models.network import StudentNetwork, fold_batch_norm
@@ -17,7 +23,7 @@ from evdistill_core.models.registry import build_student, check_network_of_file
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-class TorchRunner:
+class TorchRunner(StudentRunner):
     """Runs the weights of a student, batch norms folded (see ``runner.Runner``)."""
 
     def __init__(
@@ -28,10 +34,9 @@ class TorchRunner:
         precision: Precision = "auto",
         threads: int = 0,
     ) -> None:
+        super().__init__(student)
         self._device = _choose_device(device)
         self._precision = _choose_precision(self._device, precision)
-        self._channels = student.info.input.channels
-        self._info = student.info.network
         if threads and self._device.type == "cpu":
             torch.set_num_threads(threads)
         network = fold_batch_norm(load_network(student))
@@ -48,21 +53,6 @@ class TorchRunner:
             threads = torch.get_num_threads()
             where = f"cpu {self._precision}, {threads} thread{'s' if threads > 1 else ''}"
         return f"{self._info.name} on torch {torch.__version__}, {where}"
-
-    @property
-    def size_multiple(self) -> int:
-        """Input height and width are multiples of this."""
-        return self._info.size_multiple
-
-    @property
-    def output_stride(self) -> int:
-        """Input cells per logit and axis."""
-        return self._info.output_stride
-
-    @property
-    def is_recurrent(self) -> bool:
-        """Whether a state is carried from call to call."""
-        return self._info.is_recurrent
 
     def reset(self) -> None:
         """Forget earlier windows."""
@@ -82,12 +72,6 @@ class TorchRunner:
             logits = self._step(x_bchw) if self.is_recurrent else self._network(x_bchw)
         result: FloatArray = logits[0].float().contiguous().cpu().numpy()
         return result
-
-    def warm_up(self, height: int, width: int) -> None:
-        """Run on zeros of this size."""
-        for _ in range(3):  # cuDNN tries its algorithms, the allocator fills its pools
-            self.run(np.zeros((self._channels, height, width), np.float32))
-        self.reset()
 
     def _step(self, x_bchw: torch.Tensor) -> torch.Tensor:
         shape = self._info.state_shape(x_bchw.shape[2], x_bchw.shape[3])

@@ -19,11 +19,13 @@ from evdistill_core.events.filters.chain import load_hot_pixels
 from evdistill_core.events.window import WindowSpec
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.foundation.plugins import Registry
 from evdistill_core.foundation.suggestions import did_you_mean
 from evdistill_core.inference.postprocess import PostprocessConfig, Postprocessor
 from evdistill_core.inference.prediction import Interpreter
 from evdistill_core.inference.ranking import Ranker, RankingConfig
-from evdistill_core.inference.runner import Device, Precision, Runtime
+from evdistill_core.inference.runner import Device, Precision
+from evdistill_core.inference.runtimes import RUNTIMES
 from evdistill_core.models.task_name import TaskName
 from evdistill_core.representations.spec import InputSpec
 
@@ -38,6 +40,7 @@ class Declaration:
         low: smallest value allowed, for numbers.
         high: largest value allowed, for numbers.
         choices: the values allowed, for texts.
+        plugins: knows further values, which other packages bring.
         dynamic: may change while the node runs.
     """
 
@@ -46,6 +49,7 @@ class Declaration:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    plugins: Registry[Any] | None = None
     dynamic: bool = False
 
 
@@ -66,9 +70,10 @@ class PerceptionParameters(ABC):
     student: str = _p(
         "", "Student file; empty: the one that comes with the package (segmentation only)."
     )
-    runtime: Runtime = _p(
-        "auto", "What runs the network.", choices=("auto", "onnxruntime", "torch")
-    )
+    runtime: str = _p(
+        "auto", "What runs the network; also one of your own.", choices=tuple(RUNTIMES.own),
+        plugins=RUNTIMES,
+    )  # fmt: skip
     device: Device = _p("auto", "Where it runs.", choices=("auto", "cpu", "cuda"))
     precision: Precision = _p(
         "auto", "Arithmetic of the network.", choices=("auto", "fp32", "fp16", "bf16")
@@ -313,12 +318,18 @@ def markdown_table(kind: Kind = SegmentationParameters) -> str:
     for name, d in declarations(kind).items():
         default = defaults(kind)[name]
         shown = '`""`' if default == "" else f"`{_as_yaml(default)}`"
-        limits = ", ".join(d.choices) if d.choices else ""
+        limits = choices_text(d)
         if d.low is not None:
             limits = f"{d.low:g} .. {d.high:g}"
         changes = "yes" if d.dynamic else "no"
         lines.append(f"| `{name}` | {shown} | {d.unit} | {limits} | {changes} | {d.text} |")
     return "\n".join(lines) + "\n"
+
+
+def choices_text(declaration: Declaration) -> str:
+    """Return the values allowed in words, empty for what is no choice."""
+    listed = ", ".join(declaration.choices)
+    return f"{listed}, or package.module:function" if declaration.plugins is not None else listed
 
 
 def _as_yaml(value: object) -> str:
@@ -330,7 +341,9 @@ def _check(name: str, value: Any, declaration: Declaration) -> None:
     if low is not None and high is not None and not low <= value <= high:
         unit = f" {declaration.unit}" if declaration.unit else ""
         raise ConfigError(f"{name} must lie in {low:g}..{high:g}{unit}, got {value}")
-    if declaration.choices and value not in declaration.choices:
+    if declaration.plugins is not None:
+        declaration.plugins.require(value)
+    elif declaration.choices and value not in declaration.choices:
         near = did_you_mean(str(value), declaration.choices)
         raise ConfigError(
             f"{name} must be one of {', '.join(declaration.choices)}, got {value!r}{near}"

@@ -12,6 +12,7 @@ from evdistill_core.perception.parameters import (
     Declaration,
     Kind,
     PerceptionParameters,
+    choices_text,
     declarations,
     defaults,
 )
@@ -50,7 +51,7 @@ def descriptor(name: str, declaration: Declaration, default: object) -> Any:
         name=name, description=declaration.text + unit, read_only=not declaration.dynamic
     )
     if declaration.choices:
-        result.additional_constraints = "one of " + ", ".join(declaration.choices)
+        result.additional_constraints = f"one of {choices_text(declaration)}"
     if declaration.low is None or declaration.high is None:
         return result
     if isinstance(default, float):

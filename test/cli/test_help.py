@@ -103,6 +103,5 @@ def test_what_makes_something_takes_out_and_overwrite(commands):
 
 
 def test_choices_are_those_of_the_core():
-    assert get_args(_options.Runtime) == get_args(core.Runtime)
     assert get_args(_options.Device) == get_args(core.Device)
     assert get_args(_options.Encoding) == tuple(ENCODINGS)

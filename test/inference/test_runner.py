@@ -139,7 +139,7 @@ def test_bf16_on_the_cpu_is_close(student):
     [
         (
             {"runtime": "tensorrt"},
-            "runtime must be one of auto, onnxruntime, torch, got 'tensorrt'",
+            "unknown runtime .tensorrt.; known: auto, onnxruntime, torch",
         ),
         ({"device": "gpu"}, "device must be one of auto, cpu, cuda"),
         ({"precision": "int8"}, "precision must be one of auto, fp32, fp16, bf16"),

@@ -96,7 +96,7 @@ def test_qos_overrides_are_read_nested_and_flat(tmp_path):
         ({"min_score": 2.0}, r"min_score must lie in 0\.\.1, got 2"),
         ({"min_score": "high"}, "min_score must be float"),
         ({"threads": 1.5}, "threads must be int"),
-        ({"runtime": "tensorflow"}, "runtime must be one of"),
+        ({"runtime": "tensorflow"}, "unknown runtime .tensorflow."),
         ({"stall_warn_ms": 6000}, "stall_error_ms must not be below"),
         ({"window_us": -1}, r"window_us must lie in 0\.\.1e\+07 us"),
     ],
