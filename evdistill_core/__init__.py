@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from evdistill_core.export.student import export_checkpoint as export_student
     from evdistill_core.foundation.errors import EvdistillError
     from evdistill_core.foundation.labels import ClassInfo, ClassTable
+    from evdistill_core.foundation.plugins import allow as allow_plugins
     from evdistill_core.inference.prediction import Detection, Guess
     from evdistill_core.perception.result import Result
     from evdistill_core.perception.student import Stream, Student
@@ -63,6 +64,7 @@ __all__ = [
     "WindowDataset",
     "WindowSpec",
     "__version__",
+    "allow_plugins",
     "convert",
     "create_recording",
     "evaluate",
@@ -94,6 +96,7 @@ _HOMES = {
     "WindowAssembler": "events.window:WindowAssembler",
     "WindowDataset": "data.window_dataset:WindowDataset",
     "WindowSpec": "events.window:WindowSpec",
+    "allow_plugins": "foundation.plugins:allow",
     "convert": "recordings.convert:convert_file",
     "create_recording": "recordings.sinks:create_recording",
     "evaluate": "data.scoring:evaluate",

@@ -43,7 +43,16 @@ def load_experiment(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
     Raises:
         ConfigError: the file or a change is wrong, or the stage is unknown.
     """
-    values = with_assignments(load_yaml(path), changes)
+    return experiment_of(with_assignments(load_yaml(path), changes))
+
+
+def experiment_of(given: Mapping[str, object]) -> TrainConfig:
+    """Return the configuration that plain data means, as a YAML file would hold it.
+
+    Raises:
+        ConfigError: a key or a value is wrong, or the stage is unknown.
+    """
+    values = dict(given)
     stage = values.pop("stage", "student")
     if not isinstance(stage, str) or stage not in STAGES:
         near = did_you_mean(str(stage), STAGES)
@@ -56,12 +65,15 @@ def load_experiment(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
 
 
 def load_with_classes(
-    path: Path, changes: Sequence[str] = (), *, classes: str | None = None
+    source: Path | Mapping[str, object],
+    changes: Sequence[str] = (),
+    *,
+    classes: str | None = None,
 ) -> tuple[TrainConfig, str]:
     """Return an experiment whose labels have a meaning, and who says it.
 
     Args:
-        path: YAML file of the experiment.
+        source: YAML file of the experiment, or its content.
         changes: see ``load_experiment``.
         classes: preset or path of a class file, instead of what the experiment names.
 
@@ -69,11 +81,13 @@ def load_with_classes(
         ConfigError: see ``load_experiment``; or the class file is wrong.
         UnknownClassesError: nothing says what labels mean.
     """
-    experiment = load_experiment(path, changes)
+    values = load_yaml(source) if isinstance(source, Path) else dict(source)
+    values = with_assignments(values, changes)
+    experiment = experiment_of(values)
     own, origin = classes_of_experiment(
         experiment.data,
         given=classes,
-        configured=experiment.classes if names_classes(path, changes) else None,
+        configured=experiment.classes if "classes" in values else None,
         preset=experiment.classes,
     )
     return replace(experiment, classes=own), origin
@@ -85,7 +99,7 @@ def names_classes(path: Path, changes: Sequence[str] = ()) -> bool:
 
 
 def train(
-    config: str | Path,
+    config: str | Path | Mapping[str, object],
     out: str | Path | None = None,
     *,
     classes: str | Path | None = None,
@@ -95,7 +109,7 @@ def train(
     """Run an experiment to its end, with progress on the terminal.
 
     Args:
-        config: YAML file of the experiment (``config/train``).
+        config: YAML file of the experiment (``config/train``), or its content as a dict.
         out: folder of the run; None: ``runs/<name of the experiment>``.
         classes: a class file or a preset (docs/classes.md), instead of the experiment's.
         resume: go on from the last checkpoint in the folder.
@@ -114,7 +128,8 @@ def train(
     from evdistill_core.training.console import run_with_progress  # noqa: PLC0415
 
     given = None if classes is None else str(classes)
-    experiment, _ = load_with_classes(Path(config).expanduser(), classes=given)
+    source = Path(config).expanduser() if isinstance(config, str | Path) else config
+    experiment, _ = load_with_classes(source, classes=given)
     folder = Path("runs") / experiment.name if out is None else Path(out).expanduser()
     run_with_progress(make_trainer(experiment, folder, resume=resume, overwrite=overwrite))
     best = folder / BEST

@@ -1,0 +1,33 @@
+"""Train a network of your own on windows simulated from labelled images, and run it.
+
+python examples/04_own_network.py [FOLDER OF CAMVID]
+"""
+
+import sys
+
+import evdistill_core as evdistill
+
+images = sys.argv[1] if len(sys.argv) > 1 else "data/camvid"
+experiment = {
+    "name": "tiny",
+    "steps": 20,  # a few seconds, to see it work; a student that is of use takes thousands
+    "batch_size": 4,
+    "workers": 0,
+    "network": {"name": "my_network:TinySeg", "options": {"width": 16}},
+    "input": {"kind": "voxel", "bins": 3},
+    "data": {
+        "train": [
+            {
+                "name": "moving",
+                "simulation": {
+                    "images": {"root": images, "split": "train"}, "height": 96, "width": 128
+                },
+            }
+        ]
+    },
+}  # fmt: skip
+checkpoint = evdistill.train(experiment, out="out/examples/tiny", overwrite=True)
+evdistill.allow_plugins("my_network")  # a checkpoint may only name code that you allow
+evdistill.export_student(checkpoint, "out/examples/tiny.evstudent")
+student = evdistill.Student.load("out/examples/tiny.evstudent")
+print(next(student.predict("demo/davis346_street.mcap")))
