@@ -1,6 +1,6 @@
 """Train on masks of your own with classes of your own; things become boxes.
 
-    python examples/05_own_classes.py [FOLDER WITH images/train AND labels/train] [CLASS FILE]
+python examples/05_own_classes.py [FOLDER WITH images/train AND labels/train] [CLASS FILE]
 """
 
 import sys
