@@ -13,7 +13,7 @@ from typing import TypeVar
 from evdistill_core.data.class_survey import MaskSurvey, class_file_skeleton, survey_masks
 from evdistill_core.data.image_layouts import LAYOUTS
 from evdistill_core.data.labelled_images import ImagesConfig
-from evdistill_core.data.recorded_masks import RecordedMasksConfig, mask_files
+from evdistill_core.data.recorded_masks import RecordedMasksConfig, labelled_recordings, mask_files
 from evdistill_core.foundation.class_file import (
     CLASS_FILE,
     Classes,
@@ -21,7 +21,7 @@ from evdistill_core.foundation.class_file import (
     named_table,
     read_class_file,
 )
-from evdistill_core.foundation.errors import DataError
+from evdistill_core.foundation.errors import ConfigError, DataError
 from evdistill_core.foundation.labels import ClassTable
 
 T = TypeVar("T")
@@ -112,7 +112,7 @@ def classes_of_experiment(
     if configured is not None:
         return configured, "the experiment"
     sets, folders = list(parts_of(data, ImagesConfig)), _recorded_folders(data)
-    beside = _class_file_in([*(i.root for i in sets), *folders, *(f.parent for f in folders)])
+    beside = _one_class_file([i.root / CLASS_FILE for i in sets], folders)
     if beside is not None:
         return read_class_file(beside), str(beside)
     for images in sets:
@@ -149,7 +149,7 @@ def classes_of_recordings(
     """
     if given is not None:
         return student.with_masks_of(named_table(given)), given
-    beside = _class_file_in([*folders, *(f.parent for f in folders)])
+    beside = _one_class_file([], folders)
     if beside is not None:
         return student.with_masks_of(read_class_file(beside).table()), str(beside)
     if student.masks is not None:
@@ -157,8 +157,20 @@ def classes_of_recordings(
     raise UnknownClassesError(survey_masks(mask_files(folders)), folders[0])
 
 
-def _class_file_in(places: Sequence[Path]) -> Path | None:
-    return next((p / CLASS_FILE for p in places if (p / CLASS_FILE).is_file()), None)
+def _one_class_file(beside_images: Sequence[Path], folders: Sequence[Path]) -> Path | None:
+    """Return the class file beside images and recordings; None: there is none.
+
+    Raises:
+        ConfigError: it is wrong, or two of them differ.
+    """
+    found = [p for p in beside_images if p.is_file()]
+    for folder in (f for given in folders for f in labelled_recordings(given)):
+        near = [place / CLASS_FILE for place in (folder, folder.parent)]
+        found += [p for p in near if p.is_file()][:1]
+    for path in found[1:]:
+        if read_class_file(path) != read_class_file(found[0]):
+            raise ConfigError(f"{found[0]} and {path} differ: give the right one with --classes")
+    return found[0] if found else None
 
 
 def _recorded_folders(data: object) -> tuple[Path, ...]:

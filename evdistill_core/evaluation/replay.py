@@ -144,6 +144,11 @@ def _segmentation(found: _Results) -> dict[str, object]:
 
 
 def _score(found: _Results, labels: Path) -> dict[str, object]:
+    if (labels / "masks").is_dir():
+        raise DataError(
+            f"{labels} holds masks beside a recording: score them with `evdistill evaluate STUDENT "
+            f"{labels}`, whose windows end at the masks"
+        )
     with open_recording(labels) as recording:
         has_masks = bool(topics_of(recording.info, "mask", Image.TYPE))
         has_boxes = bool(topics_of(recording.info, "detections", Detection2DArray.TYPE))

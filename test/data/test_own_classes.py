@@ -150,6 +150,24 @@ def test_masks_of_recordings_mean_what_is_said_beside_them_or_by_the_student(mas
     assert classes_of_recordings(folders, student, given=None) == (student, "the student")
 
 
+def test_class_files_in_folders_of_recordings_must_agree(tmp_path):
+    folders = [tmp_path / "drives" / name for name in "ab"]
+    for folder in folders:
+        (folder / "masks").mkdir(parents=True)
+        (folder / "classes.yaml").write_text(FILE)
+    student = chosen(str(folders[0] / "classes.yaml")).table()
+
+    def of(*paths):
+        return classes_of_recordings(paths, student, given=None)[1]
+
+    assert of(tmp_path / "drives") == str(folders[0] / "classes.yaml")
+    (folders[1] / "classes.yaml").write_text(FILE.replace("7", "8"))
+    with pytest.raises(ConfigError, match=r"a/classes\.yaml and .*b/classes\.yaml differ"):
+        of(tmp_path / "drives")
+    (tmp_path / "drives" / "classes.yaml").write_text(FILE)  # further away than their own
+    assert of(folders[0]) == str(folders[0] / "classes.yaml")
+
+
 def test_parts_of_a_configuration_come_once():
     images = ImagesConfig(root=Path("a"))
     other = ImagesConfig(root=Path("b"))

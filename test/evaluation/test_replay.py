@@ -255,3 +255,9 @@ def test_the_command_prints_and_writes_the_report(tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == json.loads(out.read_text())
     assert json.loads(done.stdout)["score"]["top1"] == 0.5
+
+
+def test_masks_beside_a_recording_are_scored_by_evaluate(segmented, tmp_path):
+    (tmp_path / "drive" / "masks").mkdir(parents=True)
+    with pytest.raises(DataError, match="evdistill evaluate STUDENT"):
+        replay_report(segmented, tmp_path / "drive")
