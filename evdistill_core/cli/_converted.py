@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from evdistill_core.cli._reading import Reading
     from evdistill_core.recordings.base import RecordingInfo
     from evdistill_core.recordings.convert import ConvertConfig, ConvertResult
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 def convert_file(
     source: Path,
     target: Path,
-    topic: str | None,
+    reading: Reading,
     config_of: Callable[[RecordingInfo], ConvertConfig],
     *,
     as_json: bool = False,
@@ -27,7 +28,7 @@ def convert_file(
     Args:
         source: the recording.
         target: the file to make.
-        topic: event topic in the source.
+        reading: how to read the source.
         config_of: gives the configuration for a source.
         as_json: print nothing on stdout.
 
@@ -39,7 +40,7 @@ def convert_file(
     from evdistill_core.recordings.opening import open_recording
 
     with (
-        open_recording(source, topic=topic) as recording,
+        open_recording(source, **reading) as recording,
         reading_progress(f"{source.name} -> {target.name}") as report,
     ):
         result = convert(

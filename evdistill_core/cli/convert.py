@@ -21,9 +21,9 @@ from evdistill_core.cli._options import (
     Overwrite,
     PacketMs,
     Start,
-    Topic,
     span_us,
 )
+from evdistill_core.cli._reading import AS_TOLD, Reading, reads_recordings
 
 PLACE = Place("Recordings", 4)
 EXAMPLES = (
@@ -33,6 +33,7 @@ EXAMPLES = (
 )
 
 
+@reads_recordings
 def command(
     paths: Annotated[
         list[Path],
@@ -47,7 +48,7 @@ def command(
         Literal["mcap", "aedat4", "h5", "npz"] | None,
         typer.Option("--format", help="Of the files made of several recordings; default: mcap."),
     ] = None,
-    topic: Topic = None,
+    reading: Reading = AS_TOLD,
     start: Start = 0.0,
     end: End = None,
     encoding: EventEncoding = "libcaer_cmp",
@@ -91,14 +92,14 @@ def command(
         if suffix is not None and target.suffix != f".{suffix}":
             raise ConfigError(f"--format {suffix} does not fit {target}: its ending decides")
         check_file(target, overwrite=overwrite, sources=sources)
-        facts = convert_file(sources[0], target, topic, lambda _: config, as_json=as_json)
+        facts = convert_file(sources[0], target, reading, lambda _: config, as_json=as_json)
         if as_json:
             print_json(facts)
         return
     targets = _targets(many, target, suffix or "mcap", overwrite=overwrite)
     outcome = each(
         many,
-        lambda one: convert_file(one, targets[one], topic, lambda _: config, as_json=as_json),
+        lambda one: convert_file(one, targets[one], reading, lambda _: config, as_json=as_json),
     )
     if as_json:
         print_json(outcome.facts())

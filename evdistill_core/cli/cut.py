@@ -15,9 +15,9 @@ from evdistill_core.cli._options import (
     Overwrite,
     RecordingArgument,
     Start,
-    Topic,
     span_us,
 )
+from evdistill_core.cli._reading import AS_TOLD, Reading, reads_recordings
 
 if TYPE_CHECKING:
     from evdistill_core.recordings.base import RecordingInfo
@@ -30,6 +30,7 @@ EXAMPLES = (
 )
 
 
+@reads_recordings
 def command(
     source: RecordingArgument,
     target: Annotated[
@@ -41,7 +42,7 @@ def command(
     out: OutFile = None,
     start: Start = 0.0,
     end: End = None,
-    topic: Topic = None,
+    reading: Reading = AS_TOLD,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -59,7 +60,7 @@ def command(
     start_us, end_us = span_us(start, end)
     check_file(file, overwrite=overwrite, sources=(source,))
     facts = convert_file(
-        source, file, topic, lambda info: _config(info, start_us, end_us), as_json=as_json
+        source, file, reading, lambda info: _config(info, start_us, end_us), as_json=as_json
     )
     if as_json:
         print_json(facts)

@@ -15,9 +15,9 @@ from evdistill_core.cli._options import (
     Overwrite,
     RecordingArgument,
     Start,
-    Topic,
     span_us,
 )
+from evdistill_core.cli._reading import AS_TOLD, Reading, reads_recordings
 
 if TYPE_CHECKING:
     from evdistill_core.events.filters import HotPixelLearner
@@ -31,13 +31,14 @@ EXAMPLES = (
 DEFAULT_S = 10.0
 
 
+@reads_recordings
 def command(
     recording: RecordingArgument,
     target: Annotated[
         Path | None, typer.Argument(metavar="TARGET", help="List to write, for hot_pixels_file.")
     ] = None,
     out: OutFile = None,
-    topic: Topic = None,
+    reading: Reading = AS_TOLD,
     start: Start = 0.0,
     end: End = None,
     seconds: Annotated[
@@ -75,7 +76,7 @@ def command(
     check_file(file, overwrite=overwrite, sources=(recording,))
     if seconds is None and end is None:
         seconds = DEFAULT_S
-    learner = _learn(recording, topic, (start, end), seconds)
+    learner = _learn(recording, reading, (start, end), seconds)
     if learner is None or not learner.span_us:
         raise RecordingError(f"{recording} holds no events that span any time")
     found = HotPixels.from_counts(learner.counts, learner.span_us, min_hz=min_hz, ratio=ratio)
@@ -100,7 +101,7 @@ def command(
 
 
 def _learn(
-    path: Path, topic: str | None, span_s: tuple[float, float | None], seconds: float | None
+    path: Path, reading: Reading, span_s: tuple[float, float | None], seconds: float | None
 ) -> HotPixelLearner | None:
     """Count the events of every pixel in a span; None without events."""
     from evdistill_core.cli._progress import reading_progress
@@ -110,7 +111,7 @@ def _learn(
 
     learner: HotPixelLearner | None = None
     events = 0
-    with open_recording(path, topic=topic) as recording, reading_progress("reading") as report:
+    with open_recording(path, **reading) as recording, reading_progress("reading") as report:
         for batch in recording.batches(*recording.span_us(*span_s)):
             if learner is None:
                 learner = HotPixelLearner(batch.events.width, batch.events.height)

@@ -14,9 +14,9 @@ from evdistill_core.cli._options import (
     Overwrite,
     RecordingArguments,
     Start,
-    Topic,
     span_us,
 )
+from evdistill_core.cli._reading import AS_TOLD, Reading, reads_recordings
 
 if TYPE_CHECKING:
     from evdistill_core.recordings.base import Recording
@@ -34,9 +34,20 @@ CHART_ROWS = 5
 BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
+def _list_formats(wanted: bool) -> None:
+    from evdistill_core.recordings.formats import READ
+
+    if wanted:
+        width = max(len(name) for name, _ in READ)
+        for name, what in READ:
+            typer.echo(f"{name:<{width}}  {what}")
+        raise typer.Exit
+
+
+@reads_recordings
 def command(
     recordings: RecordingArguments,
-    topic: Topic = None,
+    reading: Reading = AS_TOLD,
     start: Start = 0.0,
     end: End = None,
     plot: Annotated[
@@ -45,6 +56,12 @@ def command(
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
+    formats: Annotated[
+        bool,
+        typer.Option(
+            "--formats", is_eager=True, callback=_list_formats, help="List what is read, and end."
+        ),
+    ] = False,
 ) -> None:
     """Count events; show topics, event rate and damage.
 
@@ -63,7 +80,7 @@ def command(
             raise ConfigError("--plot shows one recording: name one, not several or a folder")
         check_file(plot, overwrite=overwrite, sources=recordings)
     if many is None:
-        facts, summary = _read(recordings[0], topic, start, end)
+        facts, summary = _read(recordings[0], reading, (start, end))
         if as_json:
             print_json(facts)
         else:
@@ -74,7 +91,7 @@ def command(
         return
 
     def one(path: Path) -> dict[str, Any]:
-        facts, summary = _read(path, topic, start, end)
+        facts, summary = _read(path, reading, (start, end))
         if not as_json:
             show(facts, summary)
             typer.echo()
@@ -87,17 +104,17 @@ def command(
 
 
 def _read(
-    path: Path, topic: str | None, start: float, end: float | None
+    path: Path, reading: Reading, span_s: tuple[float, float | None]
 ) -> tuple[dict[str, Any], Summary]:
     from evdistill_core.cli._progress import reading_progress
     from evdistill_core.recordings.opening import open_recording
     from evdistill_core.recordings.summary import summarise
 
-    with open_recording(path, topic=topic) as recording, reading_progress(path.name) as report:
+    with open_recording(path, **reading) as recording, reading_progress(path.name) as report:
         summary = summarise(
             recording,
             lambda events: report(recording.fraction_read, events),
-            span_us=recording.span_us(start, end),
+            span_us=recording.span_us(*span_s),
         )
         return describe(recording, summary), summary
 

@@ -19,9 +19,9 @@ from evdistill_core.cli._options import (
     RecordingArguments,
     Start,
     Student,
-    Topic,
     span_us,
 )
+from evdistill_core.cli._reading import AS_TOLD, Reading, reads_recordings
 
 PLACE = Place("Recordings", 6)
 EXAMPLES = (
@@ -31,13 +31,14 @@ EXAMPLES = (
 )
 
 
+@reads_recordings
 def command(
     recordings: RecordingArguments,
     out: OutFolder,
     student: Student = None,
     params_file: ParamsFile = None,
     parameter: Parameters = None,
-    topic: Topic = None,
+    reading: Reading = AS_TOLD,
     start: Start = 0.0,
     end: End = None,
     no_pictures: Annotated[
@@ -84,7 +85,7 @@ def command(
             path,
             folder,
             parameters,
-            topic=topic,
+            reading=reading,
             span_s=(start, end),
             pictures=not no_pictures,
             show_progress=not quiet,

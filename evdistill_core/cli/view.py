@@ -15,9 +15,9 @@ from evdistill_core.cli._options import (
     Overwrite,
     RecordingArgument,
     Start,
-    Topic,
     span_us,
 )
+from evdistill_core.cli._reading import AS_TOLD, Reading, reads_recordings
 
 PLACE = Place("Recordings", 2)
 EXAMPLES = (
@@ -27,6 +27,7 @@ EXAMPLES = (
 )
 
 
+@reads_recordings
 def command(
     source: RecordingArgument,
     target: Annotated[
@@ -66,7 +67,7 @@ def command(
         typer.Option(metavar="N", help="Enlargement; default: 2 up to 400 columns, else 1."),
     ] = None,
     pictures: Annotated[int, typer.Option(metavar="N", help="Images on a sheet.")] = 12,
-    topic: Topic = None,
+    reading: Reading = AS_TOLD,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw the events of a recording as a video or a sheet.
@@ -96,7 +97,7 @@ def command(
     )
     check_file(file, overwrite=overwrite, sources=(source,))
     with ExitStack() as stack:
-        recording = stack.enter_context(open_recording(source, topic=topic))
+        recording = stack.enter_context(open_recording(source, **reading))
         overlays = stack.enter_context(open_recording(results)) if results is not None else None
         if overlays is None and has_results(recording):
             overlays = recording

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def run_recording(  # noqa: PLR0913 - the command's own options
     out: Path,
     parameters: PerceptionParameters,
     *,
-    topic: str | None = None,
+    reading: Mapping[str, str | None] | None = None,
     span_s: tuple[float, float | None] = (0.0, None),
     pictures: bool = True,
     show_progress: bool = True,
@@ -49,7 +50,7 @@ def run_recording(  # noqa: PLR0913 - the command's own options
         path: of the recording.
         out: folder of the results.
         parameters: those of the student's task.
-        topic: event topic, needed when there are several.
+        reading: how to read it: what ``open_recording`` takes besides the path.
         span_s: start and end in seconds after the first event; None: to the end.
         pictures: write overlay.mp4 and overlay.png too.
         show_progress: draw a bar on stderr.
@@ -61,7 +62,7 @@ def run_recording(  # noqa: PLR0913 - the command's own options
         EvdistillError: the recording or the student is missing or damaged.
     """
     began = time.monotonic()
-    with open_recording(path, topic=topic) as recording:
+    with open_recording(path, **(reading or {})) as recording:
         info = recording.info
         if not info.width:
             raise RecordingError(f"{path} holds no events that we can read: {_reason(recording)}")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from evdistill_core.cli._command import Place
-from evdistill_core.cli._options import End, Overwrite, RecordingArgument, Start, Topic, span_us
+from evdistill_core.cli._options import End, Overwrite, RecordingArgument, Start, span_us
+from evdistill_core.cli._reading import AS_TOLD, Reading, reads_recordings
 
 if TYPE_CHECKING:
     from evdistill_core.recordings.base import Recording, RecordingInfo
@@ -24,6 +25,7 @@ EXAMPLES = (
 )
 
 
+@reads_recordings
 def command(
     source: RecordingArgument,
     rate: Annotated[float, typer.Option(metavar="X", help="Speed; 2 is twice real time.")] = 1.0,
@@ -31,7 +33,7 @@ def command(
     loops: Annotated[int, typer.Option(metavar="N", help="Play so often; 0 is for ever.")] = 1,
     start: Start = 0.0,
     end: End = None,
-    topic: Topic = None,
+    reading: Reading = AS_TOLD,
     events: Annotated[
         str, typer.Option(metavar="TOPIC", help="Where events are published.")
     ] = "/event_camera/events",
@@ -93,7 +95,7 @@ def command(
         keep_stamps=keep_stamps,
     )
     with (
-        _open(source, topic) as recording,
+        _open(source, reading) as recording,
         StopSignals() as signals,
         _log_file(send_log) as log,
         DdsNode(node_name, on_warning=_warn) as node,
@@ -109,15 +111,15 @@ def command(
         raise typer.Exit(128 + signals.received[0])
 
 
-def _open(source: Path, topic: str | None) -> Recording:
+def _open(source: Path, reading: Reading) -> Recording:
     """Open the recording; ``--topic`` used to say where events go, so that is told too."""
     from evdistill_core.foundation.errors import RecordingError
     from evdistill_core.recordings.opening import open_recording
 
     try:
-        return open_recording(source, topic=topic)
+        return open_recording(source, **reading)
     except RecordingError as error:
-        if topic is None:
+        if reading["topic"] is None:
             raise
         raise RecordingError(
             f"{error} (--topic is read; --events says where to publish)"
