@@ -13,11 +13,17 @@ from evdistill_core.recordings.read_options import ReadOptions
 from evdistill_core.recordings.readers.aedat2 import AEDAT2_MAGIC, Aedat2Recording
 from evdistill_core.recordings.readers.aedat4 import AEDAT4_MAGIC, Aedat4Recording
 from evdistill_core.recordings.readers.bag import BagRecording
-from evdistill_core.recordings.readers.columns import ZIP_MAGIC, NpzRecording
 from evdistill_core.recordings.readers.ess_folder import EssFolder
 from evdistill_core.recordings.readers.event_stream import ES_MAGIC, EventStreamRecording
 from evdistill_core.recordings.readers.hdf5 import HDF5_MAGIC, open_hdf5
 from evdistill_core.recordings.readers.matlab import MATLAB_MAGIC, MatlabRecording
+from evdistill_core.recordings.readers.numpy_files import (
+    NPY_MAGIC,
+    ZIP_MAGIC,
+    NpyRecording,
+    NpzRecording,
+    opened_zip,
+)
 from evdistill_core.recordings.readers.raw import RawRecording
 from evdistill_core.recordings.readers.records import (
     DatRecording,
@@ -26,18 +32,20 @@ from evdistill_core.recordings.readers.records import (
 )
 from evdistill_core.recordings.readers.rosbag1 import ROSBAG1_MAGIC
 from evdistill_core.recordings.readers.storage import MCAP_MAGIC, SQLITE_MAGIC, ZSTD_MAGIC
-from evdistill_core.recordings.readers.text import TextRecording
+from evdistill_core.recordings.readers.text import (
+    TextRecording,
+    rows_of_numbers,
+    text_members,
+)
 
 HEAD_BYTES = 4096
 #: Kinds that we recognise but do not read, with the way out.
 KNOWN_ELSEWHERE = (
     (b"#!AER-DAT3", "an AEDAT 3 file; convert it with iniVation's DV"),
     (b"#ROSBAG V", "a ROS 1 bag older than version 2.0; convert it with `rosbag fix`"),
-    (
-        b"\x93NUMPY",
-        "a single NumPy array, as Ev-SegNet's release has: counts and times of a window, no "
-        "events. evdistill_core.data.ev_segnet reads that data set",
-    ),
+    (b"\x89PNG", "a PNG image, no recording"),
+    (b"\xff\xd8\xff", "a JPEG image, no recording"),
+    (b"\x1aE\xdf\xa3", "a video (Matroska), no recording of events"),
     (b"\x1f\x8b", "compressed with gzip; unpack it with `gunzip` first"),
 )
 
@@ -123,7 +131,8 @@ def _stream_type(path: Path, head: bytes) -> Callable[[Path, ReadOptions], Recor
         (AEDAT2_MAGIC, Aedat2Recording),
         (ES_MAGIC, EventStreamRecording),
         (b"%", _prophesee),
-        (ZIP_MAGIC, NpzRecording),
+        (ZIP_MAGIC, _zipped),
+        (NPY_MAGIC, NpyRecording),
     )
     for magic, reader in readers:
         if head.startswith(magic):
@@ -143,8 +152,26 @@ def _prophesee(path: Path, options: ReadOptions) -> Recording:
     return kind(path, options)
 
 
+def _zipped(path: Path, options: ReadOptions) -> Recording:
+    """An archive holds NumPy columns, or a text file of events."""
+    with opened_zip(path) as archive:
+        names = archive.namelist()
+        texts = [] if any(n.endswith(".npy") for n in names) else text_members(archive)
+    if len(texts) > 1:
+        raise RecordingError(
+            f"{path} holds several text files of events: {', '.join(texts[:10])}. Unpack the one "
+            "that you mean"
+        )
+    return TextRecording(path, options, texts[0]) if texts else NpzRecording(path, options)
+
+
 def _guess(head: bytes) -> str:
     for magic, words in KNOWN_ELSEWHERE:
         if head.startswith(magic):
             return words
+    if head[4:8] == b"ftyp":
+        return "a video (MP4), no recording of events"
+    columns = rows_of_numbers(head)
+    if columns:
+        return f"text of {columns} numbers a line; events need four: t, x, y and p"
     return f"of a kind that we do not know (it starts with {head[:16]!r})"

@@ -1,6 +1,7 @@
 """One test for each fault that people met with their own files, named by what they did."""
 
 import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -183,6 +184,218 @@ def test_say_the_size_of_a_sensor(tmp_path):
     for wrong in ("640", "0x5", "640x480x3", "99999x1", (1, 2, 3)):
         with pytest.raises(ConfigError, match="WIDTHxHEIGHT"):
             open_recording(tmp_path / "a.npz", size=wrong)
+
+
+# Columns and units
+
+
+def columns(count=2000, t0=57_922_807_588):
+    i = np.arange(count)
+    return {"t": t0 + i * 100, "x": i % 640, "y": i % 480, "p": i % 2}
+
+
+def write_text(path, order, *, sep=" ", head="", end="\n", **kinds):
+    table = columns(**kinds)
+    rows = zip(*(table[letter].tolist() for letter in order), strict=True)
+    lines = [head, *(sep.join(map(str, row)) for row in rows)]
+    path.write_bytes(end.join(line for line in lines if line).encode() + end.encode())
+    return path
+
+
+def check(events, count=2000, t0=57_922_807_588):
+    table = columns(count, t0)
+    assert np.array_equal(events.t_us, table["t"])
+    assert np.array_equal(events.x, table["x"])
+    assert np.array_equal(events.y, table["y"])
+    assert np.array_equal(events.p, table["p"])
+
+
+@pytest.mark.parametrize("order", ["txyp", "xypt", "xytp", "ptxy", "tpxy"])
+def test_read_text_with_columns_in_another_order(tmp_path, order):
+    path = write_text(tmp_path / "a.txt", order, sep="\t")
+    events, info = read(path)
+    check(events)
+    assert any("columns are taken as" in text for text in info.warnings) == (order != "txyp")
+    events, info = read(path, columns=order, size="640x480")
+    check(events)
+    assert info.warnings == ()
+
+
+@pytest.mark.parametrize("order", ["txyp", "xypt", "xytp"])
+def test_read_a_table_with_columns_in_another_order(tmp_path, order):
+    table = columns()
+    rows = np.stack([table[letter] for letter in order], 1)
+    np.savez(tmp_path / "a.npz", events=rows)
+    np.save(tmp_path / "a.npy", rows)
+    np.save(tmp_path / "b.npy", np.array([table[letter] for letter in order]))
+    np.savez_compressed(tmp_path / "b.npz", np.array([table[letter] for letter in order]).T)
+    for name in ("a.npz", "a.npy", "b.npy", "b.npz"):
+        check(read(tmp_path / name)[0])
+
+
+def test_read_columns_that_nobody_can_tell(tmp_path):
+    """Two columns could be the polarity, none of them the usual one."""
+    path = tmp_path / "a.txt"
+    path.write_text("".join(f"{i % 2} {i * 100} {i % 2} {i % 9}\n" for i in range(500)))
+    with pytest.raises(RecordingError, match=r"not clear.*--columns xypt.*column 2: 0 \.\. 49900"):
+        open_recording(path)
+    assert read(path, columns="xtpy")[0].t_us[-1] == 49_900
+    for wrong in ("xyp", "xyptt", "abcd"):
+        with pytest.raises(ConfigError, match="--columns must name t, x, y and p"):
+            open_recording(path, columns=wrong)
+    with pytest.raises(RecordingError, match="has 4 columns, --columns xtpy- names 5"):
+        open_recording(path, columns="xtpy-")
+
+
+@pytest.mark.parametrize(
+    ("head", "sep", "end"),
+    [
+        ("timestamp,x,y,polarity", ",", "\n"),
+        ("\ufefft,x,y,p", ",", "\r\n"),
+        ("\ufeff", ",", "\r\n"),
+        ("", ";", "\n"),
+        ("# t x y p", " ", "\n"),
+        ("640 480", " ", "\n"),
+        ("t_us; x; y; pol", "; ", "\n"),
+    ],
+)
+def test_read_csv(tmp_path, head, sep, end):
+    path = write_text(tmp_path / "a.csv", "txyp", sep=sep, head=head, end=end)
+    if head == "\ufeff":
+        path.write_bytes(path.read_bytes().replace(b"\xef\xbb\xbf\r\n", b"\xef\xbb\xbf", 1))
+    events, info = read(path)
+    check(events)
+    assert (info.width, info.height) == (640, 480)
+
+
+def test_read_csv_with_a_header_in_another_order(tmp_path):
+    path = write_text(tmp_path / "a.csv", "pxty", sep=",", head="polarity,x,time [us],y")
+    check(read(path)[0])
+    with open_recording(path) as recording:  # and a span of it
+        part = [b.events.t_us for b in recording.batches(57_922_807_588 + 150_000)]
+    assert len(np.concatenate(part)) == 500
+
+
+def test_read_text_with_a_fifth_column(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("".join(f"{i * 100} {i % 64} {i % 48} {i % 2} 7\n" for i in range(500)))
+    events, info = read(path)
+    assert (len(events), events.width, events.height) == (500, 64, 48)
+    assert "columns after the fourth are not read (1)" in info.warnings[0]
+    assert "--columns" not in read(path, columns="txyp-", size="64x48")[1].warnings
+
+
+def test_read_times_in_nanoseconds(tmp_path):
+    i = np.arange(2000)
+    np.savez(tmp_path / "a.npz", t=i * 100_000, x=i % 640, y=i % 480, p=2 * (i % 2) - 1)
+    _, info = read(tmp_path / "a.npz")
+    assert any("10 events a second (nanoseconds would give 10,000)" in w for w in info.warnings)
+    events, info = read(tmp_path / "a.npz", time_unit="ns", size="640x480")
+    assert np.array_equal(events.t_us, i * 100)
+    assert info.warnings == ()
+    now_ns = 1_589_163_147_368_868_123
+    np.savez(tmp_path / "b.npz", t=now_ns + i * 100_000, x=i % 640, y=i % 480, p=i % 2)
+    events, info = read(tmp_path / "b.npz")  # no microseconds: they would be in the year 52,000
+    assert events.t_us[0] == now_ns // 1000
+    assert any("nanoseconds after their date" in w for w in info.warnings)
+    np.savez(tmp_path / "c.npz", timestamps_ns=i * 100_000, xs=i % 64, ys=i % 48, polarity=i % 2)
+    assert np.array_equal(read(tmp_path / "c.npz")[0].t_us, i * 100)
+    with pytest.raises(ConfigError, match="must be ns, us, ms, s, got 'hours'"):
+        open_recording(tmp_path / "a.npz", time_unit="hours")
+
+
+@pytest.mark.parametrize("unit", ["ns", "us", "ms", "s"])
+def test_say_the_unit_of_time(tmp_path, unit):
+    i = np.arange(1000)
+    scale = {"ns": 1e-3, "us": 1, "ms": 1e3, "s": 1e6}[unit]
+    for name, t in (("a.npz", i * 1000), ("b.npz", i * 1000.0)):
+        np.savez(tmp_path / name, t=t, x=i % 64, y=i % 48, p=i % 2)
+        events, _ = read(tmp_path / name, time_unit=unit)
+        assert np.array_equal(events.t_us, np.rint(i * 1000 * scale).astype(np.int64))
+
+
+def test_read_microseconds_in_floating_point(tmp_path):
+    """Numbers without a single fraction are no seconds."""
+    i = np.arange(2000)
+    np.save(tmp_path / "a.npy", np.stack([i % 640, i % 480, i * 100, i % 2], 1).astype(float))
+    events, info = read(tmp_path / "a.npy")
+    assert np.array_equal(events.t_us, i * 100)
+    assert any("taken as microseconds, not as seconds" in text for text in info.warnings)
+
+
+@pytest.mark.parametrize(
+    "names", [("ts", "xs", "ys", "ps"), ("timestamp", "x", "y", "pol"), ("t", "x", "y", "polarity")]
+)
+def test_read_other_names_of_columns(tmp_path, names):
+    table = columns()
+    found = dict(zip(names, table.values(), strict=True))
+    np.savez(tmp_path / "a.npz", **found)
+    array = np.empty(
+        2000, [(names[1], "<u2"), (names[2], "<u2"), (names[0], "<i8"), (names[3], "?")]
+    )
+    for name, column in found.items():
+        array[name] = column
+    np.save(tmp_path / "a.npy", array)
+    np.savez(tmp_path / "b.npz", event_data=array)
+    for name in ("a.npz", "a.npy", "b.npz"):
+        check(read(tmp_path / name)[0])
+    del found[names[3]]
+    np.savez(tmp_path / "c.npz", **found)
+    with pytest.raises(RecordingError, match="looks like columns of events but lacks p"):
+        open_recording(tmp_path / "c.npz")
+    np.save(tmp_path / "c.npy", np.zeros(5, [(name, "<i8") for name in names[:3]]))
+    with pytest.raises(RecordingError, match=r"looks like a structured array.*lacks p"):
+        open_recording(tmp_path / "c.npy")
+
+
+def test_read_the_boxes_of_a_recording(tmp_path):
+    fields = [("ts", "<u8"), ("x", "<f4"), ("y", "<f4"), ("w", "<f4"), ("h", "<f4"),
+              ("class_id", "u1"), ("confidence", "<f4"), ("track_id", "<u4")]  # fmt: skip
+    np.save(tmp_path / "a_bbox.npy", np.zeros(3, fields))
+    with pytest.raises(RecordingError, match="bounding boxes, no events: they are labels"):
+        open_recording(tmp_path / "a_bbox.npy")
+
+
+def test_read_a_zip_of_events_txt(tmp_path):
+    """As the Event Camera Dataset is handed out."""
+    path = write_text(tmp_path / "events.txt", "txyp")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(path, "events.txt")
+        archive.writestr("calib.txt", "199.0 198.0 132.0 110.0 -0.3 0.1 -0.0 -0.0 0.0\n")
+        archive.writestr("images.txt", "0.001 images/frame_00000000.png\n")
+    check(read(tmp_path / "a.zip")[0])
+    with open_recording(tmp_path / "a.zip") as recording:
+        part = [b.events.t_us for b in recording.batches(57_922_807_588 + 150_000)]
+    assert len(np.concatenate(part)) == 500
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.write(path, "left.txt")
+        archive.write(path, "right.txt")
+    with pytest.raises(
+        RecordingError, match=r"several text files of events: left\.txt, right\.txt"
+    ):
+        open_recording(tmp_path / "b.zip")
+
+
+def test_read_what_is_no_recording(tmp_path):
+    for content, message in (
+        (b"\x89PNG\r\n\x1a\n", "a PNG image"),
+        (b"0 0 0 0ftypisom", "a video .MP4."),
+        (b"1.5 2 3\n2.5 3 4\n", "text of 3 numbers a line; events need four"),
+    ):
+        path = tmp_path / "a"
+        path.write_bytes(content.replace(b"0 0 0 0", b"\0\0\0\x20"))
+        with pytest.raises(RecordingError, match=message):
+            open_recording(path)
+
+
+def test_say_what_a_file_tells_itself(tmp_path):
+    """An option that means nothing for a kind of file is refused, not ignored."""
+    made_aedat4(tmp_path / "a.aedat4", packets=1)
+    with pytest.raises(RecordingError, match="AEDAT4, which tells it: --camera has no meaning"):
+        open_recording(tmp_path / "a.aedat4", camera="DAVIS346")
+    evt3(tmp_path / "a.raw", converted_words())
+    with pytest.raises(RecordingError, match=r"--columns has no meaning.*takes --size, --camera"):
+        open_recording(tmp_path / "a.raw", columns="xypt")
 
 
 # Damage

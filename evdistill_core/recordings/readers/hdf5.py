@@ -35,9 +35,9 @@ from evdistill_core.recordings.base import (
 )
 from evdistill_core.recordings.read_options import AS_THE_FILE_SAYS, ReadOptions
 from evdistill_core.recordings.readers.chips import camera_size
-from evdistill_core.recordings.readers.columns import TIME_LIMIT_US
 from evdistill_core.recordings.readers.hdf5_size import stored_size
 from evdistill_core.recordings.readers.records import Fields, StreamRecording
+from evdistill_core.recordings.readers.time_unit import TIME_LIMIT_US
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 COLUMN_NAMES = frozenset("xytp")

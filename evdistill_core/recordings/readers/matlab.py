@@ -20,15 +20,11 @@ from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.recordings.base import RecordingInfo, TopicInfo
 from evdistill_core.recordings.read_options import AS_THE_FILE_SAYS, ReadOptions
 from evdistill_core.recordings.readers.chips import KNOWN_SIZES
-from evdistill_core.recordings.readers.columns import (
-    BATCH_EVENTS,
-    TIME_LIMIT_US,
-    ColumnsRecording,
-    Quad,
-    microseconds,
-)
+from evdistill_core.recordings.readers.column_order import Order, told_order
+from evdistill_core.recordings.readers.columns import BATCH_EVENTS, ColumnsRecording, Quad
 from evdistill_core.recordings.readers.hdf5 import opened
 from evdistill_core.recordings.readers.matlab5 import load_variables
+from evdistill_core.recordings.readers.time_unit import TIME_LIMIT_US, microseconds
 
 MATLAB_MAGIC = b"MATLAB "
 VERSION_73 = b"MATLAB 7.3"
@@ -66,20 +62,37 @@ class MatlabRecording(ColumnsRecording):
     ) -> None:
         with path.open("rb") as file:
             self._is_hdf5 = file.read(len(VERSION_73)) == VERSION_73
-        self._path = path
         self._loaded: Mapping[str, Any] | None = None
-        with self._variables() as variables:
-            names = _events_first(path, variables)
-            self._topic = _chosen(path, names, topic)
-            self._streams = names
-            self._shift = _first_number(variables[self._topic])
-            self._is_seconds = _has_fractions(_columns(path, variables[self._topic])[0])
+        self._wanted = topic
         super().__init__(path, options)
-        if topic is None and len(names) > 1:
+
+    def _tell(self) -> None:
+        with self._variables() as variables:
+            self._streams = _events_first(self._path, variables)
+            self._topic = _chosen(self._path, self._streams, self._wanted)
+            self._order: Order | None = None
+            value = variables[self._topic]
+            if not _is_struct(value):
+                self._order = _table_order(self._path, value, self._options.columns)
+                if self._order.note:
+                    self._warn(self._order.note)
+            t = self._columns(value)[0]
+            head = np.asarray(t[: min(len(t), SAMPLE_ROWS)])
+            # Matlab's numbers are floating-point ones by default, whatever they count.
+            self._is_whole = bool((np.trunc(head) == head).all())
+            self._unit = self._told_unit(_whole(head) if self._is_whole else head)
+            self._shift = _first_number(value)
+        if self._wanted is None and len(self._streams) > 1:
             self._warn(
                 f"events are taken from {self._topic}; --topic takes one of the others: "
-                f"{', '.join(names[1:])}"
+                f"{', '.join(self._streams[1:])}"
             )
+
+    def _columns(self, value: Any) -> Source:
+        """Return t, x, y, p of the variable that was chosen."""
+        if self._order is None:
+            return _struct_columns(self._path, value)
+        return self._order.pick([_Column(value, k) for k in range(len(self._order.letters))])
 
     @property
     def info(self) -> RecordingInfo:
@@ -101,7 +114,7 @@ class MatlabRecording(ColumnsRecording):
 
     def _chunks(self) -> Iterator[Quad]:
         with self._variables() as variables:
-            columns = _columns(self._path, variables[self._topic])
+            columns = self._columns(variables[self._topic])
             total = len(columns[0])
             for start in range(0, total, BATCH_EVENTS):
                 rows = slice(start, min(start + BATCH_EVENTS, total))
@@ -115,11 +128,11 @@ class MatlabRecording(ColumnsRecording):
                 )
 
     def _times(self, t: Array) -> npt.NDArray[np.int64]:
-        if self._is_seconds:
-            return microseconds(t.astype(np.float64))
+        if not self._is_whole:
+            return microseconds(t.astype(np.float64), self._unit)
         if t.dtype.kind == "f" and not (np.abs(t) < TIME_LIMIT_US).all():
             raise RecordingError(f"{self._path} holds times that are no numbers or beyond 2^62 us")
-        return t.astype(np.int64)
+        return microseconds(t.astype(np.int64), self._unit)
 
 
 @dataclass(frozen=True)
@@ -170,10 +183,8 @@ def _time_name(struct: Mapping[str, Any]) -> str | None:
     return time if {"x", "y", "p"} <= set(struct) else None
 
 
-def _columns(path: Path, value: Any) -> Source:
-    """Return t, x, y, p of a variable."""
-    if not _is_struct(value):
-        return _ordered(path, value)
+def _struct_columns(path: Path, value: Any) -> Source:
+    """Return t, x, y, p of a struct."""
     columns = (value[_time_name(value)], value["x"], value["y"], value["p"])
     lengths = {len(c) for c in columns}
     if len(lengths) != 1:
@@ -197,25 +208,16 @@ def _first_number(value: Any) -> _Shift:
     return _Shift(int(from_one), 0)
 
 
-def _has_fractions(times: Any) -> bool:
-    head = np.asarray(times[: min(len(times), SAMPLE_ROWS)], np.float64)
-    return bool((np.trunc(head) != head).any())
+def _table_order(path: Path, table: Any, given: str) -> Order:
+    """Tell which column is which; both t x y p and x y t p are usual, so neither is warned of."""
+    head = np.asarray(table[: min(len(table), SAMPLE_ROWS)])
+    order = told_order(path, list(head.T), "txyp", given)
+    return replace(order, note="") if order.letters == "xytp" else order
 
 
-def _ordered(path: Path, table: Any) -> Source:
-    """Tell ``t x y p`` from ``x y t p`` by which column rises."""
-    sample = np.asarray(table[: min(len(table), SAMPLE_ROWS)], np.float64)
-    rises = [(np.diff(sample[:, k]) >= 0).all() for k in (0, 2)]
-    # A short recording of one row of pixels can rise in both: then the wider range is time.
-    ranges = [np.ptp(sample[:, k]) if len(sample) else 0.0 for k in (0, 2)]
-    if not any(rises):
-        raise RecordingError(
-            f"{path}: in its table neither column 1 nor column 3 rises as time does"
-        )
-    t_first = rises[0] and (not rises[1] or ranges[0] >= ranges[1])
-    t, x, y = (0, 1, 2) if t_first else (2, 0, 1)
-    columns = tuple(_Column(table, k) for k in (t, x, y, 3))
-    return columns  # type: ignore[return-value]
+def _whole(times: Array) -> npt.NDArray[np.int64]:
+    """Return whole numbers as such; what is beyond any time is cut to the limit."""
+    return np.clip(times, -TIME_LIMIT_US, TIME_LIMIT_US).astype(np.int64)
 
 
 class _Column:

@@ -1,91 +1,167 @@
-"""Text files of ``t x y p``, one event a line."""
+"""Text files of events, one a line: plain columns, or CSV with or without a header.
+
+Columns are told by a header, the user or the values; lines may be separated by blanks, tabs, commas
+or semicolons. A zip archive that holds one such file is read as that file.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import zipfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from evdistill_core.foundation.errors import RecordingError
-from evdistill_core.recordings.base import REORDER_US, EventBatch
+from evdistill_core.recordings.base import REORDER_US, EventBatch, checked_size
 from evdistill_core.recordings.read_options import AS_THE_FILE_SAYS, ReadOptions
-from evdistill_core.recordings.readers.columns import (
-    BATCH_EVENTS,
-    ColumnsRecording,
-    Quad,
-    microseconds,
+from evdistill_core.recordings.readers.column_order import (
+    Order,
+    named_order,
+    role_of,
+    told_order,
 )
+from evdistill_core.recordings.readers.columns import BATCH_EVENTS, ColumnsRecording, Quad
+from evdistill_core.recordings.readers.numpy_files import opened_zip
 from evdistill_core.recordings.readers.records import SeekTable
+from evdistill_core.recordings.readers.time_unit import microseconds
 
 #: characters of one line of text that are looked at
 MAX_LINE = 256
-#: lines that tell the unit of time
+#: lines that tell the columns, and the unit of time
 HEAD_LINES = 1000
 SEEK_SAMPLES = 1024
 #: samples are not closer than that: so much is read in a few ms
 SEEK_BYTES = 1 << 16
+USUAL_ORDER = "txyp"
+MOST_COLUMNS = 64
+BOM = b"\xef\xbb\xbf"
+TEXT_SUFFIXES = (".txt", ".csv", ".tsv", ".dat")
+_BLANKS = bytes.maketrans(b",;\t", b"   ")
+# Where columns are separated by semicolons, a comma is the decimal point of half of Europe.
+_SEMICOLONS = bytes.maketrans(b",;\t", b".  ")
+Array = npt.NDArray[Any]
 
 
 class TextRecording(ColumnsRecording):
-    """Lines of ``t x y p``: seconds when ``t`` has a decimal point, else microseconds.
+    """Lines of numbers: seconds when times have a decimal point, else microseconds.
 
-    A first line of two numbers is the sensor's width and height; ``#`` starts a comment. A span is
-    entered by times sampled over the file, if those never fall by more than ``REORDER_US``.
+    The usual order is ``t x y p``. A first line of two numbers is the sensor's width and height;
+    ``#`` starts a comment. A span is entered by times sampled over the file, if those never fall
+    by more than ``REORDER_US``; a file in an archive is read from its beginning.
     """
 
     kind = "text"
 
-    def __init__(self, path: Path, options: ReadOptions = AS_THE_FILE_SAYS) -> None:
-        self._bytes = path.stat().st_size
-        self._seconds = _tells_seconds(path)
+    def __init__(
+        self, path: Path, options: ReadOptions = AS_THE_FILE_SAYS, member: str = ""
+    ) -> None:
+        self._member = member
         self._table: SeekTable | None = None
         super().__init__(path, options)
 
     @staticmethod
     def matches(head: bytes) -> bool:
         """Tell whether the first bytes of a file look like such text."""
-        try:
-            lines = head.decode("ascii").splitlines()
-        except UnicodeDecodeError:
-            return False
-        rows = [line.split() for line in lines if line.strip() and not line.startswith("#")]
-        if rows and len(rows[0]) == 2:
-            rows = rows[1:]
-        return bool(rows) and _is_row(rows[0])
+        return rows_of_numbers(head) >= len(USUAL_ORDER)
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[IO[bytes]]:
+        if not self._member:
+            with self._path.open("rb") as file:
+                yield file
+            return
+        with opened_zip(self._path) as archive, archive.open(self._member) as file:
+            yield file
+
+    def _tell(self) -> None:
+        with self._opened() as file:
+            lines = [line for line, _ in zip(_lines(file), range(HEAD_LINES), strict=False)]
+        self._bytes = self._path.stat().st_size
+        if self._member:
+            with opened_zip(self._path) as archive:
+                self._bytes = archive.getinfo(self._member).file_size
+        self._blanks = _blanks(lines)
+        self._stated: tuple[int, int] | None = None
+        names: list[str] = []
+        rows: list[list[str]] = []
+        for words in map(self._words, lines):
+            if words and not rows and not _is_numbers(words):
+                names = words
+            elif len(words) == 2 and not rows:
+                self._stated = (_whole(self._path, words[0]), _whole(self._path, words[1]))
+            elif words:
+                rows.append(words)
+        # The last of a thousand lines may be cut off, and a damaged one does not tell columns.
+        width = len(rows[0]) if rows else len(USUAL_ORDER)
+        whole = [row for row in rows if len(row) == width and _is_numbers(row)]
+        self._width = width
+        self._order = self._told_order(names or _commented_names(lines), whole, width)
+        t_words = [row[self._order.letters.index("t")] for row in whole]
+        # The very first time may be a plain 0, and the others seconds.
+        self._is_float = any(set(".eEnN") & set(word) for word in t_words)
+        if whole:
+            kind = np.float64 if self._is_float else np.int64
+            with contextlib.suppress(OverflowError):  # said where that line is to be read
+                self._unit = self._told_unit(np.array(t_words, kind), self._order.unit)
+        if self._order.note:
+            self._warn(self._order.note)
+
+    _unit = ""
+
+    def _told_order(self, names: list[str], rows: list[list[str]], width: int) -> Order:
+        given = self._options.columns
+        named = named_order(names) if len(names) == width and not given else None
+        if named is not None:
+            return named
+        if not rows:
+            return Order(given or USUAL_ORDER)
+        columns = [np.array([row[k] for row in rows], np.float64) for k in range(width)]
+        return told_order(self._path, columns, USUAL_ORDER, given)
 
     def _stored_size(self) -> tuple[int, int] | None:
-        with self._path.open("rb") as file:
-            for words in map(_words, _lines(file)):
-                if len(words) == 2:
-                    return self._checked_size(*self._whole_numbers(words))
-                if words:
-                    return None
-        return None
+        return checked_size(self._path, *self._stated) if self._stated else None
+
+    def _words(self, line: bytes) -> list[str]:
+        """Return the words of a line without its comment."""
+        plain = line.split(b"#")[0].translate(self._blanks)
+        return plain.decode("utf-8", "replace").split()
 
     def _chunks(self) -> Iterator[Quad]:
         return self._chunks_at(0)
 
     def _chunks_at(self, place: int) -> Iterator[Quad]:
         """Yield what stands from the line on that begins at a byte."""
-        with self._path.open("rb") as file:
-            file.seek(place)
+        with self._opened() as file:
+            if place:
+                file.seek(place)
             begun = place > 0
             source = _lines(file)
             while lines := list(islice(source, BATCH_EVENTS)):
-                rows = [words for line in lines if (words := _words(line))]
-                if not begun and rows and len(rows[0]) == 2:
-                    rows = rows[1:]
+                if not begun:
+                    lines = lines[self._header_lines(lines) :]
                 begun = True
-                columns = self._columns(rows, place)
+                columns = self._columns(lines, place)
                 place = file.tell()
-                self._fraction = min(1.0, place / self._bytes)
+                self._fraction = min(1.0, place / max(1, self._bytes))
                 yield columns
 
+    def _header_lines(self, lines: list[bytes]) -> int:
+        """Return how many lines stand before the first event: comments, names, the size."""
+        for number, words in enumerate(map(self._words, lines)):
+            if len(words) > 2 and _is_numbers(words):
+                return number
+            if len(words) == 2 and _is_numbers(words):
+                return number + 1
+        return 0
+
     def _batches_from(self, start_us: int) -> Iterator[EventBatch]:
+        if self._member:
+            return self._all_batches()
         self._table = self._table or self._sampled()
         if not len(self._table.places):
             return self._all_batches()
@@ -101,67 +177,113 @@ class TextRecording(ColumnsRecording):
                 if aim:
                     next(_lines(file), None)  # the rest of a line
                 place = file.tell()
-                row = _words(next(_lines(file), b""))
                 with contextlib.suppress(RecordingError):  # said where that line is to be read
-                    t_us, *_ = self._columns([row], place)
-                    found.append((place if found else 0, int(t_us[0])))
+                    t_us, *_ = self._columns([next(_lines(file), b"")], place)
+                    if len(t_us):
+                        found.append((place if found else 0, int(t_us[0])))
         places, times = np.array(found, np.int64).reshape(-1, 2).T
         if (np.maximum.accumulate(times) - times > REORDER_US).any():
             self._warn("times fall: a span is found by reading the whole file")
             return SeekTable(places[:0], times[:0])
         return SeekTable(places, times)
 
-    def _whole_numbers(self, words: list[str]) -> list[int]:
+    def _columns(self, lines: list[bytes], place: int) -> Quad:
+        if self._blanks is not None:
+            lines = [line.translate(self._blanks) for line in lines]
+        if not any(map(self._words, lines)):
+            none = np.empty(0)
+            return np.empty(0, np.int64), none, none, none
+        kinds = [
+            (f"{k}{letter}", np.int64 if letter == "t" and not self._is_float else np.float64)
+            for k, letter in enumerate(self._order.letters)
+        ]
         try:
-            return [int(word) for word in words]
-        except ValueError as error:
-            raise RecordingError(
-                f"{self._path}: its first line must be the sensor's width and height, got "
-                f"{' '.join(words)[:80]!r}"
-            ) from error
-
-    def _columns(self, rows: list[list[str]], place: int) -> Quad:
-        wrong = next((row for row in rows if len(row) != 4), None)
-        where = f"{self._path}: expected four numbers 't x y p' a line, after byte {place}: "
-        if wrong is not None:
-            raise RecordingError(f"{where}got {' '.join(wrong)[:80]!r}")
-        try:
-            table = np.array([row[1:] for row in rows], np.float64).reshape(-1, 3)
-            t_us = (
-                microseconds(np.array([row[0] for row in rows], np.float64))
-                if self._seconds
-                else np.array([int(row[0]) for row in rows], np.int64)
-            )
-        except RecordingError:
-            raise
+            table = np.loadtxt(lines, kinds, comments="#", ndmin=1, encoding=None)
         except (ValueError, OverflowError) as error:
-            raise RecordingError(f"{where}{error}") from error
-        return t_us, table[:, 0], table[:, 1], table[:, 2]
+            raise RecordingError(self._reason(lines, place, error)) from error
+        t, x, y, p = self._order.pick([table[name] for name, _ in kinds])
+        return microseconds(t, self._unit), x, y, p
+
+    def _reason(self, lines: list[bytes], place: int, error: Exception) -> str:
+        """Return what is wrong in lines that are no events."""
+        what = "four numbers 't x y p'" if self._width == 4 else f"{self._width} numbers"
+        where = f"{self._path}: expected {what} a line, after byte {place}: "
+        for words in filter(None, map(self._words, lines)):
+            if len(words) != self._width or not _is_numbers(words):
+                return f"{where}got {' '.join(words)[:80]!r}"
+        return f"{where}{error}"
+
+
+def rows_of_numbers(head: bytes) -> int:
+    """Return how many numbers a line of text has; 0 if it is no text of numbers.
+
+    Args:
+        head: the first bytes of a file, at least a line of events.
+    """
+    if b"\0" in head:
+        return 0
+    lines = head.removeprefix(BOM).splitlines()
+    blanks = _blanks(lines)
+    bare = (line.split(b"#")[0].translate(blanks) for line in lines)
+    rows = (line.decode("utf-8", "replace").split() for line in bare)
+    several = [row for row in rows if row][:3]
+    # Above the first event may stand names and the size.
+    widths = [len(row) for row in several if _is_numbers(row) and len(row) > 2]
+    return widths[0] if widths and widths[0] <= MOST_COLUMNS else 0
+
+
+def text_members(archive: zipfile.ZipFile) -> list[str]:
+    """Return the names of the text files of events in an archive."""
+    found = []
+    for name in archive.namelist():
+        if name.lower().endswith(TEXT_SUFFIXES):
+            with archive.open(name) as file:
+                if TextRecording.matches(file.read(4096)):
+                    found.append(name)
+    named = [name for name in found if Path(name).stem.lower() == "events"]
+    return named or found
+
+
+def _blanks(lines: list[bytes]) -> bytes | None:
+    """Return how separators become blanks; None if lines are separated by blanks already."""
+    bare = [line.split(b"#")[0] for line in lines]
+    if any(b";" in line for line in bare):
+        return _SEMICOLONS
+    return _BLANKS if any(b"," in line for line in bare) else None
+
+
+def _commented_names(lines: list[bytes]) -> list[str]:
+    """Return the names of columns in a comment above the events."""
+    for line in lines:
+        text = line.decode("utf-8", "replace").strip()
+        if text and not text.startswith("#"):
+            break
+        words = text.lstrip("# ").translate({ord(c): " " for c in ",;"}).split()
+        if sum(bool(role_of(word)[0]) for word in words) >= len(USUAL_ORDER):
+            return words
+    return []
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes]:
     """Yield lines, cut where they get too long: a file may be one line of gigabytes."""
+    if file.seekable() and file.tell() == 0 and file.read(len(BOM)) != BOM:
+        file.seek(0)
     while line := file.readline(MAX_LINE):
         yield line
         while line and not line.endswith(b"\n"):
             line = file.readline(MAX_LINE)
 
 
-def _words(line: bytes) -> list[str]:
-    """Return the words of a line without its comment."""
-    return line.split(b"#")[0].decode("ascii", "replace").split()
+def _whole(path: Path, word: str) -> int:
+    try:
+        return int(word)
+    except ValueError as error:
+        raise RecordingError(
+            f"{path}: its first line must be the sensor's width and height, got {word[:80]!r}"
+        ) from error
 
 
-def _tells_seconds(path: Path) -> bool:
-    """Tell whether any of the first times has a decimal point; the very first may be a plain 0."""
-    with path.open("rb") as file:
-        rows = map(_words, islice(_lines(file), HEAD_LINES))
-        return any(set(".eE") & set(row[0]) for row in rows if len(row) == 4)
-
-
-def _is_row(words: list[str]) -> bool:
-    if len(words) != 4:
-        return False
+def _is_numbers(words: list[str]) -> bool:
     try:
         [float(word) for word in words]
     except ValueError:

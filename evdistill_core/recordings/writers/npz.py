@@ -13,7 +13,7 @@ import numpy as np
 
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.files import FinishedBlock, atomic_path
-from evdistill_core.recordings.readers.columns import COLUMNS, TRIGGER_COLUMNS
+from evdistill_core.recordings.readers.numpy_files import COLUMNS, TRIGGER_COLUMNS
 
 
 class NpzWriter(FinishedBlock):

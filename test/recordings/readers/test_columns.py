@@ -8,7 +8,7 @@ import pytest
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.recordings.opening import open_recording
-from evdistill_core.recordings.readers import columns
+from evdistill_core.recordings.readers import numpy_files
 from evdistill_core.recordings.writers.npz import NpzWriter
 
 SIZE = {"width": 346, "height": 260}
@@ -22,7 +22,7 @@ def read(path, **span):
 
 
 def test_what_is_written_is_read_back_in_pieces(make_events, tmp_path, monkeypatch):
-    monkeypatch.setattr(columns, "BATCH_EVENTS", 100)
+    monkeypatch.setattr(numpy_files, "BATCH_EVENTS", 100)
     events = make_events(np.random.default_rng(0), 1234)
     triggers = Triggers(
         np.array([0, int(events.t_us[500]), int(events.t_us[-1]) + 5], np.int64),

@@ -241,9 +241,8 @@ def test_matlab_damage(tmp_path, events, read):
     scipy_io.savemat(path, {"a": np.zeros(3)})
     with pytest.raises(RecordingError, match="expected a table of N x 4"):
         open_recording(path)
-    falling = np.stack([c[::-1] for c in columns_of(events)], axis=1)
-    scipy_io.savemat(path, {"a": falling})
-    with pytest.raises(RecordingError, match="neither column 1 nor column 3"):
+    scipy_io.savemat(path, {"a": np.stack([events.t_us] * 4, axis=1)})
+    with pytest.raises(RecordingError, match=r"not clear.*--columns xypt.*column 4: .*rising"):
         open_recording(path)
     scipy_io.savemat(path, {"a": np.stack(columns_of(events), axis=1)}, do_compression=True)
     data = path.read_bytes()
