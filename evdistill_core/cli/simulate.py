@@ -134,37 +134,18 @@ def command(
 
 @contextlib.contextmanager
 def _progress(total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a bar with rate and time left on stderr while the block runs; silent in a pipe."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    """Show how many windows are done, their rate and the time left, on stderr."""
+    from evdistill_core.foundation.progress import ProgressView
 
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("simulating"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
     first: list[int] = []
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        task = progress.add_task("simulating", total=total, rate="")
+    with ProgressView("simulating", transient=True) as view:
 
         def report(done: int) -> None:
             first.append(done)  # windows of an earlier run do not count as speed
-            elapsed_s = progress.tasks[0].elapsed or 0.0
-            rate = f"{(done - first[0]) / elapsed_s:.1f} windows/s" if elapsed_s > 0.5 else ""
-            progress.update(task, completed=done, rate=rate)
+            rate = (done - first[0]) / max(view.elapsed_s, 1e-9)
+            fraction = done / total if total else None
+            of_all = f"{done:,}/{total:,} windows" if total else f"{done:,} windows"
+            view.update(fraction, of_all, f"{rate:.1f} windows/s")
 
         yield report
 

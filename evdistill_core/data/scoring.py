@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,11 +10,9 @@ from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.progress import track
 
 from evdistill_core.data.build import build_evaluation_sets, classes_of_sets
-from evdistill_core.data.samples import SampleSource
+from evdistill_core.data.samples import Sample, SampleSource
 from evdistill_core.evaluation.page import Panel, Result, panel_row, write_evaluation
 from evdistill_core.evaluation.pictures import input_picture
 from evdistill_core.evaluation.recognition import caption_picture, score_recognition
@@ -25,6 +23,7 @@ from evdistill_core.evaluation.segmentation import (
     score_windows,
 )
 from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.foundation.progress import ProgressView
 from evdistill_core.inference.runner import Device, run_sequence
 from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import SUFFIX, StudentFile
@@ -163,10 +162,8 @@ def evaluate_sets(
     """
     results: dict[str, Result] = {}
     panels: dict[str, Panel] = {}
-    console = Console(stderr=True)  # what is on stdout may be for a program
     for name, source in sets.items():
-        shown = track(range(len(source)), name, console=console, disable=not console.is_terminal)
-        windows = (source.sample(i) for i in shown)
+        windows = _shown(name, source)
         score = _score_recognition if predictor.task == "recognition" else _score_segmentation
         results[name], panels[name] = score(predictor, windows, activity_radius_px)
     facts = {
@@ -179,6 +176,15 @@ def evaluate_sets(
         out, "Evaluation", results, panels, classes=predictor.classes, facts=facts
     )
     return results, page
+
+
+def _shown(name: str, source: SampleSource) -> Iterator[Sample]:
+    """Yield every window of a set; show on stderr how many are done."""
+    count = len(source)
+    with ProgressView(name, transient=True) as view:
+        for i in range(count):
+            yield source.sample(i)
+            view.update((i + 1) / count, f"{i + 1:,}/{count:,} windows")
 
 
 def _score_segmentation(

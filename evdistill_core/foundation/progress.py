@@ -58,16 +58,18 @@ class ProgressView:
         console: where; None: stderr.
         shown: show anything at all.
         fraction: done before, 0..1.
+        transient: take the bar away at the end.
         clock: seconds, monotonic.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         label: str,
         *,
         console: Console | None = None,
         shown: bool = True,
         fraction: float = 0.0,
+        transient: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._label = label
@@ -84,6 +86,7 @@ class ProgressView:
             TextColumn("{task.fields[text]}", markup=False),
             console=self._console,
             refresh_per_second=4,
+            transient=transient,
             disable=not (self._shown and self._is_bar),
         )
         self._task = self._bar.add_task(label, total=None, text="")

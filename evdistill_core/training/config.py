@@ -130,7 +130,6 @@ class TrainConfig:
             scales the loss so that small gradients do not vanish.
         threads: CPU threads of the network of a process; 0 leaves the library's choice.
         workers: processes that make samples, for each that trains; 0: none beside it.
-        log_every: steps between two lines of progress where the output is no terminal.
         validate_every: steps between two validations; 0: only at the end.
         checkpoint_every: steps between two checkpoints.
         tensorboard: also write TensorBoard scalars (needs the tensorboard package).
@@ -153,7 +152,6 @@ class TrainConfig:
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     threads: int = 0
     workers: int = 1
-    log_every: int = 50
     validate_every: int = 500
     checkpoint_every: int = 200
     tensorboard: bool = False
@@ -168,7 +166,6 @@ class TrainConfig:
             ("nodes", 1),
             ("threads", 0),
             ("workers", 0),
-            ("log_every", 1),
             ("validate_every", 0),
             ("checkpoint_every", 1),
         ):

@@ -10,21 +10,16 @@ from contextlib import contextmanager
 from types import FrameType
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from evdistill_core.evaluation.page import Result
 from evdistill_core.foundation.errors import TrainingError
+from evdistill_core.foundation.progress import ProgressView
 from evdistill_core.training.loop import StepReport, Trainer
 from evdistill_core.training.report import write_training_report
 
 SAME_SIGNAL_S = 1.0
+#: Share of a step that is worth telling about: more ``workers`` would help.
+SLOW_DATA = 0.2
 
 
 def run_with_progress(trainer: Trainer) -> None:
@@ -63,57 +58,42 @@ def run_with_progress(trainer: Trainer) -> None:
 
 
 class _Steps:
-    """A progress bar on a terminal, a line now and then elsewhere."""
+    """Steps, loss, rate and time left: a bar on a terminal, a line every 30 s elsewhere."""
 
     def __init__(self, console: Console, trainer: Trainer) -> None:
-        self._console = console
-        self._every = trainer.config.log_every
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:.2f} steps/s"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=console.quiet or not console.is_terminal,
-        )
-        self._task = self._bar.add_task(
-            trainer.config.name,
-            total=trainer.config.steps,
-            completed=trainer.state.step,
-            loss=float("nan"),
-            rate=0.0,
-        )
-        self._loss = float("nan")
-        self._seconds = self._wait = 0.0
-        self._pending = 0
+        step, steps = trainer.state.step, trainer.config.steps
+        name = trainer.config.name
+        self._view = ProgressView(name, console=console, fraction=step / max(1, steps))
+        self._start = f"step {step}/{steps}"
+        self._loss = self._seconds = self._wait_s = 0.0
+        self._shown = 0
 
     def __enter__(self) -> _Steps:
-        self._bar.start()
+        self._view.__enter__()
+        self._view.update(None, self._start, "preparing")
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._bar.stop()
+        self._view.__exit__(*exception)
 
     def show(self, report: StepReport) -> None:
-        fresh = self._loss != self._loss
-        self._loss = report.loss if fresh else 0.98 * self._loss + 0.02 * report.loss
-        self._seconds += report.seconds
-        self._wait += report.wait_seconds
-        self._pending += 1
-        rate = self._pending / max(self._seconds, 1e-9)
-        self._bar.update(self._task, completed=report.step, loss=self._loss, rate=rate)
-        if report.step % self._every == 0:
-            if not self._console.is_terminal:
-                left_min = (report.steps - report.step) / rate / 60
-                self._console.print(
-                    f"step {report.step}/{report.steps}  loss {self._loss:.4f}  "
-                    f"{rate:.2f} steps/s  waiting for data {self._wait / self._seconds:.0%}  "
-                    f"{left_min:.1f} min left"
-                )
-            self._seconds = self._wait = 0.0
-            self._pending = 0
+        """Show a step; loss and rate are running means."""
+        self._shown += 1
+        # The first step waits for the data and compiles: it is forgotten soon.
+        share = max(0.02, 1 / self._shown)
+        self._loss += share * (report.loss - self._loss)
+        share = max(0.1, 1 / self._shown)
+        self._seconds += share * (report.seconds - self._seconds)
+        self._wait_s += share * (report.wait_seconds - self._wait_s)
+        facts = [
+            f"step {report.step}/{report.steps}",
+            f"loss {self._loss:.4f}",
+            f"{1 / max(self._seconds, 1e-9):.2f} steps/s",
+        ]
+        waiting = self._wait_s / max(self._seconds, 1e-9)
+        if waiting >= SLOW_DATA:
+            facts.append(f"{waiting:.0%} waiting for data")
+        self._view.update(report.step / report.steps, *facts)
 
 
 @contextmanager

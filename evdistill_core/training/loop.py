@@ -504,8 +504,8 @@ def _weights_of(path: Path) -> Mapping[str, torch.Tensor]:
 def _changed_keys(old: object, new: object, where: str = "") -> list[str]:
     # How a run is watched may change from one start to the next; what it computes may not.
     # Several processes compute what one does, up to rounding.
-    free = {"workers", "threads", "log_every", "checkpoint_every", "tensorboard", "notes"}
-    free |= {"devices", "nodes"}
+    free = {"workers", "threads", "checkpoint_every", "tensorboard", "notes", "devices", "nodes"}
+    free |= {"log_every"}  # of checkpoints from before 0.2: lines come every 30 s now
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [k for k in {**old, **new} if where or k not in free]
         return [

@@ -133,7 +133,7 @@ def test_resume_refuses_another_experiment(tiny_run, tmp_path):
     run(tiny_run(steps=2), tmp_path / "run")
     with pytest.raises(ConfigError, match="optimiser"):
         Trainer(config_of(tiny_run(steps=2, optimiser={"lr": 1.0})), tmp_path / "run", resume=True)
-    Trainer(config_of(tiny_run(steps=2, log_every=7)), tmp_path / "run", resume=True)
+    Trainer(config_of(tiny_run(steps=2, checkpoint_every=7)), tmp_path / "run", resume=True)
 
 
 def test_resume_without_a_run(tiny_run, tmp_path):
