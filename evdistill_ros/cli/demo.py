@@ -86,6 +86,8 @@ def _recording(path: Path | None) -> Path:
 
 
 def _summary(report: dict[str, object], out: Path) -> None:
+    from evdistill_ros.standalone.demo import dropped_note
+
     latency = report["latency_ms"]
     assert isinstance(latency, dict)
     typer.echo(
@@ -95,3 +97,5 @@ def _summary(report: dict[str, object], out: Path) -> None:
         f"live process {report['rss_mb']} MB\n"
         f"look at {out}/overlay.png and {out}/overlay.mp4"
     )
+    if note := dropped_note(report):
+        typer.echo(note)

@@ -42,6 +42,8 @@ _USUAL = frozenset(
 )
 
 Row = tuple[str, str]
+UNKNOWN = "-"
+"""What stands in a row for a value that nothing tells yet."""
 
 
 def run_live(
@@ -130,7 +132,10 @@ class StatusView:
             sys.stderr.flush()
 
     def show(self, rows: Sequence[Row]) -> None:
-        """Show the present values; elsewhere than on a terminal at most every 5 s."""
+        """Show the present values; elsewhere than on a terminal at most every 5 s.
+
+        There a row in which a value is not known yet ("-") is no line.
+        """
         if self._live is not None:
             table = Table(title=self._title or None)
             for name, _ in rows:
@@ -139,6 +144,7 @@ class StatusView:
             self._live.update(table)
             return
         now = time.monotonic()
-        if now - self._last_line_s >= PLAIN_EVERY_S:
+        is_known = all(value != UNKNOWN for _, value in rows)
+        if is_known and now - self._last_line_s >= PLAIN_EVERY_S:
             self._last_line_s = now
             self.say("  ".join(f"{name} {value}" for name, value in rows))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +97,27 @@ def run_demo(
         }
     write_report(options.out, report)
     return report
+
+
+def dropped_note(report: Mapping[str, object]) -> str:
+    """Return what to say of windows that were not computed; empty if all were.
+
+    Args:
+        report: of ``run_demo``.
+    """
+    done, dropped = report["windows"], report["windows_dropped"]
+    assert isinstance(done, int)
+    assert isinstance(dropped, int)
+    if not dropped:
+        return ""
+    windows = f"{dropped} of {done + dropped} windows were"
+    if dropped == 1:
+        windows = f"1 of {done + dropped} windows was"
+    return (
+        f"{windows} dropped because this machine was busy: the network had not finished when the "
+        "next window came. Close other programs and run the demo again. If it stays so, ask for "
+        "fewer windows in a parameter file: a longer window_us, or max_rate_hz"
+    )
 
 
 def _wait_until(condition: Callable[[], bool], children: list[Child], failure: str) -> None:

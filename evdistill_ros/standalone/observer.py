@@ -28,11 +28,11 @@ from evdistill_core.perception.result_files import ResultFiles
 from evdistill_core.perception.tasks import SEGMENTATION
 from evdistill_ros import qos
 from evdistill_ros.dds import DdsNode, Subscription
+from evdistill_ros.standalone.console import UNKNOWN, Row
 
 WATCHED = ("mask", "mask_color", "overlay", "detections")
 _DEEP = qos.QosProfile(depth=1000)
 
-Row = tuple[str, str]
 Line = Mapping[str, Any]
 
 
@@ -68,6 +68,7 @@ class Observer:
         self.masks: dict[int, int] = {}
         self._received: list[Received] = []
         self._values: dict[str, str] = {}
+        self._events_per_s = 0.0
         self._recent: deque[int] = deque(maxlen=64)
         self._last_ns = time.monotonic_ns()
         self._lock = threading.Lock()
@@ -102,14 +103,14 @@ class Observer:
         with self._lock:
             values, recent, masks = dict(self._values), list(self._recent), len(self.masks)
         span_s = (recent[-1] - recent[0]) / 1e9 if len(recent) > 1 else 0.0
-        rate = (len(recent) - 1) / span_s if span_s else 0.0
+        known = masks > 0
         return [
-            ("events/s", f"{float(values.get('events_per_s', 0)):,.0f}"),
-            ("windows/s", f"{rate:.1f}"),
-            ("windows", str(masks)),
-            ("dropped", values.get("windows_dropped", "0")),
-            ("p50 ms", values.get("total_ms_p50", "-")),
-            ("p95 ms", values.get("total_ms_p95", "-")),
+            ("events/s", f"{self._events_per_s:,.0f}" if self._events_per_s else UNKNOWN),
+            ("windows/s", f"{(len(recent) - 1) / span_s:.1f}" if span_s else UNKNOWN),
+            ("windows", str(masks) if known else UNKNOWN),
+            ("dropped", values.get("windows_dropped", "0") if known else UNKNOWN),
+            ("p50 ms", values.get("total_ms_p50", UNKNOWN) if known else UNKNOWN),
+            ("p95 ms", values.get("total_ms_p95", UNKNOWN) if known else UNKNOWN),
         ]
 
     def write(self, files: ResultFiles) -> None:
@@ -146,6 +147,8 @@ class Observer:
         with self._lock:
             self._received.append(Received(name, packet, stamp_ns))
             self._values |= values
+            # When the camera has stopped, its last rate is still worth reading.
+            self._events_per_s = float(values.get("events_per_s", 0)) or self._events_per_s
             if name == "mask":
                 self.masks[stamp_ns] = now_ns
                 self._recent.append(now_ns)

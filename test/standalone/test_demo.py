@@ -1,15 +1,19 @@
 """`evdistill demo`: three processes, measured from outside."""
 
+import io
 import json
 import signal
 import time
 
 import psutil
 import pytest
+from rich.console import Console
 
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.messages.standard import Image
 from evdistill_core.recordings.opening import open_recording
+from evdistill_ros.standalone.console import StatusView
+from evdistill_ros.standalone.demo import dropped_note
 from evdistill_ros.standalone.observer import end_to_end_ms, read_log
 
 
@@ -36,6 +40,28 @@ def test_damaged_logs_are_named(tmp_path):
         read_log(tmp_path / "log")
 
 
+def test_a_pipe_gets_no_line_before_there_is_something_to_say(capsys):
+    unknown = [("events/s", "-"), ("windows", "3")]
+    known = [("events/s", "33,000"), ("windows", "20")]
+    with StatusView(Console(file=io.StringIO())) as view:
+        view.show(unknown)
+        view.show(known)
+        view.show([("events/s", "1"), ("windows", "21")])  # within 5 s
+    assert capsys.readouterr().err == "events/s 33,000  windows 20\n"
+
+
+@pytest.mark.parametrize(
+    ("done", "dropped", "start"),
+    [(47, 1, "1 of 48 windows was dropped"), (30, 18, "18 of 48 windows were dropped")],
+)
+def test_dropped_windows_are_told_with_their_cause_and_a_cure(done, dropped, start):
+    note = dropped_note({"windows": done, "windows_dropped": dropped})
+    assert note.startswith(f"{start} because this machine was busy")
+    assert "Close other programs" in note
+    assert "max_rate_hz" in note
+    assert not dropped_note({"windows": 48, "windows_dropped": 0})
+
+
 @pytest.mark.slow
 def test_demo_leaves_everything_and_counts_every_event(
     evdistill, tiny_student, street_packets, tmp_path
@@ -52,6 +78,11 @@ def test_demo_leaves_everything_and_counts_every_event(
     assert 0 < report["latency_ms"]["p50"] <= report["latency_ms"]["p95"]
     assert set(report["stages_ms"]) >= {"decode", "infer", "publish", "total"}
     assert 50 < report["rss_mb"] < 1200
+    assert "events/s 0 " not in demo.output
+    assert "windows 0" not in demo.output
+    assert ("dropped because this machine was busy" in demo.output) == (
+        report["windows_dropped"] > 0
+    )
     with open_recording(out / "masks.mcap") as recording:
         topics = {t.name: t.message_count for t in recording.info.topics}
         masks = list(recording.packets(["/segmentation/mask"]))
