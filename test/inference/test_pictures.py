@@ -63,7 +63,7 @@ def slow_overlay(background, mask, alpha):
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), alpha=st.floats(0, 1))
+@given(seed=st.integers(0, 2**32 - 1), alpha=st.sampled_from([0, 0.25, 0.5, 0.8, 1]))
 def test_overlay_and_color_equal_slow_references(seed, alpha):
     rng = np.random.default_rng(seed)
     height, width = rng.integers(1, 40, 2)

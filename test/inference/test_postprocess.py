@@ -212,7 +212,11 @@ def slow_components(mask, confidence, is_thing, config):
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), join=st.integers(0, 4), share=st.floats(0, 0.3))
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    join=st.integers(0, 4),
+    share=st.sampled_from([0, 0.02, 0.1, 0.3]),
+)
 def test_components_equal_a_slow_reference(seed, join, share):
     rng = np.random.default_rng(seed)
     height, width = rng.integers(1, 40, 2)
