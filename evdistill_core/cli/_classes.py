@@ -62,6 +62,7 @@ def check_images(sets: Iterable[ImagesConfig], classes: ClassTable, origin: str)
     from evdistill_core.data.class_survey import check_labels
     from evdistill_core.data.labelled_images import LabelledImages
 
+    told: set[str] = set()
     for images in sets:
         if images.is_recognition:
             continue
@@ -70,7 +71,9 @@ def check_images(sets: Iterable[ImagesConfig], classes: ClassTable, origin: str)
             shares = check_labels(partial(_label, files), len(files), classes, on_image=on_image)
         _show(shares, f"{images.root}: {len(files)} images, classes of {origin}")
         for note in files.notes:
-            typer.echo(note, err=True)
+            if note not in told:  # two parts of one list have the same files without a counterpart
+                told.add(note)
+                typer.echo(note, err=True)
 
 
 def check_experiment(experiment: TrainConfig, origin: str) -> None:

@@ -67,9 +67,9 @@ class ClassFile:
     """The content of a class file.
 
     Attributes:
-        classes: their order decides their numbers in results. Either each says its ``ids`` or
-            ``colors``, or none does: then the ids are 0, 1, 2, ... in this order, or the layout
-            of the data tells (names in YOLO's data.yaml, CamVid, Cityscapes).
+        classes: their order decides their numbers in results. Either each but the background says
+            its ``ids`` or ``colors``, or none does: then the ids are 0, 1, 2, ... in this order, or
+            the layout of the data tells (names in YOLO's data.yaml, CamVid, Cityscapes).
         ignore: values without a class: ids and colours, or the word ``rest`` for all that no
             class names. 255 in single-channel masks is among them unless a class has it.
         background: name of the class around the polygons of polygon files; empty: ignored.
@@ -104,11 +104,12 @@ class ClassFile:
         if self.background and self.background not in names:
             raise ConfigError(f"background must be one of {names}, got {self.background!r}")
         said = [c.name for c in self.classes if c.ids or c.colors]
-        if said and len(said) < len(names):
-            lacking = next(n for n in names if n not in said)
+        silent = [n for n in names if n not in said and n != self.background]
+        if said and silent:
+            lacking = silent[0]
             raise ConfigError(
                 f"class {lacking!r} has neither ids nor colors, and {said[0]!r} has: give every "
-                "class its values in the masks, or none"
+                "class but the background its values in the masks, or none"
             )
         if not said and not self.ignore and not self.background:
             return None

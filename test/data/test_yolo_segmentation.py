@@ -1,5 +1,6 @@
 """Polygons in YOLO's layout: the numbers of a real set, what lies where, and damaged files."""
 
+import contextlib
 from collections import Counter
 
 import cv2
@@ -146,6 +147,19 @@ def test_a_broken_line_is_named(tmp_path, line, said):
     with pytest.raises(DataError, match=said) as error:
         read_polygons(path)
     assert "x.txt, line 3" in str(error.value)
+
+
+words = st.sampled_from(["0", "1", "0.5", "1.0", "-0", "1e-3", "nan", "x", "\n", "\r", "9" * 400])
+
+
+@given(st.lists(words, max_size=24))
+def test_whatever_a_file_holds_it_is_polygons_or_an_error_of_ours(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("labels") / "x.txt"
+    path.write_text(" ".join(content), encoding="utf-8")
+    with contextlib.suppress(DataError):
+        for polygon in read_polygons(path):
+            assert polygon.points.min() >= 0
+            assert polygon.points.max() <= 1
 
 
 def test_rounding_beyond_the_edge_is_moved_inside(tmp_path):

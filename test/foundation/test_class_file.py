@@ -1,5 +1,6 @@
 """Class files: what they say, how they are refused, and that they come back as they were."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,12 @@ def test_without_values_the_layout_of_the_data_tells():
     assert rest.by_position(1).ids == ((0,),)
 
 
+def test_the_background_needs_no_values():
+    masks = parsed("{classes: [{name: a}, {name: b, ids: [4]}], background: a}").table().masks
+    assert masks is not None
+    assert (masks.ids, masks.background) == (((), (4,)), 0)
+
+
 def test_a_table_with_masks_comes_back_from_plain_data():
     table = parsed(WAREHOUSE).table()
     assert ClassTable.from_dict(yaml.safe_load(yaml.safe_dump(table.to_dict()))) == table
@@ -108,6 +115,37 @@ def test_files_come_back_as_they_were(rows, ignore, with_ids):
     again = from_mapping(ClassFile, yaml.safe_load(dump_yaml(file)))
     assert again == file
     assert again.table() == file.table()
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["name", "ids", "colors", "color", "thing", "classes", "ignore", "x"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["classes", "ignore", "background"]), anything))
+def test_whatever_a_file_holds_it_is_a_table_or_an_error_of_ours(content):
+    for read in (lambda c: from_mapping(ClassFile, c).table(), ClassTable.from_dict):
+        with contextlib.suppress(ConfigError):
+            assert len(read(content)) > 0
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"ids": [[70_000]]}, {"ids": [[0], [1]]}, {"background": 7}, {"colors": [[[1, 2]]]}, 5],
+)
+def test_damaged_masks_of_a_table_are_refused(damage):
+    rows = [{"name": "a", "color_rgb": [0, 0, 0]}]
+    with pytest.raises(ConfigError):
+        ClassTable.from_dict({"classes": rows, "masks": damage})
 
 
 @pytest.mark.parametrize(
