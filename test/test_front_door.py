@@ -220,7 +220,7 @@ def test_an_example_runs(path, tmp_path, make_camvid):
         made = run_python(
             "from evdistill_core.cli.main import main\n"
             "sys.argv = ['evdistill', 'simulate', 'data', 'simulated', '--split', 'val', "
-            "'--count', '2', '--height', '64', '--width', '96']\nmain()",
+            "'--count', '2']\nmain()",
             cwd=tmp_path,
         )
         assert made.returncode == 0, made.stderr
