@@ -30,7 +30,7 @@ from evdistill_core.foundation.errors import ConfigError, DataError, RecordingEr
 from evdistill_core.foundation.labels import IGNORE, SIX_CLASSES, ClassTable
 from evdistill_core.recordings.base import Recording
 from evdistill_core.recordings.opening import open_recording
-from evdistill_core.recordings.readers.hdf5 import opened
+from evdistill_core.recordings.readers.hdf5_base import opened
 from evdistill_core.representations import InputSpec
 
 Labels = npt.NDArray[np.uint8]

@@ -12,10 +12,10 @@ READ = (
     ("Prophesee DAT", "events"),
     (".es", "Event Stream 2, DVS and ATIS: events"),
     (".bin, .bs2", "N-MNIST and N-Caltech101, five bytes an event"),
-    ("HDF5", "DSEC, M3ED, MVSEC, DDD17, DDD20 (extra hdf5)"),
+    ("HDF5", "DSEC, M3ED, Metavision, event_utils, v2e, MVSEC, DDD17, DDD20 (extra hdf5)"),
     ("Matlab", "a struct of x, y, p, ts, or a table N x 4"),
     ("DDD17 of ESS", "a folder of events.dat.t and events.dat.xyp"),
-    (".npz", "columns t, x, y, p, or a table N x 4"),
-    ("text", "four numbers a line"),
+    (".npz, .npy", "columns t, x, y, p, or a table: N x 4, 4 x N or structured"),
+    ("text", "t x y p a line, CSV with or without a header, a zip of one"),
 )
 FORMATS_HINT = "`evdistill info --formats` lists what we read"

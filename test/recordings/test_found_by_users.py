@@ -1,5 +1,7 @@
 """One test for each fault that people met with their own files, named by what they did."""
 
+import contextlib
+import sqlite3
 import struct
 import zipfile
 
@@ -14,6 +16,8 @@ from evdistill_core.messages.standard import Header, Image, Time
 from evdistill_core.recordings.convert import ConvertConfig, convert
 from evdistill_core.recordings.encoders.packets import events_to_packets
 from evdistill_core.recordings.opening import open_recording
+from evdistill_core.recordings.readers.ecf import decode_ecf
+from evdistill_core.recordings.sinks import create_recording
 from evdistill_core.recordings.writers.aedat4 import Aedat4Writer
 from evdistill_core.recordings.writers.mcap import McapWriter
 
@@ -596,3 +600,199 @@ def test_convert_images_that_nobody_can_read(tmp_path):
     indexed = index_recording(bag, tmp_path / "cache")
     assert indexed.left_out_frames == result.left_out_frames
     assert len(indexed.frame_t_us) == 0
+
+
+# HDF5 of tools
+
+
+def test_read_hdf5_of_v2e(tmp_path):
+    """One table ``events`` of t, x, y, p beside the frames; in other orders too."""
+    h5py = pytest.importorskip("h5py")
+    table = columns(t0=0)
+    for order in ("txyp", "xytp"):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            rows = np.stack([table[letter] for letter in order], 1).astype("u4")
+            file.create_dataset("events", data=rows, chunks=(500, 4), compression="gzip")
+            file["frame"] = np.zeros((3, 480, 640), "u1")
+            file["frame_ts"] = np.array([0, 33_000, 66_000], "u4")
+        with open_recording(tmp_path / "a.h5") as recording:
+            check(Events.concatenate([b.events for b in recording.batches()]), t0=0)
+            assert (recording.info.width, recording.info.height) == (640, 480)
+            assert [f.t_us for f in recording.frames()] == [0, 33_000, 66_000]
+            part = [b.events.t_us for b in recording.batches(150_000)]
+            assert len(np.concatenate(part)) == 500
+
+
+def test_read_hdf5_of_event_utils(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    table = columns(t0=0)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["events/ts"] = table["t"] / 1e6
+        file["events/xs"], file["events/ys"] = table["x"].astype("i2"), table["y"].astype("i2")
+        file["events/ps"] = table["p"].astype(bool)
+        file.attrs["sensor_resolution"] = (480, 640)
+        image = file.create_dataset("images/image000000000", data=np.zeros((480, 640), "u1"))
+        image.attrs["timestamp"] = 0.125
+    with open_recording(tmp_path / "a.h5") as recording:
+        check(Events.concatenate([b.events for b in recording.batches()]), t0=0)
+        info = recording.info
+        assert (info.format, info.width, info.height) == ("hdf5-event-utils", 640, 480)
+        assert [f.t_us for f in recording.frames()] == [125_000]
+
+
+METAVISION = [("x", "<u2"), ("y", "<u2"), ("p", "<i2"), ("t", "<i8")]
+
+
+def as_metavision(table):
+    rows = np.empty(len(table["t"]), METAVISION)
+    for name, _ in METAVISION:
+        rows[name] = table[name]
+    return rows
+
+
+def test_read_hdf5_of_metavision(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file.create_dataset("CD/events", data=as_metavision(columns()), chunks=(1000,))
+        file["CD/indexes"] = np.zeros(3, [("id", "<u8"), ("ts", "<i8")])
+        file["EXT_TRIGGER/events"] = np.array(
+            [(1, 57_922_807_600, 2), (0, 57_922_900_000, 2)],
+            [("p", "<i2"), ("t", "<i8"), ("id", "<i2")],
+        )
+        file.attrs["format"] = "EVT3;height=720;width=1280"
+    with open_recording(tmp_path / "a.hdf5") as recording:
+        batches = list(recording.batches())
+        check(Events.concatenate([b.events for b in batches]))
+        assert (recording.info.format, recording.info.width) == ("hdf5-metavision", 1280)
+    edges = Triggers.concatenate([b.triggers for b in batches])
+    assert (edges.t_us[0], edges.channel[0], edges.edge.tolist()) == (57_922_807_600, 2, [1, 0])
+
+
+def packed_times(t_us):
+    out = [int(t_us[0]).to_bytes(8, "little")]
+    now, i = int(t_us[0]), 0
+    while i < len(t_us):
+        step = int(t_us[i]) - now
+        if step >= 15:
+            while step:
+                out.append(bytes([0xF0 | step & 15]))
+                step >>= 4
+        now = int(t_us[i])
+        count = int(np.searchsorted(t_us[i:], now, side="right"))
+        if count >= 15:
+            out.append(bytes([step << 4 | 15]) + count.to_bytes(2, "little"))
+        else:
+            out.append(bytes([step << 4 | count]))
+        i += count
+    return b"".join(out)
+
+
+def runs(values, bits, size):
+    """Return runs as value << bits | count, long counts in a number of their own."""
+    out, most = [], (1 << bits) - 1
+    starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]])
+    for start, count in zip(starts, np.diff(np.r_[starts, len(values)]), strict=True):
+        short = min(int(count), most)
+        out.append((int(values[start]) << bits | short).to_bytes(size, "little"))
+        if short == most:
+            out.append(int(count).to_bytes(2, "little"))
+    return b"".join(out)
+
+
+def ecf(rows, way):
+    """Pack a chunk in one of the three ways that the format knows."""
+    head = len(rows) << 2 | {"masks": 0, "columns": 1, "all": 2}[way]
+    out = head.to_bytes(4, "little") + packed_times(rows["t"])
+    x, y, p = (np.r_[rows[n].astype(int), [0] * 3] for n in "xyp")
+    if way == "all":
+        a, b, c, d = (y << 12 | x << 1 | p)[: -(-len(rows) // 4) * 4].reshape(-1, 4).T
+        words = (a << 8 | b & 0xFF, b >> 8 << 16 | c & 0xFFFF, c >> 16 << 24 | d)
+        return out + np.stack(words, 1).astype("<u4").tobytes()
+    out += runs(rows["y"], 5, 2)
+    if way == "columns":
+        a, b, c, d = (x << 1 | p)[: -(-len(rows) // 4) * 4].reshape(-1, 4).T
+        words = (a << 4 | b & 0xF, b >> 4 << 8 | c & 0xFF, c >> 8 << 12 | d)
+        return out + np.stack(words, 1).astype("<u2").tobytes()
+    i = 0
+    while i < len(rows):
+        base, mask = int(rows["x"][i]), 0
+        i += 1
+        for j in range(5):
+            if i < len(rows) and int(rows["x"][i]) == base + j + 1:
+                mask |= 1 << 4 - j
+                i += 1
+        out += struct.pack("<H", base << 5 | mask)
+    return out + runs(rows["p"], 7, 1)
+
+
+@pytest.mark.parametrize("way", ["masks", "columns", "all"])
+@pytest.mark.parametrize("step_us", [0, 7, 100, 1_000_000])
+def test_read_hdf5_of_metavision_that_is_packed_with_ecf(tmp_path, way, step_us):
+    """Prophesee's tools pack so by default; no package brings HDF5's plug-in for it."""
+    h5py = pytest.importorskip("h5py")
+    i = np.arange(2500)
+    table = {
+        "t": 5_000_000_000 + i // 40 * step_us,
+        "x": 100 + i % 40,
+        "y": i // 40,
+        "p": i // 200 % 2,
+    }
+    rows = as_metavision(table)
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_chunk((1000,))
+        plist.set_filter(0x8ECF, h5py.h5z.FLAG_OPTIONAL, ())
+        space = h5py.h5s.create_simple((2500,), (h5py.h5s.UNLIMITED,))
+        kind = h5py.h5t.py_create(rows.dtype)
+        group = file.create_group("CD")
+        data = h5py.h5d.create(group.id, b"events", kind, space, plist)
+        for start in range(0, 2500, 1000):
+            data.write_direct_chunk((start,), ecf(rows[start : start + 1000], way))
+        file.attrs["geometry"] = "640x480"
+    with open_recording(tmp_path / "a.hdf5") as recording:
+        events = Events.concatenate([b.events for b in recording.batches()])
+        for name, column in (("t", events.t_us), ("x", events.x), ("y", events.y), ("p", events.p)):
+            assert np.array_equal(column, table[name]), name
+        part = [b.events.t_us for b in recording.batches(int(table["t"][2400]))]
+        assert np.concatenate([[0], *part])[-1] == table["t"][-1]
+    with pytest.raises(RecordingError, match="damaged"):
+        decode_ecf(ecf(rows[:1000], way)[:-9])
+
+
+def test_read_hdf5_that_lacks_a_column(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name in ("events/x", "events/y", "events/t"):
+            file[name] = np.arange(5)
+    with pytest.raises(RecordingError, match="'events' looks like columns of events, but lacks p"):
+        open_recording(tmp_path / "a.h5")
+
+
+def test_read_a_stereo_file_of_which_one_camera_recorded_nothing(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, column in columns().items():
+            file[f"left/{name}"], file[f"right/{name}"] = column, column[:0]
+    events, info = read(tmp_path / "a.h5")
+    check(events)
+    assert (info.topic, [t.name for t in info.topics]) == ("left", ["left", "right"])
+
+
+def test_read_a_bag_with_a_topic_that_nobody_published_on(tmp_path):
+    """Recorders list every topic that was announced."""
+    path = tmp_path / "a.db3"
+    with create_recording(tmp_path / "a.mcap", width=64, height=48) as sink:
+        sink.write_events(Events.from_columns([1], [2], [3], [1], width=64, height=48))
+    with open_recording(tmp_path / "a.mcap") as recording:
+        (packet,) = recording.packets()
+    with contextlib.closing(sqlite3.connect(path)) as bag:
+        bag.execute("CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT, type TEXT)")
+        bag.execute(
+            "CREATE TABLE messages(id INTEGER, topic_id INTEGER, timestamp INTEGER, data BLOB)"
+        )
+        for number, name in enumerate(("/left/events", "/right/events")):
+            bag.execute("INSERT INTO topics VALUES(?, ?, ?)", [number, name, packet.type_name])
+        bag.execute("INSERT INTO messages VALUES(1, 1, 5, ?)", [bytes(packet.data)])
+        bag.commit()
+    events, info = read(path)
+    assert (len(events), info.topic) == (1, "/right/events")

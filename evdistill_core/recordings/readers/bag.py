@@ -90,6 +90,9 @@ class BagRecording(Recording):
                 near = did_you_mean(wanted, events)
                 raise RecordingError(f"{self._path}: {what}{near}. {self._listing()}")
             return wanted
+        # A recorder lists topics that somebody announced and nobody ever published on.
+        published = {t.name for t in self._topics if t.message_count}
+        events = [name for name in events if name in published] or events
         if len(events) > 1:
             raise RecordingError(
                 f"{self._path} has several event topics, choose one with --topic: "

@@ -33,6 +33,9 @@ def stored_size(file: Any, name: str) -> tuple[int, int] | None:
             pair = _numbers(fields.get(key))
             if len(pair) == 2:
                 return (pair[1], pair[0]) if key in ROWS_FIRST else (pair[0], pair[1])
+        shape = dict(re.findall(r"(width|height)=(\d{1,6})", _text(fields.get("format"))))
+        if len(shape) == 2:
+            return int(shape["width"]), int(shape["height"])
         named = (sensor_size(text) for key in NAMES if (text := _text(fields.get(key))))
         size = next((s for s in named if s), None)
         size = size or GENERATIONS.get(_text(fields.get("sensor_generation")))

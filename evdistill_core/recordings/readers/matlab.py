@@ -22,7 +22,7 @@ from evdistill_core.recordings.read_options import AS_THE_FILE_SAYS, ReadOptions
 from evdistill_core.recordings.readers.chips import KNOWN_SIZES
 from evdistill_core.recordings.readers.column_order import Order, told_order
 from evdistill_core.recordings.readers.columns import BATCH_EVENTS, ColumnsRecording, Quad
-from evdistill_core.recordings.readers.hdf5 import opened
+from evdistill_core.recordings.readers.hdf5_base import opened
 from evdistill_core.recordings.readers.matlab5 import load_variables
 from evdistill_core.recordings.readers.time_unit import TIME_LIMIT_US, microseconds
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.foundation.files import FinishedBlock, atomic_path
-from evdistill_core.recordings.readers.hdf5 import h5py_module
+from evdistill_core.recordings.readers.hdf5_base import h5py_module
 
 FLUSH_EVENTS = 1 << 17
 #: DSEC holds the time in 32 bits: 71 minutes

@@ -8,7 +8,7 @@ import pytest
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.recordings.opening import open_recording
-from evdistill_core.recordings.readers import hdf5
+from evdistill_core.recordings.readers import hdf5_base
 
 h5py = pytest.importorskip("h5py")
 hdf5plugin = pytest.importorskip("hdf5plugin")
@@ -41,7 +41,7 @@ def test_dsec(tmp_path, events, index, monkeypatch, read):
     assert (whole.width, whole.height) == (640, 480)  # by the largest coordinates
     for name in ("x", "y", "t_us", "p"):
         assert np.array_equal(getattr(whole, name), getattr(events, name))
-    monkeypatch.setattr(hdf5, "BATCH_ROWS", 1000)
+    monkeypatch.setattr(hdf5_base, "BATCH_ROWS", 1000)
     for start, end in ((5_000_500, 5_200_000), (None, 3_000_000), (12_900_000, None), (0, None)):
         keep = np.ones(len(whole), bool) if start is None else whole.t_us >= start
         if end is not None:
