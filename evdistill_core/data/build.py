@@ -20,9 +20,10 @@ from evdistill_core.data.street_sets import StreetSet, StreetSetConfig
 from evdistill_core.data.whole_recordings import RecognitionSet, RecognitionSetConfig
 from evdistill_core.foundation.class_file import named_table
 from evdistill_core.foundation.config import LATER, from_mapping, load_yaml
-from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.errors import ConfigError, DataError
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.representations.spec import InputSpec
+from evdistill_core.simulation.dataset import INDEX
 
 SIMULATED_COUNT = 100
 SOURCE_KINDS = ("simulation", "folder", "moving_stills", "recognition", "street", "recorded")
@@ -185,14 +186,19 @@ def build_evaluation_sets(
 
     Raises:
         ConfigError: the file is wrong.
-        DataError: images are missing.
+        DataError: images are missing, or a folder holds nothing to score.
     """
     if path.is_dir():
         whole: RecordedMasks | StoredWindows
         if holds_labelled_recordings(path):
             whole = RecordedMasks(RecordedMasksConfig(paths=(path,)), spec, classes)
-        else:
+        elif (path / INDEX).is_file():
             whole = StoredWindows(path, spec, classes)
+        else:
+            raise DataError(
+                f"{path} holds nothing to score: expected a set that `evdistill simulate` made "
+                f"({INDEX}), or a recording beside masks/<t_us>.png (docs/classes.md)"
+            )
         return {whole.name: Prefix(whole, min(limit or len(whole), len(whole)))}
     config = from_mapping(EvaluationConfig, load_yaml(path))
     return {

@@ -136,6 +136,11 @@ def test_several_folders_are_one_set(drive, tmp_path):
     assert source.window(3).labels.max() == 1
 
 
+def test_a_folder_with_nothing_to_score_says_what_is_expected(tmp_path):
+    with pytest.raises(DataError, match=r"index\.json.*recording beside masks"):
+        build_evaluation_sets(tmp_path, SPEC, TABLE)
+
+
 def test_a_source_of_training_and_a_set_of_scoring(drive, monkeypatch):
     monkeypatch.chdir(drive.parent)
     write_mask(drive, "5", 0)
