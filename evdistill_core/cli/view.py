@@ -36,8 +36,8 @@ def command(
     ] = None,
     out: OutFile = None,
     kind: Annotated[
-        Literal["events", "surface"],
-        typer.Option(help="What is drawn; surface is a fading time surface."),
+        Literal["events", "surface", "images"],
+        typer.Option(help="What is drawn; surface: a fading time surface; images: the camera's."),
     ] = "events",
     results: Annotated[
         Path | None,
@@ -109,7 +109,6 @@ def command(
             results=overlays,
             progress=lambda events: report(recording.fraction_read, events),
         )
-        warnings = recording.info.warnings
-    typer.echo(f"{file}: {shown:,} windows, {file.stat().st_size / 1e6:.2f} MB")
-    for text in warnings:
+    typer.echo(f"{file}: {shown.windows:,} windows, {file.stat().st_size / 1e6:.2f} MB")
+    for text in shown.warnings:
         typer.echo(f"warning: {text}", err=True)

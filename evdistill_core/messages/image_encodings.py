@@ -22,6 +22,8 @@ from evdistill_core.messages.standard import Image
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
+MAX_PIXELS = 1 << 25
+"""34 million: more than a camera beside an event sensor has, less than fills a memory."""
 _NEUTRAL = 128  # chroma of grey
 
 
@@ -30,7 +32,7 @@ def decode_raw(message: Image) -> Pixels:
 
     Raises:
         MessageError: an encoding that is none of ``ENCODINGS``, data and size that do not fit, or
-            no pixels.
+            no pixels or too many.
     """
     return _decoder(message)(message)
 
@@ -46,6 +48,16 @@ def check_raw(message: Image) -> None:
         _planes(message)
     else:
         message.to_array()
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse images without pixels, and those that damaged bytes make too large.
+
+    Raises:
+        MessageError: with the size.
+    """
+    if not 0 < width * height <= MAX_PIXELS:
+        raise MessageError(f"an image of {width}x{height} pixels; expected 1 .. {MAX_PIXELS}")
 
 
 def convert_colors(pixels: Any, code: str) -> Pixels:
@@ -78,8 +90,7 @@ def _decoder(message: Image) -> Callable[[Image], Pixels]:
             f"image encoding {message.encoding[:40]!r} is no camera image or not known; known: "
             f"{', '.join(ENCODINGS)}"
         )
-    if not (message.width and message.height):
-        raise MessageError(f"an image of {message.width}x{message.height} has no pixels")
+    check_size(message.width, message.height)
     return _DECODERS[message.encoding]
 
 

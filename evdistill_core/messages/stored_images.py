@@ -11,12 +11,10 @@ import zlib
 
 from evdistill_core.foundation.errors import MessageError
 from evdistill_core.messages.cdr import Buffer
+from evdistill_core.messages.image_encodings import check_size
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 JPEG_MAGIC = b"\xff\xd8\xff"
-MAX_PIXELS = 1 << 26
-"""67 million: more than a camera has, less than hurts."""
-
 _JPEG_END = b"\xff\xd9"
 _NO_LENGTH = frozenset({0x01, *range(0xD0, 0xDA)})  # markers that stand alone
 _FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame, with the size
@@ -44,11 +42,7 @@ def check_stored_file(data: Buffer, format_text: str) -> None:
         raise MessageError(f"a {format_text[:40]!r} image is neither JPEG nor PNG: {what}")
     if size is None or not is_whole:
         raise MessageError(f"a {kind} is cut off or damaged")
-    width, height = size
-    if not 0 < width * height <= MAX_PIXELS:
-        raise MessageError(
-            f"a {kind} says that it has {width}x{height} pixels; expected 1 .. {MAX_PIXELS}"
-        )
+    check_size(*size)
 
 
 def _png_size(content: bytes) -> tuple[int, int] | None:

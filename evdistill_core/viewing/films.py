@@ -7,23 +7,27 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from evdistill_core.events.array import Events
 from evdistill_core.events.window import Window
 from evdistill_core.foundation.errors import ConfigError, RecordingError
+from evdistill_core.foundation.reasons import sentences
 from evdistill_core.inference.pictures import (
     SMALL_WIDTH_PX,
     FilmWriter,
     Image,
     contact_sheet,
     event_picture,
+    to_bgr,
     write_png,
 )
-from evdistill_core.recordings.base import Recording
+from evdistill_core.perception.messages import MAX_PICTURE_AGE_NS
+from evdistill_core.recordings.base import Frame, Recording
 from evdistill_core.viewing.result_overlays import ResultOverlays
 
-KINDS = ("events", "surface")
+KINDS = ("events", "surface", "images")
 SUFFIXES = (".mp4", ".png")
 _GREY = 96
 
@@ -33,8 +37,9 @@ class ViewConfig:
     """What to show.
 
     Attributes:
-        kind: ``events``, the last polarity of each pixel in a window; or ``surface``, the time
-            since each pixel's last event, fading exponentially.
+        kind: ``events``, the last polarity of each pixel in a window; ``surface``, the time since
+            each pixel's last event, fading exponentially; or ``images``, the camera's latest image
+            at the window's end (the events where it is missing or older than 0.5 s).
         window_us: sensor time of one picture.
         decay_us: time constant of the surface.
         start_us: begin this long after the first event.
@@ -69,6 +74,19 @@ class ViewConfig:
             )
 
 
+@dataclass(frozen=True)
+class ViewResult:
+    """What a view shows.
+
+    Attributes:
+        windows: that were drawn.
+        warnings: what it lacks, one sentence for each reason.
+    """
+
+    windows: int
+    warnings: tuple[str, ...]
+
+
 def view(
     recording: Recording,
     target: Path,
@@ -76,7 +94,7 @@ def view(
     *,
     results: Recording | None = None,
     progress: Callable[[int], None] | None = None,
-) -> int:
+) -> ViewResult:
     """Write a film (``.mp4``) or a sheet of evenly chosen pictures (``.png``).
 
     Args:
@@ -88,16 +106,17 @@ def view(
         progress: called with the number of events so far.
 
     Returns:
-        Number of windows shown.
+        How many windows are shown, and what was damaged or left out on the way.
 
     Raises:
-        RecordingError: no events in the span.
+        RecordingError: no events in the span; no camera images, where those are asked for.
         ConfigError: the target is neither .mp4 nor .png.
     """
     config = config or ViewConfig()
     if target.suffix not in SUFFIXES:
         raise ConfigError(f"a view ends in {' or '.join(SUFFIXES)}, got '{target.name}'")
-    painter = _Painter(config, ResultOverlays(results) if results is not None else None)
+    overlays = ResultOverlays(results) if results is not None else None
+    painter = _Painter(recording, config, overlays)
     scale = config.scale or (2 if recording.info.width <= SMALL_WIDTH_PX else 1)
     shown = 0
     sheet = _Sheet(config.pictures)
@@ -120,7 +139,8 @@ def view(
             )
     if target.suffix == ".png":
         sheet.write(target, scale)
-    return shown
+    lost = {} if overlays is None else overlays.left_out.as_dict()
+    return ViewResult(shown, (*recording.info.warnings, *sentences("result", lost)))
 
 
 def _windows(
@@ -140,19 +160,49 @@ def _windows(
 
 
 class _Painter:
-    def __init__(self, config: ViewConfig, overlays: ResultOverlays | None) -> None:
+    def __init__(
+        self, recording: Recording, config: ViewConfig, overlays: ResultOverlays | None
+    ) -> None:
         self._config = config
         self._overlays = overlays
         self._surface = TimeSurface(config.decay_us)
+        self._images = _CameraImages(recording) if config.kind == "images" else None
 
     def paint(self, window: Window, host_ns: int) -> Image:
-        if self._config.kind == "surface":
-            picture = self._surface.update(window.events, window.t_end_us)
-        else:
-            picture = event_picture(window.events)
+        picture = self._background(window, host_ns)
         if self._overlays is None:
             return picture
         return self._overlays.lay_over(picture, host_ns, self._config.window_us * 1000)
+
+    def _background(self, window: Window, host_ns: int) -> Image:
+        if self._config.kind == "surface":
+            return self._surface.update(window.events, window.t_end_us)
+        image = None if self._images is None else self._images.at(host_ns)
+        if image is None:
+            return event_picture(window.events)
+        # Of the sensor's size: so are masks and boxes.
+        size = (window.events.width, window.events.height)
+        return image if image.shape[1::-1] == size else np.asarray(cv2.resize(image, size))
+
+
+class _CameraImages:
+    """The images of the same camera, by their stamps."""
+
+    def __init__(self, recording: Recording) -> None:
+        if not recording.info.frame_topic:
+            raise RecordingError(f"{recording.info.path} has no camera images: draw its events")
+        self._frames = recording.frames()
+        self._next = next(self._frames, None)
+        self._latest: Frame | None = None
+
+    def at(self, host_ns: int) -> Image | None:
+        """Return the latest image until ``host_ns``, (H, W, 3) uint8 BGR, unless it is old."""
+        while self._next is not None and self._next.stamp_ns <= host_ns:
+            self._latest = self._next
+            self._next = next(self._frames, None)
+        if self._latest is None or host_ns - self._latest.stamp_ns > MAX_PICTURE_AGE_NS:
+            return None
+        return to_bgr(self._latest.image)
 
 
 class TimeSurface:

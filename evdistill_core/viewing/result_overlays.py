@@ -9,8 +9,11 @@ import numpy as np
 
 from evdistill_core.foundation.errors import MessageError, RecordingError
 from evdistill_core.foundation.labels import IGNORE, ClassInfo, ClassTable
+from evdistill_core.foundation.reasons import Reasons
 from evdistill_core.inference.pictures import Image, overlay
 from evdistill_core.inference.prediction import Detection, Prediction
+from evdistill_core.messages.cdr import Buffer
+from evdistill_core.messages.images import check_image
 from evdistill_core.messages.standard import Image as ImageMessage
 from evdistill_core.messages.vision import Detection2D, Detection2DArray, LabelInfo
 from evdistill_core.recordings.base import Recording
@@ -31,9 +34,20 @@ def has_results(recording: Recording) -> bool:
 
 
 class ResultOverlays:
-    """Masks and detections of a bag, in the order of their header stamps."""
+    """Masks and detections of a bag, in the order of their header stamps.
+
+    Args:
+        results: open bag.
+
+    Attributes:
+        left_out: messages that cannot be drawn, by reason.
+
+    Raises:
+        RecordingError: it has neither masks nor detections.
+    """
 
     def __init__(self, results: Recording) -> None:
+        self.left_out = Reasons()
         topics = results.info.topics
         masks, boxes = _result_topics(results)
         labels = [t.name for t in topics if t.type_name == LabelInfo.TYPE]
@@ -49,15 +63,15 @@ class ResultOverlays:
         self._next = next(self._messages, None)
         self._latest: dict[str, tuple[int, ImageMessage | Detection2DArray]] = {}
 
-    @staticmethod
     def _parsed(
-        results: Recording, topics: list[str]
+        self, results: Recording, topics: list[str]
     ) -> Iterator[tuple[str, int, ImageMessage | Detection2DArray]]:
         for packet in results.packets(topics):
-            kind = ImageMessage if packet.type_name == ImageMessage.TYPE else Detection2DArray
+            kind = _parsed_mask if packet.type_name == ImageMessage.TYPE else Detection2DArray.parse
             try:
-                message = kind.parse(packet.data)
-            except MessageError:
+                message = kind(packet.data)
+            except MessageError as error:
+                self.left_out.add(str(error))
                 continue
             yield packet.topic, message.header.stamp.to_ns(), message
 
@@ -69,7 +83,7 @@ class ResultOverlays:
         mask = np.full(picture.shape[:2], IGNORE, np.uint8)
         fresh = {k: m for k, (t, m) in self._latest.items() if host_ns - t <= 2 * window_ns}
         stored = fresh.get(self._mask_topic)
-        if isinstance(stored, ImageMessage) and stored.encoding in {"mono8", "8UC1"}:
+        if isinstance(stored, ImageMessage):
             mask = _fitted(stored, mask)
         boxes = fresh.get(self._box_topic)
         found: tuple[Detection, ...] = ()
@@ -81,11 +95,16 @@ class ResultOverlays:
         return overlay(picture, Prediction(mask, confidence, found), self._classes)
 
 
+def _parsed_mask(data: Buffer) -> ImageMessage:
+    message = ImageMessage.parse(data)
+    if message.encoding not in {"mono8", "8UC1"}:
+        raise MessageError(f"a mask is mono8, got {message.encoding[:40]!r}")
+    check_image(message)
+    return message
+
+
 def _fitted(message: ImageMessage, empty: Image) -> Image:
-    try:
-        mask = message.to_array()
-    except MessageError:
-        return empty
+    mask = message.to_array()
     if mask.shape != empty.shape:
         size = (empty.shape[1], empty.shape[0])
         mask = cv2.resize(np.ascontiguousarray(mask), size, interpolation=cv2.INTER_NEAREST)

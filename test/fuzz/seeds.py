@@ -12,11 +12,13 @@ import zipfile
 from contextlib import closing
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.messages.event_messages import EventArray, EventBlock, EventPacket
-from evdistill_core.messages.standard import Header, Time
+from evdistill_core.messages.images import ENCODINGS, IMAGE_TYPES
+from evdistill_core.messages.standard import CompressedImage, Header, Image, Time
 from evdistill_core.recordings.encoders.evt3 import encode_evt3
 from evdistill_core.recordings.encoders.libcaer_cmp import encode_libcaer_cmp
 from evdistill_core.recordings.writers.mcap import McapWriter
@@ -103,6 +105,22 @@ def messages() -> dict[str, list[bytes]]:
     }
 
 
+def images() -> list[tuple[str, bytes]]:
+    """Return a serialized image of every encoding, a JPEG and a PNG, with their types."""
+    header = Header(Time(5, 6), "camera")
+    # Eight bytes a pixel are enough for all encodings.
+    found = [
+        (Image.TYPE, Image(header, 4, 6, encoding, 0, 48, bytes(range(192))).serialize())
+        for encoding in ENCODINGS
+    ]
+    for name in ("jpg", "png"):
+        pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+        file = cv2.imencode(f".{name}", pixels)[1].tobytes()
+        text = f"bgr8; {name} compressed bgr8"
+        found.append((CompressedImage.TYPE, CompressedImage(header, text, file).serialize()))
+    return found
+
+
 def samples() -> list[tuple[type, bytes]]:
     """Return every message type that we read, with serialized examples."""
     from evdistill_core.messages import discovery, standard, vision
@@ -118,8 +136,7 @@ def samples() -> list[tuple[type, bytes]]:
             if isinstance(kind, type) and issubclass(kind, Message) and kind is not Message:
                 found.append((kind, kind().serialize()))
     header = Header(Time(5, 6), "camera")
-    image = standard.Image(header, 4, 6, "mono8", False, 6, bytes(range(24)))
-    found.append((standard.Image, image.serialize()))
+    found += [(IMAGE_TYPES[name], data) for name, data in images()]
     status = standard.DiagnosticStatus(1, "a", "b", "c", [standard.KeyValue("k", "v")] * 3)
     array = standard.DiagnosticArray(header, [status, status])
     found.append((standard.DiagnosticArray, array.serialize()))
@@ -174,6 +191,9 @@ def _mcap(path: Path) -> bytes:
             if name == EventPacket.TYPE:
                 for i, data in enumerate(several[:6]):
                     bag.write("/event_camera/events", name, data, STAMP_NS + i)
+        for i, (name, data) in enumerate(images()):
+            topic = "/event_camera/image_raw" if name == Image.TYPE else "/compressed"
+            bag.write(topic, name, data, STAMP_NS + i)
     return path.read_bytes()
 
 
@@ -207,6 +227,10 @@ def _sqlite(path: Path) -> bytes:
         for i, data in enumerate(messages()[EventPacket.TYPE][:8]):
             stored = zstandard.compress(data) if i % 3 == 2 else data
             bag.execute("INSERT INTO messages VALUES(?, 1, ?, ?)", [i, STAMP_NS + i, stored])
+        bag.execute("INSERT INTO topics VALUES(2, '/image_raw', ?)", [Image.TYPE])
+        raw = [data for name, data in images() if name == Image.TYPE]
+        for i, data in enumerate(raw, start=100):
+            bag.execute("INSERT INTO messages VALUES(?, 2, ?, ?)", [i, STAMP_NS + i, data])
         bag.commit()
     return path.read_bytes()
 

@@ -29,6 +29,8 @@ from evdistill_core.events.time_watch import TimeWatch
 from evdistill_core.events.window import WindowAssembler, WindowSpec
 from evdistill_core.foundation.errors import EvdistillError
 from evdistill_core.messages.event_messages import EventPacket
+from evdistill_core.messages.images import check_image, decode_image
+from evdistill_core.messages.standard import CompressedImage, Image
 from evdistill_core.recordings.opening import open_recording
 
 #: Columns that a decoder allocates, per byte of payload it was given, and besides. EVT3 packs 12
@@ -48,6 +50,18 @@ Step = Callable[[np.random.Generator], int]
 
 class FindingError(AssertionError):
     """Something that must not happen did."""
+
+
+def check_picture(message: object) -> None:
+    """Check that a message of an image is refused or gives one of its size."""
+    if not isinstance(message, Image | CompressedImage):
+        return
+    check_image(message)
+    pixels = decode_image(message)
+    if pixels.dtype not in (np.uint8, np.uint16) or pixels.shape[2:] not in ((), (3,)):
+        raise FindingError(f"a picture of {pixels.dtype} {pixels.shape}")
+    if isinstance(message, Image) and pixels.shape[:2] != (message.height, message.width):
+        raise FindingError(f"{message.width}x{message.height} became {pixels.shape}")
 
 
 def check_events(events: Events) -> None:
@@ -241,8 +255,7 @@ def cdr_target() -> Target:
                 current[0] = data = mutations.mutate(seed, rng, plain)
                 try:
                     message = kind.parse(data)  # type: ignore[attr-defined]
-                    if hasattr(message, "to_array"):
-                        message.to_array()
+                    check_picture(message)
                 except EvdistillError:
                     tally.refused += 1
             tally.inputs += 500
@@ -379,8 +392,7 @@ def atheris_entry(name: str, folder: Path) -> Callable[[bytes], None]:
                 return
             try:
                 message = kinds[data[0] % len(kinds)].parse(data[1:])  # type: ignore[attr-defined]
-                if hasattr(message, "to_array"):
-                    message.to_array()
+                check_picture(message)
             except EvdistillError:
                 tally["refused"] += 1
 

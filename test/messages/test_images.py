@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evdistill_core.foundation.errors import MessageError
+from evdistill_core.messages.image_encodings import MAX_PIXELS
 from evdistill_core.messages.images import (
     DEPTH_IMAGES,
     ENCODINGS,
@@ -20,7 +21,6 @@ from evdistill_core.messages.images import (
     to_grey,
 )
 from evdistill_core.messages.standard import CompressedImage, Header, Image
-from evdistill_core.messages.stored_images import MAX_PIXELS
 
 BAYER = ("rggb", "bggr", "gbrg", "grbg")
 PLANAR = ("nv12", "nv21", "nv24")
@@ -287,18 +287,22 @@ def test_any_size_is_read_or_refused_by_name(encoding, width, height):
     is_odd = encoding in ("nv12", "nv21") and (width % 2 or height % 2)
     is_thin = encoding.startswith("bayer") and min(width, height) < 2
     if not (width and height) or is_odd or is_thin:
-        with pytest.raises(MessageError, match=r"no pixels|even sides|at least 2x2"):
+        with pytest.raises(MessageError, match=r"0x.*pixels|x0 pixels|even sides|at least 2x2"):
             decode_image(image)
     else:
         check_image(image)
         assert decode_image(image).shape[:2] == (height, width)
 
 
-@pytest.mark.parametrize("size", [(0, 0), (0, 5), (5, 0), (0, 2**32 - 1), (2**32 - 1, 0)])
-def test_images_without_pixels_are_refused(size):
-    image = Image(Header(), *size, "mono8", 0, size[1], b"")
+@pytest.mark.parametrize(
+    "size",
+    [(0, 0), (0, 5), (5, 0), (0, 2**32 - 1), (2**32 - 1, 0), (2**32 - 1, 2**32 - 1), (6000, 6000)],
+)
+@pytest.mark.parametrize("encoding", ["mono8", "nv12", "yuyv"])
+def test_images_without_pixels_and_those_with_too_many_are_refused(encoding, size):
+    image = Image(Header(), *size, encoding, 0, size[1], b"")
     for read in (check_image, decode_image):
-        with pytest.raises(MessageError, match=r"\d+x\d+ has no pixels"):
+        with pytest.raises(MessageError, match=r"image of \d+x\d+ pixels; expected 1"):
             read(image)
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import av
 import cv2
@@ -161,6 +162,40 @@ def test_masks_and_boxes_are_laid_over(tmp_path):
         assert not has_results(recording)
         with pytest.raises(RecordingError, match="no masks"):
             view(recording, tmp_path / "x.mp4", results=recording)
+
+
+def test_camera_images_and_masks_that_cannot_be_drawn(tmp_path):
+    make(tmp_path / "a.npz")
+    bag_with_results(tmp_path, tmp_path / "a.npz")
+    path = tmp_path / "camera.mcap"
+    with open_recording(tmp_path / "both.mcap") as recording, McapWriter(path) as writer:
+        packets = list(recording.packets(["/event_camera/events", "/seg/mask"]))
+        for p in packets:
+            data = bytes(p.data)
+            if p.topic == "/seg/mask" and p is packets[-1]:
+                data = data.replace(b"mono8", b"MONO8")
+            writer.write(p.topic, p.type_name, data, p.receive_time_ns)
+        # 0.2 s of images of twice the size; then the camera is silent
+        start_ns = packets[0].receive_time_ns
+        for k in range(20):
+            header = Header(Time.from_ns(start_ns + k * 10_000_000), "cam")
+            pixels = np.full((2 * HEIGHT, 2 * WIDTH, 3), (200, 40, 0), np.uint8)
+            image = Image.from_array(header, pixels, "rgb8")
+            image = replace(image, encoding="h265") if k == 3 else image
+            writer.write("/event_camera/image_raw", Image.TYPE, image.serialize(), start_ns + k)
+    result = run("view", path, tmp_path / "a.mp4", "--scale", "1", "--kind", "images")
+    assert "warning: 1 camera image left out: image encoding 'h265'" in result.stderr
+    assert "warning: 1 result left out: a mask is mono8, got 'MONO8'" in result.stderr
+    pictures = [picture for _, picture in film(tmp_path / "a.mp4")]
+    assert pictures[0].shape == (HEIGHT, WIDTH, 3)
+    assert np.abs(pictures[5][30:40, 20:40] - np.array([0, 40, 200])).mean() < 12
+    late = pictures[-1][30:40, 20:40].astype(int)
+    assert (late.max(axis=2) - late.min(axis=2)).mean() < 12  # events, which are grey
+    with (
+        open_recording(tmp_path / "events.mcap") as recording,
+        pytest.raises(RecordingError, match="no camera images"),
+    ):
+        view(recording, tmp_path / "x.mp4", ViewConfig(kind="images"))
 
 
 def test_what_cannot_be_is_refused(tmp_path):

@@ -47,6 +47,9 @@ METADATA_LIMIT_BYTES = 1 << 22
 #: Encodings whose messages need none of those before them.
 SELF_CONTAINED = {"libcaer", "libcaer_cmp", "mono", *EVENT_ARRAY_TYPES}
 
+#: What images of results are called, see ``SegmentationMessages.TYPES``.
+RESULT_IMAGES = frozenset({"mask", "mask_color", "confidence", "overlay"})
+
 FORMATS: dict[type[Storage], str] = {
     McapStorage: "rosbag2-mcap",
     Sqlite3Storage: "rosbag2-sqlite3",
@@ -105,7 +108,8 @@ class BagRecording(Recording):
     def _choose_frames(self) -> str:
         """Take the image topic that shares most of its name with the event topic.
 
-        A raw one goes before its compressed copy, and depth maps are no camera images.
+        A raw one goes before its compressed copy. Depth maps come last, and what a node of ours
+        has published is no camera image.
         """
 
         def rank(topic: TopicInfo) -> tuple[int, bool, bool, int]:
@@ -114,7 +118,13 @@ class BagRecording(Recording):
             is_raw = topic.type_name == Image.TYPE
             return folders, "depth" not in name.lower(), is_raw, _shared(name, events)
 
-        images = [t for t in self._topics if t.type_name in IMAGE_TYPES and t.message_count]
+        images = [
+            t
+            for t in self._topics
+            if t.type_name in IMAGE_TYPES
+            and t.message_count
+            and t.name.rsplit("/", 1)[-1] not in RESULT_IMAGES
+        ]
         best = max(images, key=rank, default=None)
         return "" if best is None else best.name
 

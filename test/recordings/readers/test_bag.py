@@ -277,6 +277,7 @@ def test_a_bag_without_events_lists_its_topics_and_the_types_we_read(tmp_path):
         ),
         ({"/cam/depth/image_rect": Image, "/cam/color/image_raw": Image}, "/cam/color/image_raw"),
         ({"/cam/depth/image_rect": Image}, "/cam/depth/image_rect"),
+        ({"/segmentation/mask": Image, "/segmentation/overlay": Image}, ""),
         ({}, ""),
     ],
 )

@@ -116,7 +116,8 @@ def test_ddd17_as_recorded(tmp_path, read):
     head = struct.pack("<9I", 0, 0, 777, 0, 0, 0, 0, 0, 0)
     rows += [caer_row(2, head + picture, size=len(head + picture)), caer_row(1, b"12345678")]
     rows[-1][1] = rows[-1][1][:20]
-    times += [5, 6]
+    rows.append(caer_row(2, head + picture[:-8], size=len(head + picture[:-8])))
+    times += [5, 6, 7]
     path = tmp_path / "rec.hdf5"
     with h5py.File(path, "w") as file:
         kind = h5py.special_dtype(vlen=np.uint8)
@@ -137,6 +138,8 @@ def test_ddd17_as_recorded(tmp_path, read):
         assert recording.counters["events"] < 3000
         assert recording.counters["damaged_messages"] >= 1
         (frame,) = recording.frames()
+        assert recording.left_out_frames == {"the size of a picture is not 346x260": 1}
+        assert "1 camera image left out" in recording.info.warnings[-1]
     assert Events.concatenate(part).equals(found[found.t_us >= start])
     assert frame.t_us == 777
     assert frame.image[0, :300].tolist() == [i % 256 for i in range(300)]
@@ -202,3 +205,23 @@ def test_flipped_bits_are_ours_to_refuse(tmp_path, events, seed, read):
             continue
         assert (found.x < found.width).all()
         assert (found.y < found.height).all()
+
+
+def test_frames_of_other_kinds_are_brought_to_8_bits_or_left_out_and_said(tmp_path, events):
+    levels = np.arange(256).repeat(2).reshape(32, 16)
+    kinds = {"u8": levels.astype(np.uint8), "u16": levels.astype(np.uint16) << 8, "i64": levels}
+    kinds |= {"f4": levels.astype(np.float32), "minus": levels - 300, "4d": levels[:, :, None]}
+    for name, stored in kinds.items():
+        with h5py.File(tmp_path / f"{name}.hdf5", "w") as file:
+            columns = [events.t_us, events.x, events.y, events.p]
+            file["event"] = np.stack(columns, axis=1).astype(np.uint32)
+            file["frame"] = stored[None]
+            file["frame_ts"] = np.array([[2.5]], np.float32)
+        with open_recording(tmp_path / f"{name}.hdf5") as recording:
+            frames = list(recording.frames())
+            lost = sum(recording.left_out_frames.values())
+        if name in {"f4", "minus", "4d"}:
+            assert (frames, lost) == ([], 1)
+        else:
+            assert lost == 0
+            np.testing.assert_array_equal(frames[0].image, levels)
