@@ -11,8 +11,11 @@ import pytest
 from evdistill_core.data.recording_index import index_recording
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.errors import ConfigError, RecordingError
-from evdistill_core.messages.event_messages import EventPacket
+from evdistill_core.messages.event_messages import EventArray, EventBlock, EventPacket
 from evdistill_core.messages.standard import Header, Image, Time
+from evdistill_core.perception.feed import in_order
+from evdistill_core.perception.student import Student
+from evdistill_core.recordings.base import Frame
 from evdistill_core.recordings.convert import ConvertConfig, convert
 from evdistill_core.recordings.encoders.packets import events_to_packets
 from evdistill_core.recordings.opening import open_recording
@@ -796,3 +799,111 @@ def test_read_a_bag_with_a_topic_that_nobody_published_on(tmp_path):
         bag.commit()
     events, info = read(path)
     assert (len(events), info.topic) == (1, "/right/events")
+
+
+# Time that falls
+
+
+def save(path, t_us):
+    i = np.arange(len(t_us))
+    if path.suffix == ".txt":
+        rows = np.column_stack([np.asarray(t_us) / 1e6, i % 346, i % 260, i % 2])
+        np.savetxt(path, rows, "%.9f %d %d %d")
+    else:
+        np.savez(path, t=t_us, x=i % 346, y=i % 260, p=i % 2)
+    return path
+
+
+def windows_and_counters(path, student):
+    """Return the events in every window that a student computes, and what became of all."""
+    stream = student.stream()
+    with open_recording(path) as recording:
+        results = [
+            result
+            for item in in_order(recording)
+            if not isinstance(item, Frame)
+            for result in stream.take(item)
+        ]
+    results += stream.flush()
+    return [len(r.events) for r in results], stream.counters
+
+
+@pytest.fixture(scope="module")
+def student(tiny_student):
+    return Student.load(tiny_student)
+
+
+def test_run_a_recording_in_which_the_camera_was_reset(tmp_path, student):
+    """6,000 of 12,000 events were used, and nothing was said."""
+    path = save(tmp_path / "restart.npz", np.tile(np.arange(6000) * 166, 2))
+    counts, counters = windows_and_counters(path, student)
+    assert (len(counts), sum(counts)) == (40, 12_000)
+    assert counters["stream_time_jumps"] == 1
+
+
+def test_run_a_recording_with_one_stray_time(tmp_path, student):
+    """2 of 12,000 events were used."""
+    t_us = np.arange(12_000) * 83
+    t_us[-2] -= 300_000
+    counts, counters = windows_and_counters(save(tmp_path / "stray.npz", t_us), student)
+    assert (len(counts), sum(counts)) == (20, 11_999)
+    assert counters["stream_discarded_at_jump"] == 1
+
+
+def test_run_what_a_simulator_left_unsorted_inside_each_frame(tmp_path, student):
+    """1,942 of 6,000 events were used."""
+    rng = np.random.default_rng(1)
+    t_us = np.repeat(np.arange(30) * 33_333, 200) + rng.integers(1, 33_333, 6000)
+    counts, counters = windows_and_counters(save(tmp_path / "per_frame.txt", t_us), student)
+    assert sum(counts) == 6000
+    assert counters["stream_time_sorted"] > 5000
+
+
+def stray_bag(path):
+    t_us = 1_500_000_000_000_000 + np.arange(5000) * 100
+    t_us[-2] -= 999_000
+    i = np.arange(5000)
+    block = EventBlock.pack(
+        (i % 240).astype(np.uint16), (i % 180).astype(np.uint16), t_us * 1000, (i & 1).astype("u1")
+    )
+    message = EventArray(Header(Time.from_ns(1_500_000_000 * 10**9), ""), 180, 240, block)
+    with McapWriter(path) as writer:
+        data = message.serialize()
+        writer.write("/dvs/events", "dvs_msgs/msg/EventArray", data, 1_500_000_000_600_000_000)
+    return path, t_us
+
+
+def test_convert_a_message_with_one_stray_time(tmp_path, student):
+    """2 of 5,000 events were written."""
+    path, t_us = stray_bag(tmp_path / "jump.mcap")
+    with open_recording(path) as recording:
+        assert convert(recording, tmp_path / "out.npz").events == 5000
+    events, _ = read(tmp_path / "out.npz")
+    assert (events.t_us == t_us).all()
+    counts, counters = windows_and_counters(path, student)
+    assert (sum(counts), counters["stream_discarded_at_jump"]) == (4999, 1)
+
+
+def test_train_on_a_recording_in_which_the_camera_was_reset(tmp_path):
+    """Sorted by time, the two halves were mixed."""
+    path = save(tmp_path / "restart.npz", np.tile(np.arange(6000) * 166, 2))
+    indexed = index_recording(path, tmp_path / "cache")
+    assert [s.last_row - s.first_row for s in indexed.segments] == [6000, 6000]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".txt", ".h5", ".aedat4"])
+def test_look_at_the_stamps_of_a_files_results(tmp_path, student, suffix):
+    """Masks were stamped up to 7.1 s late, with steps back."""
+    rng = np.random.default_rng(0)
+    first_us = 1_600_000_000_000_000 if suffix == ".aedat4" else 2_000_000
+    t_us = first_us + np.sort(rng.integers(0, 3_000_000, 200_000))
+    path = save(tmp_path / "a.npz", t_us)
+    if suffix == ".txt":
+        path = save(tmp_path / "a.txt", t_us)
+    elif suffix != ".npz":
+        with open_recording(path, size=(346, 260)) as recording:
+            convert(recording, tmp_path / f"a{suffix}")
+        path = tmp_path / f"a{suffix}"
+    results = list(student.predict(path))
+    assert [r.stamp_ns for r in results] == [r.t_end_us * 1000 for r in results]
+    assert len(results) == 60
