@@ -7,6 +7,7 @@ READ = (
     ("rosbag2", "directory, .mcap, .db3, zstd too: EventPacket, EventArray, Image"),
     ("ROS 1 bag", "the same messages (extra rosbag1)"),
     ("AEDAT4", "iniVation: events, images, triggers"),
+    ("AEDAT 3.1", "cAER, uncompressed (DVS128 Gesture): events, frames, triggers"),
     ("AEDAT 2", "jAER: events of DVS128 and DAVIS cameras"),
     ("Prophesee RAW", "EVT2, EVT2.1, EVT3: events, triggers"),
     ("Prophesee DAT", "events"),

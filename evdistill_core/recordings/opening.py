@@ -11,6 +11,7 @@ from evdistill_core.recordings.base import Recording
 from evdistill_core.recordings.formats import FORMATS_HINT
 from evdistill_core.recordings.read_options import ReadOptions
 from evdistill_core.recordings.readers.aedat2 import AEDAT2_MAGIC, Aedat2Recording
+from evdistill_core.recordings.readers.aedat3 import AEDAT3_MAGIC, Aedat3Recording
 from evdistill_core.recordings.readers.aedat4 import AEDAT4_MAGIC, Aedat4Recording
 from evdistill_core.recordings.readers.bag import BagRecording
 from evdistill_core.recordings.readers.ess_folder import EssFolder
@@ -41,7 +42,6 @@ from evdistill_core.recordings.readers.text import (
 HEAD_BYTES = 4096
 #: Kinds that we recognise but do not read, with the way out.
 KNOWN_ELSEWHERE = (
-    (b"#!AER-DAT3", "an AEDAT 3 file; convert it with iniVation's DV"),
     (b"#ROSBAG V", "a ROS 1 bag older than version 2.0; convert it with `rosbag fix`"),
     (b"\x89PNG", "a PNG image, no recording"),
     (b"\xff\xd8\xff", "a JPEG image, no recording"),
@@ -91,13 +91,21 @@ def open_recording(  # noqa: PLR0913 - a path, and what a file may leave open
     if head.startswith(AEDAT4_MAGIC):
         options.refuse_all_but(frozenset(), path, "AEDAT4, which tells it")
         return Aedat4Recording(path, topic)
-    if head.startswith((HDF5_MAGIC, MATLAB_MAGIC)):
-        several = open_hdf5 if head.startswith(HDF5_MAGIC) else MatlabRecording
+    several = next((kind for magic, kind in _SEVERAL_STREAMS if head.startswith(magic)), None)
+    if several is not None:
         return several(path, topic, options)
     kind = _stream_type(path, head)
     if kind is None:
         raise RecordingError(f"{path} is {_guess(head)}. {FORMATS_HINT}")
     return _one_stream(kind, path, topic, options)
+
+
+#: files that may hold several streams, and take the options of reading
+_SEVERAL_STREAMS: tuple[tuple[bytes, Callable[[Path, str | None, ReadOptions], Recording]], ...] = (
+    (HDF5_MAGIC, open_hdf5),
+    (MATLAB_MAGIC, MatlabRecording),
+    (AEDAT3_MAGIC, Aedat3Recording),
+)
 
 
 def _one_stream(

@@ -104,6 +104,98 @@ def test_read_aedat2_without_a_chip_line(tmp_path):
         read(path, camera="nokia")
 
 
+def aedat3_packet(kind, source, payload, size, overflow=0):
+    count = len(payload) // size
+    return struct.pack("<hhiiiiii", kind, source, size, 4, overflow, count, count, count) + payload
+
+
+def polarity(x, y, p, t):
+    data = np.asarray(x) << 17 | np.asarray(y) << 2 | np.asarray(p) << 1 | 1
+    return np.stack([data, np.asarray(t)], 1).astype("<u4").tobytes()
+
+
+def aedat3(path, *packets, sources=("DVS128",), version="3.1", form="RAW"):
+    named = "".join(f"#Source {i}: {name}\r\n" for i, name in enumerate(sources, start=1))
+    head = f"#!AER-DAT{version}\r\n#Format: {form}\r\n{named}#Start-Time: now\r\n#!END-HEADER\r\n"
+    path.write_bytes(head.encode() + b"".join(packets))
+    return path
+
+
+def test_read_dvs128_gesture(tmp_path):
+    """AEDAT 3.1 of cAER: events, edges, and a clock of 31 bits that has wrapped."""
+    i = np.arange(500)
+    edge = np.array([[2 << 1 | 1, 70], [3 << 1 | 1, 90], [1 << 1 | 1, 95]], "<u4").tobytes()
+    path = aedat3(
+        tmp_path / "a.aedat",
+        aedat3_packet(1, 1, polarity(i % 128, i % 100, i % 2, i * 10), 8),
+        aedat3_packet(0, 1, edge, 8),
+        aedat3_packet(3, 1, bytes(36), 36),  # IMU
+        aedat3_packet(1, 1, polarity(i % 128, i % 100, i % 2, i * 10), 8, overflow=1),
+    )
+    with open_recording(path) as recording:
+        batches = list(recording.batches())
+        info = recording.info
+        late = [b.events.t_us for b in recording.batches((1 << 31) + 4000)]
+    events = Events.concatenate([b.events for b in batches])
+    edges = Triggers.concatenate([b.triggers for b in batches])
+    assert (info.format, info.width, info.height, info.warnings) == ("aedat3", 128, 128, ())
+    assert np.array_equal(events.t_us, np.r_[i * 10, (1 << 31) + i * 10])
+    assert np.array_equal(events.x[:500], i % 128)
+    assert np.array_equal(events.y[:500], i % 100)
+    assert np.array_equal(events.p[:500], i % 2)
+    assert (edges.t_us.tolist(), edges.edge.tolist()) == ([70, 90], [1, 0])
+    assert len(np.concatenate(late)) == 100
+
+
+def test_read_aedat3_of_several_cameras(tmp_path):
+    i = np.arange(50)
+    left, right = (polarity(i + k, i, i % 2, i) for k in (0, 10))
+    packets = aedat3_packet(1, 1, left, 8), aedat3_packet(1, 2, right, 8)
+    path = aedat3(tmp_path / "a.aedat", *packets, sources=("DAVIS240C", "DAVIS240C"))
+    with pytest.raises(RecordingError, match=r"several cameras.*DAVIS240C:1, DAVIS240C:2"):
+        open_recording(path)
+    assert read(path, topic="DAVIS240C:2")[0].x[0] == 10
+    one = aedat3(tmp_path / "b.aedat", packets[1], sources=("DAVIS240C", "DAVIS346"))
+    events, info = read(one)
+    assert (info.topic, events.width, len(events)) == ("DAVIS346", 346, 50)
+
+
+def test_read_aedat3_with_frames(tmp_path):
+    image = np.arange(240 * 180, dtype="<u2").reshape(180, 240)
+    head = struct.pack("<9i", 1 << 1 | 1, 1, 2, 7000, 8000, 240, 180, 0, 0)
+    frame = aedat3_packet(2, 1, head + image.tobytes(), 36 + image.nbytes)
+    events = aedat3_packet(1, 1, polarity([1], [2], [1], [3]), 8)
+    path = aedat3(tmp_path / "a.aedat", frame, events, sources=("DAVIS240C",))
+    with open_recording(path) as recording:
+        (found,) = recording.frames()
+        assert (found.t_us, found.image.shape) == (7000, (180, 240))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"version": "3.0"}, "AEDAT 3.0 in the format RAW; read is 3.1"),
+        ({"form": "Serial-TS"}, "in the format Serial-TS"),
+        ({"sources": ("Cochlea",)}, "names the camera 'Cochlea'.*--camera"),
+    ],
+)
+def test_read_an_aedat3_that_is_not_known(tmp_path, content, message):
+    with pytest.raises(RecordingError, match=message):
+        open_recording(aedat3(tmp_path / "a.aedat", **content))
+
+
+def test_lose_power_while_recording_aedat3(tmp_path):
+    packets = [aedat3_packet(1, 1, polarity([1], [2], [1], [k]), 8) for k in range(9)]
+    path = aedat3(tmp_path / "a.aedat", *packets, bytes(8192))
+    events, info = read(path)
+    assert len(events) == 9
+    assert len(info.warnings) == 1
+    path.write_bytes(aedat3(path, *packets).read_bytes()[:-3])
+    events, info = read(path)
+    assert len(events) == 8
+    assert "cut off or damaged from byte" in info.warnings[0]
+
+
 # Streams of Prophesee
 
 

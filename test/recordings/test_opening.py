@@ -27,7 +27,6 @@ def test_an_empty_file_says_so(tmp_path):
     [
         (b"\x00\x01\x02\x03", "of a kind that we do not know"),
         (b"hello world\n", "of a kind that we do not know"),
-        (b"#!AER-DAT3.1\r\n", "AEDAT 3"),
         (b"#ROSBAG V1.2\n", "rosbag fix"),
     ],
 )

@@ -72,6 +72,10 @@ class Aedat4Recording(Recording):
                 f"it has: {', '.join(streams) or 'none'}"
             )
         if wanted is None and len(streams) > 1:
+            # A camera that sent nothing is no candidate where another one did.
+            full = {name: s for name, s in streams.items() if len(self._file.places(s))}
+            streams = full or streams
+        if wanted is None and len(streams) > 1:
             raise RecordingError(
                 f"{self._path} has several event streams, choose one with --topic: "
                 + ", ".join(streams)
@@ -79,7 +83,10 @@ class Aedat4Recording(Recording):
         return streams[wanted] if wanted is not None else next(iter(streams.values()), None)
 
     def _first(self, kind: str) -> Stream | None:
-        return next((s for s in self._file.streams if s.kind == kind), None)
+        """Return the stream of a kind from the camera of the events, else the first one."""
+        found = [s for s in self._file.streams if s.kind == kind]
+        source = self._events.source if self._events else ""
+        return next((s for s in found if s.source == source), found[0] if found else None)
 
     @property
     def info(self) -> RecordingInfo:

@@ -47,6 +47,7 @@ class Stream:
         kind: four letters: ``EVTS``, ``FRME``, ``TRIG``, ``IMUS``, ...
         width: columns; 0 where the description does not tell.
         height: rows; 0 where the description does not tell.
+        source: the camera, "" where the description does not tell.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Stream:
     kind: str
     width: int
     height: int
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -276,5 +278,6 @@ def _streams(description: str) -> tuple[Stream, ...]:
         if not (0 <= width <= MAX_SIDE and 0 <= height <= MAX_SIDE):
             raise ValueError(f"{width}x{height} pixels, expected at most {MAX_SIDE} each")
         unique = name if names.count(name) == 1 else f"{name}:{number}"
-        streams.append(Stream(unique, number, values.get("typeIdentifier", ""), width, height))
+        kind, source = values.get("typeIdentifier", ""), values.get("source", "")
+        streams.append(Stream(unique, number, kind, width, height, source))
     return tuple(streams)
