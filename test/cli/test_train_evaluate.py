@@ -1,13 +1,17 @@
 """`evdistill train` and `evaluate` as a user runs them, on two small stills."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+import evdistill_core as evdistill
 from evdistill_core.cli.main import build_app
 from evdistill_core.foundation.errors import ConfigError, StudentError
+
+DEMO = Path(__file__).parents[2] / "demo" / "davis346_street.mcap"
 
 
 def invoke(*arguments):
@@ -60,6 +64,22 @@ def test_train_export_evaluate(experiment):
     scores = [reports[k]["sets"]["a"]["everywhere"]["accuracy"] for k in reports]
     assert scores[0] == pytest.approx(scores[1], abs=0.01)
     assert 0 <= scores[0] <= 1
+
+
+@pytest.mark.parametrize("kind", ["time_surface", "histogram"])
+def test_a_student_of_each_representation_is_trained_exported_and_run(experiment, kind):
+    config = yaml.safe_load((experiment / "train.yaml").read_text(encoding="utf-8"))
+    config |= {"steps": 2, "input": {"kind": kind, "bins": 2, "window_us": 20_000}}
+    (experiment / "train.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    run, student = experiment / "run", experiment / "tiny.evstudent"
+    assert invoke("train", experiment / "train.yaml", "--out", run).exit_code == 0
+    assert invoke("export", run / "last.pt", student).exit_code == 0
+    loaded = evdistill.Student.load(student)
+    assert loaded.input.kind == kind
+    assert loaded.input.channels == {"time_surface": 2, "histogram": 4}[kind]
+    results = list(loaded.predict(DEMO, end_s=0.2))
+    assert len(results) >= 9
+    assert results[0].mask.shape == (260, 346)
 
 
 def test_limit_and_seed(experiment):

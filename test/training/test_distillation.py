@@ -199,6 +199,18 @@ def test_every_term_is_finite_logged_twice_and_adds_up(root, teacher, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["counts2", "time_surface", "histogram"])
+def test_every_representation_is_distilled_into(root, teacher, tmp_path, kind):
+    spec = replace(SPEC, kind=kind, normalisation="auto")
+    trainer = DistillTrainer(config(root, teacher, steps=2, input=spec), tmp_path)
+    trainer.run()
+    for record in losses(tmp_path):
+        assert np.isfinite(record["loss"])
+        assert 0 < record["watch_lit_generated"] < 1
+        assert 0 < record["watch_on_target"] < 1
+    assert [len(r[0]) for r in trainer.panels().values()] == [4, 5]
+
+
 def test_the_objective_falls(root, teacher, tmp_path):
     quiet = PAIRED | {"output", "gan_image", "gan_event"}  # a game has no value that must fall
     trainer = DistillTrainer(config(root, teacher, without=quiet, steps=60), tmp_path)

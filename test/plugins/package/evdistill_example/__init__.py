@@ -1,0 +1,1 @@
+"""One of each part that evdistill takes from other packages (docs/extending.md shows them)."""
