@@ -66,7 +66,8 @@ def run_live(
                 try:
                     front.run(lambda snapshot, rates: view.show(status_rows(snapshot, rates)))
                 finally:
-                    view.say(totals_line(front.totals()))
+                    for text in (*front.losses(), totals_line(front.totals())):
+                        view.say(text)
     return INTERRUPTED if signal.SIGINT in signals.received else 0
 
 

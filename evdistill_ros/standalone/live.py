@@ -12,6 +12,7 @@ from typing import TextIO
 
 from evdistill_core.cameras.address import CameraAddress
 from evdistill_core.foundation.errors import EvdistillError
+from evdistill_core.foundation.reasons import sentences
 from evdistill_core.messages.event_messages import EVENT_ARRAY_TYPES, EVENT_PACKET_TYPES
 from evdistill_core.messages.standard import DiagnosticArray
 from evdistill_core.messages.vision import LabelInfo
@@ -195,9 +196,15 @@ class LivePerception:
     def totals(self) -> dict[str, int]:
         """Return every counter since the start, those of a camera as ``camera_NAME``."""
         of_camera = {} if self._feed is None else self._feed.counters
-        return self.front_end.perception.snapshot().counters | {
-            f"camera_{name}": count for name, count in of_camera.items()
-        }
+        return (
+            self.front_end.perception.snapshot().counters
+            | {"damaged_images": self.front_end.messages.left_out_images.total}
+            | {f"camera_{name}": count for name, count in of_camera.items()}
+        )
+
+    def losses(self) -> list[str]:
+        """Return a sentence for each reason for which camera images were left out."""
+        return sentences("camera image", self.front_end.messages.left_out_images.as_dict())
 
     def _time_ns(self) -> int:
         return self._now_ns()  # that of the graph, once there is one

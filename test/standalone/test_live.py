@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -12,7 +13,14 @@ import yaml
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.worker import wait_until
 from evdistill_core.messages.event_messages import EventPacket
-from evdistill_core.messages.standard import DiagnosticArray, Header, Image, Log, Time
+from evdistill_core.messages.standard import (
+    CompressedImage,
+    DiagnosticArray,
+    Header,
+    Image,
+    Log,
+    Time,
+)
 from evdistill_core.messages.vision import Classification, Detection2DArray, LabelInfo
 from evdistill_core.perception.offline import run_recording
 from evdistill_core.perception.parameters import SegmentationParameters
@@ -64,6 +72,33 @@ def test_masks_come_out_with_one_header_and_the_process_leaves_the_graph(
     assert [line["stamp_ns"] for line in lines] == [m.header.stamp.to_ns() for m in parsed]
     gone = wait_until(lambda: not camera.node.graph.publishers(MASK), timeout_s=10)
     assert gone, "a stale entry is left in the graph"
+
+
+def test_compressed_images_lie_behind_the_overlay_and_what_is_left_out_is_said(
+    evdistill, camera, tiny_student, street_packets
+):
+    camera.advertise()
+    kind = CompressedImage.TYPE
+    topic = "/event_camera/image_raw/compressed"
+    images = camera.node.create_publisher(topic, kind, qos.DEFAULT)
+    overlays = camera.listen("/segmentation/overlay", Image.TYPE)
+    live = evdistill("live", "--student", tiny_student)
+    assert images.wait_for_subscriber(60)
+    green = np.full((260, 346, 3), (0, 200, 0), np.uint8)
+    jpeg = cv2.imencode(".jpg", green)[1].tobytes()
+    stamp = EventPacket.parse(street_packets[0].data).header.stamp
+    for name, data in (("jpeg", jpeg), ("h264", bytes(20))):
+        images.publish(CompressedImage(Header(stamp, "cam"), name, data).serialize())
+    time.sleep(0.5)
+    camera.send(street_packets[:40])
+    assert wait_until(lambda: len(overlays) >= 4, timeout_s=20)
+    live.send(signal.SIGTERM)
+    assert live.wait() == 0, live.output
+    corner = Image.parse(overlays[0].data).to_array()[:8, :8].reshape(-1, 3)
+    assert np.abs(np.median(corner, axis=0) - (0, 200, 0)).max() < 5
+    assert f"images from {topic} ({kind})" in live.output
+    assert "1 camera image left out: a 'h264' image is neither JPEG nor PNG" in live.output
+    assert "damaged_images 1" in live.output.splitlines()[-1]
 
 
 def test_live_and_run_give_the_same_masks(
