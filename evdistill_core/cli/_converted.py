@@ -36,6 +36,7 @@ def convert_file(
         What ``--json`` prints of it.
     """
     from evdistill_core.cli._progress import reading_progress
+    from evdistill_core.events.account import account_of_reading
     from evdistill_core.recordings.convert import convert
     from evdistill_core.recordings.opening import open_recording
 
@@ -50,14 +51,18 @@ def convert_file(
             lambda events: report(recording.fraction_read, events),
         )
         warnings = recording.info.warnings
+        account = account_of_reading(recording.counters, result.events)
     if not as_json:
         typer.echo(written_line(target, result))
+    for text in account.lines():
+        typer.echo(f"note: {text}", err=True)
     warn_of_losses(result, warnings)
     return {
         "source": str(source),
         "out": str(target),
         "bytes": target.stat().st_size,
         **dataclasses.asdict(result),
+        "event_account": account.to_dict(),
         "warnings": list(warnings),
     }
 

@@ -123,6 +123,8 @@ def describe(recording: Recording, summary: Summary) -> dict[str, Any]:
     """Return everything that ``--json`` prints."""
     import dataclasses
 
+    from evdistill_core.events.account import account_of_reading
+
     info = recording.info
     rates_hz, span_s = summary.rate.rates_hz(CHART_WIDTH)
     return {
@@ -144,6 +146,7 @@ def describe(recording: Recording, summary: Summary) -> dict[str, Any]:
         "frame_topic": info.frame_topic,
         "topics": [dataclasses.asdict(t) for t in info.topics],
         "discontinuities": summary.discontinuities,
+        "event_account": account_of_reading(recording.counters, summary.events).to_dict(),
         "counters": recording.counters,
         "rate": {
             "span_us": round(span_s * 1e6),
@@ -164,6 +167,8 @@ def show(facts: dict[str, Any], summary: Summary) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from evdistill_core.events.account import EventAccount
+
     console = Console()
     table = Table.grid(padding=(0, 2))
     rows = [
@@ -181,6 +186,7 @@ def show(facts: dict[str, Any], summary: Summary) -> None:
         mark = " <- events" if topic["name"] == facts["topic"] else ""
         rows.append(("topic", f"{topic['name']}  {topic['type_name']}{count}{mark}"))
     rows += [("gap", f"{reason}: {n}") for reason, n in facts["discontinuities"].items()]
+    rows += [("note", text) for text in EventAccount(**facts["event_account"]).lines()]
     rows += [("counter", f"{k}: {v:,}") for k, v in facts["counters"].items() if _is_trouble(k, v)]
     rows += [("warning", text) for text in facts["warnings"]]
     for name, text in rows:
@@ -191,8 +197,12 @@ def show(facts: dict[str, Any], summary: Summary) -> None:
 
 
 def _is_trouble(name: str, value: int) -> bool:
-    """Tell counters of damage from those of traffic."""
-    return value > 0 and name not in {"messages", "events", "bytes", "triggers"}
+    """Tell counters of damage from those of traffic, and from what the account says."""
+    from evdistill_core.events.account import DAMAGE, LEFT_OUT
+
+    traffic = {"messages", "events", "bytes", "triggers"}
+    told = {*DAMAGE, *LEFT_OUT, "discarded_before_sync", "discarded_at_jump"}
+    return value > 0 and name not in traffic | told
 
 
 def chart(summary: Summary) -> list[str]:

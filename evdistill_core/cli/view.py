@@ -78,6 +78,7 @@ def command(
     """
     from evdistill_core.cli._outputs import target_of
     from evdistill_core.cli._progress import reading_progress
+    from evdistill_core.events.account import account_of_reading
     from evdistill_core.foundation.outputs import check_file
     from evdistill_core.recordings.opening import open_recording
     from evdistill_core.viewing.films import ViewConfig, view
@@ -110,5 +111,7 @@ def command(
             progress=lambda events: report(recording.fraction_read, events),
         )
     typer.echo(f"{file}: {shown.windows:,} windows, {file.stat().st_size / 1e6:.2f} MB")
+    for text in account_of_reading(recording.counters, shown.events).lines():
+        typer.echo(f"note: {text}", err=True)
     for text in shown.warnings:
         typer.echo(f"warning: {text}", err=True)

@@ -4,79 +4,17 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
 
+from evdistill_core.events.account import account_of_stream
 from evdistill_core.inference.prediction import Prediction
 from evdistill_core.perception.pipeline import STAGES, Snapshot
 from evdistill_core.perception.result import Result
 from evdistill_core.perception.result_pictures import PictureCounts
 from evdistill_core.recordings.base import RecordingInfo
-
-LEFT_OUT = {
-    "out_of_frame": "outside the sensor's frame",
-    "before_sync": "before the first time word",
-    "at_jump": "at times that stray far from those around them",
-    "hot_pixel": "at hot pixels",
-    "refractory": "too soon after another one of their pixel",
-    "background": "without company (background filter)",
-    "rate_limit": "above max_events_per_s",
-    "late": "too late: more than 10 ms out of order",
-    "at_break": "in a window that lost messages cut off",
-    "max_rate": "in windows that max_rate_hz skips",
-}
-"""Why an event is in no window that was computed: name in report.json -> what people read."""
-DAMAGE = {
-    "damaged_messages": "messages damaged",
-    "lost_messages": "messages missing",
-    "unknown_words": "words unknown",
-    "time_jumps": "jumps of time",
-}
-"""Damage that cannot be counted in events: name of the counter -> what people read."""
-
-
-@dataclass(frozen=True)
-class EventAccount:
-    """What became of the events; ``read == used + sum(left_out.values())``.
-
-    Attributes:
-        read: events in the recording, as far as their bytes could be told to be events.
-        used: events in at least one window that was computed.
-        left_out: the others by reason, see ``LEFT_OUT``.
-    """
-
-    read: int
-    used: int
-    left_out: dict[str, int]
-
-
-def account(counters: Mapping[str, int], reader: Mapping[str, int]) -> EventAccount:
-    """Return what became of the events of a run that dropped no window.
-
-    Args:
-        counters: of the pipeline's snapshot, after its end.
-        reader: of the recording, where it decoded the events itself; else empty.
-    """
-
-    def decoding(name: str) -> int:
-        return counters.get(f"stream_{name}", 0) + reader.get(name, 0)
-
-    before = {
-        "out_of_frame": decoding("out_of_frame"),
-        "before_sync": decoding("discarded_before_sync"),
-        "at_jump": decoding("discarded_at_jump"),
-    }
-    filters = ("hot_pixel", "refractory", "background", "rate_limit")
-    used = counters.get("events_in_windows", 0)
-    after = {name: counters.get(f"filter_{name}", 0) for name in filters} | {
-        "late": counters.get("window_late", 0),
-        "at_break": counters.get("window_discarded", 0),
-        "max_rate": counters.get("window_used", 0) - used,
-    }
-    read = counters.get("stream_events", 0) + sum(before.values())
-    return EventAccount(read, used, before | after)
 
 
 class Found:
@@ -137,9 +75,7 @@ def build_report(  # noqa: PLR0913 - what the parts of a run know
         pictures: how many windows were drawn; None: the run drew none.
     """
     counters = snapshot.counters
-    damage = {name: counters.get(f"stream_{name}", 0) + reader.get(name, 0) for name in DAMAGE}
-    # The pipeline watches over time whoever decodes, so the reader's jumps are among its own.
-    damage["time_jumps"] = counters.get("stream_time_jumps", 0)
+    account = account_of_stream(counters, reader)
     return {
         "recording": str(info.path),
         "encoding": info.encoding,
@@ -147,8 +83,7 @@ def build_report(  # noqa: PLR0913 - what the parts of a run know
         "height": info.height,
         "student": student,
         "events": counters.get("events", 0),
-        "event_account": asdict(account(counters, reader)),
-        "damage": damage,
+        "event_account": account.to_dict(),
         "windows": counters.get("windows_done", 0),
         "windows_dropped": counters.get("windows_dropped", 0),
         "windows_skipped": counters.get("windows_skipped", 0),

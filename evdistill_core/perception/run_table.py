@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from evdistill_core.events.account import DAMAGE, LEFT_OUT
 from evdistill_core.perception.result_pictures import FILM, MAX_RATE_HZ, SHEET
-from evdistill_core.perception.run_report import DAMAGE, LEFT_OUT
 
 Row = tuple[str, str, str]
 
@@ -76,7 +76,7 @@ def _event_rows(report: Mapping[str, Any]) -> list[Row]:
     rows += [("", f"{count:,}", LEFT_OUT[name]) for name, count in left_out.items()]
     rows += [
         ("damage" if i == 0 else "", f"{count:,}", DAMAGE[name])
-        for i, (name, count) in enumerate((n, c) for n, c in report["damage"].items() if c)
+        for i, (name, count) in enumerate((n, c) for n, c in events["damage"].items() if c)
     ]
     return rows
 

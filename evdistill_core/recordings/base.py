@@ -348,10 +348,9 @@ class Recording(ABC):
         # Every iterator opens the file for itself and closes it at its end or when it is dropped.
         self._closed = True
 
-    def note_time(self, counts: StreamCounters) -> None:
-        """Add what a ``TimeWatch`` met to the counters of the latest iteration."""
-        for name in ("discarded_at_jump", "time_sorted", "time_jumps"):
-            self._time_counts[name] = getattr(counts, name)
+    def count_left_out(self, **counts: int) -> None:
+        """Add to the counters of the latest iteration what was left out after reading."""
+        self._time_counts.update(counts)
 
     def _warn(self, text: str) -> None:
         if text not in self._warnings:
@@ -409,6 +408,8 @@ def _stamped_windows(
             clock.observe(int(part.events.t_us[0]), part.stamp_ns)
             yield from stamped(assembler.push(part.events))
     yield from stamped(assembler.flush())
+    counted = assembler.counters
+    recording.count_left_out(late=counted.late, at_break=counted.discarded)
 
 
 def stretches(
@@ -437,7 +438,11 @@ def stretches(
             can_wait=not recording.has_host_stamps,
         )
     yield from watch.flush()
-    recording.note_time(counts)
+    recording.count_left_out(
+        discarded_at_jump=counts.discarded_at_jump,
+        time_sorted=counts.time_sorted,
+        time_jumps=counts.time_jumps,
+    )
 
 
 def checked_size(path: Path, width: int, height: int) -> tuple[int, int]:

@@ -80,10 +80,12 @@ class ViewResult:
 
     Attributes:
         windows: that were drawn.
+        events: in them.
         warnings: what it lacks, one sentence for each reason.
     """
 
     windows: int
+    events: int
     warnings: tuple[str, ...]
 
 
@@ -118,7 +120,7 @@ def view(
     overlays = ResultOverlays(results) if results is not None else None
     painter = _Painter(recording, config, overlays)
     scale = config.scale or (2 if recording.info.width <= SMALL_WIDTH_PX else 1)
-    shown = 0
+    shown = events = 0
     sheet = _Sheet(config.pictures)
     with ExitStack() as stack:
         film = None
@@ -128,6 +130,7 @@ def view(
         for window, since_us, host_ns in windows:
             picture = painter.paint(window, host_ns)
             shown += 1
+            events += len(window.events)
             if film is not None:
                 film.add(picture, round(window.t_end_us / config.speed))
             else:
@@ -140,7 +143,7 @@ def view(
     if target.suffix == ".png":
         sheet.write(target, scale)
     lost = {} if overlays is None else overlays.left_out.as_dict()
-    return ViewResult(shown, (*recording.info.warnings, *sentences("result", lost)))
+    return ViewResult(shown, events, (*recording.info.warnings, *sentences("result", lost)))
 
 
 def _windows(
