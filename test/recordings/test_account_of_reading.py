@@ -62,7 +62,9 @@ def test_convert_says_what_it_did_not_write(tmp_path):
     path = tmp_path / "a.txt"
     rows = [f"{i * 0.001:.6f} {i % 30} {i % 20} {i % 2}" for i in range(100)]
     path.write_text("30 20\n" + "\n".join([*rows, "0.2 99 5 1"]) + "\n")
-    done = CliRunner().invoke(build_app(), ["convert", str(path), str(tmp_path / "b.npz"), "--json"])
+    done = CliRunner().invoke(
+        build_app(), ["convert", str(path), str(tmp_path / "b.npz"), "--json"]
+    )
     account = json.loads(done.stdout)["event_account"]
     assert (account["read"], account["used"]) == (101, 100)
 
