@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.events.packet import Packet
+from evdistill_core.events.time_watch import BACKWARD_JUMP_US
 from evdistill_core.foundation.config import from_mapping
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.messages.event_messages import EventPacket
@@ -31,6 +32,8 @@ from evdistill_core.recordings.writers.npz import NpzWriter
 
 SUFFIXES = (".mcap", ".aedat4", ".h5", ".hdf5", ".npz")
 T = TypeVar("T")
+#: So many packets in a row may lie behind those before; more are a restart.
+STRAY_PACKETS = 3
 Progress = Callable[[int], None]
 #: stamp in nanoseconds, topic, type name, serialized message
 StampedMessage = tuple[int, str, str, bytes]
@@ -216,6 +219,41 @@ class _Span:
         return after_start and (self.end_us is None or sensor_ns < self.end_us * 1000)
 
 
+class _Stamps:
+    """Host times of packets: they never fall, as those of a camera do not.
+
+    A few packets whose times stray get the stamp of the packet before. When sensor time goes on
+    from an earlier place (a restart), host time goes on without a step.
+
+    Args:
+        host_minus_sensor_ns: at the beginning.
+    """
+
+    def __init__(self, host_minus_sensor_ns: int) -> None:
+        self._offset_ns = host_minus_sensor_ns
+        self._last_ns: int | None = None
+        self._behind = 0
+
+    def of(self, packet: EncodedPacket) -> int:
+        """Return the stamp of the next packet, that of its end."""
+        if packet.start_us < 0 and packet.time_base_ns < 0:
+            raise RecordingError(
+                f"a bag holds no times below zero, and this recording begins at {packet.start_us} "
+                "us: convert it to .npz, .h5 or .aedat4, or leave out what lies below (--start)"
+            )
+        stamp_ns = packet.end_us * 1000 + self._offset_ns
+        if self._last_ns is not None and stamp_ns < self._last_ns - BACKWARD_JUMP_US * 1000:
+            self._behind += 1
+            if self._behind > STRAY_PACKETS:
+                length_ns = (packet.end_us - packet.start_us) * 1000
+                self._offset_ns += self._last_ns + length_ns - stamp_ns
+                stamp_ns, self._behind = self._last_ns + length_ns, 0
+        else:
+            self._behind = 0
+        self._last_ns = stamp_ns if self._last_ns is None else max(self._last_ns, stamp_ns)
+        return self._last_ns
+
+
 class _Job:
     def __init__(
         self,
@@ -231,6 +269,7 @@ class _Job:
         self._span = span
         self._progress = progress
         self._make = BagMessages(config.encoding, config.frame_id)
+        self._stamps = _Stamps(span.host_minus_sensor_ns)
         self.result = ConvertResult()
 
     def to_columns(self) -> ConvertResult:
@@ -341,7 +380,7 @@ class _Job:
         return held
 
     def _event_message(self, packet: EncodedPacket, seq: int) -> StampedMessage:
-        stamp_ns = packet.end_us * 1000 + self._span.host_minus_sensor_ns
+        stamp_ns = self._stamps.of(packet)
         self.result.packets += 1
         data = self._make.events(packet, seq, stamp_ns)
         return (stamp_ns, self._config.events_topic, EventPacket.TYPE, data)

@@ -14,6 +14,8 @@ from evdistill_core.foundation.errors import ConfigError, RecordingError
 from evdistill_core.messages.event_messages import EventArray, EventBlock, EventPacket
 from evdistill_core.messages.standard import Header, Image, Time
 from evdistill_core.perception.feed import in_order
+from evdistill_core.perception.offline import run_recording
+from evdistill_core.perception.parameters import SegmentationParameters
 from evdistill_core.perception.student import Student
 from evdistill_core.recordings.base import Frame
 from evdistill_core.recordings.convert import ConvertConfig, convert
@@ -999,3 +1001,40 @@ def test_look_at_the_stamps_of_a_files_results(tmp_path, student, suffix):
     results = list(student.predict(path))
     assert [r.stamp_ns for r in results] == [r.t_end_us * 1000 for r in results]
     assert len(results) == 60
+
+
+def test_convert_a_recording_with_a_restart_to_a_bag(tmp_path):
+    """The stamps fell, and every reader mixed the two halves: 199 gaps, 9,900 messages missing."""
+    t_us = np.tile(np.arange(6000) * 166, 2)
+    path = save(tmp_path / "restart.npz", t_us)
+    with open_recording(path, size=(346, 260)) as recording:
+        convert(recording, tmp_path / "a.mcap")
+    events, _ = read(tmp_path / "a.mcap")
+    assert (events.t_us == t_us).all()
+    with open_recording(tmp_path / "a.mcap") as recording:
+        sent_ns = [p.receive_time_ns for p in recording.packets()]
+        list(recording.batches())
+        assert recording.counters["lost_messages"] == 0
+    steps_ms = np.diff(sent_ns) / 1e6
+    assert (steps_ms >= 0).all()
+    assert steps_ms.max() <= 20
+    assert 1.8e9 < sent_ns[-1] - sent_ns[0] < 2.1e9
+
+
+def test_convert_times_below_zero(tmp_path, student):
+    """A number that could not be packed, and a crash in `run`."""
+    t_us = np.arange(6000) * 166 - 500_000
+    path = save(tmp_path / "neg.npz", t_us)
+    with open_recording(path, size=(346, 260)) as recording:
+        with pytest.raises(RecordingError, match=r"no times below zero.*-500000 us.*\.npz"):
+            convert(recording, tmp_path / "a.mcap")
+        convert(recording, tmp_path / "a.aedat4")
+    assert (read(tmp_path / "a.aedat4")[0].t_us == t_us).all()
+    given = SegmentationParameters(student=str(student.path))
+    report = run_recording(path, tmp_path / "out", given, show_progress=False, pictures=False)
+    assert report["event_account"]["used"] == 6000
+    with open_recording(tmp_path / "out" / "masks.mcap") as bag:
+        stamps = [
+            Image.parse(p.data).header.stamp.to_ns() for p in bag.packets(["/segmentation/mask"])
+        ]
+    assert stamps == [-450_000_000 + 50_000_000 * k for k in range(20)]

@@ -41,6 +41,7 @@ class McapWriter(FinishedBlock):
         self._file: IO[bytes]
         self._channels: dict[str, tuple[int, str]] = {}
         self._schemas: dict[str, int] = {}
+        self._shift_ns: int | None = None
         self._counts: dict[str, int] = {}
         self._first_ns: int | None = None
         self._last_ns = 0
@@ -66,7 +67,8 @@ class McapWriter(FinishedBlock):
             topic: as ROS writes it, with a leading slash.
             type_name: ``pkg/msg/Type``, one of those whose schema we know.
             data: serialized message with its 4 byte CDR header.
-            log_time_ns: receive time, nanoseconds since 1970; should not fall.
+            log_time_ns: receive time, nanoseconds since 1970; should not fall. When the first one
+                is below zero, all are moved so that it is zero.
 
         Raises:
             RecordingError: the topic had another type before.
@@ -75,6 +77,10 @@ class McapWriter(FinishedBlock):
         if self._writer is None:
             raise RecordingError("McapWriter must be used in a with block")
         channel = self._channel(topic, type_name)
+        if self._shift_ns is None:
+            # MCAP's times are unsigned; a sensor's clock may begin below zero.
+            self._shift_ns = max(0, -log_time_ns)
+        log_time_ns = max(0, log_time_ns + self._shift_ns)
         self._writer.add_message(
             channel_id=channel,
             log_time=log_time_ns,
