@@ -94,7 +94,7 @@ def warn_of_losses(result: ConvertResult, warnings: Sequence[str] = ()) -> None:
         (
             result.dropped_triggers,
             "trigger edges left out: .npz and .h5 keep them all, .aedat4 those of input 0, "
-            "a bag in evt3 those of inputs 0 to 15",
+            ".raw and a bag in evt3 those of inputs 0 to 15",
         ),
         (result.dropped_frames, "images left out"),
     ):

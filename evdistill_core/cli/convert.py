@@ -40,12 +40,13 @@ def command(
         typer.Argument(
             metavar="SOURCE... [TARGET]",
             help="Recordings or folders of them, then the file to make: .mcap (a rosbag2), "
-            ".aedat4, .h5 or .npz. Of several recordings the target is a folder.",
+            ".aedat4, .h5, .npz, .raw (EVT3), .txt or .csv. Of several recordings the target is "
+            "a folder.",
         ),
     ],
     out: OutFile = None,
     suffix: Annotated[
-        Literal["mcap", "aedat4", "h5", "npz"] | None,
+        Literal["mcap", "aedat4", "h5", "npz", "raw", "txt", "csv"] | None,
         typer.Option("--format", help="Of the files made of several recordings; default: mcap."),
     ] = None,
     reading: Reading = AS_TOLD,
@@ -60,7 +61,9 @@ def command(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Convert recordings to a ROS 2 bag, AEDAT4, HDF5 or npz.
+    """Convert recordings to another format.
+
+    Written are ROS 2 bags, AEDAT4, HDF5, npz, EVT3 (.raw) and text.
 
     Event times, coordinates and order are kept exactly (evt3: times modulo 2^24 us). A file appears
     only when it is complete; Ctrl-C leaves nothing behind.

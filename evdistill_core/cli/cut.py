@@ -35,9 +35,7 @@ def command(
     source: RecordingArgument,
     target: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="TARGET", help="File to make: .mcap (a rosbag2), .aedat4, .h5 or .npz."
-        ),
+        typer.Argument(metavar="TARGET", help="File to make: as `convert` writes."),
     ] = None,
     out: OutFile = None,
     start: Start = 0.0,

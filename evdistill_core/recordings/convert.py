@@ -1,4 +1,4 @@
-"""One recording into another: rosbag2, AEDAT4, HDF5 as DSEC has it, or npz."""
+"""One recording into another: rosbag2, AEDAT4, HDF5 as DSEC has it, npz, EVT3 or text."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ from evdistill_core.recordings.encoders.packets import (
 )
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.recordings.writers.aedat4 import Aedat4Writer
-from evdistill_core.recordings.writers.hdf5 import DsecWriter
 from evdistill_core.recordings.writers.mcap import McapWriter
-from evdistill_core.recordings.writers.npz import NpzWriter
+from evdistill_core.recordings.writers.plain import PLAIN_SUFFIXES, held_edges, plain_writer
 
-SUFFIXES = (".mcap", ".aedat4", ".h5", ".hdf5", ".npz")
+SUFFIXES = (".mcap", ".aedat4", *PLAIN_SUFFIXES)
 T = TypeVar("T")
 #: So many packets in a row may lie behind those before; more are a restart.
 STRAY_PACKETS = 3
@@ -111,8 +110,8 @@ def convert(
 ) -> ConvertResult:
     """Write a recording as ``target``; its suffix chooses the format.
 
-    AEDAT4, HDF5 (the layout of DSEC) and npz keep the events as they are; AEDAT4 alone of these
-    holds pictures too.
+    AEDAT4, HDF5 (the layout of DSEC), npz and text keep the events as they are, EVT3 ``.raw`` with
+    times modulo 2^24 us; AEDAT4 alone of these holds pictures too.
 
     In a bag, the events become EventPackets of ``packet_us`` each. With ``libcaer_cmp``,
     ``time_base`` is the sensor time of the packet's start, so event times are exact; ``evt3`` keeps
@@ -125,8 +124,8 @@ def convert(
 
     Args:
         recording: open, with events.
-        target: ``.mcap``, ``.aedat4``, ``.h5``, ``.hdf5`` or ``.npz``; it appears only when
-            everything is written.
+        target: ``.mcap``, ``.aedat4``, ``.h5``, ``.hdf5``, ``.npz``, ``.raw``, ``.txt`` or
+            ``.csv``; it appears only when everything is written.
         config: what to take over; ``None`` takes all.
         progress: called with the number of events so far.
 
@@ -275,12 +274,13 @@ class _Job:
     def to_columns(self) -> ConvertResult:
         """Write columns; pictures have no place in them."""
         info = self._recording.info
-        kind = NpzWriter if self._target.suffix == ".npz" else DsecWriter
-        with kind(self._target, width=info.width, height=info.height) as writer:
+        with plain_writer(self._target, width=info.width, height=info.height) as writer:
             for batch in self._batches():
                 self._require_size(batch.events)
-                writer.write(batch.events, batch.triggers)
-                self.result.triggers += len(batch.triggers)
+                held = held_edges(self._target, batch.triggers)
+                writer.write(batch.events, held)
+                self.result.triggers += len(held)
+                self.result.dropped_triggers += len(batch.triggers) - len(held)
             self._require_events()
         self.result.dropped_frames = sum(1 for _ in self._recording.frames())
         return self.result

@@ -23,9 +23,8 @@ from evdistill_core.recordings.encoders.bag_messages import BagMessages
 from evdistill_core.recordings.encoders.edge_queue import select
 from evdistill_core.recordings.encoders.packets import EncodedPacket, Packetizer, holds_edges
 from evdistill_core.recordings.writers.aedat4 import Aedat4Writer
-from evdistill_core.recordings.writers.hdf5 import DsecWriter
 from evdistill_core.recordings.writers.mcap import McapWriter
-from evdistill_core.recordings.writers.npz import NpzWriter
+from evdistill_core.recordings.writers.plain import held_edges, plain_writer
 
 PLAUSIBLE_NS = 10_000_000_000
 """A stamp farther than this from the time of arrival is wrong."""
@@ -111,7 +110,7 @@ def open_sink(target: Path, sizes: SensorSizes, config: ConvertConfig) -> Sink:
     """Return a sink, to be used in a with block; the suffix chooses the format.
 
     Args:
-        target: ``.mcap``, ``.aedat4``, ``.h5``, ``.hdf5`` or ``.npz``.
+        target: ``.mcap``, ``.aedat4``, ``.h5``, ``.hdf5``, ``.npz``, ``.raw``, ``.txt``, ``.csv``.
         sizes: of the sensor.
         config: encoding, length of packets, topics and ``frame_step`` (0 writes no pictures).
 
@@ -137,7 +136,8 @@ def create_recording(
     """Return a new recording to write to, in a with block; it appears when the block ends well.
 
     Args:
-        path: ``.mcap`` (a rosbag2), ``.aedat4``, ``.h5``, ``.hdf5`` or ``.npz``.
+        path: ``.mcap`` (a rosbag2), ``.aedat4``, ``.h5``, ``.hdf5``, ``.npz``, ``.raw``, ``.txt``
+            or ``.csv``.
         width: columns of the sensor.
         height: rows of the sensor.
         frame_size: (width, height) of camera images, for ``.aedat4``.
@@ -285,21 +285,23 @@ class _Aedat4Sink(Sink):
 
 
 class _ColumnSink(Sink):
-    """npz or HDF5 as DSEC has it; pictures have no place in them."""
+    """A file of events alone: npz, HDF5 as DSEC has it, EVT3, text; pictures are counted."""
 
     def __init__(self, target: Path, sizes: SensorSizes) -> None:
         super().__init__()
+        self._target = target
         self._is_npz = target.suffix == ".npz"
-        kind = NpzWriter if self._is_npz else DsecWriter
-        self._writer = kind(target, width=sizes.width, height=sizes.height)
+        self._writer = plain_writer(target, width=sizes.width, height=sizes.height)
 
     def _open(self) -> None:
         self._stack.enter_context(self._writer)
 
     def write(self, batch: EventBatch) -> None:
-        self._writer.write(batch.events, batch.triggers)
+        held = held_edges(self._target, batch.triggers)
+        self._writer.write(batch.events, held)
         self.result.events += len(batch.events)
-        self.result.triggers += len(batch.triggers)
+        self.result.triggers += len(held)
+        self.result.dropped_triggers += len(batch.triggers) - len(held)
 
     def write_frame(self, frame: Frame) -> None:
         self.result.dropped_frames += 1
