@@ -28,7 +28,8 @@ def command(
         typer.Option(
             metavar="PATH",
             help="What is true. Of masks: a bag with a topic .../mask (mono8), .../detections, or "
-            "both. Of classes: a CSV file start_ns,end_ns,class, or a bag with .../classification.",
+            "both, or a bbox.npy of Gen1 or 1 Mpx. Of classes: a CSV file start_ns,end_ns,class, "
+            "or a bag with .../classification.",
         ),
     ] = None,
     out: Annotated[

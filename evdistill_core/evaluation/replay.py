@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from evdistill_core.evaluation.box_files import is_box_file, read_box_file
 from evdistill_core.evaluation.confusion import Confusion
 from evdistill_core.evaluation.detections import DetectionScorer, ScoredBox
 from evdistill_core.evaluation.replay_labels import (
@@ -53,7 +54,8 @@ def replay_report(results: Path, labels: Path | None = None) -> dict[str, object
         results: bag with ``mask`` and ``detections``, or ``classification``, and ``label_info``
             and ``/diagnostics``, as replay.launch.py and `evdistill run` leave it.
         labels: what is true, or None. Of masks: a bag with true ones (mono8) on a topic that ends
-            in ``/mask``, true boxes on one that ends in ``/detections``, or both. Of classes: a
+            in ``/mask``, true boxes on one that ends in ``/detections``, or both; or a
+            ``bbox.npy`` of Gen1 or 1 Mpx, whose times are those of the recording. Of classes: a
             CSV file, see ``read_spans``, or a bag with a topic that ends in ``/classification``.
 
     Raises:
@@ -149,6 +151,10 @@ def _score(found: _Results, labels: Path) -> dict[str, object]:
             f"{labels} holds masks beside a recording: score them with `evdistill evaluate STUDENT "
             f"{labels}`, whose windows end at the masks"
         )
+    if is_box_file(labels):
+        truth = read_box_file(labels, found.classes)
+        score = _score_boxes(found, truth.boxes)
+        return {"detection_score": {**score, "labels_left_out": truth.left_out}}
     with open_recording(labels) as recording:
         has_masks = bool(topics_of(recording.info, "mask", Image.TYPE))
         has_boxes = bool(topics_of(recording.info, "detections", Detection2DArray.TYPE))

@@ -244,6 +244,44 @@ def test_each_kind_of_label_can_be_alone(segmented, tmp_path):
         replay_report(segmented, far)
 
 
+BOX_FIELDS = [("ts", "<u8"), ("x", "<f4"), ("y", "<f4"), ("w", "<f4"), ("h", "<f4"),
+              ("class_id", "u1"), ("confidence", "<f4"), ("track_id", "<u4")]  # fmt: skip
+
+
+def box_file(path, *rows):
+    np.save(path, np.array([(*row, 1.0, 7) for row in rows], BOX_FIELDS))
+    return path
+
+
+def test_boxes_of_gen1_score(tmp_path):
+    """Its cars are the vehicles of a student; a class that the student lacks is counted."""
+    classes = ("background", "vehicle", "7")
+    rows = [("/segmentation/label_info", label_info(classes)), ("/segmentation/mask", mask(0, 1))]
+    rows += [("/segmentation/detections", boxes(0, ("1", 0.9, 5.0, "1")))]
+    results = write(tmp_path / "r.mcap", rows)
+    t_us = T0_NS // 1000
+    labels = box_file(tmp_path / "a_bbox.npy", (t_us, 3, 3, 4, 4, 0), (t_us, 100, 50, 20, 40, 1))
+    score = replay_report(results, labels)["detection_score"]
+    assert (score["labels"], score["labels_scored"], score["map"]) == (1, 1, 1.0)
+    assert score["labels_left_out"] == {"pedestrian": 1}
+    big = box_file(tmp_path / "b_bbox.npy", (t_us, 3, 3, 4, 4, 2), (t_us, 900, 500, 20, 40, 5))
+    score = replay_report(results, big)["detection_score"]
+    assert (score["map"], score["labels_left_out"]) == (1.0, {"traffic sign": 1})
+    for wrong, message in (
+        (
+            box_file(tmp_path / "c.npy", (t_us, 3, 3, 4, 4, 1)),
+            "has boxes of pedestrian",
+        ),
+        (box_file(tmp_path / "d.npy", (t_us, 3, 3, 4, 4, 9)), r"has the classes \[9\]"),
+        (box_file(tmp_path / "e.npy", (5, 3, 3, 4, 4, 0)), "none of 1 labels has detections"),
+    ):
+        with pytest.raises(DataError, match=message):
+            replay_report(results, wrong)
+    np.save(tmp_path / "f.npy", np.zeros((5, 4)))
+    with pytest.raises(DataError, match="is no file of boxes as Gen1"):
+        replay_report(results, tmp_path / "f.npy")
+
+
 def test_the_command_prints_and_writes_the_report(tmp_path):
     results, out = recognised(tmp_path / "r.mcap", ANSWERS), tmp_path / "out.json"
     labels = csv(tmp_path / "l.csv", ",,cup")

@@ -178,11 +178,92 @@ def files() -> dict[str, bytes]:
     ):
         if (SHARED / "recordings" / path).exists():
             found[name] = (SHARED / "recordings" / path).read_bytes()[:size]
+    found["csv"] = b"timestamp,x,y,polarity\n" + b"".join(
+        b"%d,%d,%d,%d\n" % r
+        for r in zip(e.t_us.tolist(), e.x.tolist(), e.y.tolist(), e.p.tolist(), strict=True)
+    )
+    found |= _numpy(e)
+    found["raw-evt3-big"] = head % b"format EVT3;endianness=big;height=260;width=346" + (
+        np.frombuffer(data["evt3"][:4000], "<u2").astype(">u2").tobytes()
+    )
+    found["aedat3"] = _aedat3(e)
+    davis = e.x.astype(np.uint32) << 12 | e.y.astype(np.uint32) << 22 | e.p.astype(np.uint32) << 11
+    found["aedat2-davis"] = (
+        b"#!AER-DAT2.0\r\n# AEChip: eu.seebetter.ini.chips.davis.Davis346B\r\n"
+        + np.stack([davis, e.t_us.astype(np.uint32)], 1).astype(">u4").tobytes()
+    )
     found["aedat2"] = (
         b"#!AER-DAT2.0\r\n# This is a raw AE data file\r\n# AEChip: DVS128\r\n"
         + np.arange(400, dtype=">u4").tobytes()
     )
     return found
+
+
+def _numpy(e: Events) -> dict[str, bytes]:
+    """Return arrays of every shape that events come in, and a zip of text."""
+    table = np.stack([e.t_us, e.x, e.y, e.p], 1).astype(np.int64)
+    found = {}
+    for name, array in (
+        ("npy", table),
+        ("npy-sideways", table.T),
+        ("npy-structured", e.to_structured()),
+    ):
+        target = io.BytesIO()
+        np.save(target, array)
+        found[name] = target.getvalue()
+    target = io.BytesIO()
+    np.savez_compressed(target, events=table.astype(np.float64))
+    found["npz-table"] = target.getvalue()
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        lines = (f"{t} {x} {y} {p}\n" for t, x, y, p in table.tolist())
+        archive.writestr("events.txt", "".join(lines))
+    found["zip"] = target.getvalue()
+    return found
+
+
+def _aedat3(e: Events) -> bytes:
+    """Return packets of events, edges and a frame."""
+    words = (
+        e.x.astype(np.uint32) << 17 | e.y.astype(np.uint32) << 2 | e.p.astype(np.uint32) << 1 | 1
+    )
+    polarity = np.stack([words, e.t_us.astype(np.uint32)], 1).astype("<u4").tobytes()
+    edges = np.array([[2 << 1 | 1, 1000], [3 << 1 | 1, 1200]], "<u4").tobytes()
+    frame = struct.pack("<9i", 1 << 1 | 1, 1, 2, 3, 4, 8, 6, 0, 0) + bytes(2 * 8 * 6)
+    head = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DAVIS346\r\n#!END-HEADER\r\n"
+    for kind, payload, size in ((1, polarity, 8), (0, edges, 8), (2, frame, len(frame))):
+        count = len(payload) // size
+        head += struct.pack("<hhiiiiii", kind, 1, size, 4, 0, count, count, count) + payload
+    return head
+
+
+def _hdf5_of_tools(folder: Path, e: Events) -> dict[str, bytes]:
+    """Return files as v2e, event_utils and Metavision (with ECF) write them."""
+    import h5py
+
+    table = np.stack([e.t_us, e.x, e.y, e.p], 1)
+    with h5py.File(folder / "v2e.h5", "w") as file:
+        file.create_dataset("events", data=table.astype("u4"), chunks=(64, 4), compression="gzip")
+        file["frame"], file["frame_ts"] = np.zeros((2, 260, 346), "u1"), np.array([0, 9], "u4")
+    with h5py.File(folder / "utils.h5", "w") as file:
+        file["events/ts"], file["events/ps"] = e.t_us / 1e6, e.p.astype(bool)
+        file["events/xs"], file["events/ys"] = e.x, e.y
+        file.create_dataset("images/image0", data=np.zeros((4, 6), "u1")).attrs["timestamp"] = 0.5
+    kind = np.dtype([("x", "<u2"), ("y", "<u2"), ("p", "<i2"), ("t", "<i8")])
+    with h5py.File(folder / "metavision.h5", "w") as file:
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_chunk((64,))
+        plist.set_filter(0x8ECF, h5py.h5z.FLAG_OPTIONAL, ())
+        space = h5py.h5s.create_simple((64,), (h5py.h5s.UNLIMITED,))
+        group = file.create_group("CD")
+        data = h5py.h5d.create(group.id, b"events", h5py.h5t.py_create(kind), space, plist)
+        chunk = struct.pack("<IQ", 64 << 2, 1000) + b"\x0f\x40\x00"  # 64 events at one time
+        chunk += struct.pack("<HH", 5 << 5 | 31, 64)  # in one row
+        chunk += b"".join(struct.pack("<H", 6 * i << 5 | 31) for i in range(11)) + b"\xc0\xc0"
+        data.write_direct_chunk((0,), chunk)
+        file.attrs["geometry"] = "346x260"
+    return {f"hdf5-{name}": (folder / f"{name}.h5").read_bytes()
+            for name in ("v2e", "utils", "metavision")}  # fmt: skip
 
 
 def _mcap(path: Path) -> bytes:
@@ -258,6 +339,7 @@ def _optional(folder: Path) -> dict[str, bytes]:
             file["t_offset"] = 5
             file["ms_to_idx"] = [0, 10, 20]
         found["hdf5"] = (folder / "a.h5").read_bytes()
+        found |= _hdf5_of_tools(folder, e)
     with contextlib.suppress(ImportError):
         from scipy.io import savemat
 
