@@ -60,6 +60,7 @@ PIPELINE_VALUES = {
     "windows_dropped": "not computed because a newer one came first",
     "windows_discarded": "not computed because the node was deactivated",
     "events_in_windows": "events that were in at least one window that was not skipped",
+    "events_in_dropped_windows": "events of the windows that were dropped or discarded",
     "windows_skipped": "not computed because of `max_rate_hz`",
     "state_resets": "breaks after which a recurrent student began anew",
     "rss_mb": "resident memory, MB of 1e6 bytes",

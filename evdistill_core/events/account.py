@@ -17,6 +17,8 @@ LEFT_OUT = {
     "late": "too late: more than 10 ms out of order",
     "at_break": "in a window that lost messages cut off",
     "max_rate": "in windows that max_rate_hz skips",
+    "dropped": "in windows that were dropped because the network was busy, or at the end",
+    "at_end": "in a window that was not complete at the end",
 }
 """Why an event is not used: name in JSON -> what people read."""
 DAMAGE = {
@@ -65,7 +67,7 @@ class EventAccount:
 def account_of_stream(
     counters: Mapping[str, int], reader: Mapping[str, int] | None = None
 ) -> EventAccount:
-    """Return what became of the events of a pipeline that dropped no window.
+    """Return what became of the events of a pipeline.
 
     Args:
         counters: of the pipeline, after its end: names with the prefixes stream, filter, window.
@@ -76,7 +78,9 @@ def account_of_stream(
     def decoding(name: str) -> int:
         return counters.get(f"stream_{name}", 0) + decoder.get(name, 0)
 
-    used = counters.get("events_in_windows", 0)
+    given = counters.get("events_in_windows", 0)
+    # With overlapping windows some of these were in another window too.
+    dropped = min(given, counters.get("events_in_dropped_windows", 0))
     left_out = dict.fromkeys(LEFT_OUT, 0) | {
         "out_of_frame": decoding("out_of_frame"),
         "before_sync": decoding("discarded_before_sync"),
@@ -84,14 +88,18 @@ def account_of_stream(
         "at_jump": counters.get("stream_discarded_at_jump", 0),
         "late": counters.get("window_late", 0),
         "at_break": counters.get("window_discarded", 0),
-        "max_rate": counters.get("window_used", 0) - used,
+        "max_rate": counters.get("window_used", 0) - given,
+        "dropped": dropped,
+        "at_end": counters.get("window_pending", 0),
     }
     for name in ("hot_pixel", "refractory", "background", "rate_limit"):
         left_out[name] = counters.get(f"filter_{name}", 0)
     before = left_out["out_of_frame"] + left_out["before_sync"] + left_out["at_jump"]
     damage = {name: decoding(name) for name in DAMAGE}
     damage |= {n: counters.get(f"stream_{n}", 0) for n in ("time_jumps", "time_sorted")}
-    return EventAccount(counters.get("stream_events", 0) + before, used, left_out, damage)
+    return EventAccount(
+        counters.get("stream_events", 0) + before, given - dropped, left_out, damage
+    )
 
 
 def account_of_reading(counters: Mapping[str, int], used: int) -> EventAccount:

@@ -250,10 +250,10 @@ class Perception:
     def _hand_over(self, job: Job) -> None:
         self._count("windows")
         pushed_out = self._mailbox.put(job) if self._keeps_all else self._mailbox.replace(job)
-        if pushed_out is job:
-            self._count("windows_discarded")
-        elif pushed_out is not None:
-            self._count("windows_dropped")
+        if pushed_out is None:
+            return
+        self._count("windows_discarded" if pushed_out is job else "windows_dropped")
+        self._count("events_in_dropped_windows", len(pushed_out.window.events))
 
     def _run_ingest(self) -> None:
         self._ingest.run(self._queue)
@@ -268,6 +268,7 @@ class Perception:
                 continue
             if self._discard:
                 self._count("windows_discarded")
+                self._count("events_in_dropped_windows", len(job.window.events))
                 continue
             result = self._predict(job)
             published_ns = time.monotonic_ns()

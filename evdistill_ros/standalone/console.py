@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from evdistill_core.events.account import account_of_stream
 from evdistill_core.foundation.files import atomic_path
 from evdistill_core.foundation.signals import StopSignals
 from evdistill_core.perception.diagnostics import Rates
@@ -66,7 +67,9 @@ def run_live(
                 try:
                     front.run(lambda snapshot, rates: view.show(status_rows(snapshot, rates)))
                 finally:
-                    for text in (*front.losses(), totals_line(front.totals())):
+                    totals = front.totals()
+                    account = account_of_stream(totals).lines()
+                    for text in (*front.losses(), *account, totals_line(totals)):
                         view.say(text)
     return INTERRUPTED if signal.SIGINT in signals.received else 0
 

@@ -4,6 +4,7 @@ import time
 import numpy as np
 import pytest
 
+from evdistill_core.events.account import account_of_stream
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import DecodedPacket, PacketDecoder
 from evdistill_core.foundation.errors import ConfigError, StudentError
@@ -165,6 +166,10 @@ def test_a_slow_network_drops_windows_and_counts_them(bench, scene):
     assert len(bench.results) == counts["windows_done"] < counts["windows"]
     assert bench.results[-1].index == counts["windows"] - 1
     bench.check_balance()
+    account = account_of_stream(counts)
+    assert account.used == sum(len(r.events) for r in bench.results)
+    assert account.left_out["dropped"] > 0
+    assert account.read == account.used + sum(account.left_out.values())
 
 
 def test_a_full_queue_is_a_counted_gap_and_no_window_spans_it(bench, scene):
