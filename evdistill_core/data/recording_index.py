@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,23 +135,27 @@ class IndexedRecording:
         return np.memmap(path, COLUMNS[name], "r")
 
 
-def index_recording(path: Path, cache: Path) -> IndexedRecording:
+def index_recording(
+    path: Path, cache: Path, reading: Mapping[str, str] | None = None
+) -> IndexedRecording:
     """Return random access to a recording, reading it first if this is not done yet.
 
     Args:
         path: anything that ``open_recording`` opens.
         cache: folder for the columns of all recordings (13 bytes an event, and the frames).
+        reading: how to read it: what ``open_recording`` takes besides the path.
 
     Raises:
         RecordingError: the recording is missing or of a kind that we do not read.
         DataError: it holds no events.
     """
-    folder = cache / _fingerprint(path)
+    given = dict(reading or {})
+    folder = cache / _fingerprint(path, given)
     if not (folder / INDEX).exists():
         cache.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=".part.", dir=cache))
         try:
-            with open_recording(path) as recording:
+            with open_recording(path, **given) as recording:
                 _write_columns(recording, path, part)
             _publish(part, folder)
         finally:
@@ -257,9 +261,9 @@ def _write_frames(
     return times, shape, left_out
 
 
-def _fingerprint(path: Path) -> str:
+def _fingerprint(path: Path, reading: Mapping[str, str]) -> str:
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    facts: list[object] = [FORMAT_VERSION, os.fspath(path.resolve())]
+    facts: list[object] = [FORMAT_VERSION, os.fspath(path.resolve()), sorted(reading.items())]
     for file in files:
         status = file.stat()
         facts += [file.name, status.st_size, status.st_mtime_ns]

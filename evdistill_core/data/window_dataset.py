@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +54,8 @@ class WindowDataset(Dataset[torch.Tensor]):
         min_events: leave out windows with fewer events, at jitter 0.
         transform: applied to every item.
         cache: folder of the index: 13 bytes an event.
+        reading: how to read the recordings: what ``open_recording`` takes besides the path, for
+            example ``{"columns": "xypt", "size": "640x480"}``.
 
     Raises:
         RecordingError: a recording cannot be read.
@@ -75,6 +77,7 @@ class WindowDataset(Dataset[torch.Tensor]):
         min_events: int = 0,
         transform: Transform | None = None,
         cache: str | Path = "cache/recordings",
+        reading: Mapping[str, str] | None = None,
     ) -> None:
         self.input = input
         self._stride_us = input.window_us if stride_us is None else stride_us
@@ -86,7 +89,7 @@ class WindowDataset(Dataset[torch.Tensor]):
         self._transform = transform
         given = [paths] if isinstance(paths, str | Path) else list(paths)
         self.paths = [p for path in given for p in find_recordings(Path(path).expanduser())]
-        self._recordings = [index_recording(p, Path(cache)) for p in self.paths]
+        self._recordings = [index_recording(p, Path(cache), reading) for p in self.paths]
         self._stretches = [
             s for i in range(len(self.paths)) for s in self._usable(i, start_s, end_s)
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -149,15 +149,28 @@ def convert(
     return result
 
 
-def convert_file(
-    source: str | Path, target: str | Path, *, topic: str | None = None, **options: object
+def convert_file(  # noqa: PLR0913 - two files, and how to read the first
+    source: str | Path,
+    target: str | Path,
+    *,
+    topic: str | None = None,
+    columns: str | None = None,
+    time_unit: str | None = None,
+    size: str | Sequence[int] | None = None,
+    camera: str | None = None,
+    **options: object,
 ) -> ConvertResult:
     """Convert a recording into another format, exactly.
 
     Args:
         source: a recording of any kind that ``open_recording`` reads.
-        target: ``.mcap`` (a rosbag2), ``.aedat4``, ``.h5``, ``.hdf5`` or ``.npz``.
+        target: ``.mcap`` (a rosbag2), ``.aedat4``, ``.h5``, ``.hdf5``, ``.npz``, ``.raw``, ``.txt``
+            or ``.csv``.
         topic: event topic or stream of a source that has several.
+        columns: how to read the source, as ``open_recording`` takes it.
+        time_unit: the same.
+        size: the same.
+        camera: the same.
         **options: fields of ``ConvertConfig``, for example ``start_us=0, end_us=1_000_000``.
 
     Returns:
@@ -168,7 +181,9 @@ def convert_file(
         ConfigError: an option that is not known or out of range.
     """
     config = from_mapping(ConvertConfig, options)
-    with open_recording(source, topic=topic) as recording:
+    with open_recording(
+        source, topic=topic, columns=columns, time_unit=time_unit, size=size, camera=camera
+    ) as recording:
         return convert(recording, Path(target).expanduser(), config)
 
 

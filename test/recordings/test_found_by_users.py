@@ -18,7 +18,7 @@ from evdistill_core.perception.offline import run_recording
 from evdistill_core.perception.parameters import SegmentationParameters
 from evdistill_core.perception.student import Student
 from evdistill_core.recordings.base import Frame
-from evdistill_core.recordings.convert import ConvertConfig, convert
+from evdistill_core.recordings.convert import ConvertConfig, convert, convert_file
 from evdistill_core.recordings.encoders.packets import events_to_packets
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.recordings.readers.ecf import decode_ecf
@@ -1038,3 +1038,16 @@ def test_convert_times_below_zero(tmp_path, student):
             Image.parse(p.data).header.stamp.to_ns() for p in bag.packets(["/segmentation/mask"])
         ]
     assert stamps == [-450_000_000 + 50_000_000 * k for k in range(20)]
+
+
+def test_convert_and_train_on_columns_that_were_said(tmp_path):
+    """The Python front door takes what the command line takes."""
+    path = write_text(tmp_path / "a.txt", "xypt")
+    convert_file(path, tmp_path / "a.npz", columns="xypt", size="640x480")
+    check(read(tmp_path / "a.npz")[0])
+    reading = {"columns": "xypt", "size": "640x480", "time_unit": "ns"}
+    one = index_recording(path, tmp_path / "cache", reading)
+    assert one.segments[0].width == 640
+    assert one.segments[0].t_end_us - one.segments[0].t_start_us == 200
+    other = index_recording(path, tmp_path / "cache", {"columns": "xypt"})
+    assert other.folder != one.folder

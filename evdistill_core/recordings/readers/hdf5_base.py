@@ -62,6 +62,10 @@ def h5py_module() -> ModuleType:
     return module
 
 
+# What h5py raises on damaged bytes; names and texts may be no UTF-8.
+_DAMAGE = (OSError, KeyError, RuntimeError, TypeError, AttributeError, UnicodeDecodeError)
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """Open for reading; what h5py says about damage becomes our error."""
@@ -69,7 +73,7 @@ def opened(path: Path) -> Iterator[Any]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+    except _DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RecordingError(f"{path} is cut off or damaged (HDF5: {reason})") from error
 

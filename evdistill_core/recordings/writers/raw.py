@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,7 @@ class RawWriter(FinishedBlock):
 
     def _header(self) -> bytes:
         width, height = self._size
-        now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+        now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
         # The two names of integrators and that of the plugin are what OpenEB looks a decoder up by.
         lines = (
             "camera_integrator_name Prophesee",
