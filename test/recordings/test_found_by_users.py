@@ -1048,6 +1048,6 @@ def test_convert_and_train_on_columns_that_were_said(tmp_path):
     reading = {"columns": "xypt", "size": "640x480", "time_unit": "ns"}
     one = index_recording(path, tmp_path / "cache", reading)
     assert one.segments[0].width == 640
-    assert one.segments[0].t_end_us - one.segments[0].t_start_us == 200
+    assert one.segments[0].t_end_us - one.segments[0].t_start_us == 201
     other = index_recording(path, tmp_path / "cache", {"columns": "xypt"})
     assert other.folder != one.folder
