@@ -43,6 +43,21 @@ class TopicInfo:
 
 
 @dataclass(frozen=True)
+class MessageDefinition:
+    """How a bag describes a message type.
+
+    Attributes:
+        encoding: of the text, ``ros2msg`` or ``ros2idl``; ``""`` where the bag has no text.
+        text: the type with every nested one.
+        type_hash: RIHS01 hash, ``""`` where the bag has none.
+    """
+
+    encoding: str = ""
+    text: bytes = b""
+    type_hash: str = ""
+
+
+@dataclass(frozen=True)
 class RecordingInfo:
     """What is known without decoding the whole recording.
 
@@ -325,6 +340,10 @@ class Recording(ABC):
             f"{self.info.path} is {self.info.format}, it holds no messages. Convert it first: "
             f"evdistill convert {self.info.path} {self.info.path.with_suffix('.mcap').name}"
         )
+
+    def definitions(self) -> dict[str, MessageDefinition]:
+        """Return what a bag says of its message types, by name; nothing where it says nothing."""
+        return {}
 
     def frames(self) -> Iterator[Frame]:
         """Yield the camera's ordinary pictures; nothing when there are none.

@@ -350,7 +350,7 @@ class _Job:
 
     def to_bag(self) -> ConvertResult:
         """Write event packets and pictures."""
-        with McapWriter(self._target) as writer:
+        with McapWriter(self._target, definitions=self._recording.definitions()) as writer:
             for stamp_ns, topic, type_name, data in self.messages():
                 writer.write(topic, type_name, data, stamp_ns)
         return self.result

@@ -4,6 +4,7 @@ import contextlib
 import sqlite3
 import struct
 import zipfile
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.errors import ConfigError, RecordingError
 from evdistill_core.messages.event_messages import EventArray, EventBlock, EventPacket
 from evdistill_core.messages.standard import Header, Image, Time
+from evdistill_core.messages.types import message_type
 from evdistill_core.perception.feed import in_order
 from evdistill_core.perception.offline import run_recording
 from evdistill_core.perception.parameters import SegmentationParameters
@@ -1051,3 +1053,59 @@ def test_convert_and_train_on_columns_that_were_said(tmp_path):
     assert one.segments[0].t_end_us - one.segments[0].t_start_us == 201
     other = index_recording(path, tmp_path / "cache", {"columns": "xypt"})
     assert other.folder != one.folder
+
+
+# Other topics
+
+
+@pytest.mark.parametrize("storage", ["MCAP", "SQLITE3"])
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_cut_a_bag_with_topics_of_other_types(tmp_path, storage, is_whole):
+    """The driver's IMU and tf are of types that we do not read; `cut` ended with an error."""
+    rosbags = pytest.importorskip("rosbags.rosbag2")
+    from rosbags.highlevel import AnyReader
+    from rosbags.typesys import Stores, get_typestore
+
+    bag = write_camera_bag(tmp_path / "a.mcap", "mono8", RAMP)
+    store = get_typestore(Stores.ROS2_JAZZY)
+    name = "sensor_msgs/msg/Temperature"
+    kind, times = store.types[name], store.types["builtin_interfaces/msg/Time"]
+    header = store.types["std_msgs/msg/Header"](stamp=times(sec=1, nanosec=2), frame_id="imu")
+    data = bytes(store.serialize_cdr(kind(header=header, temperature=21.5, variance=0.0), name))
+    folder = tmp_path / "bag"
+    with (
+        open_recording(bag) as recording,
+        rosbags.Writer(folder, version=9, storage_plugin=rosbags.StoragePlugin[storage]) as writer,
+    ):
+        topics = {}
+        for p in recording.packets([t.name for t in recording.info.topics]):
+            if p.topic not in topics:
+                message = message_type(p.type_name)
+                topics[p.topic] = writer.add_connection(
+                    p.topic, p.type_name, msgdef=message.schema, rihs01=message.type_hash
+                )
+            writer.write(topics[p.topic], p.receive_time_ns, bytes(p.data))
+        other = writer.add_connection("/imu/temperature", name, typestore=store)
+        writer.write(other, EPOCH_NS + 200_000_000, data)
+    (file,) = (p for p in folder.iterdir() if p.suffix in {".mcap", ".db3"})
+    if not is_whole and storage == "MCAP":
+        # The recorder was killed: without its index the file is read from its start.
+        file.write_bytes(file.read_bytes()[:-200])
+    if not is_whole and storage == "SQLITE3":
+        with closing(sqlite3.connect(file)) as db:  # as recorders before Iron left it
+            db.execute("DROP TABLE message_definitions")
+            db.commit()
+    with open_recording(file) as recording:
+        result = convert(recording, tmp_path / "cut.mcap", ConvertConfig(other_topics=True))
+    assert result.others == 1
+    with open_recording(tmp_path / "cut.mcap") as recording:
+        (found,) = recording.packets(["/imu/temperature"])
+        definition = recording.definitions()[name]
+    assert (found.type_name, bytes(found.data)) == (name, data)
+    if storage == "MCAP" or is_whole:
+        assert definition.encoding == "ros2msg"
+        with AnyReader([tmp_path / "cut.mcap"]) as reader:  # an independent reader
+            (message,) = [m for c, _, m in reader.messages() if c.topic == "/imu/temperature"]
+            assert reader.deserialize(message, name).temperature == 21.5
+    else:
+        assert definition.encoding == ""

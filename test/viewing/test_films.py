@@ -264,7 +264,7 @@ def test_ctrl_c_leaves_nothing(tmp_path, target):
         env=os.environ | {"FORCE_COLOR": "1", "COLUMNS": "200"},
     )
     errors = b""
-    while b"Mev/s" not in errors:
+    while b"events/s" not in errors:
         piece = process.stderr.read1()
         assert piece, errors
         errors += piece

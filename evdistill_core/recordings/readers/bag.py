@@ -23,6 +23,7 @@ from evdistill_core.messages.standard import Image
 from evdistill_core.recordings.base import (
     EventBatch,
     Frame,
+    MessageDefinition,
     Recording,
     RecordingInfo,
     TopicInfo,
@@ -185,6 +186,10 @@ class BagRecording(Recording):
 
     def _message_count(self) -> int:
         return sum(t.message_count for t in self._topics if t.name == self._topic)
+
+    def definitions(self) -> dict[str, MessageDefinition]:
+        """Return what the files say of their message types, by name."""
+        return {k: d for storage in self._storages for k, d in storage.definitions().items()}
 
     def _packets(self, topics: Sequence[str] | None, from_ns: int) -> Iterator[Packet]:
         wanted = {self._require_events()} if topics is None else set(topics)

@@ -15,14 +15,14 @@ import struct
 import sys
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, cast
 from urllib.parse import quote
 
 from evdistill_core.foundation.errors import RecordingError
-from evdistill_core.recordings.base import TopicInfo
+from evdistill_core.recordings.base import MessageDefinition, TopicInfo
 from evdistill_core.recordings.readers.bounded import PIECE_LIMIT_BYTES, unlz4, unzstd
 
 SQLITE_MAGIC = b"SQLite format 3\0"
@@ -62,6 +62,10 @@ class Storage(ABC):
     def topics(self) -> list[TopicInfo]:
         """Return the topics with their message counts."""
         return self._topics
+
+    def definitions(self) -> dict[str, MessageDefinition]:
+        """Return what the file says of its message types, by name."""
+        return {}
 
     def start_ns(self) -> int:
         """Return the receive time of the first message; 0 when there is none."""
@@ -107,10 +111,13 @@ class Sqlite3Storage(Storage):
                 "killed leaves such a file; try `sqlite3 FILE .recover | sqlite3 NEW.db3`"
             ) from error
 
-    def _refuse_programs(self, connection: sqlite3.Connection) -> None:
+    def _refuse_programs(
+        self, connection: sqlite3.Connection, tables: Sequence[str] = ("topics", "messages")
+    ) -> None:
         """A view or a virtual table could run without end, or make data out of nothing."""
-        query = "SELECT name, type, sql FROM sqlite_master WHERE name IN ('topics', 'messages')"
-        for name, kind, sql in connection.execute(query):
+        marks = ",".join("?" * len(tables))
+        query = f"SELECT name, type, sql FROM sqlite_master WHERE name IN ({marks})"
+        for name, kind, sql in connection.execute(query, tables):
             words = " ".join(str(sql).upper().split())
             if (
                 kind != "table"
@@ -130,6 +137,23 @@ class Sqlite3Storage(Storage):
             TopicInfo(str(name), str(type_name), int(counts.get(id_, 0)))
             for id_, name, type_name in topics
         ]
+
+    def definitions(self) -> dict[str, MessageDefinition]:
+        """Return the table of definitions; recorders before Iron wrote none."""
+        query = (
+            "SELECT topic_type, encoding, encoded_message_definition, type_description_hash "
+            "FROM message_definitions"
+        )
+        try:
+            with self._reading() as connection:
+                self._refuse_programs(connection, ("message_definitions",))
+                rows = connection.execute(query).fetchall()
+        except RecordingError:
+            return {}  # no such table, or not with these columns
+        return {
+            str(name): MessageDefinition(str(encoding), str(text).encode(), str(type_hash or ""))
+            for name, encoding, text, type_hash in rows
+        }
 
     def _warn_about_journal(self) -> None:
         for suffix in ("-wal", "-journal"):
@@ -239,6 +263,17 @@ class McapStorage(Storage):
             merged[key] = merged.get(key, 0) + counts.get(channel.id, 0)
         self._topics = [TopicInfo(*key, count) for key, count in merged.items()]
 
+    def definitions(self) -> dict[str, MessageDefinition]:
+        """Return the schemas of the channels, with the hashes that rosbag2 notes there."""
+        found = {}
+        for channel in self._channels.values():
+            schema = self._schemas.get(channel.schema_id)
+            if schema is not None:
+                found[schema.name] = MessageDefinition(
+                    schema.encoding, schema.data, channel.metadata.get("topic_type_hash", "")
+                )
+        return found
+
     def _summary(self) -> Any:
         """Return the summary section; ``None`` when there is none or it cannot be read."""
         from mcap.reader import SeekingReader  # noqa: PLC0415
@@ -325,6 +360,8 @@ class McapStorage(Storage):
 
         channels: dict[int, Any] = {}
         schemas: dict[int, Any] = {}
+        if topics is None:  # a pass over everything, of a file without an index
+            self._channels, self._schemas = channels, schemas
         count = 0
         with BoundedFile(self.path) as file:
             try:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.foundation.files import FinishedBlock, atomic_path
 from evdistill_core.foundation.version import VERSION
-from evdistill_core.messages.types import message_type
+from evdistill_core.messages.types import MESSAGE_TYPES, normal_type_name
+from evdistill_core.recordings.base import MessageDefinition
 
 CHUNK_BYTES = 1 << 20
 #: `ros2 bag` of Humble (metadata up to 5) to Lyrical reads it.
@@ -28,13 +30,21 @@ class McapWriter(FinishedBlock):
     Args:
         path: the ``.mcap`` file to make.
         salvage: where what was written goes when the disk is full, see ``atomic_path``.
+        definitions: of message types that are not ours, as ``Recording.definitions`` gives them.
 
     Raises:
         RecordingError: the file cannot be written.
     """
 
-    def __init__(self, path: Path, *, salvage: Path | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        salvage: Path | None = None,
+        definitions: Mapping[str, MessageDefinition] | None = None,
+    ) -> None:
         self._path = path
+        self._definitions = definitions or {}
         self._salvage = salvage
         self._stack = contextlib.ExitStack()
         self._writer: Any = None
@@ -65,14 +75,15 @@ class McapWriter(FinishedBlock):
 
         Args:
             topic: as ROS writes it, with a leading slash.
-            type_name: ``pkg/msg/Type``, one of those whose schema we know.
+            type_name: ``pkg/msg/Type``. Of a type that is not ours and that ``definitions`` lack,
+                the file has the name alone, as rosbag2 writes it.
             data: serialized message with its 4 byte CDR header.
             log_time_ns: receive time, nanoseconds since 1970; should not fall. When the first one
                 is below zero, all are moved so that it is zero.
 
         Raises:
             RecordingError: the topic had another type before.
-            MessageError: we know no schema of the type.
+            MessageError: the type's name is not of that form.
         """
         if self._writer is None:
             raise RecordingError("McapWriter must be used in a with block")
@@ -98,10 +109,10 @@ class McapWriter(FinishedBlock):
             if known != type_name:
                 raise RecordingError(f"topic {topic} carries {known}, got a {type_name}")
             return number
-        kind = message_type(type_name)
+        definition = self._definition(type_name)
         if type_name not in self._schemas:
             self._schemas[type_name] = self._writer.register_schema(
-                name=type_name, encoding="ros2msg", data=kind.schema.encode()
+                name=type_name, encoding=definition.encoding, data=definition.text
             )
         channel: int = self._writer.register_channel(
             topic=topic,
@@ -109,11 +120,17 @@ class McapWriter(FinishedBlock):
             schema_id=self._schemas[type_name],
             # No QoS text: its form changed between releases, and without it players use a
             # reliable publisher, which every subscriber accepts.
-            metadata={"offered_qos_profiles": "", "topic_type_hash": kind.type_hash},
+            metadata={"offered_qos_profiles": "", "topic_type_hash": definition.type_hash},
         )
         self._channels[topic] = (channel, type_name)
         self._counts[topic] = 0
         return channel
+
+    def _definition(self, type_name: str) -> MessageDefinition:
+        known = MESSAGE_TYPES.get(normal_type_name(type_name))
+        if known is not None:
+            return MessageDefinition("ros2msg", known.schema.encode(), known.type_hash)
+        return self._definitions.get(type_name, MessageDefinition())
 
     @property
     def written_bytes(self) -> int:

@@ -111,8 +111,8 @@ def test_wrong_use_is_refused(tmp_path):
         writer.write(EVENTS, EventPacket.TYPE, packet(0).serialize(), 1)
         with pytest.raises(RecordingError, match="carries event_camera_msgs"):
             writer.write(EVENTS, Image.TYPE, image(0).serialize(), 2)
-        with pytest.raises(MessageError, match="unknown message type"):
-            writer.write("/other", "my_msgs/msg/Mine", b"", 3)
+        with pytest.raises(MessageError, match="written package/msg/Type"):
+            writer.write("/other", "my_msgs/srv/Mine", b"", 3)
     with pytest.raises(RecordingError, match="with block"):
         McapWriter(tmp_path / "b.mcap").write(EVENTS, EventPacket.TYPE, b"", 1)
     (tmp_path / "file").touch()
