@@ -232,5 +232,5 @@ def check_output(target: Path, *, overwrite: bool) -> None:
         RecordingError: unknown suffix.
         OutputError: it is there already, or cannot be written there.
     """
-    check_target(target)
     check_file(target, overwrite=overwrite)
+    check_target(target)

@@ -83,23 +83,24 @@ def command(
         simulate_images,
         simulated_classes,
     )
-    from evdistill_core.foundation.config import from_mapping, load_yaml
+    from evdistill_core.foundation.config import from_mapping, load_yaml, naming
     from evdistill_core.foundation.errors import DataError
     from evdistill_core.foundation.outputs import check_file, check_folder
     from evdistill_core.simulation.dataset import INDEX
 
     folder = target_of(target, out, source)
     content = load_yaml(config) if config else {}
-    settings = from_mapping(SimulateConfig, content)
+    with naming(config):
+        settings = from_mapping(SimulateConfig, content)
     configured = settings.classes if "classes" in content else None
     if not source.exists():
         raise DataError(f"{source} does not exist")
-    if preview is not None and preview.suffix.lower() not in (".png", ".jpg"):
-        raise DataError(f"--preview must end in .png or .jpg, got {preview.name!r}")
     cure = "go on with the same set by --resume"
     check_folder(folder, (INDEX,), overwrite=overwrite or resume, cure=cure)
     if preview is not None:
         check_file(preview, overwrite=overwrite or resume, sources=(source,))
+    if preview is not None and preview.suffix.lower() not in (".png", ".jpg"):
+        raise DataError(f"--preview must end in .png or .jpg, got {preview.name!r}")
     try:
         if source.is_dir():
             images = find_images(

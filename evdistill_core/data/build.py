@@ -19,7 +19,7 @@ from evdistill_core.data.simulated import SimulatedWindows, SimulationConfig, St
 from evdistill_core.data.street_sets import StreetSet, StreetSetConfig
 from evdistill_core.data.whole_recordings import RecognitionSet, RecognitionSetConfig
 from evdistill_core.foundation.class_file import named_table
-from evdistill_core.foundation.config import LATER, from_mapping, load_yaml
+from evdistill_core.foundation.config import LATER, load_config
 from evdistill_core.foundation.errors import ConfigError, DataError
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.representations.spec import InputSpec
@@ -200,7 +200,7 @@ def build_evaluation_sets(
                 f"({INDEX}), or a recording beside masks/<t_us>.png (docs/classes.md)"
             )
         return {whole.name: Prefix(whole, min(limit or len(whole), len(whole)))}
-    config = from_mapping(EvaluationConfig, load_yaml(path))
+    config = load_config(EvaluationConfig, path)
     return {
         s.name: _scored(s, spec, classes, seed=s.seed if seed is None else seed, limit=limit)
         for s in config.sets

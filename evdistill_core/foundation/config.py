@@ -7,12 +7,13 @@ every configuration class (a test).
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -48,6 +49,22 @@ def load_yaml(path: Path) -> dict[str, object]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold a mapping at its top, got {type(content).__name__}")
     return content
+
+
+@contextlib.contextmanager
+def naming(path: Path | None) -> Iterator[None]:
+    """Let what is wrong with the content of a configuration name its file, if it is of one.
+
+    Raises:
+        ConfigError: that of the block, with the path in front.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        text = str(error)
+        if path is None or str(path) in text:
+            raise
+        raise ConfigError(f"{path}: {text}") from error
 
 
 def with_assignments(values: Mapping[str, object], texts: Sequence[str]) -> dict[str, object]:
@@ -130,6 +147,16 @@ def from_mapping(cls: type[T], values: Mapping[str, object], where: str = "") ->
         return cls(**built)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}" if where else str(error)) from error
+
+
+def load_config(cls: type[T], path: Path) -> T:
+    """Return a configuration from its YAML file.
+
+    Raises:
+        ConfigError: as ``load_yaml`` and ``from_mapping``, with the path.
+    """
+    with naming(path):
+        return from_mapping(cls, load_yaml(path))
 
 
 def to_mapping(config: object) -> dict[str, object]:

@@ -12,6 +12,7 @@ from evdistill_core.foundation.config import (
     dump_yaml,
     from_mapping,
     load_yaml,
+    naming,
     with_assignments,
 )
 from evdistill_core.foundation.errors import ConfigError
@@ -43,7 +44,8 @@ def load_experiment(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
     Raises:
         ConfigError: the file or a change is wrong, or the stage is unknown.
     """
-    return experiment_of(with_assignments(load_yaml(path), changes))
+    with naming(path):
+        return experiment_of(with_assignments(load_yaml(path), changes))
 
 
 def experiment_of(given: Mapping[str, object]) -> TrainConfig:

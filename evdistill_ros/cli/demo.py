@@ -72,6 +72,7 @@ def command(
 
 def _recording(path: Path | None) -> Path:
     from evdistill_core.foundation.errors import RecordingError
+    from evdistill_core.recordings.opening import open_recording
 
     if path is None:
         path = Path(__file__).resolve().parents[2] / "demo" / RECORDING
@@ -80,9 +81,8 @@ def _recording(path: Path | None) -> Path:
                 f"the demo recording is not at {path}: run this in a clone of the repository, or "
                 "name a recording with --recording"
             )
-    elif not path.exists():
-        raise RecordingError(f"there is no recording {path}: check the path")
-    return path
+    with open_recording(path):  # what is none is told now, not by a process that plays it
+        return path
 
 
 def _summary(report: dict[str, object], out: Path) -> None:
