@@ -33,7 +33,7 @@ from evdistill_core.inference.pictures import (
     legend,
     overlay,
     to_bgr,
-    write_png,
+    write_image,
 )
 from evdistill_core.inference.postprocess import (
     PostprocessConfig,
@@ -233,7 +233,7 @@ def measure(path: Path, method: StudentMethod | ClusterMethod, window_us: int, s
     row.vehicle_share, row.human_share = (float(n / max(1, pixels[0])) for n in pixels[1:])
     chosen = pictures[:: max(1, -(-len(pictures) // SHEET_WINDOWS))]
     page = contact_sheet([p for p, _ in chosen], [c for _, c in chosen])
-    write_png(sheet, np.vstack([page, legend(method.classes, width=page.shape[1])]))
+    write_image(sheet, np.vstack([page, legend(method.classes, width=page.shape[1])]))
     return row
 
 

@@ -25,6 +25,7 @@ from evdistill_core.cameras.wire import HEAD, DamagedPipeError, Kind, Piece, par
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.events.time_watch import BACKWARD_JUMP_US, FORWARD_JUMP_US
 from evdistill_core.foundation.errors import CameraError
+from evdistill_core.foundation.extras import install_command
 from evdistill_core.recordings.base import EventBatch, Frame
 
 QUEUE_BYTES = 64 << 20
@@ -370,7 +371,7 @@ def _refusal(address: CameraAddress, kind: str, text: str) -> CameraError:
     """Return the error for what the process could not open, with its cure."""
     if kind == "library":
         return CameraError(
-            f"cameras without ROS need dv-processing: pip install dv-processing ({text})"
+            f"cameras without ROS need dv-processing: {install_command('inivation')} ({text})"
         )
     if kind == "none":
         return CameraError(f"no iniVation camera was found. {advice()}")

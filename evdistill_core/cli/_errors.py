@@ -6,18 +6,11 @@ import errno
 import os
 import tempfile
 import traceback
-from collections.abc import Mapping
 
 from evdistill_core.foundation.errors import EvdistillError
+from evdistill_core.foundation.extras import extra_of, install_command
 
-#: Which extra of ``pip install "evdistill_ros[EXTRA]"`` brings a module.
-EXTRAS: Mapping[str, tuple[str, ...]] = {
-    "train": ("torch", "lightning", "lightning_fabric", "onnx", "onnxscript", "tensorboard"),
-    "hdf5": ("h5py", "hdf5plugin"),
-    "rosbag1": ("rosbags",),
-    "inivation": ("dv_processing",),
-    "dds": ("cyclonedds",),
-}
+_OURS = ("evdistill_core", "evdistill_ros")
 
 FAILED = 1
 MISUSED = 2
@@ -57,15 +50,6 @@ def explain(error: BaseException) -> tuple[str, int] | None:
     return None
 
 
-def install_hint(module: str) -> str | None:
-    """Return the command that installs a module of an extra; None if no extra has it."""
-    top = module.partition(".")[0]
-    for extra, modules in EXTRAS.items():
-        if top in modules:
-            return f'pip install "evdistill_ros[{extra}]"'
-    return None
-
-
 def keep_traceback(error: BaseException) -> str:
     """Write the traceback of an error of ours into a file and return its path; "" if it cannot."""
     text = "".join(traceback.format_exception(error))
@@ -78,11 +62,14 @@ def keep_traceback(error: BaseException) -> str:
     return path
 
 
-def _explain_import(error: ImportError) -> tuple[str, int]:
+def _explain_import(error: ImportError) -> tuple[str, int] | None:
     name = error.name or ""
-    hint = install_hint(name)
-    if isinstance(error, ModuleNotFoundError) and hint is not None:
-        return f"this needs {name.partition('.')[0]}, which is not installed: {hint}", FAILED
+    extra = extra_of(name)
+    if isinstance(error, ModuleNotFoundError) and extra is not None:
+        cure = install_command(extra)
+        return f"this needs {name.partition('.')[0]}, which is not installed: {cure}", FAILED
+    if name.startswith(_OURS):
+        return None
     return f"{name or 'a library'} cannot be loaded: {error}; install it anew", FAILED
 
 

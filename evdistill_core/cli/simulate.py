@@ -160,12 +160,9 @@ def _finish(out: Path, preview: Path | None) -> None:
     what = "labelled windows" if made.is_labelled else "windows without labels"
     typer.echo(f"{out}: {len(made):,} {what} of {made.width}x{made.height}, {events:,} events")
     if preview is not None:
-        import cv2
-
-        from evdistill_core.foundation.files import atomic_path
+        from evdistill_core.inference.pictures import write_image
         from evdistill_core.simulation.preview import preview as draw
 
         shown = [made[i] for i in range(min(PREVIEWED, len(made)))]
-        with atomic_path(preview) as path:
-            cv2.imwrite(str(path), draw(shown, made.classes if made.is_labelled else None))
+        write_image(preview, draw(shown, made.classes if made.is_labelled else None))
         typer.echo(f"{preview}: the first {len(shown)} windows from top to bottom")

@@ -229,7 +229,7 @@ def classes_of_sets(
     if path.is_dir():
         folders = (path,) if holds_labelled_recordings(path) else ()
     else:
-        config = from_mapping(EvaluationConfig, load_yaml(path))
+        config = load_config(EvaluationConfig, path)
         folders = tuple(p for r in parts_of(config, RecordedMasksConfig) for p in r.paths)
     if folders:
         return classes_of_recordings(folders, student, given=given)

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.foundation.errors import DataError
 from evdistill_core.foundation.files import atomic_path
 from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.inference.pictures import write_image
 from evdistill_core.representations.registry import REPRESENTATIONS
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ def write_panels(path: Path, rows: Sequence[Sequence[Picture]]) -> None:
     if len(shapes) != 1:
         raise DataError(f"the pictures of a panel must have one size, got {sorted(shapes)}")
     grid = np.vstack([np.hstack([_framed(p) for p in row]) for row in rows])
-    with atomic_path(path) as temporary:
-        cv2.imwrite(str(temporary), grid[..., ::-1])
+    write_image(path, np.ascontiguousarray(grid[..., ::-1]))
 
 
 def write_curves(

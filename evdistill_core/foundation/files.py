@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from types import TracebackType
 
 #: Errors of writing alone: with one of these and no name, the file being written is meant.
 _OF_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+
+_NUMBER_IN_TEXT = re.compile(r"\berrno ?[=:] ?(\d+)", re.IGNORECASE)
 
 
 @contextlib.contextmanager
@@ -33,16 +36,16 @@ def atomic_path(target: Path, *, salvage: Path | None = None) -> Iterator[Path]:
     name = f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}"
     temporary = target.parent / name
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch(exist_ok=False)
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except OSError as error:
+        with writing(target, temporary):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary.touch(exist_ok=False)
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(target)
+    except OSError:
         if salvage is not None and temporary.exists() and temporary.stat().st_size:
             temporary.replace(salvage)
-        _name(error, temporary, target)
         raise
     finally:
         # Where it could not be made there is nothing to remove; why is told already.
@@ -50,11 +53,37 @@ def atomic_path(target: Path, *, salvage: Path | None = None) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _name(error: OSError, temporary: Path, target: Path) -> None:
-    """Let an error of writing name the target, not the temporary file or nothing."""
-    unnamed = error.filename is None and error.errno in _OF_WRITING
-    if unnamed or str(error.filename) == str(temporary):
-        error.filename, error.filename2 = str(target), None
+@contextlib.contextmanager
+def writing(target: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Let an error of writing inside the block name the file that is made.
+
+    Writing to a full disk raises an error without a name. HDF5 and torch tell its number in the text
+    alone, and others name the temporary file.
+
+    Args:
+        target: the file to make.
+        temporary: where it is written.
+
+    Raises:
+        OSError: the disk is full, or writing is refused; ``filename`` is that of ``target``.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        number = _number_of(error)
+        name = getattr(error, "filename", None)
+        unnamed = name is None and number in _OF_WRITING
+        if number is None or not (unnamed or str(name) == str(temporary)):
+            raise
+        raise OSError(number, os.strerror(number), str(target)) from error
+
+
+def _number_of(error: OSError | RuntimeError) -> int | None:
+    """Return the system's number of an error."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = _NUMBER_IN_TEXT.search(str(error))
+    return int(found[1]) if found else None
 
 
 class FinishedBlock:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.events.array import Events
-from evdistill_core.foundation.files import atomic_path
+from evdistill_core.foundation.files import atomic_path, write_bytes_atomic
 from evdistill_core.foundation.labels import IGNORE, ClassTable
 from evdistill_core.inference.prediction import Detection, Prediction
 
@@ -210,11 +210,15 @@ def legend(classes: ClassTable, *, width: int) -> Image:
     return strip
 
 
-def write_png(path: Path, image: Image) -> None:
-    """Write a BGR image as PNG, atomically."""
-    with atomic_path(path) as temporary:
-        if not cv2.imwrite(str(temporary), image):
-            raise OSError(f"cannot write {path}")
+def write_image(path: Path, image: Image) -> None:
+    """Write a BGR image, atomically; the suffix chooses PNG or JPEG.
+
+    Raises:
+        OSError: the disk is full, or writing is refused.
+    """
+    # Not by OpenCV, which does not tell why it could not write.
+    _, data = cv2.imencode(path.suffix.lower(), image)
+    write_bytes_atomic(path, data.tobytes())
 
 
 def write_npz(path: Path, content: Mapping[str, npt.ArrayLike]) -> None:

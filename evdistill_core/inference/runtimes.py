@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol, cast, get_args
 
 from evdistill_core.foundation.errors import ConfigError, EvdistillError
+from evdistill_core.foundation.extras import install_command
 from evdistill_core.foundation.plugins import Registry, in_one_line
 from evdistill_core.foundation.suggestions import did_you_mean
 from evdistill_core.inference.runner import Device, Precision, Runner
@@ -114,7 +115,7 @@ def _torch_runner(
 ) -> Runner:
     if importlib.util.find_spec("torch") is None:
         raise ConfigError(
-            "torch is not installed; install it (pip install torch) or use runtime onnxruntime on "
+            f"torch is not installed: {install_command('train')}, or use runtime onnxruntime on "
             "device cpu"
         )
     from evdistill_core.inference.torch_runner import TorchRunner  # noqa: PLC0415 - only where chosen

@@ -147,7 +147,7 @@ class Result:
         """
         path = Path(path).expanduser()
         writers: Mapping[str, Callable[[Path], None]] = {
-            ".png": lambda target: pictures.write_png(target, self.draw()),
+            ".png": lambda target: pictures.write_image(target, self.draw()),
             ".npz": self._save_npz,
         }
         if path.suffix not in writers:

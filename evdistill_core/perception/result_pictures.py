@@ -18,7 +18,7 @@ from evdistill_core.inference.pictures import (
     Image,
     contact_sheet,
     legend,
-    write_png,
+    write_image,
 )
 
 FILM = "overlay.mp4"
@@ -172,7 +172,7 @@ class ResultPictures(FinishedBlock):
         sheet = contact_sheet([p for p, _ in chosen], [c for _, c in chosen])
         if self._classes is not None:
             sheet = np.concatenate([sheet, legend(self._classes, width=sheet.shape[1])])
-        write_png(self._folder / SHEET, sheet)
+        write_image(self._folder / SHEET, sheet)
 
 
 class _Samples:

@@ -21,6 +21,7 @@ from evdistill_core.data.samples import Batch, SampleSource, load_batches, stack
 from evdistill_core.evaluation.page import Result
 from evdistill_core.foundation.config import dump_yaml, to_mapping
 from evdistill_core.foundation.errors import ConfigError, TrainingError
+from evdistill_core.foundation.extras import install_command
 from evdistill_core.foundation.files import atomic_path, write_text_atomic
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.foundation.outputs import remove_results
@@ -526,6 +527,6 @@ def _board(out: Path) -> SummaryWriter:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - optional
     except ImportError as error:
         raise ConfigError(
-            "tensorboard: true needs the tensorboard package (pip install tensorboard)"
+            f"tensorboard: true needs the tensorboard package: {install_command('train')}"
         ) from error
     return SummaryWriter(out / "tensorboard")

@@ -21,7 +21,7 @@ from evdistill_core.inference.pictures import (
     contact_sheet,
     event_picture,
     to_bgr,
-    write_png,
+    write_image,
 )
 from evdistill_core.perception.messages import MAX_PICTURE_AGE_NS
 from evdistill_core.recordings.base import Frame, Recording
@@ -257,4 +257,4 @@ class _Sheet:
         last = len(self._kept) - 1
         places = np.unique(np.linspace(0, last, min(self._count, last + 1)).round().astype(int))
         images = [self._kept[i][0].repeat(scale, 0).repeat(scale, 1) for i in places]
-        write_png(target, contact_sheet(images, [self._kept[i][1] for i in places]))
+        write_image(target, contact_sheet(images, [self._kept[i][1] for i in places]))

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Final
 
 from evdistill_core.foundation.errors import EvdistillError
+from evdistill_core.foundation.extras import install_command
 
 LIBRARY_ENV = "EVDISTILL_LIBDDSC"
 """Path of a libddsc to use instead of the wheel's."""
@@ -240,7 +241,7 @@ def find_library() -> str:
             if found:
                 return str(found[0])
     raise DdsError(
-        "Cyclone DDS is not installed: `pip install cyclonedds` (Python 3.10 to 3.13), or name the "
+        f"Cyclone DDS is not installed: {install_command('dds')} (Python 3.10 to 3.13), or name the "
         f"libddsc.so of a Cyclone DDS 11 in {LIBRARY_ENV}; with ROS 2 sourced, the rclpy node "
         "needs neither"
     )

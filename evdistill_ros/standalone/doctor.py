@@ -13,6 +13,7 @@ from typing import Literal
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import PacketDecoder, is_event_type
 from evdistill_core.foundation.errors import EvdistillError, MessageError
+from evdistill_core.foundation.extras import install_command
 from evdistill_core.messages.event_messages import EVENT_PACKET_TYPES, EventPacket
 from evdistill_core.perception.front_end import open_student
 from evdistill_core.perception.parameters import PerceptionParameters
@@ -120,7 +121,7 @@ def check_topic(topic: str, *, seconds: float, domain: int | None = None) -> Ite
     try:
         node = DdsNode("evdistill_doctor", domain=domain, on_warning=warnings.append)
     except DdsError as error:
-        yield Finding("error", "DDS", str(error), "pip install cyclonedds")
+        yield Finding("error", "DDS", str(error), install_command("dds"))
         return
     with node:
         found = node.wait_for_publisher(topic, seconds)

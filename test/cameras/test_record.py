@@ -377,7 +377,7 @@ def test_the_camera_without_a_library(fake, record, tmp_path):
     process = record("--camera", "inivation", tmp_path / "a.mcap")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "pip install dv-processing" in err
+    assert 'pip install "evdistill_ros[inivation]"' in err
     assert os.listdir(tmp_path) == []  # noqa: PTH208
 
 

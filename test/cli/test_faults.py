@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import yaml
 
-from evdistill_core.cli._errors import EXTRAS
 from evdistill_core.cli.main import run
+from evdistill_core.foundation.extras import EXTRAS
 
 WALK = Path(__file__).parent / "fault_walk.py"
 ROOT = Path(__file__).parents[2]

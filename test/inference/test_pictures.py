@@ -17,7 +17,7 @@ from evdistill_core.inference.pictures import (
     shrink,
     to_bgr,
     video_size,
-    write_png,
+    write_image,
 )
 from evdistill_core.inference.prediction import Detection, Prediction
 
@@ -197,7 +197,7 @@ def test_interrupted_or_empty_film_leaves_no_file(tmp_path):
 
 def test_png_is_written(tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (20, 30, 3)).astype(np.uint8)
-    write_png(tmp_path / "a" / "b.png", image)
+    write_image(tmp_path / "a" / "b.png", image)
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "a" / "b.png")), image)
 
 

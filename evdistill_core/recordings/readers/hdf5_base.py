@@ -56,7 +56,7 @@ def h5py_module() -> ModuleType:
         import hdf5plugin  # noqa: F401, PLC0415 - registers Blosc
     except ImportError as error:
         raise RecordingError(
-            "HDF5 files need h5py and hdf5plugin: pip install 'evdistill_ros[hdf5]'"
+            f"HDF5 files need h5py and hdf5plugin: {install_command('hdf5')}"
         ) from error
     module: ModuleType = h5py
     return module

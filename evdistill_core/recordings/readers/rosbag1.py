@@ -16,6 +16,7 @@ import numpy as np
 
 from evdistill_core.events.stream import is_event_type
 from evdistill_core.foundation.errors import MessageError, RecordingError
+from evdistill_core.foundation.extras import install_command
 from evdistill_core.messages.event_messages import (
     EVENT_PACKET_TYPES,
     EventArray,
@@ -51,7 +52,7 @@ class Rosbag1Storage(Storage):
         except ImportError as error:
             raise RecordingError(
                 f"{self.path} is a ROS 1 bag; reading it needs rosbags: "
-                "pip install 'evdistill_ros[rosbag1]'"
+                f"{install_command('rosbag1')}"
             ) from error
         reader: Any = Reader(self.path)
         # The library reads and unpacks as much as the file's length fields ask for.

@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 
 from evdistill_core.events.array import Events, Triggers
-from evdistill_core.foundation.files import FinishedBlock, atomic_path
+from evdistill_core.foundation.files import FinishedBlock, atomic_path, writing
 from evdistill_core.recordings.readers.numpy_files import COLUMNS, TRIGGER_COLUMNS
 
 
@@ -54,15 +54,15 @@ class NpzWriter(FinishedBlock):
         """Append a batch."""
         self.written_bytes += 13 * len(events) + 10 * len(triggers)
         columns = (events.t_us, events.x, events.y, events.p)
-        for name, column in zip(COLUMNS, columns, strict=True):
-            self._files[name].write(np.ascontiguousarray(column).tobytes())
         edges = (triggers.t_us, triggers.channel, triggers.edge)
-        for name, column in zip(TRIGGER_COLUMNS, edges, strict=True):
-            self._files[name].write(np.ascontiguousarray(column).tobytes())
+        with writing(self._path):
+            for name, column in zip(self._files, (*columns, *edges), strict=True):
+                self._files[name].write(np.ascontiguousarray(column).tobytes())
 
     def _finish(self) -> None:
-        for file in self._files.values():
-            file.flush()
+        with writing(self._path):
+            for file in self._files.values():
+                file.flush()
         with (
             atomic_path(self._path) as temporary,
             zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as archive,
