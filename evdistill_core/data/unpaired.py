@@ -10,17 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from evdistill_core.data.batches import Batch, stack, stack_past
 from evdistill_core.data.build import DataConfig, SourceConfig, build_source
-from evdistill_core.data.samples import (
-    Batch,
-    IndexedSource,
-    Mixture,
-    Prefix,
-    Sample,
-    SampleSource,
-    stack,
-    stack_past,
-)
+from evdistill_core.data.samples import IndexedSource, Mixture, Prefix, Sample, SampleSource
 from evdistill_core.data.stills import Stills, StillsConfig
 from evdistill_core.data.unlabelled import RecordingsConfig, UnlabelledSample, open_windows
 from evdistill_core.foundation.errors import ConfigError

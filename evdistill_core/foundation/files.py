@@ -57,8 +57,8 @@ def atomic_path(target: Path, *, salvage: Path | None = None) -> Iterator[Path]:
 def writing(target: Path, temporary: Path | None = None) -> Iterator[None]:
     """Let an error of writing inside the block name the file that is made.
 
-    Writing to a full disk raises an error without a name. HDF5 and torch tell its number in the text
-    alone, and others name the temporary file.
+    Writing to a full disk raises an error without a name. HDF5 tells its number in the text alone,
+    and others name the temporary file.
 
     Args:
         target: the file to make.

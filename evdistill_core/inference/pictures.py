@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -267,14 +267,17 @@ class FilmWriter:
         if self._container is None:
             # Nothing to write: let the temporary file go the way of a failed one.
             self._files.__exit__(_NoFrames, _NoFrames(), None)
-            return
-        try:
-            if kind is None:
-                for packet in self._stream.encode(None):
-                    self._container.mux(packet)
-        finally:
-            self._container.close()
+        elif kind is not None:
+            with suppress(OSError):  # what came first is told
+                self._container.close()
             self._files.__exit__(kind, error, trace)
+        else:
+            with self._files:
+                try:
+                    for packet in self._stream.encode(None):
+                        self._container.mux(packet)
+                finally:
+                    self._container.close()
 
     def add(self, image: Image, t_us: int) -> None:
         """Append a frame; one that is not later than the last, or of another size, is fitted.

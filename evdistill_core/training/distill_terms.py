@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evdistill_core.data.samples import Batch
+from evdistill_core.data.batches import Batch
 from evdistill_core.data.unpaired import UnpairedBatch
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.losses.adversarial import (

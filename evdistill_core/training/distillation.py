@@ -20,8 +20,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from evdistill_core.data.batches import Batch, load_batches
 from evdistill_core.data.build import build_validation_sources
-from evdistill_core.data.samples import Batch, Part, load_batches
+from evdistill_core.data.samples import Part
 from evdistill_core.data.unpaired import UnpairedBatch, UnpairedSource, stack_unpaired
 from evdistill_core.evaluation.pictures import input_picture, label_picture
 from evdistill_core.foundation.errors import ConfigError

@@ -16,8 +16,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from evdistill_core.data.batches import Batch, load_batches, stack
 from evdistill_core.data.build import build_training_source, build_validation_sources
-from evdistill_core.data.samples import Batch, SampleSource, load_batches, stack
+from evdistill_core.data.samples import SampleSource
 from evdistill_core.evaluation.page import Result
 from evdistill_core.foundation.config import dump_yaml, to_mapping
 from evdistill_core.foundation.errors import ConfigError, TrainingError

@@ -241,8 +241,8 @@ def find_library() -> str:
             if found:
                 return str(found[0])
     raise DdsError(
-        f"Cyclone DDS is not installed: {install_command('dds')} (Python 3.10 to 3.13), or name the "
-        f"libddsc.so of a Cyclone DDS 11 in {LIBRARY_ENV}; with ROS 2 sourced, the rclpy node "
+        f"Cyclone DDS is not installed: {install_command('dds')} (Python 3.10 to 3.13), or name "
+        f"the libddsc.so of a Cyclone DDS 11 in {LIBRARY_ENV}; with ROS 2 sourced, the rclpy node "
         "needs neither"
     )
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from evdistill_core.data.samples import Mixture, Prefix, Sample, load_batches, seed_of, stack
+from evdistill_core.data.batches import load_batches, stack
+from evdistill_core.data.samples import Mixture, Prefix, Sample, seed_of
 from evdistill_core.foundation.errors import ConfigError
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from evdistill_core.data.augment import AugmentConfig
+from evdistill_core.data.batches import load_batches, stack
 from evdistill_core.data.labelled_images import ImagesConfig
 from evdistill_core.data.moving_stills import MovingStills, MovingStillsConfig
-from evdistill_core.data.samples import load_batches, stack
 from evdistill_core.data.simulated import (
     SimulatedWindows,
     SimulationConfig,

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from evdistill_core.data.augment import AugmentConfig
+from evdistill_core.data.batches import load_batches, stack
 from evdistill_core.data.labelled_images import ImagesConfig
-from evdistill_core.data.samples import Mixture, load_batches, stack
+from evdistill_core.data.samples import Mixture
 from evdistill_core.data.simulated import SimulatedWindows, SimulationConfig, make_sample
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import ConfigError

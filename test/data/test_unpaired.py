@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from evdistill_core.data.augment import AugmentConfig
+from evdistill_core.data.batches import load_batches
 from evdistill_core.data.build import SourceConfig
 from evdistill_core.data.labelled_images import ImagesConfig
-from evdistill_core.data.samples import load_batches
 from evdistill_core.data.simulated import SimulationConfig
 from evdistill_core.data.stills import Stills, StillsConfig
 from evdistill_core.data.street_sets import StreetSetConfig

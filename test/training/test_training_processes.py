@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 
-from evdistill_core.data.samples import load_batches, stack
+from evdistill_core.data.batches import load_batches, stack
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.config import load_yaml
 from evdistill_core.foundation.errors import ConfigError

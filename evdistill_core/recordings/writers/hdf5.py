@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,9 @@ class DsecWriter(FinishedBlock):
 
         self._stack = contextlib.ExitStack()
         temporary = self._stack.enter_context(atomic_path(self._path))
-        self._file = self._stack.enter_context(h5py.File(temporary, "w"))
+        self._disk = self._stack.enter_context(_PatientFile(temporary))
+        self._stack.push(self._raise_of_closing)
+        self._file = self._stack.enter_context(h5py.File(self._disk, "w"))
         blosc = hdf5plugin.Blosc(cname="zstd", clevel=1, shuffle=hdf5plugin.Blosc.SHUFFLE)
         group = self._file.create_group("events")
         group.attrs["width"], group.attrs["height"] = self._size
@@ -100,6 +103,14 @@ class DsecWriter(FinishedBlock):
         for name, column in (("x", events.x), ("y", events.y), ("t", since), ("p", events.p)):
             _append(self._columns[name], column)
         self._rows += len(events)
+        self._disk.raise_error()
+
+    def _raise_of_closing(
+        self, kind: type[BaseException] | None, error: object, trace: object
+    ) -> None:
+        """Raise what went wrong while HDF5 closed its file, if nothing else is raised."""
+        if kind is None:
+            self._disk.raise_error()
 
     def _append_index(self, since_us: npt.NDArray[np.int64]) -> None:
         """For each millisecond that begins here, the first event that is not before it."""
@@ -116,6 +127,52 @@ class DsecWriter(FinishedBlock):
         if len(edges):
             group = self._file["events"].create_group("ext_trigger")
             group["t"], group["channel"], group["edge"] = edges.t_us, edges.channel, edges.edge
+
+
+class _PatientFile(io.FileIO):
+    """A file whose writes never fail, so that HDF5 can always close it; the first error is kept.
+
+    Where a write fails while HDF5 closes a file (the disk is full), the file stays half open inside
+    the library, and the process crashes when it ends.
+
+    Args:
+        path: the file, made anew.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self._error: OSError | None = None
+
+    def raise_error(self) -> None:
+        """Raise the first error of a write, if there was one."""
+        if self._error is not None:
+            raise self._error
+
+    def write(self, data: Any) -> int:
+        """Write all of the bytes; nothing after the first error."""
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while self._error is None and len(rest):
+                rest = rest[super().write(rest) or 0 :]
+        except OSError as error:
+            self._error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        """Change the size, unless something went wrong before."""
+        try:
+            return super().truncate(size) if self._error is None else size or 0
+        except OSError as error:
+            self._error = error
+            return size or 0
+
+    def readinto(self, buffer: Any) -> int:
+        """Read as many bytes as asked for; zeros where a write failed."""
+        view = memoryview(buffer).cast("B")
+        count = super().readinto(view) or 0
+        view[count:] = bytes(len(view) - count)
+        return len(view)
 
 
 def _append(dataset: Any, values: npt.NDArray[Any]) -> None:
