@@ -30,13 +30,13 @@ def near_path(path: Path) -> str:
         beside = {p.name: str(p) for p in path.parent.iterdir()}
     except OSError:
         return ""
-    close = _closest(path.name, beside)
+    close = _closest(path.name, beside, cutoff=0.75)  # endings alike make any two names alike
     return f"; did you mean {beside[close]!r}?" if close is not None else ""
 
 
-def _closest(name: str, known: Iterable[str]) -> str | None:
+def _closest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
     by_folded = {_folded(k): k for k in known}
-    close = difflib.get_close_matches(_folded(name), by_folded, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(_folded(name), by_folded, n=1, cutoff=cutoff)
     return by_folded[close[0]] if close else None
 
 

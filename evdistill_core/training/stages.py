@@ -84,8 +84,9 @@ def load_with_classes(
         UnknownClassesError: nothing says what labels mean.
     """
     values = load_yaml(source) if isinstance(source, Path) else dict(source)
-    values = with_assignments(values, changes)
-    experiment = experiment_of(values)
+    with naming(source if isinstance(source, Path) else None):
+        values = with_assignments(values, changes)
+        experiment = experiment_of(values)
     own, origin = classes_of_experiment(
         experiment.data,
         given=classes,

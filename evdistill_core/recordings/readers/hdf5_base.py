@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.foundation.errors import MessageError, RecordingError
+from evdistill_core.foundation.extras import install_command
 from evdistill_core.foundation.reasons import Reasons
 from evdistill_core.messages.images import EightBits
 from evdistill_core.recordings.base import (
