@@ -12,6 +12,7 @@ import cv2
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import DecodedPacket, PacketDecoder
 from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.foundation.memory import keep_freed_memory
 from evdistill_core.foundation.progress import ProgressView
 from evdistill_core.foundation.reasons import sentences
 from evdistill_core.inference.pictures import video_size
@@ -70,6 +71,7 @@ def run_recording(  # noqa: PLR0913 - the command's own options
         student, runner = open_student(parameters)
         # The network's thread, the decoder and the pictures have work for the other cores.
         cv2.setNumThreads(1)
+        keep_freed_memory()
         task = task_of(parameters)
         messages = task.messages(student.info.classes, pictures=64)
         messages.configure(parameters)

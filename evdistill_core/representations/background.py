@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
@@ -30,7 +32,7 @@ def supported_events(events: Events, spec: BackgroundFilter) -> npt.NDArray[np.b
     if len(events) == 0:
         return np.zeros(0, np.bool_)
     radius = spec.radius_px
-    latest = np.full((events.height + 2 * radius, events.width + 2 * radius), NEVER, np.int32)
+    latest = _maps.of(events.height + 2 * radius, events.width + 2 * radius)
     if _rises(events.t_us):
         columns = (events.x, events.y, events.t_us)
         return _supported(latest, *columns, events.height, events.width, radius, spec.dt_us)
@@ -46,6 +48,25 @@ def filter_background(events: Events, spec: BackgroundFilter | None) -> Events:
     if spec is None or len(events) == 0:
         return events
     return events[supported_events(events, spec)]
+
+
+class _Maps(threading.local):
+    """One map of latest times for each thread, all ``NEVER`` between calls.
+
+    Filling a map of a large sensor takes three times as long as the events of a window do.
+    """
+
+    def __init__(self) -> None:
+        self._map = np.empty((0, 0), np.int32)
+
+    def of(self, height: int, width: int) -> npt.NDArray[np.int32]:
+        """Return the map for a size; whoever writes into it cleans up."""
+        if self._map.shape != (height, width):
+            self._map = np.full((height, width), NEVER, np.int32)
+        return self._map
+
+
+_maps = _Maps()
 
 
 @njit(nogil=True, cache=True)
@@ -76,7 +97,7 @@ def _supported(  # noqa: PLR0913, PLR0917 - a kernel takes bare arrays
             now_us = _since(t_us[i], t_us[0])
             kept[i] = _has_company(latest, row, column, now_us - dt_us, radius)
             latest[row, column] = now_us
-    latest[:] = NEVER
+    _forget(latest, x, y, height, width, radius)
     for k in range(count):
         i = count - 1 - k
         if x[i] < width and y[i] < height:
@@ -85,7 +106,23 @@ def _supported(  # noqa: PLR0913, PLR0917 - a kernel takes bare arrays
             if not kept[i]:
                 kept[i] = _has_company(latest, row, column, now_us - dt_us, radius)
             latest[row, column] = now_us
+    _forget(latest, x, y, height, width, radius)
     return kept
+
+
+@njit(nogil=True, cache=True)
+def _forget(  # noqa: PLR0913, PLR0917
+    latest: npt.NDArray[np.int32],
+    x: npt.NDArray[np.uint16],
+    y: npt.NDArray[np.uint16],
+    height: int,
+    width: int,
+    radius: int,
+) -> None:
+    """Set every place that an event wrote to back to ``NEVER``."""
+    for i in range(len(x)):
+        if x[i] < width and y[i] < height:
+            latest[int(y[i]) + radius, int(x[i]) + radius] = NEVER
 
 
 @njit(nogil=True, cache=True)

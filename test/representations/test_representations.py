@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -216,6 +218,25 @@ def test_neighbour_filter_equals_its_definition(seed):
     np.testing.assert_array_equal(supported_events(events, spec), expected)
     order = np.random.default_rng(seed).permutation(len(events))
     np.testing.assert_array_equal(supported_events(events[order], spec), expected[order])
+
+
+def test_windows_leave_nothing_behind_in_the_neighbour_filter():
+    """The map of times is used again: by windows in turn, of any size, and in other threads."""
+    spec = BackgroundFilter(radius_px=1, dt_us=900)
+    sizes = [(40, 50), (40, 50), (20, 30), (40, 50)]
+    windows = [make(300, i, height=h, width=w) for i, (h, w) in enumerate(sizes)]
+    outside = Events(
+        np.r_[windows[0].x, [60]].astype(np.uint16), np.r_[windows[0].y, [70]].astype(np.uint16),
+        np.r_[windows[0].t_us, [T0]], np.r_[windows[0].p, [1]].astype(np.uint8), 50, 40,
+    )  # fmt: skip
+    windows.insert(1, outside)
+    expected = [slow_supported(e, spec) for e in (windows[0], *windows[2:])]
+    expected.insert(1, np.r_[expected[0], [False]])
+    with ThreadPoolExecutor(2) as pool:
+        rounds = [[pool.submit(supported_events, e, spec) for e in windows] for _ in range(5)]
+        for futures in rounds:
+            for future, wanted in zip(futures, expected, strict=True):
+                np.testing.assert_array_equal(future.result(), wanted)
 
 
 def test_neighbour_filter_survives_times_far_apart():
