@@ -47,7 +47,7 @@ def check_raw(message: Image) -> None:
     if message.encoding in _PLANES:
         _planes(message)
     else:
-        message.to_array()
+        message.check()
 
 
 def check_size(width: int, height: int) -> None:

@@ -142,22 +142,32 @@ class Image(Message):
         step = width * channels * np.dtype(dtype).itemsize
         return Image(header, height, width, encoding, 0, step, contiguous.data)
 
+    def check(self) -> None:
+        """Refuse an image whose bytes do not fit its size; costs nothing.
+
+        Raises:
+            MessageError: the encoding is unknown, or data and size disagree.
+        """
+        dtype, channels = _pixel_layout(self.encoding)
+        row_bytes = self.width * channels * np.dtype(dtype).itemsize
+        if self.step < row_bytes or len(self.data) < self.step * self.height:
+            raise MessageError(
+                f"Image {self.width}x{self.height} {self.encoding}: step {self.step} (at least "
+                f"{row_bytes}) and {len(self.data)} data bytes do not fit"
+            )
+
     def to_array(self) -> npt.NDArray[np.generic]:
         """Return the numbers as stored: (H, W) or (H, W, channels), a read-only view if possible.
 
         ``images.decode_image`` makes a picture of them.
 
         Raises:
-            MessageError: the encoding is unknown, or data and size disagree.
+            MessageError: as ``check``.
         """
+        self.check()
         dtype, channels = _pixel_layout(self.encoding)
         kind = np.dtype(dtype).newbyteorder(">" if self.is_bigendian else "<")
         row_bytes = self.width * channels * kind.itemsize
-        if self.step < row_bytes or len(self.data) < self.step * self.height:
-            raise MessageError(
-                f"Image {self.width}x{self.height} {self.encoding}: step {self.step} (at least "
-                f"{row_bytes}) and {len(self.data)} data bytes do not fit"
-            )
         rows = np.frombuffer(self.data, np.uint8, self.step * self.height)
         rows = rows.reshape(self.height, self.step)[:, :row_bytes]
         shape = (self.height, self.width) if channels == 1 else (self.height, self.width, channels)
