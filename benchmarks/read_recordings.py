@@ -19,6 +19,13 @@ RECORDINGS = (
     "bags/libcaer_cmp_davis346_tags",
     "recordings/davis346_robot_arm.aedat4",
     "recordings/davis346_street_frames.aedat4",
+    "recordings/imx636_evt3.raw",
+    "recordings/gen3_evt2.raw",
+    "recordings/imx636_same_stream.dat",
+    "recordings/atis_plane.es",
+    "recordings/ncaltech101_faces_easy_0001.bin",
+    "recordings/davis240_slider_50k.txt",
+    "recordings/davis240_poster.npz",
 )
 PASSES = 9
 

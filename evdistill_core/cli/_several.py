@@ -12,6 +12,7 @@ import typer
 
 from evdistill_core.cli import _verbosity
 from evdistill_core.cli._errors import FAILED, explain
+from evdistill_core.cli._reading import Reading
 from evdistill_core.foundation.errors import EvdistillError
 
 T = TypeVar("T")
@@ -52,25 +53,29 @@ class Outcome(Generic[T]):
             raise typer.Exit(FAILED)
 
 
-def several(paths: Sequence[Path]) -> list[Path] | None:
+def several(paths: Sequence[Path], reading: Reading) -> list[Path] | None:
     """Return the recordings that arguments name; None if it is one that is no folder of them.
 
     A recording that is named is in the list even if it cannot be read: the reason is told when it
     is opened. What a folder holds besides recordings is left out and named on stderr.
+
+    Args:
+        paths: files and folders.
+        reading: how to read them.
 
     Raises:
         RecordingError: a folder holds no recording.
     """
     from evdistill_core.recordings.finding import find_recordings, is_recording
 
-    if len(paths) == 1 and (not paths[0].is_dir() or is_recording(paths[0])):
+    if len(paths) == 1 and (not paths[0].is_dir() or is_recording(paths[0], reading)):
         return None
     found: list[Path] = []
     for path in paths:
-        if not path.is_dir() or is_recording(path):
+        if not path.is_dir() or is_recording(path, reading):
             found.append(path)
             continue
-        inside = find_recordings(path)
+        inside = find_recordings(path, reading)
         _tell_left_out(path, inside)
         found += inside
     return list(dict.fromkeys(found))

@@ -90,7 +90,7 @@ def command(
         frames_topic=frames_topic,
         frame_id=frame_id,
     )
-    many = several(sources)
+    many = several(sources, reading)
     if many is None:
         if suffix is not None and target.suffix != f".{suffix}":
             raise ConfigError(f"--format {suffix} does not fit {target}: its ending decides")

@@ -74,7 +74,7 @@ def command(
     from evdistill_core.foundation.outputs import check_file
 
     span_us(start, end)  # refuses an impossible one
-    many = several(recordings)
+    many = several(recordings, reading)
     if plot is not None:
         if many is not None:
             raise ConfigError("--plot shows one recording: name one, not several or a folder")

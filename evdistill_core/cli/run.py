@@ -70,7 +70,7 @@ def command(
     from evdistill_core.perception.run_table import print_run
 
     span_us(start, end)  # refuses an impossible one
-    many = several(recordings)
+    many = several(recordings, reading)
     if many is None:
         check_folder(out, RESULTS, overwrite=overwrite, sources=recordings)
     folders = {} if many is None else _folders(many, out, overwrite=overwrite)

@@ -88,7 +88,9 @@ class WindowDataset(Dataset[torch.Tensor]):
         self._jitter, self._seed, self._epoch = jitter, seed, 0
         self._transform = transform
         given = [paths] if isinstance(paths, str | Path) else list(paths)
-        self.paths = [p for path in given for p in find_recordings(Path(path).expanduser())]
+        self.paths = [
+            p for path in given for p in find_recordings(Path(path).expanduser(), reading)
+        ]
         self._recordings = [index_recording(p, Path(cache), reading) for p in self.paths]
         self._stretches = [
             s for i in range(len(self.paths)) for s in self._usable(i, start_s, end_s)

@@ -13,8 +13,19 @@ def test_folders_of_recordings_skip_what_is_none(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(RecordingError, match="no recording in"):
         find_recordings(tmp_path / "empty")
-    with pytest.raises(RecordingError, match="no recording and no folder"):
+    with pytest.raises(RecordingError, match="there is no recording"):
         find_recordings(tmp_path / "missing")
+
+
+def test_a_file_that_is_refused_says_why_and_takes_what_was_said(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("".join(f"{i % 2} {i * 100} {i % 2} {i % 9}\n" for i in range(500)))
+    with pytest.raises(RecordingError, match="not clear"):
+        find_recordings(path)
+    with pytest.raises(RecordingError, match="no recording in"):
+        find_recordings(tmp_path)
+    reading = {"columns": "xtpy"}
+    assert find_recordings(path, reading) == find_recordings(tmp_path, reading) == [path]
 
 
 def test_a_bag_is_one_recording(shared_data):
