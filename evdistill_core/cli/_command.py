@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import select
 import sys
 import typing
 from collections.abc import Callable, Mapping
@@ -165,10 +166,11 @@ def _argument_name(parameter: Any) -> str:
 def _is_stdout_open() -> bool:
     """Tell whether somebody still reads what we print (``evdistill info FILE | head`` closes)."""
     try:
-        sys.stdout.flush()
-    except (BrokenPipeError, ValueError):
-        return False
-    return True
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+    except (AttributeError, OSError, ValueError):
+        return False  # no stdout, or none of the system: ours is the likely one
+    return not any(state & select.POLLERR for _, state in poll.poll(0))
 
 
 def names_of_options(command: Any, ctx: Any) -> Mapping[str, Any]:

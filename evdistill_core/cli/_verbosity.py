@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import logging
+import platform
 import sys
+
+from evdistill_core.foundation.version import VERSION
+
+_log = logging.getLogger(__name__)
 
 #: Our own loggers; libraries speak from INFO on, their DEBUG is a flood.
 _OURS = ("evdistill", "evdistill_core", "evdistill_ros")
@@ -21,6 +26,7 @@ def show_log() -> None:
     root.setLevel(logging.INFO)
     for name in _OURS:
         logging.getLogger(name).setLevel(logging.DEBUG)
+    _log.debug("evdistill %s, Python %s: %s", VERSION, platform.python_version(), sys.argv[1:])
 
 
 def is_shown() -> bool:

@@ -70,8 +70,8 @@ def naming(path: Path | None) -> Iterator[None]:
 def with_assignments(values: Mapping[str, object], texts: Sequence[str]) -> dict[str, object]:
     """Return a copy of nested plain data in which ``KEY=VALUE`` texts are carried out.
 
-    A key is dotted (``optimiser.lr=0.001``), numbers are places in lists
-    (``data.train.0.count=64``), a value is YAML. Mappings on the way that are not there are made.
+    A key is dotted (``optimiser.lr=0.001``), numbers are places in lists (``data.train.0.count=64``
+    or ``data.train[0].count=64``), a value is YAML. Mappings that are not there are made.
 
     Args:
         values: what a YAML file holds; not modified.
@@ -83,6 +83,7 @@ def with_assignments(values: Mapping[str, object], texts: Sequence[str]) -> dict
     result = copy.deepcopy(dict(values))
     for text in texts:
         key, separator, value = text.partition("=")
+        key = re.sub(r"\[(\w+)\]", r".\1", key)
         if not separator or not all(key.split(".")):
             raise ConfigError(f"a setting is given as KEY=VALUE (optimiser.lr=0.001), got {text!r}")
         try:

@@ -6,6 +6,7 @@ pipeline, the messages and the diagnostics are here, so that both publish the sa
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
@@ -33,6 +34,7 @@ from evdistill_core.perception.result import Result
 from evdistill_core.perception.tasks import SEGMENTATION, TASKS, PerceptionTask, task_of
 from evdistill_core.representations import represent
 
+_log = logging.getLogger(__name__)
 SHIPPED_STUDENT = Path(__file__).parents[1] / "assets" / "street6.evstudent"
 
 
@@ -89,7 +91,9 @@ def open_student(parameters: PerceptionParameters) -> tuple[StudentFile, Runner]
         ConfigError: runtime, device or precision are not to be had here.
     """
     student = check_student(parameters)
-    return student, make_student_runner(student, parameters)
+    runner = make_student_runner(student, parameters)
+    _log.info("student %s on %s", student.path, runner.description)
+    return student, runner
 
 
 def make_student_runner(student: StudentFile, parameters: PerceptionParameters) -> Runner:

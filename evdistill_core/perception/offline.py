@@ -86,6 +86,11 @@ def run_recording(  # noqa: PLR0913 - the command's own options
                 before = pipeline.snapshot()
                 reader = _compute(recording, span_us, pipeline, messages, progress)
                 after = pipeline.snapshot()
+                if span_us != (None, None) and not after.counters.get("events"):
+                    raise RecordingError(
+                        f"{path} holds no events in that span: --start and --end are seconds after "
+                        "the first event, `evdistill info` tells how many there are"
+                    )
                 keep.finish(
                     diagnostics(
                         before, after, parameters, stamp_ns=keep.last_stamp_ns, node=task.name,

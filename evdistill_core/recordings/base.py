@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -21,6 +22,8 @@ from evdistill_core.events.time_watch import TimeWatch
 from evdistill_core.events.window import Window, WindowAssembler, WindowSpec
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.foundation.reasons import Reasons, sentences
+
+_log = logging.getLogger(__name__)
 
 #: After the end of a span, read on until sensor time is this far past it: drivers deliver packets
 #: slightly out of order, and a span must not lose the late ones.
@@ -361,6 +364,11 @@ class Recording(ABC):
         return iter(())
 
     def __enter__(self) -> Recording:
+        info = self.info
+        _log.debug(
+            "reading %s: %s, events of %r in %s, %dx%d",
+            info.path, info.format, info.topic, info.encoding, info.width, info.height,
+        )  # fmt: skip
         return self
 
     def __exit__(self, *_: object) -> None:

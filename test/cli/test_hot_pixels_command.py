@@ -1,10 +1,12 @@
+import json
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from evdistill_core.cli.main import build_app
 from evdistill_core.events.filters import HotPixels
-from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.foundation.errors import OutputError, RecordingError
 
 
 def run(*arguments):
@@ -24,6 +26,11 @@ def test_the_list_holds_the_pixels_that_fire_alone(tmp_path):
     mask = HotPixels.load(tmp_path / "hot.txt").mask
     assert np.argwhere(mask).tolist() == [[2, 3]]
     assert "0 hot pixels" in run(path, tmp_path / "none.txt", "--min-hz", "1000").stdout
+    facts = json.loads(run(path, "--out", tmp_path / "b.txt", "--start", "0.5", "--json").stdout)
+    assert (facts["hot_pixels"], facts["pixels"]) == (1, 48)
+    assert facts["span_us"] == pytest.approx(500_000, abs=3000)
+    with pytest.raises(OutputError, match="--overwrite"):
+        run(path, tmp_path / "b.txt")
 
 
 def test_a_recording_without_time_is_refused(tmp_path):

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 import evdistill_core as evdistill
 from evdistill_core.cli.main import build_app
-from evdistill_core.foundation.errors import ConfigError, StudentError
+from evdistill_core.foundation.errors import ConfigError, OutputError, StudentError
+from evdistill_core.models.checkpoint import load_checkpoint
 
 DEMO = Path(__file__).parents[2] / "demo" / "davis346_street.mcap"
 
@@ -80,6 +81,56 @@ def test_a_student_of_each_representation_is_trained_exported_and_run(experiment
     results = list(loaded.predict(DEMO, end_s=0.2))
     assert len(results) >= 9
     assert results[0].mask.shape == (260, 346)
+
+
+def test_settings_win_over_the_file_and_the_whole_is_printed(experiment):
+    path = experiment / "train.yaml"
+    changes = ["--set", "optimiser.lr=1e-3", "--set", "steps=7", "--set", "data.train.0.count=9"]
+    result = invoke("train", path, *changes, "--batch-size", 1, "--print-config")
+    assert result.exit_code == 2
+    result = invoke("train", path, *changes, "--steps", 5, "--print-config")
+    assert result.exit_code == 0
+    printed = yaml.safe_load(result.stdout)
+    assert (printed["stage"], printed["steps"], printed["optimiser"]["lr"]) == ("student", 5, 1e-3)
+    assert printed["data"]["train"][0]["count"] == 9
+    assert printed["network"]["options"] == {"width": 0.25}
+    (experiment / "again.yaml").write_text(result.stdout, encoding="utf-8")
+    again = invoke("train", experiment / "again.yaml", "--print-config")
+    assert again.stdout == result.stdout
+    assert [p.name for p in experiment.iterdir() if p.is_dir()] == ["camvid"]
+    for change, told in (
+        ("optimizer.lr=1", "unknown key optimizer; did you mean 'optimiser'?"),
+        ("data.train[1].count=1", r"places 0 \.\. 0"),
+        ("stage=teecher", "did you mean 'teacher'?"),
+        ("steps", "KEY=VALUE"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            invoke("train", path, "--set", change, "--print-config")
+
+
+def test_results_are_replaced_only_when_told_to_and_json_is_all_of_stdout(experiment):
+    run, student, out = experiment / "run", experiment / "tiny.evstudent", experiment / "scores"
+    train = ("train", experiment / "train.yaml", "--out", run)
+    score = ("evaluate", run / "last.pt", experiment / "sets.yaml", "--out", out, "--windows", 1)
+    export = ("export", run / "last.pt", "--out", student, "--no-onnx", "--json")
+    invoke(*train, "--steps", 1)
+    first = (run / "last.pt").read_bytes()
+    facts = json.loads(invoke(*score, "--json").stdout)
+    assert facts["report"] == str(out / "report.html")
+    assert facts["sets"]["a"]["windows"] == 1
+    rows = json.loads(invoke(*export).stdout)["parity"]
+    assert {row["form"] for row in rows} >= {"torch, folded"} or rows
+    (out / "panels_old.png").touch()
+    (out / "notes.md").write_text("mine")
+    for command in (train, score, export):
+        with pytest.raises(OutputError, match="--overwrite"):
+            invoke(*command)
+    for command in (train, score, export):
+        assert invoke(*command, "--overwrite").exit_code == 0
+    assert (run / "last.pt").read_bytes() != first
+    assert load_checkpoint(run / "last.pt").provenance["steps"] == 3
+    assert not (out / "panels_old.png").exists()
+    assert (out / "notes.md").read_text() == "mine"
 
 
 def test_limit_and_seed(experiment):

@@ -1,7 +1,7 @@
 import pytest
 
 from evdistill_core.foundation.errors import RecordingError
-from evdistill_core.recordings.finding import find_recordings
+from evdistill_core.recordings.finding import find_recordings, is_one_recording
 
 
 def test_folders_of_recordings_skip_what_is_none(tmp_path):
@@ -31,3 +31,22 @@ def test_a_file_that_is_refused_says_why_and_takes_what_was_said(tmp_path):
 def test_a_bag_is_one_recording(shared_data):
     bag = shared_data / "bags" / "evt3_hd_trigger"
     assert find_recordings(bag) == [bag]
+
+
+def test_files_of_one_bag_are_told_from_bags_beside_each_other(tmp_path, shared_data):
+    (file,) = (shared_data / "bags" / "libcaer_cmp_davis346_tags").glob("*.mcap")
+    for folder, names in (
+        ("killed", ("drive_0.mcap", "drive_1.mcap")),
+        ("bags", ("drive.mcap", "street.mcap")),
+    ):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / name).symlink_to(file)
+    assert is_one_recording(tmp_path / "killed")
+    assert find_recordings(tmp_path / "killed") == [tmp_path / "killed"]
+    assert [p.name for p in find_recordings(tmp_path / "bags")] == ["drive.mcap", "street.mcap"]
+    (tmp_path / "killed" / "other.txt").write_text("8 4\n1000 1 2 1\n")
+    found = [p.name for p in find_recordings(tmp_path / "killed")]
+    assert found == ["drive_0.mcap", "drive_1.mcap", "other.txt"]
+    whole = shared_data / "bags"
+    assert find_recordings(whole) == sorted(p for p in whole.iterdir() if p.is_dir())
