@@ -8,11 +8,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from evdistill_core.cli import _options
+from evdistill_core.cli import _options, _reading
 from evdistill_core.cli._command import GROUPS
 from evdistill_core.cli.main import build_app
 from evdistill_core.inference import runner as core
 from evdistill_core.recordings.encoders.packets import ENCODINGS
+from evdistill_core.recordings.read_options import TIME_UNITS_US
 
 NAMES = [
     "info", "view", "cut", "convert", "hot-pixels", "run", "report",
@@ -105,3 +106,5 @@ def test_what_makes_something_takes_out_and_overwrite(commands):
 def test_choices_are_those_of_the_core():
     assert get_args(_options.Device) == get_args(core.Device)
     assert get_args(_options.Encoding) == tuple(ENCODINGS)
+    literal = get_args(get_args(get_args(_reading.TimeUnit)[0])[0])
+    assert literal == tuple(TIME_UNITS_US)

@@ -23,6 +23,8 @@ from evdistill_core.recordings.base import Frame
 from evdistill_core.recordings.convert import ConvertConfig, convert, convert_file
 from evdistill_core.recordings.encoders.packets import events_to_packets
 from evdistill_core.recordings.opening import open_recording
+from evdistill_core.recordings.readers import aedat4_file
+from evdistill_core.recordings.readers.aedat4_file import Stream
 from evdistill_core.recordings.readers.ecf import decode_ecf
 from evdistill_core.recordings.sinks import create_recording
 from evdistill_core.recordings.writers.aedat4 import Aedat4Writer
@@ -198,6 +200,24 @@ def test_lose_power_while_recording_aedat3(tmp_path):
     events, info = read(path)
     assert len(events) == 8
     assert "cut off or damaged from byte" in info.warnings[0]
+
+
+def test_read_aedat4_of_two_cameras(tmp_path, monkeypatch):
+    """Images belong to the camera of the events, whatever stream comes first in the file."""
+    path = made_aedat4(tmp_path / "a.aedat4", packets=1)
+    streams = [
+        Stream("left events", 7, "EVTS", 346, 260, "left"),
+        Stream("right events", 0, "EVTS", 346, 260, "right"),
+        Stream("left frames", 8, "FRME", 346, 260, "left"),
+        Stream("right frames", 9, "FRME", 346, 260, "right"),
+    ]
+    monkeypatch.setattr(aedat4_file, "_streams", lambda _: tuple(streams))
+    with open_recording(path) as recording:  # the left camera sent nothing
+        assert (recording.info.topic, recording.info.frame_topic) == (
+            "right events",
+            "right frames",
+        )
+        assert sum(len(b.events) for b in recording.batches()) == 2000
 
 
 # Streams of Prophesee
