@@ -42,6 +42,36 @@ def target_of(argument: Path | None, out: Path | None, source: Path) -> Path:
     return target
 
 
+def check_new_file(
+    target: Path, *, overwrite: bool, sources: Sequence[Path], several: bool = False
+) -> None:
+    """Refuse a file as ``check_file`` does; warn where it is a recording, maybe meant as a source.
+
+    Args:
+        target: the file to make.
+        overwrite: whether one that is there may be replaced.
+        sources: what is read.
+        several: whether the command takes several recordings and a folder.
+
+    Raises:
+        OutputError: it is there already, or cannot be written there.
+    """
+    from evdistill_core.foundation.outputs import check_file
+    from evdistill_core.recordings.finding import is_recording
+
+    is_source = any(target.exists() and s.exists() and target.samefile(s) for s in sources)
+    if target.is_file() and not overwrite and not is_source and is_recording(target):
+        cure = (
+            "if it is a source too, name a folder with --out"
+            if several
+            else "name the file to make last"
+        )
+        raise OutputError(
+            f"{target} is there already and is a recording: {cure}; --overwrite would replace it"
+        )
+    check_file(target, overwrite=overwrite, sources=sources)
+
+
 def print_json(facts: Mapping[str, object]) -> None:
     """Print the one JSON object that ``--json`` promises."""
     typer.echo(json.dumps(facts, indent=2, allow_nan=False, default=str))

@@ -72,10 +72,9 @@ def command(
     One that fails does not stop the others.
     """
     from evdistill_core.cli._converted import convert_file
-    from evdistill_core.cli._outputs import print_json, sources_and_target
+    from evdistill_core.cli._outputs import check_new_file, print_json, sources_and_target
     from evdistill_core.cli._several import each, several
     from evdistill_core.foundation.errors import ConfigError
-    from evdistill_core.foundation.outputs import check_file
     from evdistill_core.recordings.convert import ConvertConfig
 
     sources, target = sources_and_target(paths, out)
@@ -94,7 +93,7 @@ def command(
     if many is None:
         if suffix is not None and target.suffix != f".{suffix}":
             raise ConfigError(f"--format {suffix} does not fit {target}: its ending decides")
-        check_file(target, overwrite=overwrite, sources=sources)
+        check_new_file(target, overwrite=overwrite, sources=sources, several=True)
         facts = convert_file(sources[0], target, reading, lambda _: config, as_json=as_json)
         if as_json:
             print_json(facts)

@@ -51,12 +51,11 @@ def command(
     appears only when it is complete; Ctrl-C leaves nothing behind.
     """
     from evdistill_core.cli._converted import convert_file
-    from evdistill_core.cli._outputs import print_json, target_of
-    from evdistill_core.foundation.outputs import check_file
+    from evdistill_core.cli._outputs import check_new_file, print_json, target_of
 
     file = target_of(target, out, source)
     start_us, end_us = span_us(start, end)
-    check_file(file, overwrite=overwrite, sources=(source,))
+    check_new_file(file, overwrite=overwrite, sources=(source,))
     facts = convert_file(
         source, file, reading, lambda info: _config(info, start_us, end_us), as_json=as_json
     )

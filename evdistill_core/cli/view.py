@@ -76,10 +76,9 @@ def command(
 
     The file appears only when it is complete; Ctrl-C leaves nothing behind.
     """
-    from evdistill_core.cli._outputs import target_of
+    from evdistill_core.cli._outputs import check_new_file, target_of
     from evdistill_core.cli._progress import reading_progress
     from evdistill_core.events.account import account_of_reading
-    from evdistill_core.foundation.outputs import check_file
     from evdistill_core.recordings.opening import open_recording
     from evdistill_core.viewing.films import ViewConfig, view
     from evdistill_core.viewing.result_overlays import has_results
@@ -96,7 +95,7 @@ def command(
         scale=scale,
         pictures=pictures,
     )
-    check_file(file, overwrite=overwrite, sources=(source,))
+    check_new_file(file, overwrite=overwrite, sources=(source,))
     with ExitStack() as stack:
         recording = stack.enter_context(open_recording(source, **reading))
         overlays = stack.enter_context(open_recording(results)) if results is not None else None

@@ -7,13 +7,13 @@ import pytest
 from typer.testing import CliRunner
 
 from evdistill_core.cli.main import build_app
-from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.foundation.errors import OutputError, RecordingError
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.recordings.summary import summarise
 
 
-def run(*arguments):
-    result = CliRunner().invoke(build_app(), ["convert", *map(str, arguments)])
+def run(*arguments, command="convert"):
+    result = CliRunner().invoke(build_app(), [command, *map(str, arguments)])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
@@ -51,6 +51,30 @@ def test_errors_are_ours(text_file, tmp_path):
     result = run(text_file, tmp_path / "a.mcap", "--encoding", "evt2")
     assert result.exit_code == 2
     assert "is not one of 'libcaer_cmp', 'evt3'" in " ".join(result.stderr.split())
+
+
+def test_a_recording_as_target_may_have_been_meant_as_a_source(text_file, tmp_path):
+    other = tmp_path / "b.npz"
+    run(text_file, other)
+    before = other.read_bytes()
+    with pytest.raises(OutputError, match=r"b\.npz .* is a recording: .* a folder with --out"):
+        run(text_file, other)
+    for command in ("cut", "view"):
+        with pytest.raises(OutputError, match=r"is a recording: name the file to make last"):
+            run(text_file, other, command=command)
+    assert other.read_bytes() == before
+    run(text_file, other, "--end", "0.1", "--overwrite")
+    assert other.read_bytes() != before
+
+
+def test_a_folder_of_bags_is_several_recordings(text_file, tmp_path):
+    run(text_file, tmp_path / "many" / "a.mcap")
+    run(text_file, tmp_path / "many" / "b.mcap")
+    assert (
+        "2 of 2 recordings"
+        in run(tmp_path / "many", "--format", "npz", "-o", tmp_path / "o").stdout
+    )
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["a.npz", "b.npz"]
 
 
 @pytest.mark.parametrize("suffix", [".mcap", ".npz"])
