@@ -234,3 +234,53 @@ def test_an_example_runs(path, tmp_path, make_camvid):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_a_span_outside_the_recording_is_refused_everywhere(student, tmp_path):
+    span = {"start_s": 10.0, "end_s": 11.0}
+    with evdistill.open_recording(DEMO) as recording:
+        for call in (
+            lambda: list(student.predict(DEMO, **span)),
+            lambda: list(recording.windows(**span)),
+            lambda: evdistill.convert(DEMO, tmp_path / "a.npz", **span),
+        ):
+            with pytest.raises(evdistill.EvdistillError, match="no events"):
+                call()
+    assert not (tmp_path / "a.npz").exists()
+
+
+def test_a_part_is_converted_and_not_replaced_without_asking(tmp_path):
+    target = tmp_path / "a.npz"
+    result = evdistill.convert(DEMO, target, start_s=0.5, end_s=1.0)
+    with evdistill.open_recording(target) as recording:
+        t_us = np.concatenate([b.events.t_us for b in recording.batches()])
+    assert len(t_us) == result.events
+    assert t_us[-1] - t_us[0] < 500_000
+    for call in (
+        lambda **more: evdistill.convert(DEMO, target, **more),
+        lambda **more: evdistill.create_recording(target, width=9, height=9, **more),
+    ):
+        with pytest.raises(evdistill.EvdistillError, match="already: replace it with overwrite=Tr"):
+            call()
+        call(overwrite=True)
+
+
+def test_events_of_another_sensor_are_not_written(tmp_path):
+    events = evdistill.Events.from_columns([5], [5], [5], [1], width=346, height=260)
+    made = evdistill.create_recording(tmp_path / "a.npz", width=100, height=100)
+    with made, pytest.raises(evdistill.EvdistillError, match=r"346x260 do not go.*100x100"):
+        made.write_events(events)
+
+
+def test_a_student_is_not_its_input(student):
+    window = evdistill.Window(evdistill.Events.empty(40, 30), 0, 50_000, 0)
+    for call in (
+        lambda: evdistill.represent(window, student),
+        lambda: evdistill.WindowDataset(DEMO, student),
+    ):
+        with pytest.raises(evdistill.EvdistillError, match=r"student\.input, got Student"):
+            call()
+    with pytest.raises(evdistill.EvdistillError, match="an empty path"):
+        evdistill.open_recording("")
+    with pytest.raises(evdistill.EvdistillError, match="no recording was given"):
+        evdistill.WindowDataset([], student.input)

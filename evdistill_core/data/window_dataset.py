@@ -79,6 +79,10 @@ class WindowDataset(Dataset[torch.Tensor]):
         cache: str | Path = "cache/recordings",
         reading: Mapping[str, str] | None = None,
     ) -> None:
+        if not isinstance(input, InputSpec):
+            raise ConfigError(
+                f"input must be an InputSpec, for example student.input, got {type(input).__name__}"
+            )
         self.input = input
         self._stride_us = input.window_us if stride_us is None else stride_us
         if self._stride_us < 1:
@@ -88,6 +92,8 @@ class WindowDataset(Dataset[torch.Tensor]):
         self._jitter, self._seed, self._epoch = jitter, seed, 0
         self._transform = transform
         given = [paths] if isinstance(paths, str | Path) else list(paths)
+        if not given:
+            raise DataError("no recording was given: name one, a folder, or a list of both")
         self.paths = [
             p for path in given for p in find_recordings(Path(path).expanduser(), reading)
         ]

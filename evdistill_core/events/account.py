@@ -54,9 +54,11 @@ class EventAccount:
 
     def lines(self) -> list[str]:
         """Return what people should know; nothing where every event was used unharmed."""
-        lost = {name: count for name, count in self.left_out.items() if count}
+        # What lies outside a span was not asked for, and reading stops soon after it.
+        lost = {n: count for n, count in self.left_out.items() if count and n != "outside_span"}
+        read = self.read - self.left_out.get("outside_span", 0)
         told = [
-            f"{sum(lost.values()):,} of {self.read:,} events left out: "
+            f"{sum(lost.values()):,} of {read:,} events left out: "
             + ", ".join(f"{count:,} {LEFT_OUT[name]}" for name, count in lost.items())
         ] * bool(lost)
         odd = {name: count for name, count in self.damage.items() if count}

@@ -14,14 +14,24 @@ from pathlib import Path
 
 from evdistill_core.foundation.errors import OutputError
 
+IN_PYTHON = "overwrite=True"
+"""How a Python program says what ``--overwrite`` says at the command line."""
 
-def check_file(target: Path, *, overwrite: bool, sources: Iterable[Path] = ()) -> None:
+
+def check_file(
+    target: Path,
+    *,
+    overwrite: bool,
+    sources: Iterable[Path] = (),
+    way: str = "--overwrite",
+) -> None:
     """Refuse a file that cannot or must not be written.
 
     Args:
         target: the file to make.
         overwrite: whether one that is there may be replaced.
         sources: what is read; replacing one of these is always refused.
+        way: how the user says that it may be replaced.
 
     Raises:
         OutputError: it is there already, is a folder or a source, or cannot be written there.
@@ -32,7 +42,7 @@ def check_file(target: Path, *, overwrite: bool, sources: Iterable[Path] = ()) -
         raise OutputError(f"{target} is the source itself: choose another name")
     if target.exists() and not overwrite:
         raise OutputError(
-            f"{target} is there already: replace it with --overwrite, or choose another name"
+            f"{target} is there already: replace it with {way}, or choose another name"
         )
     _check_place(target, target.parent)
 

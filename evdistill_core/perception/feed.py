@@ -33,8 +33,12 @@ def in_order(
         return
     frames = recording.frames()
     frame = next(frames, None)
+    is_empty = True
     for batch in recording.batches(start_us, end_us):
+        is_empty = is_empty and not len(batch.events)
         while frame is not None and frame.stamp_ns <= batch.stamp_ns:
             yield frame
             frame = next(frames, None)
         yield batch.decoded(has_host_stamp=recording.has_host_stamps)
+    if is_empty and (start_us, end_us) != (None, None):
+        raise recording.nothing_in_span()

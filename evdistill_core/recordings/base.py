@@ -295,6 +295,17 @@ class Recording(ABC):
         end_us = None if end_s is None else origin_us + round(end_s * 1e6)
         return (origin_us + round(start_s * 1e6) if start_s else None), end_us
 
+    def nothing_in_span(self) -> RecordingError:
+        """Return the error of a span that holds no events."""
+        return RecordingError(
+            f"{self.info.path} holds no events in that span: its start and end are seconds after "
+            "the first event, `evdistill info` tells how many there are"
+        )
+
+    def __repr__(self) -> str:
+        info = self.info
+        return f"Recording({info.path.name}: {info.format}, {info.width}x{info.height})"
+
     def windows(
         self,
         duration_us: int | None = 50_000,
@@ -424,7 +435,9 @@ def _stamped_windows(
             stamp_ns = clock.to_host_ns(window.t_end_us)
             yield replace(window, stretch=stretch, stamp_ns=stamp_ns)
 
+    events = 0
     for part in stretches(recording, *span):
+        events += len(part.events)
         if part.discontinuity:
             # Events are missing from what was collected before a gap; before all else it is whole.
             yield from stamped([] if part.discontinuity == "seq" else assembler.flush())
@@ -437,6 +450,8 @@ def _stamped_windows(
     yield from stamped(assembler.flush())
     counted = assembler.counters
     recording.count_left_out(late=counted.late, at_break=counted.discarded)
+    if not events and span != (None, None):
+        raise recording.nothing_in_span()
 
 
 def stretches(

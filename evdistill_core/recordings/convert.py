@@ -13,6 +13,7 @@ from evdistill_core.events.packet import Packet
 from evdistill_core.events.time_watch import BACKWARD_JUMP_US
 from evdistill_core.foundation.config import from_mapping
 from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.foundation.outputs import IN_PYTHON, check_file
 from evdistill_core.messages.event_messages import EventPacket
 from evdistill_core.messages.standard import CompressedImage, Image
 from evdistill_core.recordings.base import EventBatch, Frame, Recording
@@ -158,6 +159,9 @@ def convert_file(  # noqa: PLR0913 - two files, and how to read the first
     time_unit: str | None = None,
     size: str | Sequence[int] | None = None,
     camera: str | None = None,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    overwrite: bool = False,
     **options: object,
 ) -> ConvertResult:
     """Convert a recording into another format, exactly.
@@ -171,7 +175,11 @@ def convert_file(  # noqa: PLR0913 - two files, and how to read the first
         time_unit: the same.
         size: the same.
         camera: the same.
-        **options: fields of ``ConvertConfig``, for example ``start_us=0, end_us=1_000_000``.
+        start_s: begin this many seconds after the first event.
+        end_s: stop this many seconds after it; None: at the end.
+        overwrite: replace the target if it is there.
+        **options: how a bag is written: ``encoding`` (libcaer_cmp, evt3), ``packet_us``,
+            ``frame_step``, ``events_topic``, ``frames_topic``, ``frame_id``, ``other_topics``.
 
     Returns:
         What was written, and what the format has no place for.
@@ -179,12 +187,17 @@ def convert_file(  # noqa: PLR0913 - two files, and how to read the first
     Raises:
         RecordingError: the source cannot be read, or the suffix is not known.
         ConfigError: an option that is not known or out of range.
+        OutputError: the target is there already, or cannot be written.
     """
-    config = from_mapping(ConvertConfig, options)
+    target = Path(target).expanduser()
+    check_file(target, overwrite=overwrite, sources=(Path(source).expanduser(),), way=IN_PYTHON)
+    end_us = None if end_s is None else round(end_s * 1e6)
+    span = {"start_us": round(start_s * 1e6), "end_us": end_us}
+    config = from_mapping(ConvertConfig, span | options)
     with open_recording(
         source, topic=topic, columns=columns, time_unit=time_unit, size=size, camera=camera
     ) as recording:
-        return convert(recording, Path(target).expanduser(), config)
+        return convert(recording, target, config)
 
 
 def bag_messages(
@@ -297,7 +310,9 @@ class _Job:
                 self.result.triggers += len(held)
                 self.result.dropped_triggers += len(batch.triggers) - len(held)
             self._require_events()
-        self.result.dropped_frames = sum(1 for _ in self._recording.frames())
+        self.result.dropped_frames = sum(
+            self._span.holds_host_time(frame.stamp_ns) for frame in self._recording.frames()
+        )
         return self.result
 
     def to_aedat4(self) -> ConvertResult:

@@ -80,6 +80,8 @@ def open_recording(  # noqa: PLR0913 - a path, and what a file may leave open
             topic is missing or not unique; an option that means nothing for this kind of file.
         ConfigError: an option with an impossible value.
     """
+    if not str(path).strip():
+        raise RecordingError("an empty path was given: name a recording")
     path = Path(path).expanduser()
     options = ReadOptions.parse(columns=columns, time_unit=time_unit, size=size, camera=camera)
     if path.is_dir() and EssFolder.matches(path):

@@ -15,6 +15,7 @@ from evdistill_core.events.clock import SensorClock
 from evdistill_core.foundation.config import from_mapping
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.foundation.files import FinishedBlock
+from evdistill_core.foundation.outputs import IN_PYTHON, check_file
 from evdistill_core.messages.event_messages import EventPacket
 from evdistill_core.messages.standard import Image
 from evdistill_core.recordings.base import EventBatch, Frame
@@ -50,11 +51,13 @@ class Sink(FinishedBlock, ABC):
 
     Attributes:
         result: what was taken, and what the format has no place for.
+        sensor: width and height that ``write_events`` holds events to; None: it does not.
         salvage: where what was written is left when the disk is full; None: it cannot be read
             without its end, and is removed.
     """
 
     salvage: Path | None = None
+    sensor: tuple[int, int] | None = None
 
     def __init__(self) -> None:
         self.result = ConvertResult()
@@ -78,8 +81,16 @@ class Sink(FinishedBlock, ABC):
                 bag; None: the sensor time of the last one, or of the clock where there is none.
 
         Raises:
-            RecordingError, EncodingError, OSError: as ``write``.
+            RecordingError: the events are of a sensor of another size; or as ``write``.
+            EncodingError, OSError: as ``write``.
         """
+        size = (events.width, events.height)
+        if self.sensor not in {None, size}:
+            told, made = ("{}x{}".format(*s) for s in (size, self.sensor))
+            raise RecordingError(
+                f"events of a sensor of {told} do not go into a recording of {made}: make it with "
+                f"width={events.width}, height={events.height}"
+            )
         if stamp_ns is None:
             stamp_ns = int(events.t_us[-1]) * 1000 if len(events) else 0
         self.write(EventBatch(events, Triggers.empty(), stamp_ns))
@@ -131,6 +142,7 @@ def create_recording(
     width: int,
     height: int,
     frame_size: tuple[int, int] | None = None,
+    overwrite: bool = False,
     **options: object,
 ) -> Sink:
     """Return a new recording to write to, in a with block; it appears when the block ends well.
@@ -141,15 +153,24 @@ def create_recording(
         width: columns of the sensor.
         height: rows of the sensor.
         frame_size: (width, height) of camera images, for ``.aedat4``.
-        **options: fields of ``ConvertConfig``, for example ``encoding="evt3"`` or
+        overwrite: replace the file if it is there.
+        **options: how a bag is written, for example ``encoding="evt3"`` or
             ``events_topic="/dvs/events"``.
+
+    Returns:
+        Write to it with ``write_events(events)`` and ``write_frame(frame)``.
 
     Raises:
         RecordingError: unknown suffix.
         ConfigError: an unknown option.
+        OutputError: the file is there already, or cannot be written.
     """
+    target = Path(path).expanduser()
     sizes = SensorSizes(width=width, height=height, frame_size=frame_size)
-    return open_sink(Path(path).expanduser(), sizes, from_mapping(ConvertConfig, options))
+    sink = open_sink(target, sizes, from_mapping(ConvertConfig, options))
+    check_file(target, overwrite=overwrite, way=IN_PYTHON)
+    sink.sensor = (width, height)
+    return sink
 
 
 def check_target(target: Path) -> None:

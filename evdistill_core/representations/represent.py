@@ -8,6 +8,7 @@ from numba import njit
 
 from evdistill_core.events.array import Events
 from evdistill_core.events.window import Window
+from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.representations.background import filter_background
 from evdistill_core.representations.counts2 import LEVELS, robust_maximum
 from evdistill_core.representations.grid import Grid
@@ -41,9 +42,14 @@ def represent(
         what the representation itself makes.
 
     Raises:
+        ConfigError: ``spec`` is no InputSpec.
         ValueError: the window is empty or backwards, its times are not known, or ``out`` does not
             fit.
     """
+    if not isinstance(spec, InputSpec):
+        raise ConfigError(
+            f"represent takes an InputSpec, for example student.input, got {type(spec).__name__}"
+        )
     if isinstance(events, Window):
         t_start_us = events.t_start_us if t_start_us is None else t_start_us
         t_end_us = events.t_end_us if t_end_us is None else t_end_us

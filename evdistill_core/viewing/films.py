@@ -136,10 +136,7 @@ def view(
             else:
                 sheet.add(picture, since_us)
         if not shown:
-            raise RecordingError(
-                f"{recording.info.path} holds no events in that span: --start and --end are "
-                "seconds after the first event, `evdistill info` tells how many there are"
-            )
+            raise recording.nothing_in_span()
     if target.suffix == ".png":
         sheet.write(target, scale)
     lost = {} if overlays is None else overlays.left_out.as_dict()

@@ -75,6 +75,6 @@ def test_an_account_is_told_in_words():
     some = account_of_reading({"events": 5, "out_of_frame": 2, "lost_messages": 1}, 4)
     assert some.left_out["outside_span"] == 1
     assert some.lines() == [
-        "3 of 7 events left out: 2 outside the sensor's frame, 1 outside --start and --end",
+        "2 of 6 events left out: 2 outside the sensor's frame",
         "1 messages missing",
     ]
