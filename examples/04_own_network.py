@@ -27,7 +27,7 @@ experiment = {
     },
 }  # fmt: skip
 checkpoint = evdistill.train(experiment, out="out/examples/tiny", overwrite=True)
-evdistill.allow_plugins("my_network")  # a checkpoint may only name code that you allow
+# In a program that did not train it: evdistill.allow_plugins("my_network") first.
 evdistill.export_student(checkpoint, "out/examples/tiny.evstudent")
 student = evdistill.Student.load("out/examples/tiny.evstudent")
 print(next(student.predict("demo/davis346_street.mcap")))
