@@ -516,6 +516,12 @@ def test_say_what_a_file_tells_itself(tmp_path):
     made_aedat4(tmp_path / "a.aedat4", packets=1)
     with pytest.raises(RecordingError, match="AEDAT4, which tells it: --camera has no meaning"):
         open_recording(tmp_path / "a.aedat4", camera="DAVIS346")
+    i = np.arange(9)
+    np.savez(tmp_path / "a.npz", t=i, x=i, y=i, p=i % 2)
+    np.save(tmp_path / "a.npy", np.zeros(5, [(name, "<i8") for name in "txyp"]))
+    for name in ("a.npz", "a.npy"):
+        with pytest.raises(RecordingError, match="its columns have names; --columns"):
+            open_recording(tmp_path / name, columns="xypt")
     evt3(tmp_path / "a.raw", converted_words())
     with pytest.raises(RecordingError, match=r"--columns has no meaning.*takes --size, --camera"):
         open_recording(tmp_path / "a.raw", columns="xypt")

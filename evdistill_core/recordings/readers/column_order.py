@@ -72,6 +72,16 @@ def named_order(names: Sequence[str]) -> Order | None:
     return Order("".join(letters), roles[letters.index("t")][1])
 
 
+def refuse_order(path: Path, given: str) -> None:
+    """Refuse ``--columns`` for columns that have names.
+
+    Raises:
+        RecordingError: ``given`` is not "".
+    """
+    if given:
+        raise RecordingError(f"{path}: its columns have names; --columns has no meaning for them")
+
+
 def lacking(names: Sequence[str]) -> str:
     """Return which of t, x, y, p no name stands for, as text."""
     found = {role_of(name)[0] for name in names}

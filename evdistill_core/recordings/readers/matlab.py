@@ -20,7 +20,7 @@ from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.recordings.base import RecordingInfo, TopicInfo
 from evdistill_core.recordings.read_options import AS_THE_FILE_SAYS, ReadOptions
 from evdistill_core.recordings.readers.chips import KNOWN_SIZES
-from evdistill_core.recordings.readers.column_order import Order, told_order
+from evdistill_core.recordings.readers.column_order import Order, refuse_order, told_order
 from evdistill_core.recordings.readers.columns import BATCH_EVENTS, ColumnsRecording, Quad
 from evdistill_core.recordings.readers.hdf5_base import opened
 from evdistill_core.recordings.readers.matlab5 import load_variables
@@ -72,7 +72,9 @@ class MatlabRecording(ColumnsRecording):
             self._topic = _chosen(self._path, self._streams, self._wanted)
             self._order: Order | None = None
             value = variables[self._topic]
-            if not _is_struct(value):
+            if _is_struct(value):
+                refuse_order(self._path, self._options.columns)
+            else:
                 self._order = _table_order(self._path, value, self._options.columns)
                 if self._order.note:
                     self._warn(self._order.note)

@@ -30,6 +30,7 @@ from evdistill_core.recordings.readers.column_order import (
     Order,
     lacking,
     named_order,
+    refuse_order,
     role_of,
     told_order,
 )
@@ -188,11 +189,11 @@ class NpzRecording(NumpyRecording):
         if not name:
             raise RecordingError(self._refusal(columns, sorted(openers)))
         fields = _header_of(openers[name], name).dtype.names
-        return [name], _field_order(self._path, fields) if fields else None
+        return [name], _field_order(self._path, fields, self._options.columns) if fields else None
 
     def _refusal(self, columns: list[str], names: list[str]) -> str:
         if self._options.columns and len(columns) >= len(COLUMNS):
-            return f"{self._path}: its columns have names; --columns has no meaning for them"
+            refuse_order(self._path, self._options.columns)
         near = ""
         if len(columns) > 1:
             near = f" It looks like columns of events but lacks {lacking(columns)}."
@@ -247,7 +248,7 @@ class NpyRecording(NumpyRecording):
             )
         if not header.is_table:
             raise RecordingError(f"{self._path} has the shape {header.shape}. {_NO_EVENTS}")
-        return ["events"], _field_order(self._path, names) if names else None
+        return ["events"], _field_order(self._path, names, self._options.columns) if names else None
 
     def _stored_size(self) -> tuple[int, int] | None:
         return None
@@ -269,7 +270,8 @@ def opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
         raise RecordingError(f"{path} is cut off or damaged: {error}") from error
 
 
-def _field_order(path: Path, names: tuple[str, ...]) -> Order:
+def _field_order(path: Path, names: tuple[str, ...], given: str) -> Order:
+    refuse_order(path, given)
     order = named_order(names)
     if order is None:
         raise RecordingError(
