@@ -9,7 +9,7 @@ all of ``PacketDecoder``, beside a memcpy of the messages; and, where the folder
 there (EVDISTILL_TEST_DATA), the real EVT3 bag packet by packet. Ratios to memcpy carry over between
 machines, times do not.
 
-With ``--peers`` (the Python of an environment with faery, expelliarmus, dv-processing and rosbags,
+With ``--peers`` (the Python of an environment with any of the libraries in ``decode_peers.py``,
 apart from ours) files are read by us and by each that can, in turn, and sums of what was read are
 compared. With ``--codecs`` (headers of event_camera_codecs, see ``codecs_peer.py``) the drivers'
 own C++ decoder gets the same bytes as ours in the same run, and all events are compared.

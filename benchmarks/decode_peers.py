@@ -77,12 +77,47 @@ def with_rosbags(path: str) -> Checks:
     return {"events": count, "x": sum_x, "y": sum_y, "p": sum_p}
 
 
+def _sums(x: np.ndarray, y: np.ndarray, p: np.ndarray) -> Checks:
+    """Count events; add up their columns where that is checked."""
+    if not CHECKING:
+        return {"events": len(x)}
+    sums = (int(column.sum(dtype=np.int64)) for column in (x, y, p))
+    return {"events": len(x), **dict(zip("xyp", sums, strict=True))}
+
+
+def with_evt3(path: str) -> Checks:
+    """Read the whole file at once."""
+    import evt3  # noqa: PLC0415
+
+    events = evt3.decode_file(path)
+    return _sums(events.x, events.y, events.polarity)
+
+
+def with_evutils(path: str) -> Checks:
+    """Read the whole file at once."""
+    from evutils.io import EventReader  # noqa: PLC0415
+
+    events = EventReader(path).read_all()
+    return _sums(events.x, events.y, events.p)
+
+
+def with_eventcv(path: str) -> Checks:
+    """Read the whole file at once; the table holds x, y, t, p."""
+    import eventcv  # noqa: PLC0415
+
+    table = eventcv.load(path).numpy()
+    return _sums(table[:, 0], table[:, 1], table[:, 3])
+
+
 CHECKING = True
 PEERS: dict[str, Callable[[str], Checks]] = {
     "faery": with_faery,
     "expelliarmus": with_expelliarmus,
     "dv-processing": with_dv_processing,
     "rosbags": with_rosbags,
+    "evt3": with_evt3,
+    "evutils": with_evutils,
+    "eventcv": with_eventcv,
 }
 # What each can read of what is asked; the others are left out of a row.
 READS = {
@@ -90,6 +125,9 @@ READS = {
     "expelliarmus": ("evt3", "evt2", "dat"),
     "dv-processing": ("aedat4",),
     "rosbags": ("EventArray",),
+    "evt3": ("evt3",),
+    "evutils": ("evt3", "evt2", "dat", "aedat4"),
+    "eventcv": ("evt3", "evt2", "dat", "aedat4"),
 }
 
 
