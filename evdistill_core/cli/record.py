@@ -45,7 +45,8 @@ def command(
         Path | None,
         typer.Argument(
             metavar="TARGET",
-            help="File to make: .mcap (a rosbag2), .aedat4, .h5, .npz; default: events_TIME.mcap.",
+            help="File to make: .mcap (a rosbag2), .aedat4, .h5, .npz, .raw, .txt or .csv; "
+            "default: events_TIME.mcap.",
         ),
     ] = None,
     out: OutFile = None,

@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 from evdistill_core.cli.info import chart
 from evdistill_core.cli.main import build_app
 from evdistill_core.foundation.errors import ConfigError, RecordingError
+from evdistill_core.recordings.formats import READ
 from evdistill_core.recordings.summary import Summary
 
 KEYS = {
@@ -52,6 +53,12 @@ def test_plot_is_saved_or_its_suffix_refused(text_file, tmp_path):
 def test_errors_are_ours(tmp_path):
     with pytest.raises(RecordingError, match="no recording"):
         run(tmp_path / "nowhere")
+
+
+def test_formats_are_listed_without_a_recording():
+    lines = run("--formats").stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines] == [name for name, _ in READ]
+    assert all(len(line) <= 100 for line in lines)
 
 
 def test_no_events_no_chart():
