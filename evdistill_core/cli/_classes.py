@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 def skeleton_for_unknown_classes(target: Path | None, *, overwrite: bool = False) -> Iterator[None]:
     """Print a class file to fill in, or write it, where the block finds classes without a name.
 
+    A file that was written was asked for: the command ends there, without an error.
+
     Raises:
+        Exit: the file is written.
         OutputError: the file to write cannot or must not be written.
     """
     from evdistill_core.data.own_classes import UnknownClassesError
@@ -43,9 +46,11 @@ def skeleton_for_unknown_classes(target: Path | None, *, overwrite: bool = False
             raise
         write_text_atomic(target, error.skeleton)
         typer.echo(
-            f"{target}: a class file; fill in its names and give it with --classes", err=True
+            f"{target}: a class file; fill in its names, then run this again with --classes "
+            f"{target} and without --write-classes",
+            err=True,
         )
-        raise
+        raise typer.Exit from None
 
 
 def check_images(sets: Iterable[ImagesConfig], classes: ClassTable, origin: str) -> None:

@@ -86,7 +86,8 @@ def command(
         else:
             show(facts, summary)
         if plot is not None:
-            save_plot(plot, recordings[0].name, summary)
+            start_s = facts["rate"]["start_us"] / 1e6
+            save_plot(plot, recordings[0].name, summary, start_s=start_s)
             typer.echo(f"rate: {plot}", err=True)
         return
 
@@ -111,16 +112,27 @@ def _read(
     from evdistill_core.recordings.summary import summarise
 
     with open_recording(path, **reading) as recording, reading_progress(path.name) as report:
+        span_us = recording.span_us(*span_s)
         summary = summarise(
-            recording,
-            lambda events: report(recording.fraction_read, events),
-            span_us=recording.span_us(*span_s),
+            recording, lambda events: report(recording.fraction_read, events), span_us=span_us
         )
-        return describe(recording, summary), summary
+        if span_us != (None, None) and not summary.events:
+            raise recording.nothing_in_span()
+        # The rate begins at the first event of the span, which may come after its start.
+        first_us = summary.rate.origin_us
+        late_us = 0 if span_us[0] is None or first_us is None else first_us - span_us[0]
+        facts = describe(recording, summary, start_us=round(span_s[0] * 1e6) + late_us)
+        return facts, summary
 
 
-def describe(recording: Recording, summary: Summary) -> dict[str, Any]:
-    """Return everything that ``--json`` prints."""
+def describe(recording: Recording, summary: Summary, *, start_us: int = 0) -> dict[str, Any]:
+    """Return everything that ``--json`` prints.
+
+    Args:
+        recording: that was read.
+        summary: of it, or of a span.
+        start_us: time from the recording's first event to the summary's.
+    """
     import dataclasses
 
     from evdistill_core.events.account import account_of_reading
@@ -149,6 +161,7 @@ def describe(recording: Recording, summary: Summary) -> dict[str, Any]:
         "event_account": account_of_reading(recording.counters, summary.events).to_dict(),
         "counters": recording.counters,
         "rate": {
+            "start_us": start_us,
             "span_us": round(span_s * 1e6),
             "mean_hz": _mean_hz(summary),
             "hz": [round(float(r), 1) for r in rates_hz],
@@ -192,7 +205,7 @@ def show(facts: dict[str, Any], summary: Summary) -> None:
     for name, text in rows:
         table.add_row(name, escape(str(text)))
     console.print(table)
-    for line in chart(summary):
+    for line in chart(summary, start_s=facts["rate"]["start_us"] / 1e6):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -205,8 +218,13 @@ def _is_trouble(name: str, value: int) -> bool:
     return value > 0 and name not in traffic | told
 
 
-def chart(summary: Summary) -> list[str]:
-    """Draw the event rate as lines of block characters, time to the right, rate upwards."""
+def chart(summary: Summary, *, start_s: float = 0.0) -> list[str]:
+    """Draw the event rate as lines of block characters, time to the right, rate upwards.
+
+    Args:
+        summary: with the rate.
+        start_s: where the axis of time begins.
+    """
     rates_hz, span_s = summary.rate.rates_hz(CHART_WIDTH)
     top = float(rates_hz.max())
     if top <= 0:
@@ -218,12 +236,20 @@ def chart(summary: Summary) -> list[str]:
         filled = "".join(BLOCKS[min(max(h - row * steps, 0), steps)] for h in heights)
         label = f"{top / 1e3:8.1f} kev/s " if row == CHART_ROWS - 1 else " " * 15
         lines.append(label + "|" + filled)
-    axis = "0 s" + f"{len(heights) * span_s:.3g} s".rjust(len(heights) - 3)
+    first, last = (f"{start_s + s:.6g} s" for s in (0.0, len(heights) * span_s))
+    axis = first + last.rjust(len(heights) - len(first))
     return [*lines, " " * 15 + "+" + "-" * len(heights), " " * 16 + axis]
 
 
-def save_plot(target: Path, name: str, summary: Summary) -> None:
-    """Save the event rate as a picture; the suffix chooses the format."""
+def save_plot(target: Path, name: str, summary: Summary, *, start_s: float = 0.0) -> None:
+    """Save the event rate as a picture; the suffix chooses the format.
+
+    Args:
+        target: the picture.
+        name: of the recording.
+        summary: with the rate.
+        start_s: where the axis of time begins.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -235,7 +261,7 @@ def save_plot(target: Path, name: str, summary: Summary) -> None:
 
     rates_hz, span_s = summary.rate.rates_hz(256)
     figure, axes = plt.subplots(figsize=(9, 3), layout="constrained")
-    axes.stairs(rates_hz / 1e3, np.arange(len(rates_hz) + 1) * span_s, fill=True)
+    axes.stairs(rates_hz / 1e3, start_s + np.arange(len(rates_hz) + 1) * span_s, fill=True)
     axes.set(xlabel="time since the first event (s)", ylabel="events (thousand/s)", title=name)
     axes.margins(x=0)
     try:

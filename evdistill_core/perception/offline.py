@@ -87,10 +87,7 @@ def run_recording(  # noqa: PLR0913 - the command's own options
                 reader = _compute(recording, span_us, pipeline, messages, progress)
                 after = pipeline.snapshot()
                 if span_us != (None, None) and not after.counters.get("events"):
-                    raise RecordingError(
-                        f"{path} holds no events in that span: --start and --end are seconds after "
-                        "the first event, `evdistill info` tells how many there are"
-                    )
+                    raise recording.nothing_in_span()
                 keep.finish(
                     diagnostics(
                         before, after, parameters, stamp_ns=keep.last_stamp_ns, node=task.name,

@@ -61,6 +61,26 @@ def test_formats_are_listed_without_a_recording():
     assert all(len(line) <= 100 for line in lines)
 
 
+def test_the_axis_of_a_span_begins_where_the_span_does(text_file, tmp_path, monkeypatch):
+    result = run(text_file, "--start", "0.1005", "--end", "0.2")  # whole bins of 1 ms
+    assert result.stdout.splitlines()[-1].split() == ["0.101", "s", "0.201", "s"]
+    told = json.loads(run(text_file, "--start", "0.1005", "--json").stdout)
+    assert told["rate"]["start_us"] == 101_000  # the first event of the span
+    begun = {}
+    monkeypatch.setattr("evdistill_core.cli.info.save_plot", lambda *_, **more: begun.update(more))
+    run(text_file, "--start", "0.1", "--plot", tmp_path / "rate.png")
+    assert begun == {"start_s": 0.1}
+
+
+def test_a_span_without_events_is_refused(text_file, tmp_path):
+    with pytest.raises(RecordingError, match=r"a\.txt holds no events in that span: --start and"):
+        run(text_file, "--start", "10", "--plot", tmp_path / "rate.png")
+    assert not (tmp_path / "rate.png").exists()
+    result = run(text_file, text_file.parent, "--start", "10", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["recordings"] == []
+
+
 def test_no_events_no_chart():
     assert chart(Summary()) == []
 
