@@ -31,6 +31,8 @@ ALLOWED_VARIABLE = "EVDISTILL_PLUGINS"
 """Packages, separated by commas, whose code files from elsewhere may name."""
 
 _OBJECT_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+# Lines of these packages say less about a mistake than the user's line that called them.
+_NOT_THE_USERS = ("evdistill_core", "importlib", "torch", "numpy", "numba")
 _allowed_here: set[str] = set()
 
 
@@ -178,9 +180,12 @@ def in_one_line(error: BaseException) -> str:
     said = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if isinstance(error, SyntaxError):
         return said  # its text has file and line
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename[:1] != "<"]
-    outside = [f for f in frames if f.filename != __file__]
-    return f"{said} ({outside[-1].filename}, line {outside[-1].lineno})" if outside else said
+    places = [
+        f"{frame.f_code.co_filename}, line {line}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).partition(".")[0] not in _NOT_THE_USERS
+    ]
+    return f"{said} ({places[-1]})" if places else said
 
 
 def _broken(called: str, module_name: str, error: BaseException) -> str:

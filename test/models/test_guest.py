@@ -85,6 +85,11 @@ class Failing(Seg):
     def forward(self, x):
         return x.reshape(7, 7)
 
+class Deep(Seg):
+    def forward(self, x):
+        y = self.first(x)
+        return self.first(y)
+
 class Silent(SegmentationNetwork):
     size_multiple = 8
     output_stride = 4
@@ -136,7 +141,7 @@ def test_a_recurrent_network_is_one_as_well():
     [
         ("number", {}, "is int, no class or function"),
         ("Odd", {}, "task of network .* must be one of segmentation, recognition, got 'detection'"),
-        ("Seg", {"widht": 3}, "cannot be built with widht: 3: TypeError: .*'widht'"),
+        ("Seg", {"widht": 3}, "cannot be built with widht: 3: TypeError: .*'widht'$"),
         ("Seg", {"width": 99}, "^width must be at most 64, got 99$"),
         ("plain", {}, "is Conv2d: derive it from SegmentationNetwork"),
         ("undeclared_cls", {}, "is Cls: derive it from SegmentationNetwork.*task = 'recognition'"),
@@ -145,6 +150,7 @@ def test_a_recurrent_network_is_one_as_well():
         ("WrongStride", {}, r"maps \(1, 5, 64, 96\) to \(1, 6, 16, 24\), .*\(1, 6, 32, 48\)"),
         ("Forgetful", {}, r"\(1, 2, 16, 24\), but .* and \(1, 3, 16, 24\)"),
         ("Failing", {}, r"fails on an input of \(1, 5, 64, 96\): RuntimeError: .*guest_nets.py, l"),
+        ("Deep", {}, r"RuntimeError: .*\(\S*guest_nets.py, line \d+\)$"),
         ("Silent", {}, "Silent has no forward_with_features"),
     ],
 )
