@@ -13,7 +13,7 @@ import numpy.typing as npt
 from numba import njit
 
 from evdistill_core.events.array import Events
-from evdistill_core.representations.grid import cell_tables
+from evdistill_core.representations.kernels import CellTables, EventArrays, bare
 from evdistill_core.representations.representation import (
     FloatArray,
     InputWindow,
@@ -38,8 +38,8 @@ def _fill(out: FloatArray, events: Events, window: InputWindow) -> None:
             left out (decoders count them).
         window: where they go.
     """
-    columns, rows = cell_tables(events.height, events.width, window.grid)
-    _count(out.reshape(-1), window.plane, events.x, events.y, events.p, columns, rows)
+    arrays, tables, _ = bare(events, window)
+    _count(out.reshape(-1), window.plane, arrays, tables)
 
 
 def _fill_torch(out: Tensor, events: TorchEvents, window: InputWindow) -> None:
@@ -74,15 +74,11 @@ def robust_rank(cells: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def _count(  # noqa: PLR0913, PLR0917 - a kernel takes bare arrays
-    flat: npt.NDArray[np.float32],
-    plane: int,
-    x: npt.NDArray[np.uint16],
-    y: npt.NDArray[np.uint16],
-    p: npt.NDArray[np.uint8],
-    columns: npt.NDArray[np.int32],
-    rows: npt.NDArray[np.int32],
+def _count(
+    flat: npt.NDArray[np.float32], plane: int, events: EventArrays, tables: CellTables
 ) -> None:
+    x, y, _, p = events
+    columns, rows = tables
     width, height = len(columns), len(rows)
     one = np.float32(1.0)
     for i in range(len(p)):

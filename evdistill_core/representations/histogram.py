@@ -13,7 +13,7 @@ import numpy.typing as npt
 from numba import njit
 
 from evdistill_core.events.array import Events
-from evdistill_core.representations.grid import cell_tables
+from evdistill_core.representations.kernels import CellTables, EventArrays, bare
 from evdistill_core.representations.representation import (
     FloatArray,
     InputWindow,
@@ -38,20 +38,7 @@ def _fill(out: FloatArray, events: Events, window: InputWindow) -> None:
         events: N >= 0 events in any order.
         window: where they go.
     """
-    columns, rows = cell_tables(events.height, events.width, window.grid)
-    _count(
-        out.reshape(-1),
-        window.plane,
-        len(out) // 2,
-        events.x,
-        events.y,
-        events.t_us,
-        events.p,
-        columns,
-        rows,
-        window.t_start_us,
-        window.t_end_us,
-    )
+    _count(out.reshape(-1), window.plane, len(out) // 2, *bare(events, window))
 
 
 def _fill_torch(out: Tensor, events: TorchEvents, window: InputWindow) -> None:
@@ -75,22 +62,17 @@ def _count(  # noqa: PLR0913, PLR0917 - a kernel takes bare arrays
     flat: npt.NDArray[np.float32],
     plane: int,
     bins: int,
-    x: npt.NDArray[np.uint16],
-    y: npt.NDArray[np.uint16],
-    t_us: npt.NDArray[np.int64],
-    p: npt.NDArray[np.uint8],
-    columns: npt.NDArray[np.int32],
-    rows: npt.NDArray[np.int32],
-    t_start_us: int,
-    t_end_us: int,
+    events: EventArrays,
+    tables: CellTables,
+    interval_us: tuple[int, int],
 ) -> None:
-    width, height = len(columns), len(rows)
-    span_us = t_end_us - t_start_us
+    x, y, t_us, p = events
+    columns, rows = tables
+    t_start_us, t_end_us = interval_us
+    width, height, span_us = len(columns), len(rows), t_end_us - t_start_us
     one = np.float32(1.0)
     for i in range(len(t_us)):
         if x[i] < width and y[i] < height:
             elapsed_us = min(max(t_us[i], t_start_us), t_end_us - 1) - t_start_us
-            channel = elapsed_us * bins // span_us
-            if not p[i]:
-                channel += bins
+            channel = elapsed_us * bins // span_us + (0 if p[i] else bins)
             flat[channel * plane + rows[y[i]] + columns[x[i]]] += one

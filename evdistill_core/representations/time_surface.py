@@ -14,7 +14,7 @@ import numpy.typing as npt
 from numba import njit
 
 from evdistill_core.events.array import Events
-from evdistill_core.representations.grid import cell_tables
+from evdistill_core.representations.kernels import CellTables, EventArrays, bare
 from evdistill_core.representations.representation import (
     FloatArray,
     InputWindow,
@@ -41,20 +41,8 @@ def _fill(out: FloatArray, events: Events, window: InputWindow) -> None:
         events: N >= 0 events in any order.
         window: where they go; its description has ``decay_us``.
     """
-    columns, rows = cell_tables(events.height, events.width, window.grid)
     latest_us = np.full(2 * window.plane, NEVER, np.int64)
-    _keep_latest(
-        latest_us,
-        window.plane,
-        events.x,
-        events.y,
-        events.t_us,
-        events.p,
-        columns,
-        rows,
-        window.t_start_us,
-        window.t_end_us,
-    )
+    _keep_latest(latest_us, window.plane, *bare(events, window))
     _decay(out.reshape(-1), latest_us, window.span_us, window.spec.decay_us)
 
 
@@ -76,18 +64,16 @@ TIME_SURFACE = Representation(
 
 
 @njit(nogil=True, cache=True)
-def _keep_latest(  # noqa: PLR0913, PLR0917 - a kernel takes bare arrays
+def _keep_latest(
     latest_us: npt.NDArray[np.int64],
     plane: int,
-    x: npt.NDArray[np.uint16],
-    y: npt.NDArray[np.uint16],
-    t_us: npt.NDArray[np.int64],
-    p: npt.NDArray[np.uint8],
-    columns: npt.NDArray[np.int32],
-    rows: npt.NDArray[np.int32],
-    t_start_us: int,
-    t_end_us: int,
+    events: EventArrays,
+    tables: CellTables,
+    interval_us: tuple[int, int],
 ) -> None:
+    x, y, t_us, p = events
+    columns, rows = tables
+    t_start_us, t_end_us = interval_us
     width, height = len(columns), len(rows)
     for i in range(len(t_us)):
         if x[i] < width and y[i] < height:

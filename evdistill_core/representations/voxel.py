@@ -17,7 +17,7 @@ import numpy.typing as npt
 from numba import njit
 
 from evdistill_core.events.array import Events
-from evdistill_core.representations.grid import cell_tables
+from evdistill_core.representations.kernels import CellTables, EventArrays, bare
 from evdistill_core.representations.representation import (
     FloatArray,
     InputWindow,
@@ -50,21 +50,8 @@ def _fill(out: FloatArray, events: Events, window: InputWindow) -> None:
         window: where they go.
     """
     bins = len(out)
-    columns, rows = cell_tables(events.height, events.width, window.grid)
-    _scatter(
-        out.reshape(-1),
-        window.plane,
-        bins,
-        events.x,
-        events.y,
-        events.t_us,
-        events.p,
-        columns,
-        rows,
-        window.t_start_us,
-        window.t_end_us,
-        steps_per_us(bins, window.span_us),
-    )
+    per_us = steps_per_us(bins, window.span_us)
+    _scatter(out.reshape(-1), window.plane, bins, *bare(events, window), per_us)
 
 
 def _fill_torch(out: Tensor, events: TorchEvents, window: InputWindow) -> None:
@@ -94,16 +81,14 @@ def _scatter(  # noqa: PLR0913, PLR0917 - a kernel takes bare arrays
     flat: npt.NDArray[np.float32],
     plane: int,
     bins: int,
-    x: npt.NDArray[np.uint16],
-    y: npt.NDArray[np.uint16],
-    t_us: npt.NDArray[np.int64],
-    p: npt.NDArray[np.uint8],
-    columns: npt.NDArray[np.int32],
-    rows: npt.NDArray[np.int32],
-    t_start_us: int,
-    t_end_us: int,
+    events: EventArrays,
+    tables: CellTables,
+    interval_us: tuple[int, int],
     per_us: float,
 ) -> None:
+    x, y, t_us, p = events
+    columns, rows = tables
+    t_start_us, t_end_us = interval_us
     width, height = len(columns), len(rows)
     last_step = max(0, (bins - 1) * STEPS - 1)  # keeps bin + 1 inside the grid
     unit = np.float32(1.0 / STEPS)
@@ -113,8 +98,8 @@ def _scatter(  # noqa: PLR0913, PLR0917 - a kernel takes bare arrays
         t = min(max(t_us[i], t_start_us), t_end_us - 1)
         step = min(int((t - t_start_us) * per_us), last_step)
         right = step & (STEPS - 1)
-        cell = (step >> SHIFT) * plane + rows[y[i]] + columns[x[i]]
+        place = (step >> SHIFT) * plane + rows[y[i]] + columns[x[i]]
         sign = unit if p[i] else -unit
-        flat[cell] += sign * np.float32(STEPS - right)
+        flat[place] += sign * np.float32(STEPS - right)
         if right:
-            flat[cell + plane] += sign * np.float32(right)
+            flat[place + plane] += sign * np.float32(right)
