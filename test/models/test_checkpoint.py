@@ -99,7 +99,7 @@ def test_code_in_a_file_is_not_run(tmp_path):
         ({"format_version": 99}, "format 99, this version reads 1"),
         ({"classes": "none"}, "classes is str"),
         ({"state_dict": None}, "state_dict is NoneType"),
-        ({"input": {"kind": "image"}}, "damaged: input.kind"),
+        ({"input": {"kind": "image"}}, "damaged: input: unknown representation"),
         ({"classes": [{"name": "a"}]}, "damaged: a class needs"),
     ],
 )
