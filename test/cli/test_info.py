@@ -73,7 +73,7 @@ def test_the_axis_of_a_span_begins_where_the_span_does(text_file, tmp_path, monk
 
 
 def test_a_span_without_events_is_refused(text_file, tmp_path):
-    with pytest.raises(RecordingError, match=r"a\.txt holds no events in that span: --start and"):
+    with pytest.raises(RecordingError, match=r"a\.txt holds no events in that span: its start and"):
         run(text_file, "--start", "10", "--plot", tmp_path / "rate.png")
     assert not (tmp_path / "rate.png").exists()
     result = run(text_file, text_file.parent, "--start", "10", "--json")
