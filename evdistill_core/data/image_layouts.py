@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 Labels = npt.NDArray[np.uint8]
 Names = tuple[str, ...]
 Fields = Mapping[str, object]
+IMAGE_FOLDER = "images"
 MASK_FOLDERS = ("labels", "masks", "label", "mask")
 # Label files of Cityscapes, the preferred kind first, and the names of their ids.
 CITYSCAPES_KINDS = {
@@ -273,6 +274,11 @@ def _need_folders(*folders: Path) -> None:
 
 def _open_camvid(config: ImagesConfig, classes: ClassTable) -> ImageSource:
     root = config.root
+    if not (root / "labels").is_dir() and _mask_folder(root) is not None:
+        raise DataError(
+            f"{root} has images beside {_mask_folder(root)}; those of CamVid lie beside labels. "
+            "For masks of your own, write layout: folders next to root"
+        )
     pairs = [
         p
         for s in splits_of(config)
@@ -283,10 +289,28 @@ def _open_camvid(config: ImagesConfig, classes: ClassTable) -> ImageSource:
 
 
 def _open_folders(config: ImagesConfig, classes: ClassTable) -> ImageSource:
-    pairs = pairs_by_stem(config.root / config.images, config.root / config.labels)
+    pairs = _folder_pairs(config)
     if not config.names and not config.class_map:
         return MaskImages(pairs, decoder_of(classes).read)
     return MaskImages(pairs, mask_reader(config, classes, config.names or classes.names))
+
+
+def _folder_pairs(config: ImagesConfig) -> list[tuple[Path, Path]]:
+    """Return images and label files: those of the split, unless the folders are named."""
+    root, given = config.root, (config.images, config.labels)
+    folders = [given]
+    if given == (IMAGE_FOLDER, MASK_FOLDERS[0]) and not _holds_images(root / IMAGE_FOLDER):
+        found = [_find_folders(root, split, ()) for split in splits_of(config)]
+        folders = [(f["images"], f["labels"]) for f in found if f is not None] or folders
+    return [p for i, m in dict.fromkeys(folders) for p in pairs_by_stem(root / i, root / m)]
+
+
+def _holds_images(folder: Path) -> bool:
+    return folder.is_dir() and any(p.suffix.lower() in IMAGE_SUFFIXES for p in folder.iterdir())
+
+
+def _mask_folder(root: Path) -> str | None:
+    return next((m for m in MASK_FOLDERS if (root / m).is_dir()), None)
 
 
 def _open_cityscapes(config: ImagesConfig, classes: ClassTable) -> ImageSource:
@@ -351,10 +375,9 @@ def _find_camvid(root: Path, split: str, names: Names) -> Fields | None:
     return {"split": split} if all(n.startswith(CAMVID_DRIVES) for n in files) else None
 
 
-def _find_folders(root: Path, split: str, names: Names) -> Fields | None:
+def _find_folders(root: Path, split: str, names: Names) -> dict[str, str] | None:
     del names
-    pictures = root / "images"
-    masks = next((m for m in MASK_FOLDERS if (root / m).is_dir()), None)
+    pictures, masks = root / IMAGE_FOLDER, _mask_folder(root)
     if not pictures.is_dir() or masks is None:
         return None
     splits = sorted(p.name for p in pictures.iterdir() if p.is_dir())
@@ -381,7 +404,7 @@ def _find_mnist(root: Path, split: str, names: Names) -> Fields | None:
 def _unknown_in_folders(config: ImagesConfig) -> MaskSurvey | None:
     if config.names:
         return None
-    pairs = pairs_by_stem(config.root / config.images, config.root / config.labels)
+    pairs = _folder_pairs(config)
     return survey_masks([label for _, label in pairs])
 
 

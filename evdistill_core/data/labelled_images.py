@@ -24,13 +24,16 @@ class ImagesConfig:
         layout: ``camvid`` (``root/images/<split>``, ``root/labels/<split>``, ids 0..10 and void
             11); ``cityscapes`` (``root/leftImg8bit/<split>/<city>``, ``root/gtFine/<split>/<city>``
             with ``_labelIds`` or ``_labelTrainIds``; mapped to 19, 11 or 6 classes); ``folders``
-            (``root/<images>``, ``root/<labels>``: what the values mean is said by a class file, or
-            by ``names``); ``yolo-seg`` (``root/images/<split>``, ``root/labels/<split>/*.txt``:
-            polygons); ``class-folders`` (``root/<split>/<class>/*``: recognition); ``mnist`` (idx
-            files in ``root``: recognition); or one of a plugin (docs/extending.md).
+            (``root/<images>``, ``root/<labels>``; left out: ``root/images/<split>`` beside
+            ``labels``, ``masks``, ``label`` or ``mask``, or these without splits. What the values
+            mean is said by a class file, or by ``names``); ``yolo-seg`` (``root/images/<split>``,
+            ``root/labels/<split>/*.txt``: polygons); ``class-folders``
+            (``root/<split>/<class>/*``: recognition); ``mnist`` (idx files in ``root``:
+            recognition); or one of a plugin (docs/extending.md).
         root: folder; relative paths are relative to the working directory.
         split: ``train``, ``val``, ``test``; several are joined by ``+`` (camvid, cityscapes,
-            yolo-seg). ``.``: class folders lie directly below root. ``mnist``: ``train``, ``test``.
+            folders, yolo-seg). ``.``: class folders lie directly below root. ``mnist``: ``train``,
+            ``test``.
         images: image folder below root (``folders``), or file of pictures (``mnist``, where it
             has another name than the published one).
         labels: label folder below root (``folders``), or file of labels (``mnist``).

@@ -117,7 +117,8 @@ class TrainConfig:
         steps: optimiser steps.
         batch_size: windows a step, of all processes together; a multiple of their number.
         classes: a preset (``street6``, ``camvid11``, ``dsec11``, ``cityscapes19``, ``digits``), the
-            path of a class file, the content of one, or a list of names (docs/classes.md).
+            path of a class file (in a YAML file it counts from the folder of that file), the
+            content of one, or a list of names (docs/classes.md).
         network: which network.
         input: how events become its input; stored in the student file.
         data: what it learns from and what it is validated on.

@@ -45,7 +45,16 @@ def load_experiment(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
         ConfigError: the file or a change is wrong, or the stage is unknown.
     """
     with naming(path):
-        return experiment_of(with_assignments(load_yaml(path), changes))
+        return experiment_of(with_assignments(_read(path), changes))
+
+
+def _read(path: Path) -> dict[str, object]:
+    """Return what a YAML file holds; the path of a class file in it counts from its folder."""
+    values = load_yaml(path)
+    classes = values.get("classes")
+    if isinstance(classes, str) and is_class_file(classes):
+        values["classes"] = str((path.parent / Path(classes).expanduser()).resolve())
+    return values
 
 
 def experiment_of(given: Mapping[str, object]) -> TrainConfig:
@@ -83,7 +92,7 @@ def load_with_classes(
         ConfigError: see ``load_experiment``; or the class file is wrong.
         UnknownClassesError: nothing says what labels mean.
     """
-    values = load_yaml(source) if isinstance(source, Path) else dict(source)
+    values = _read(source) if isinstance(source, Path) else dict(source)
     with naming(source if isinstance(source, Path) else None):
         values = with_assignments(values, changes)
         experiment = experiment_of(values)

@@ -59,6 +59,41 @@ def test_folders_with_their_own_names(tmp_path):
     np.testing.assert_array_equal(still.label[0], [0, 5, 255, 255, 0])
 
 
+@pytest.mark.parametrize("masks", ["labels", "masks", "label", "mask"])
+def test_folders_find_their_masks_and_splits(tmp_path, masks):
+    for split, size in (("train", 2), ("val", 1)):
+        for folder in ("images", masks):
+            (tmp_path / folder / split).mkdir(parents=True)
+        for i in range(size):
+            cv2.imwrite(str(tmp_path / "images" / split / f"{split}{i}.png"), np.zeros((4, 5, 3)))
+            cv2.imwrite(str(tmp_path / masks / split / f"{split}{i}.png"), np.full((4, 5), i))
+
+    def opened(split):
+        return LabelledImages(ImagesConfig(root=tmp_path, layout="folders", split=split))
+
+    assert opened("train").names == ("train0.png", "train1.png")
+    assert opened("train")[1].label.max() == 1
+    assert opened("train+val").names == ("train0.png", "train1.png", "val0.png")
+    with pytest.raises(DataError, match="no split 'tran'; there are train, val; did you mean"):
+        opened("tran")
+    named = ImagesConfig(
+        root=tmp_path, layout="folders", images="images/val", labels=f"{masks}/val"
+    )
+    assert LabelledImages(named).names == ("val0.png",)
+    if masks != "labels":
+        with pytest.raises(DataError, match=f"beside {masks}; .*write layout: folders"):
+            LabelledImages(ImagesConfig(root=tmp_path))
+
+
+def test_folders_without_splits_ignore_the_split_and_count_once(tmp_path):
+    for folder in ("images", "labels", "images/notes"):
+        (tmp_path / folder).mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), np.zeros((4, 5, 3)))
+    cv2.imwrite(str(tmp_path / "labels" / "a.png"), np.zeros((4, 5)))
+    images = LabelledImages(ImagesConfig(root=tmp_path, layout="folders", split="train+val"))
+    assert images.names == ("a.png",)
+
+
 def test_wrong_class_map_is_refused(tmp_path, make_camvid):
     make_camvid(tmp_path)
     config = ImagesConfig(

@@ -10,7 +10,7 @@ from evdistill_core.foundation.config import dump_yaml, from_mapping, load_yaml,
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.losses.segmentation import LOSSES
 from evdistill_core.training.config import LossConfig, TrainConfig
-from evdistill_core.training.stages import load_experiment
+from evdistill_core.training.stages import load_experiment, load_with_classes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,6 +27,34 @@ def test_experiments_round_trip(path):
 def test_evaluations_round_trip(path):
     config = from_mapping(EvaluationConfig, load_yaml(path))
     assert from_mapping(EvaluationConfig, yaml.safe_load(dump_yaml(config))) == config
+
+
+def test_a_class_file_counts_from_the_folder_of_the_experiment(tmp_path, monkeypatch):
+    (tmp_path / "a" / "deep").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for folder, name in ((tmp_path / "a", "floor"), (tmp_path / "elsewhere", "road")):
+        (folder / "own.yaml").write_text(f"classes: [{{name: {name}, ids: [0]}}]")
+    path = tmp_path / "a" / "deep" / "e.yaml"
+    path.write_text(yaml.safe_dump(naming("../own.yaml")))
+    relative = Path("../a/deep/e.yaml")
+    for experiment in (path, relative):
+        assert load_experiment(experiment).class_table().names == ("floor",)
+        assert load_with_classes(experiment)[0].class_table().names == ("floor",)
+    # What is typed counts from where it is typed.
+    for changed in (
+        load_experiment(path, ["classes=own.yaml"]),
+        load_with_classes(naming("./own.yaml"))[0],
+    ):
+        assert changed.class_table().names == ("road",)
+    path.write_text(path.read_text().replace("../own", "../none"))
+    with pytest.raises(ConfigError, match=r"a/none.yaml"):
+        load_experiment(path)
+
+
+def naming(classes):
+    sets = [{"name": "s", "simulation": {"images": {"root": "x"}}}]
+    return {"name": "e", "classes": classes, "data": {"train": sets}}
 
 
 def test_there_are_experiments():
