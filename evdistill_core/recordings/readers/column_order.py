@@ -88,6 +88,7 @@ def lacking(names: Sequence[str]) -> str:
     return ", ".join(letter for letter in "txyp" if letter not in found)
 
 
+@np.errstate(invalid="ignore", over="ignore")  # damaged numbers are told by what they are not
 def told_order(path: Path, columns: Sequence[Array], usual: str, given: str = "") -> Order:
     """Tell the order of columns without names.
 

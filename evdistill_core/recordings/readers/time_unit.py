@@ -27,6 +27,7 @@ _LEAST_EVENTS = 100
 _UNIT_NAMES = {"ns": "nanoseconds", "us": "microseconds", "ms": "milliseconds", "s": "seconds"}
 
 
+@np.errstate(invalid="ignore", over="ignore")  # damaged times are refused when they are read
 def told_unit(
     t: Array, *, given: str = "", named: str = "", warn: Callable[[str], None] = lambda _: None
 ) -> str:
