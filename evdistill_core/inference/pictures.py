@@ -29,6 +29,7 @@ SMALL_WIDTH_PX = 400
 
 _BACKGROUND = 96
 _CAPTION_PX = 16
+_LEGEND_ROW_PX = 22
 _LABEL_PX = 192  # leaves most of the picture beside three lines of text
 
 
@@ -198,15 +199,25 @@ def contact_sheet(
 
 
 def legend(classes: ClassTable, *, width: int) -> Image:
-    """Return a strip with the colour and name of each class, for the foot of a contact sheet."""
-    strip = np.full((22, width, 3), 32, np.uint8)
-    x = 6
+    """Return a strip with the colour and name of each class, for the foot of a picture.
+
+    Returns:
+        (22 a row, width, 3) uint8, BGR; as many rows as the names need.
+    """
+    places: list[tuple[int, int]] = []
+    x, row = 6, 0
     for info in classes.classes:
+        step = 30 + 7 * len(info.name)
+        if x + step > width and x > 6:
+            x, row = 6, row + 1
+        places.append((x, row * _LEGEND_ROW_PX))
+        x += step
+    strip = np.full(((row + 1) * _LEGEND_ROW_PX, width, 3), 32, np.uint8)
+    for info, (left, top) in zip(classes.classes, places, strict=True):
         color = tuple(info.color_rgb[::-1])
-        cv2.rectangle(strip, (x, 5), (x + 12, 17), color, -1)
-        cv2.rectangle(strip, (x, 5), (x + 12, 17), (200, 200, 200), 1)
-        _put_text(strip, info.name, (x + 17, 15), (220, 220, 220))
-        x += 30 + 7 * len(info.name)
+        cv2.rectangle(strip, (left, top + 5), (left + 12, top + 17), color, -1)
+        cv2.rectangle(strip, (left, top + 5), (left + 12, top + 17), (200, 200, 200), 1)
+        _put_text(strip, info.name, (left + 17, top + 15), (220, 220, 220))
     return strip
 
 

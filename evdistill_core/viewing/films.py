@@ -132,13 +132,15 @@ def view(
             shown += 1
             events += len(window.events)
             if film is not None:
+                if overlays is not None:
+                    picture = np.concatenate([picture, overlays.legend(picture.shape[1])])
                 film.add(picture, round(window.t_end_us / config.speed))
             else:
                 sheet.add(picture, since_us)
         if not shown:
             raise recording.nothing_in_span()
     if target.suffix == ".png":
-        sheet.write(target, scale)
+        sheet.write(target, scale, overlays)
     lost = {} if overlays is None else overlays.left_out.as_dict()
     return ViewResult(shown, events, (*recording.info.warnings, *sentences("result", lost)))
 
@@ -250,8 +252,11 @@ class _Sheet:
             self._kept = self._kept[::2]
             self._step *= 2
 
-    def write(self, target: Path, scale: int) -> None:
+    def write(self, target: Path, scale: int, overlays: ResultOverlays | None) -> None:
         last = len(self._kept) - 1
         places = np.unique(np.linspace(0, last, min(self._count, last + 1)).round().astype(int))
         images = [self._kept[i][0].repeat(scale, 0).repeat(scale, 1) for i in places]
-        write_image(target, contact_sheet(images, [self._kept[i][1] for i in places]))
+        sheet = contact_sheet(images, [self._kept[i][1] for i in places])
+        if overlays is not None:
+            sheet = np.concatenate([sheet, overlays.legend(sheet.shape[1])])
+        write_image(target, sheet)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
 
+from evdistill_core.foundation.class_maps import CLASS_SETS, named_classes
 from evdistill_core.foundation.errors import MessageError, RecordingError
-from evdistill_core.foundation.labels import IGNORE, ClassInfo, ClassTable
+from evdistill_core.foundation.labels import IGNORE, ClassTable
 from evdistill_core.foundation.reasons import Reasons
-from evdistill_core.inference.pictures import Image, overlay
+from evdistill_core.inference.pictures import Image, legend, overlay
 from evdistill_core.inference.prediction import Detection, Prediction
 from evdistill_core.messages.cdr import Buffer
 from evdistill_core.messages.images import check_image
@@ -57,7 +58,9 @@ class ResultOverlays:
                 f"{results.info.path} has no masks (Image on .../mask) and no detections "
                 f"({Detection2DArray.TYPE}); topics: {', '.join(t.name for t in topics) or 'none'}"
             )
-        self._classes = _class_table(results, labels[:1])
+        names = _class_names(results, labels[:1])
+        self._classes = _class_table(names)
+        self._has_names = bool(names)
         wanted = [t for t in (self._mask_topic, self._box_topic) if t]
         self._messages = self._parsed(results, wanted)
         self._next = next(self._messages, None)
@@ -74,6 +77,12 @@ class ResultOverlays:
                 self.left_out.add(str(error))
                 continue
             yield packet.topic, message.header.stamp.to_ns(), message
+
+    def legend(self, width: int) -> Image:
+        """Return the classes and their colours as a strip, (rows, width, 3); no rows: no names."""
+        if not self._has_names:
+            return np.empty((0, width, 3), np.uint8)
+        return legend(self._classes, width=width)
 
     def lay_over(self, picture: Image, host_ns: int, window_ns: int) -> Image:
         """Return the picture with the latest results up to ``host_ns`` that are not older."""
@@ -128,20 +137,33 @@ def _detection(message: Detection2D, classes: int) -> Detection | None:
     return Detection(int(name), hypothesis.score, (left, top, right, bottom), 1, number)
 
 
-def _class_table(results: Recording, topics: list[str]) -> ClassTable:
-    """Return names of the bag's LabelInfo, or numbers; colours run around the circle."""
-    names: dict[int, str] = {}
-    if topics:
-        packet = next(iter(results.packets(topics)), None)
-        if packet is not None:
-            rows = LabelInfo.parse(packet.data).class_map
-            names = {r.class_id: r.class_name for r in rows if r.class_id < MAX_CLASSES}
-    count = max(names) + 1 if names else 32
-    table: list[ClassInfo] = []
-    for i in range(count):
-        hue = np.array([[[i * 67 % 180, 200, 230]]], np.uint8)
-        red, green, blue = (int(c) for c in cv2.cvtColor(hue, cv2.COLOR_HSV2RGB)[0, 0])
-        name = names.get(i, "") or str(i)
-        taken = {c.name for c in table}
-        table.append(ClassInfo(f"{name} {i}" if name in taken else name, (red, green, blue)))
-    return ClassTable(tuple(table))
+def _class_names(results: Recording, topics: list[str]) -> dict[int, str]:
+    """Return the names by class id that a bag's LabelInfo tells; empty: it tells none."""
+    packet = next(iter(results.packets(topics)), None) if topics else None
+    if packet is None:
+        return {}
+    rows = LabelInfo.parse(packet.data).class_map
+    return {r.class_id: r.class_name for r in rows if r.class_id < MAX_CLASSES}
+
+
+def _class_table(named: Mapping[int, str]) -> ClassTable:
+    """Return classes with the colours that a run gives them.
+
+    A LabelInfo has no colours: a preset is known by its names, and other classes get the evenly
+    spaced hues of a class file without colours. Without names there are numbers.
+    """
+    names = [named.get(i, "") or str(i) for i in range(max(named, default=31) + 1)]
+    for preset in CLASS_SETS.values():
+        if preset.names == tuple(names):
+            return preset
+    return named_classes(tuple(_distinct(names)))
+
+
+def _distinct(names: Sequence[str]) -> Iterator[str]:
+    taken: set[str] = set()
+    for number, name in enumerate(names):
+        own = name
+        while own in taken:
+            own = f"{own} {number}"
+        taken.add(own)
+        yield own

@@ -154,6 +154,15 @@ def test_legend_shows_every_color():
         assert (strip == np.array(info.color_rgb[::-1])).all(axis=2).sum() > 50
 
 
+def test_a_narrow_legend_has_more_rows_and_still_every_color():
+    assert legend(SIX_CLASSES, width=600).shape == (22, 600, 3)
+    strip = legend(SIX_CLASSES, width=150)
+    assert strip.shape[0] > 22
+    assert strip.shape[0] % 22 == 0
+    for info in SIX_CLASSES.classes:
+        assert (strip == np.array(info.color_rgb[::-1])).all(axis=2).sum() > 50
+
+
 def test_film_has_the_frames_at_their_times(tmp_path):
     path = tmp_path / "film.mp4"
     times_us = [1_000_000, 1_050_000, 1_100_000, 1_500_000]

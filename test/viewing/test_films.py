@@ -14,7 +14,10 @@ from typer.testing import CliRunner
 
 from evdistill_core.cli.main import build_app
 from evdistill_core.events.array import Events, Triggers
+from evdistill_core.foundation.class_maps import named_classes
 from evdistill_core.foundation.errors import ConfigError, RecordingError
+from evdistill_core.foundation.labels import CAMVID_CLASSES, SIX_CLASSES
+from evdistill_core.inference.pictures import legend
 from evdistill_core.messages.standard import Header, Image, StringMessage, Time
 from evdistill_core.messages.vision import (
     BoundingBox2D,
@@ -32,7 +35,7 @@ from evdistill_core.recordings.opening import open_recording
 from evdistill_core.recordings.writers.mcap import McapWriter
 from evdistill_core.recordings.writers.npz import NpzWriter
 from evdistill_core.viewing.films import TimeSurface, ViewConfig, view
-from evdistill_core.viewing.result_overlays import has_results
+from evdistill_core.viewing.result_overlays import ResultOverlays, has_results
 
 WIDTH, HEIGHT = 64, 48
 
@@ -106,6 +109,42 @@ def test_a_sheet_and_a_span(tmp_path):
     sheet = cv2.imread(str(tmp_path / "a.png"))
     assert sheet.shape[1] >= 3 * WIDTH
     assert sheet.shape[1] < 4 * WIDTH
+
+
+def labelled_bag(path, names):
+    """Write one white mask of class 1 and the names of a student; return the class colours."""
+    header = Header(Time.from_ns(5), "cam")
+    rows = [VisionClass(i, n) for i, n in enumerate(names)] + [VisionClass(255, "UNLABELED")]
+    mask = Image.from_array(header, np.ones((4, 4), np.uint8), "mono8")
+    with McapWriter(path) as bag:
+        if names:
+            info = LabelInfo(header, rows, 0.0).serialize()
+            bag.write("/seg/label_info", LabelInfo.TYPE, info, 5)
+        bag.write("/seg/mask", Image.TYPE, mask.serialize(), 5)
+    with open_recording(path) as recording:
+        overlays = ResultOverlays(recording)
+        picture = overlays.lay_over(np.zeros((4, 4, 3), np.uint8), 5, 10)
+        return picture[0, 0, ::-1].astype(int) * 2, overlays.legend(300)
+
+
+@pytest.mark.parametrize(
+    ("names", "table"),
+    [(preset.names, preset) for preset in (SIX_CLASSES, CAMVID_CLASSES)]
+    + [(("floor", "rack", "lift"), named_classes(("floor", "rack", "lift")))],
+)
+def test_masks_of_a_bag_have_the_colours_of_the_run(tmp_path, names, table):
+    drawn, strip = labelled_bag(tmp_path / "a.mcap", names)
+    np.testing.assert_allclose(drawn, table.classes[1].color_rgb, atol=2)
+    np.testing.assert_array_equal(strip, legend(table, width=300))
+
+
+def test_classes_without_names_or_with_equal_ones_are_drawn(tmp_path):
+    drawn, strip = labelled_bag(tmp_path / "a.mcap", ())
+    assert drawn.max() > 0
+    assert strip.shape == (0, 300, 3)
+    drawn, strip = labelled_bag(tmp_path / "b.mcap", ("a 2", "a", "a", "", "3"))
+    assert drawn.max() > 0
+    assert strip.shape[0] > 0
 
 
 def bag_with_results(folder, events_path):
