@@ -90,9 +90,6 @@ def open_recording(  # noqa: PLR0913 - a path, and what a file may leave open
     if path.is_dir() or head.startswith((SQLITE_MAGIC, MCAP_MAGIC, ROSBAG1_MAGIC, ZSTD_MAGIC)):
         options.refuse_all_but(frozenset(), path, "a bag, whose messages tell it")
         return BagRecording(path, topic)
-    if head.startswith(AEDAT4_MAGIC):
-        options.refuse_all_but(frozenset(), path, "AEDAT4, which tells it")
-        return Aedat4Recording(path, topic)
     several = next((kind for magic, kind in _SEVERAL_STREAMS if head.startswith(magic)), None)
     if several is not None:
         return several(path, topic, options)
@@ -107,6 +104,7 @@ _SEVERAL_STREAMS: tuple[tuple[bytes, Callable[[Path, str | None, ReadOptions], R
     (HDF5_MAGIC, open_hdf5),
     (MATLAB_MAGIC, MatlabRecording),
     (AEDAT3_MAGIC, Aedat3Recording),
+    (AEDAT4_MAGIC, Aedat4Recording),
 )
 
 

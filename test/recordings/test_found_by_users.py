@@ -220,6 +220,16 @@ def test_read_aedat4_of_two_cameras(tmp_path, monkeypatch):
         assert sum(len(b.events) for b in recording.batches()) == 2000
 
 
+def test_read_aedat4_that_does_not_tell_its_size(tmp_path, monkeypatch):
+    path = made_aedat4(tmp_path / "a.aedat4", packets=1)
+    monkeypatch.setattr(aedat4_file, "_streams", lambda _: (Stream("events", 0, "EVTS", 0, 0),))
+    with pytest.raises(RecordingError, match="give --size WIDTHxHEIGHT or --camera NAME"):
+        open_recording(path)
+    for said in ({"size": "346x260"}, {"camera": "DAVIS346"}):
+        events, info = read(path, **said)
+        assert (len(events), info.width, info.height) == (2000, 346, 260)
+
+
 # Streams of Prophesee
 
 

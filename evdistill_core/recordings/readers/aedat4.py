@@ -6,6 +6,7 @@ import contextlib
 import struct
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,9 @@ from evdistill_core.recordings.base import (
     RecordingInfo,
     TopicInfo,
 )
+from evdistill_core.recordings.read_options import AS_THE_FILE_SAYS, ReadOptions
 from evdistill_core.recordings.readers.aedat4_file import Aedat4File, Stream, Table
+from evdistill_core.recordings.readers.chips import camera_size
 from evdistill_core.recordings.readers.records import SEEK_SAMPLES, SeekTable
 
 AEDAT4_MAGIC = b"#!AER-DAT4"
@@ -47,12 +50,16 @@ class Aedat4Recording(Recording):
     Args:
         path: the file.
         topic: name of the event stream; ``None`` takes the only one.
+        options: the size of the sensor, for a file that does not tell it.
 
     Raises:
-        RecordingError: the header is damaged, or there are several event streams.
+        RecordingError: the header is damaged, there are several event streams, or nobody tells the
+            size.
     """
 
-    def __init__(self, path: Path, topic: str | None = None) -> None:
+    def __init__(
+        self, path: Path, topic: str | None = None, options: ReadOptions = AS_THE_FILE_SAYS
+    ) -> None:
         super().__init__()
         self._path = path
         self._file = Aedat4File(path, self._warn)
@@ -61,8 +68,23 @@ class Aedat4Recording(Recording):
         self._triggers = self._first("TRIG")
         self._table: SeekTable | None = None
         if self._events is not None and not (self._events.width and self._events.height):
-            raise RecordingError(f"{path} does not tell the size of its sensor")
+            self._events = self._with_size(self._events, options)
+        else:
+            options.refuse_all_but(frozenset(), path, "AEDAT4, which tells it")
         self._size = (self._events.width, self._events.height) if self._events else (0, 0)
+
+    def _with_size(self, stream: Stream, options: ReadOptions) -> Stream:
+        """Return a stream without a size with the one that the user says."""
+        options.refuse_all_but(frozenset({"size", "camera"}), self._path, "AEDAT4")
+        size = options.size
+        if size is None and options.camera:
+            size = camera_size(self._path, options.camera)
+        if size is None:
+            raise RecordingError(
+                f"{self._path} does not tell the size of its sensor: give --size WIDTHxHEIGHT or "
+                "--camera NAME"
+            )
+        return replace(stream, width=size[0], height=size[1])
 
     def _choose(self, wanted: str | None) -> Stream | None:
         streams = {s.name: s for s in self._file.streams if s.kind == "EVTS"}

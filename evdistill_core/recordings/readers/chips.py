@@ -54,9 +54,10 @@ CHIPS: Mapping[str, Chip] = {
 }  # fmt: skip
 #: one name for each kind, for messages
 FAMILIES = ("dvs128", "davis128", "davis208", "davis240", "davis346", "davis640")
-#: Sensors of Prophesee by a part of the name of their plugin or camera, longest names first.
+#: Other sensors by a part of the name of their plugin or camera, longest names first.
 SENSORS = (
     ("genx320", (320, 320)), ("imx636", (1280, 720)), ("imx646", (1280, 720)),
+    ("dvxplorerlite", (320, 240)), ("dvxplorer", (640, 480)),
     ("gen41", (1280, 720)), ("gen4", (1280, 720)), ("gen31", (640, 480)), ("gen3", (640, 480)),
 )  # fmt: skip
 GENERATIONS = {
@@ -93,7 +94,7 @@ def chip_by_name(path: Path, name: str, *, told_by: str) -> Chip:
 
 
 def sensor_size(name: str) -> tuple[int, int] | None:
-    """Return the size of a Prophesee sensor or of a DVS or DAVIS by its name; None if unknown."""
+    """Return the size of a sensor by its name; None if it is unknown."""
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     found = next((size for mark, size in SENSORS if mark in plain), None)
     if found is None and plain in CHIPS:
