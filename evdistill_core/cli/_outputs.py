@@ -24,7 +24,10 @@ def sources_and_target(paths: Sequence[Path], out: Path | None) -> tuple[list[Pa
     if out is not None:
         return list(paths), out
     if len(paths) < 2:
-        raise OutputError(f"where does the result go? Name it after {paths[0]}, or with --out (-o)")
+        raise OutputError(
+            f"where does the result go? Write the file to make after {paths[0]}, or a folder for "
+            "several recordings, or name it with --out (-o)"
+        )
     return list(paths[:-1]), paths[-1]
 
 
@@ -38,7 +41,10 @@ def target_of(argument: Path | None, out: Path | None, source: Path) -> Path:
         raise OutputError(f"the result has two names: {argument} and --out {out}; give one")
     target = argument if out is None else out
     if target is None:
-        raise OutputError(f"where does the result go? Name it after {source}, or with --out (-o)")
+        raise OutputError(
+            f"where does the result go? Write the file to make after {source}, or name it with "
+            "--out (-o)"
+        )
     return target
 
 

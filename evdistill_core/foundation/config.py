@@ -24,6 +24,7 @@ from evdistill_core.foundation.suggestions import did_you_mean, near_path
 
 T = TypeVar("T")
 _EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+_WORDS = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
 LATER = {"later": True}
 """Metadata of a field that came later: ``to_mapping`` leaves it out at its default."""
 
@@ -133,10 +134,9 @@ def from_mapping(cls: type[T], values: Mapping[str, object], where: str = "") ->
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(fields))
     if unknown:
-        raise ConfigError(
-            f"unknown key {_join(where, unknown[0])}{did_you_mean(unknown[0], fields)} "
-            f"(allowed here: {', '.join(sorted(fields))})"
-        )
+        near = did_you_mean(unknown[0], fields)
+        allowed = near or f" (allowed here: {', '.join(sorted(fields))})"
+        raise ConfigError(f"unknown key {_join(where, unknown[0])}{allowed}")
     hints = typing.get_type_hints(cls)
     built: dict[str, Any] = {}
     for name, field in fields.items():
@@ -234,7 +234,7 @@ def _convert(hint: Any, value: object, where: str) -> object:  # noqa: PLR0911, 
     if hint is object:
         return value
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise ConfigError(f"{where} must be {hint.__name__}, got {value!r}")
+        raise ConfigError(f"{where} must be {_WORDS.get(hint, hint.__name__)}, got {value!r}")
     return value
 
 

@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+#: What people write for something that has another name here.
+_OTHER_WORDS = {"gpu": "cuda"}
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'voxel'?"``, or ``""`` where no known name is close.
@@ -36,6 +39,9 @@ def near_path(path: Path) -> str:
 
 def _closest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
     by_folded = {_folded(k): k for k in known}
+    other = _OTHER_WORDS.get(_folded(name))
+    if other is not None and other in by_folded:
+        return by_folded[other]
     close = difflib.get_close_matches(_folded(name), by_folded, n=1, cutoff=cutoff)
     return by_folded[close[0]] if close else None
 

@@ -61,10 +61,8 @@ def load_as(
     if unknown:
         where = f" in {path}" if path is not None else ""
         near = did_you_mean(unknown[0], declarations(kind))
-        raise ConfigError(
-            f"unknown parameter {', '.join(unknown)}{where}{near} "
-            f"(parameters are: {', '.join(declarations(kind))})"
-        )
+        allowed = near or f" (parameters are: {', '.join(declarations(kind))})"
+        raise ConfigError(f"unknown parameter {', '.join(unknown)}{where}{allowed}")
     return from_mapping(kind, values)
 
 

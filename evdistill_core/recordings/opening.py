@@ -88,7 +88,7 @@ def open_recording(  # noqa: PLR0913 - a path, and what a file may leave open
         return _one_stream(EssFolder, path, topic, options)
     head = b"" if path.is_dir() else _head(path)
     if path.is_dir() or head.startswith((SQLITE_MAGIC, MCAP_MAGIC, ROSBAG1_MAGIC, ZSTD_MAGIC)):
-        options.refuse_all_but(frozenset(), path, "a bag, whose messages tell it")
+        options.refuse_all_but(frozenset(), path, "a bag, which tells how to read it")
         return BagRecording(path, topic)
     several = next((kind for magic, kind in _SEVERAL_STREAMS if head.startswith(magic)), None)
     if several is not None:

@@ -74,11 +74,9 @@ class ReadOptions:
         given = [f.name for f in fields(self) if getattr(self, f.name)]
         for name in given:
             if name not in taken:
-                known = ", ".join(FLAGS[n] for n in FLAGS if n in taken) or "none of them"
-                raise RecordingError(
-                    f"{path} is {kind}: {FLAGS[name]} has no meaning for it. Of these options it "
-                    f"takes {known}"
-                )
+                known = ", ".join(FLAGS[n] for n in FLAGS if n in taken)
+                cure = f"it takes {known}" if known else "leave it out"
+                raise RecordingError(f"{path} is {kind}, so {FLAGS[name]} does not apply: {cure}")
 
 
 #: Nothing said: what most files need.

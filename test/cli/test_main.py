@@ -48,10 +48,15 @@ def test_the_version_names_python_and_the_extras(capsys):
          "--topic?"),
         (["doctor", "--topic", "/x"], "no option --topic (any more); did you mean --events?"),
         (["view", "a", "b.png", "--kind", "surfaces"], "did you mean 'surface'?"),
-        (["run", "a"], "missing option '--out'"),
+        (["run", "a", "out"], "missing option '--out': run takes recordings, name the folder for"),
+        (["info", "a", "--end", "0.5s"], "'--end': must be a number, got '0.5s' (see"),
+        (["train", "a", "--steps", "0"], "'--steps': must be at least 1, got '0' (see"),
+        (["train", "a", "--steps", "1.5"], "'--steps': must be a whole number, got '1.5' (see"),
+        (["evaluate", "a", "b", "--device", "gpu"], "did you mean 'cuda'?"),
+        (["cut", "a"], "Write the file to make after a, or name it with --out"),
         (["simulate", "a", "b", "--seed", "x"], "invalid value for '--seed'"),
         (["run", "a", "-o", "b", "-p", "min_score=1"], "did you mean 'min_score:=1'?"),
-        (["run", "a", "-o", "b", "-p", "min_scor:=1"], "did you mean 'min_score'?"),
+        (["run", "a", "-o", "b", "-p", "min_scor:=1"], "did you mean 'min_score'?\n"),
     ],
 )  # fmt: skip
 def test_misspelt_words_get_the_nearest(capsys, tmp_path, monkeypatch, arguments, told):
@@ -71,7 +76,7 @@ def test_no_arguments_show_the_help(capsys):
 def test_a_mistake_of_ours_is_one_line_and_its_traceback_is_kept(
     capsys, monkeypatch, tmp_path, text_file
 ):
-    def fail(*_):
+    def fail(*_, **__):
         raise KeyError("a mistake")
 
     monkeypatch.setattr(info, "describe", fail)

@@ -170,7 +170,7 @@ def test_damaged_masks_of_a_table_are_refused(damage):
         ("classes:\n- name: a\n  color: #ff0000", "color must not be empty"),
         ("classes: [{name: a, color: [0, 0, 256]}]", r"0\.\.255, got \[0, 0, 256\]"),
         ("classes: [{name: a, color: [0, 0]}]", "must hold 3 values"),
-        ("classes: [{name: a, thing: maybe}]", "thing must be bool"),
+        ("classes: [{name: a, thing: maybe}]", "thing must be true or false"),
         ("{classes: [{name: a}], ignore: others}", "the word rest"),
         ("{classes: [{name: a}], background: b}", r"background must be one of \['a'\]"),
         ("[1, 2]", "must hold a mapping"),

@@ -229,7 +229,7 @@ def test_wrong_manifest(small, change, message):
         ({"name": "a name with spaces"}, "a network's name is made of"),
         ({"name": "onboard-cls"}, "onboard-cls is no network for segmentation"),
         ({"size_multiple": 0}, "size_multiple must lie in 1..1024, got 0"),
-        ({"output_stride": "4"}, "network.output_stride must be int"),
+        ({"output_stride": "4"}, "network.output_stride must be a whole number"),
         ({"extra": 1}, "unknown key network.extra"),
     ],
 )

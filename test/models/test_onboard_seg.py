@@ -165,7 +165,7 @@ def test_stages_stay_aligned_also_where_sizes_are_odd(size):
         ({"width": 9.0}, "width must lie in 0.25..4, got 9.0"),
         ({"dropout": 1.0}, "dropout must be"),
         ({"depth": 3}, "unknown key network options.depth"),
-        ({"width": "wide"}, "network options.width must be float"),
+        ({"width": "wide"}, "network options.width must be a number"),
     ],
 )
 def test_bad_options(options, message):

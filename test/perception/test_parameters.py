@@ -92,10 +92,12 @@ def test_qos_overrides_are_read_nested_and_flat(tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"min_scor": 0.1}, "unknown parameter min_scor.*parameters are: student, "),
+        ({"min_scor": 0.1}, "unknown parameter min_scor in .*; did you mean 'min_score'.$"),
+        ({"no_such": 0.1}, "unknown parameter no_such.*parameters are: student, "),
+        ({"device": "gpu"}, "device must be one of .*got 'gpu'; did you mean 'cuda'"),
         ({"min_score": 2.0}, r"min_score must lie in 0\.\.1, got 2"),
-        ({"min_score": "high"}, "min_score must be float"),
-        ({"threads": 1.5}, "threads must be int"),
+        ({"min_score": "high"}, "min_score must be a number, got"),
+        ({"threads": 1.5}, "threads must be a whole number, got"),
         ({"runtime": "tensorflow"}, "unknown runtime .tensorflow."),
         ({"stall_warn_ms": 6000}, "stall_error_ms must not be below"),
         ({"window_us": -1}, r"window_us must lie in 0\.\.1e\+07 us"),

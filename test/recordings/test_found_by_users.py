@@ -524,7 +524,10 @@ def test_read_what_is_no_recording(tmp_path):
 def test_say_what_a_file_tells_itself(tmp_path):
     """An option that means nothing for a kind of file is refused, not ignored."""
     made_aedat4(tmp_path / "a.aedat4", packets=1)
-    with pytest.raises(RecordingError, match="AEDAT4, which tells it: --camera has no meaning"):
+    with pytest.raises(
+        RecordingError,
+        match=r"an AEDAT4 file, which tells .*, so --camera does not apply: leave it",
+    ):
         open_recording(tmp_path / "a.aedat4", camera="DAVIS346")
     i = np.arange(9)
     np.savez(tmp_path / "a.npz", t=i, x=i, y=i, p=i % 2)
@@ -533,7 +536,9 @@ def test_say_what_a_file_tells_itself(tmp_path):
         with pytest.raises(RecordingError, match="its columns have names; --columns"):
             open_recording(tmp_path / name, columns="xypt")
     evt3(tmp_path / "a.raw", converted_words())
-    with pytest.raises(RecordingError, match=r"--columns has no meaning.*takes --size, --camera"):
+    with pytest.raises(
+        RecordingError, match=r"--columns does not apply: it takes --size, --camera"
+    ):
         open_recording(tmp_path / "a.raw", columns="xypt")
 
 

@@ -105,7 +105,7 @@ def test_options_are_checked_and_kept(events):
     assert from_mapping(InputSpec, to_mapping(spec)) == spec
     with pytest.raises(ConfigError, match=r"has no option 'strech'.*did you mean 'stretch'"):
         InputSpec(kind="guest_inputs:surface", options={"strech": 1.0})
-    with pytest.raises(ConfigError, match=r"option stretch of .* must be float, got 'far'"):
+    with pytest.raises(ConfigError, match=r"option stretch of .* must be a number, got 'far'"):
         InputSpec(kind="guest_inputs:surface", options={"stretch": "far"})
 
 
