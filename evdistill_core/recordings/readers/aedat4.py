@@ -70,12 +70,12 @@ class Aedat4Recording(Recording):
         if self._events is not None and not (self._events.width and self._events.height):
             self._events = self._with_size(self._events, options)
         else:
-            options.refuse_all_but(frozenset(), path, "AEDAT4, which tells it")
+            options.refuse_all_but(frozenset(), path, "an AEDAT4 file, which tells how to read it")
         self._size = (self._events.width, self._events.height) if self._events else (0, 0)
 
     def _with_size(self, stream: Stream, options: ReadOptions) -> Stream:
         """Return a stream without a size with the one that the user says."""
-        options.refuse_all_but(frozenset({"size", "camera"}), self._path, "AEDAT4")
+        options.refuse_all_but(frozenset({"size", "camera"}), self._path, "an AEDAT4 file")
         size = options.size
         if size is None and options.camera:
             size = camera_size(self._path, options.camera)
