@@ -43,7 +43,7 @@ setup(
         "numba>=0.59",
         "opencv-python-headless>=4.8,<5",
         "pyyaml>=6",
-        "typer>=0.12",
+        "typer>=0.19",
         "rich>=13",
         "psutil>=5.9",
         "mcap>=1.2",

@@ -114,7 +114,7 @@ def commands(source: Path, folder: Path, with_run: bool) -> Iterator[tuple[str, 
     yield "info", ["info", str(source), "--json"]
     for suffix in (".h5", ".npz", ".mcap"):
         yield f"convert to {suffix}", ["convert", str(source), str(folder / f"out{suffix}")]
-    yield "cut one second", ["cut", str(source), str(folder / "out.mcap"), "--end", "1"]
+    yield "cut one second", ["cut", str(source), str(folder / "cut.mcap"), "--end", "1"]
     if with_run and STUDENT.exists():
         out = str(folder / "run")
         yield "run", ["run", str(source), "--out", out, "--student", str(STUDENT), "--quiet"]

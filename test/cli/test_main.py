@@ -69,8 +69,8 @@ def test_misspelt_words_get_the_nearest(capsys, tmp_path, monkeypatch, arguments
 
 
 def test_no_arguments_show_the_help(capsys):
-    assert run([]) == 2
-    assert "Recordings:" in capsys.readouterr().err
+    assert run([]) in (0, 2)  # typer 0.19 calls that no mistake
+    assert "Recordings:" in "".join(capsys.readouterr())
 
 
 def test_a_mistake_of_ours_is_one_line_and_its_traceback_is_kept(
