@@ -159,7 +159,7 @@ class _Line:
             self._rate = (status.result.events - events) / step_s
             self._before = (status.elapsed_s, status.result.events)
         lost = status.counters.get("lost_events", 0)
-        pictures = f"{status.result.frames:,} pictures, " if status.result.frames else ""
+        pictures = f"{status.result.frames:,} images, " if status.result.frames else ""
         return (
             f"{status.elapsed_s:.0f} s  {self._rate / 1e6:.2f} Mev/s  "
             f"{status.result.events / 1e6:.1f} Mev, {pictures}{status.written_bytes / 1e6:.1f} MB, "

@@ -1,4 +1,4 @@
-"""``evdistill simulate``: labelled images or a film -> event windows with labels."""
+"""``evdistill simulate``: labelled images or a video -> event windows with labels."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def command(
 
     It looks like a camera driver.
 
-    No ROS installation is needed. Events go out best effort with a depth of 1000, pictures
+    No ROS installation is needed. Events go out best effort with a depth of 1000, images
     reliably. Header stamps become the time of sending and seq counts on over loops, like a live
     driver's. ROS_DOMAIN_ID and ROS_AUTOMATIC_DISCOVERY_RANGE are followed.
     """
