@@ -94,6 +94,7 @@ def command(
     from evdistill_core.foundation.class_file import table_of
     from evdistill_core.foundation.outputs import check_folder, remove_results
     from evdistill_core.models.checkpoint import load_checkpoint
+    from evdistill_core.recordings.finding import find_recordings
     from evdistill_core.training.distill_config import DistillConfig, TeacherConfig
     from evdistill_core.training.distill_on import (
         LabelledData,
@@ -112,6 +113,8 @@ def command(
     check_folder(out, results, overwrite=overwrite or resume, cure=cure)
     distillation = open_profile(DistillConfig, _found(profile))
     of_teacher = open_profile(TeacherConfig, _found(teacher_profile)) if teacher is None else None
+    for path in recordings:
+        find_recordings(path)  # a wrong path shows before all labels are read
     found = find_labelled(images, split, distillation, layout=layout or "")
     judging = (
         find_labelled(images, validation, distillation, layout=layout or "") if validation else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -166,7 +167,7 @@ def describe(recording: Recording, summary: Summary, *, start_us: int = 0) -> di
             "mean_hz": _mean_hz(summary),
             "hz": [round(float(r), 1) for r in rates_hz],
         },
-        "warnings": list(info.warnings),
+        "warnings": _warnings(recording),
     }
 
 
@@ -190,14 +191,15 @@ def show(facts: dict[str, Any], summary: Summary) -> None:
         ("sensor", f"{facts['width']} x {facts['height']}"),
         ("encoding", facts["encoding"] or "-"),
         ("duration", f"{facts['duration_us'] / 1e6:.3f} s"),
-        ("time", f"{facts['first_us']} .. {facts['last_us']} us"),
+        ("time", f"{facts['first_us']} .. {facts['last_us']} us{_date(facts['first_us'])}"),
         ("triggers", f"{facts['triggers']:,}"),
-        ("sums", f"x {facts['sum_x']:,}  y {facts['sum_y']:,}"),
+        ("checksums", f"sum of x {facts['sum_x']:,}, sum of y {facts['sum_y']:,}"),
     ]
     for topic in facts["topics"]:
         count = "" if topic["message_count"] < 0 else f", {topic['message_count']:,} messages"
-        mark = " <- events" if topic["name"] == facts["topic"] else ""
-        rows.append(("topic", f"{topic['name']}  {topic['type_name']}{count}{mark}"))
+        kind = "" if topic["type_name"] == topic["name"] else f"  {topic['type_name']}"
+        mark = "  (read)" if topic["name"] == facts["topic"] else ""
+        rows.append(("topic", f"{topic['name']}{kind}{count}{mark}"))
     rows += [("gap", f"{reason}: {n}") for reason, n in facts["discontinuities"].items()]
     rows += [("note", text) for text in EventAccount(**facts["event_account"]).lines()]
     rows += [("counter", f"{k}: {v:,}") for k, v in facts["counters"].items() if _is_trouble(k, v)]
@@ -207,6 +209,28 @@ def show(facts: dict[str, Any], summary: Summary) -> None:
     console.print(table)
     for line in chart(summary, start_s=facts["rate"]["start_us"] / 1e6):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _date(first_us: int) -> str:
+    """Return the date of a time that counts from 1970; "" for a clock that began elsewhere."""
+    if not 10**15 <= first_us < 4 * 10**15:  # 2001 .. 2096
+        return ""
+    begun = datetime.datetime.fromtimestamp(first_us / 1e6, datetime.timezone.utc)
+    return f" since 1970 ({begun:%Y-%m-%d %H:%M:%S} UTC)"
+
+
+def _warnings(recording: Recording) -> list[str]:
+    """Return what was odd; of a bag of results, what it is."""
+    from evdistill_core.viewing.result_overlays import has_results
+
+    info = recording.info
+    if info.topic or not has_results(recording):
+        return list(info.warnings)
+    return [
+        f"no events: these are results of `evdistill run` or a node; see `evdistill report "
+        f"{info.path}`",
+        *(text for text in info.warnings if not text.startswith("no event topic")),
+    ]
 
 
 def _is_trouble(name: str, value: int) -> bool:

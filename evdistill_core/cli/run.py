@@ -81,6 +81,8 @@ def command(
 
     def one(path: Path) -> dict[str, object]:
         folder = folders.get(path, out)
+        if many is not None and not quiet and not as_json:
+            typer.echo(f"\n{path}")
         report = run_recording(
             path,
             folder,

@@ -65,6 +65,7 @@ def command(
     from evdistill_core.training.loop import CHECKPOINTS
     from evdistill_core.training.stages import experiment_text, load_with_classes, make_trainer
 
+    _require(config)
     short = [f"{key}={n}" for key, n in (("steps", steps), ("devices", devices)) if n is not None]
     with skeleton_for_unknown_classes(write_classes, overwrite=overwrite):
         experiment, origin = load_with_classes(config, [*(changes or []), *short], classes=classes)
@@ -76,3 +77,22 @@ def command(
     check_folder(folder, CHECKPOINTS, overwrite=overwrite or resume, cure=cure)
     check_experiment(experiment, origin)
     run_with_progress(make_trainer(experiment, folder, resume=resume, overwrite=overwrite))
+
+
+def _require(config: Path) -> None:
+    """Refuse an experiment that is not there, with those of config/train.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    from evdistill_core.foundation.errors import ConfigError
+    from evdistill_core.foundation.suggestions import did_you_mean, near_path
+
+    if config.exists():
+        return
+    here = {path.stem: str(path) for path in sorted(Path("config/train").glob("*.yaml"))}
+    near = near_path(config)
+    if not near and config.stem in here:
+        near = did_you_mean(here[config.stem], here.values())
+    cure = near or f"; config/train has {', '.join(here) or 'some in the repository'}"
+    raise ConfigError(f"there is no configuration {config}{cure}")

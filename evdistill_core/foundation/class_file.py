@@ -22,7 +22,7 @@ from evdistill_core.foundation.config import from_mapping, load_yaml
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassInfo, ClassTable
 from evdistill_core.foundation.mask_values import MaskValues, Rgb
-from evdistill_core.foundation.suggestions import did_you_mean
+from evdistill_core.foundation.suggestions import did_you_mean, near_path
 
 CLASS_FILE = "classes.yaml"
 IGNORE_REST = "rest"
@@ -144,6 +144,11 @@ def read_class_file(path: Path) -> ClassFile:
     Raises:
         ConfigError: it is missing or wrong; the message names the file and the key.
     """
+    if not path.exists():
+        raise ConfigError(
+            f"there is no class file {path}{near_path(path)}; name a file or one of the presets "
+            f"{', '.join(CLASS_SETS)}"
+        )
     try:
         return from_mapping(ClassFile, load_yaml(path))
     except ConfigError as error:

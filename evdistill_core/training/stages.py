@@ -51,6 +51,11 @@ def load_experiment(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
 def _read(path: Path) -> dict[str, object]:
     """Return what a YAML file holds; the path of a class file in it counts from its folder."""
     values = load_yaml(path)
+    if any(isinstance(v, dict) and "ros__parameters" in v for v in values.values()):
+        raise ConfigError(
+            f"{path} is a ROS parameter file, for the nodes and `evdistill run --params-file`: an "
+            "experiment is needed here, such as config/train/street6.yaml"
+        )
     classes = values.get("classes")
     if isinstance(classes, str) and is_class_file(classes):
         values["classes"] = str((path.parent / Path(classes).expanduser()).resolve())

@@ -19,6 +19,7 @@ from evdistill_core.foundation.errors import (
     DataError,
     EvdistillError,
     OutputError,
+    RecordingError,
 )
 from evdistill_core.foundation.labels import SIX_CLASSES
 from evdistill_core.inference.student import StudentFile
@@ -296,3 +297,10 @@ def test_a_profile_of_another_stage_is_refused_before_anything_is_read():
     pupil = ROOT / "config" / "train" / "distill-tiny.yaml"
     with pytest.raises(ConfigError, match=r"distill-tiny.yaml is not .* stage: teacher"):
         invoke("distill-on", "nowhere", "--images", "nowhere", "--teacher-profile", pupil)
+
+
+def test_a_wrong_recording_shows_before_the_labels_are_read(command, tmp_path, monkeypatch):
+    monkeypatch.setattr("evdistill_core.cli._classes.check_images", lambda *_: pytest.fail("read"))
+    command[1] = tmp_path / "nope.mcap"
+    with pytest.raises(RecordingError, match=r"there is no recording .*nope\.mcap"):
+        invoke(*command)

@@ -6,8 +6,10 @@ from typer.testing import CliRunner
 from evdistill_core.cli.info import chart
 from evdistill_core.cli.main import build_app
 from evdistill_core.foundation.errors import ConfigError, RecordingError
+from evdistill_core.messages.vision import Detection2DArray
 from evdistill_core.recordings.formats import READ
 from evdistill_core.recordings.summary import Summary
+from evdistill_core.recordings.writers.mcap import McapWriter
 
 KEYS = {
     "events", "on", "off", "width", "height", "duration_us", "encoding", "sum_x", "sum_y",
@@ -79,6 +81,24 @@ def test_a_span_without_events_is_refused(text_file, tmp_path):
     result = run(text_file, text_file.parent, "--start", "10", "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["recordings"] == []
+
+
+def test_a_date_and_what_topics_and_sums_are(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("8 4\n1744227144732712 1 2 1\n1744227144732812 1 2 1\n")
+    shown = " ".join(run(path).stdout.split())
+    assert "us since 1970 (2025-04-09 19:32:24 UTC)" in shown
+    assert "sum of x 2, sum of y 4" in shown
+    path.write_text("8 4\n100 1 2 1\n")
+    assert "1970" not in run(path).stdout
+
+
+def test_results_are_told_as_such(tmp_path):
+    with McapWriter(tmp_path / "masks.mcap") as writer:
+        writer.write("/segmentation/detections", Detection2DArray.TYPE, b"\0" * 64, 1)
+    (told,) = json.loads(run(tmp_path / "masks.mcap", "--json").stdout)["warnings"]
+    assert told.startswith("no events: these are results of `evdistill run`")
+    assert told.endswith(f"`evdistill report {tmp_path / 'masks.mcap'}`")
 
 
 def test_no_events_no_chart():

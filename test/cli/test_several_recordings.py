@@ -75,6 +75,12 @@ def test_run_makes_a_folder_for_each(folder, tmp_path, tiny_student, capsys):
     reports = json.loads(capsys.readouterr().out)["recordings"]
     assert [r["windows"] for r in reports] == [4, 4]
     assert sorted(p.name for p in out.iterdir()) == ["a", "b"]
+    loud = [*(w for w in arguments if w != "-q"), "--end", "0.2", "--overwrite", "--no-pictures"]
+    assert run(loud) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line in {str(folder / n) for n in ("a.txt", "b.txt")}] == [
+        str(folder / "a.txt"), str(folder / "b.txt")
+    ]  # fmt: skip
     assert (out / "b" / "masks.mcap").is_file()
     assert run(arguments) == 2
     assert "holds a result already (report.json)" in capsys.readouterr().err

@@ -153,3 +153,16 @@ def test_errors_are_ours(experiment):
         invoke("evaluate", experiment / "train.yaml", experiment / "sets.yaml")
     with pytest.raises(ConfigError, match="there is no configuration"):
         invoke("train", experiment / "none.yaml")
+    with pytest.raises(ConfigError, match=r"no class file nope\.yaml; .* presets .*street6"):
+        invoke("train", experiment / "train.yaml", "--classes", "nope.yaml")
+
+
+@pytest.mark.parametrize("name", ["street6", "street6.yaml"])
+def test_a_shipped_experiment_is_named_with_its_folder(monkeypatch, name):
+    monkeypatch.chdir(DEMO.parents[1])
+    with pytest.raises(ConfigError, match=r"street6.*; did you mean 'config/train/street6\.yaml'"):
+        invoke("train", name)
+    with pytest.raises(ConfigError, match=r"config/train has .*onboard, .*street6"):
+        invoke("train", "wholly/different")
+    with pytest.raises(ConfigError, match=r"seg\.yaml is a ROS parameter file"):
+        invoke("train", "config/seg.yaml")
