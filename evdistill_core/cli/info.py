@@ -191,15 +191,16 @@ def show(facts: dict[str, Any], summary: Summary) -> None:
         ("sensor", f"{facts['width']} x {facts['height']}"),
         ("encoding", facts["encoding"] or "-"),
         ("duration", f"{facts['duration_us'] / 1e6:.3f} s"),
-        ("time", f"{facts['first_us']} .. {facts['last_us']} us{_date(facts['first_us'])}"),
+        ("time", f"{facts['first_us']} .. {facts['last_us']} us"),
+        *_date(facts["first_us"]),
         ("triggers", f"{facts['triggers']:,}"),
         ("checksums", f"sum of x {facts['sum_x']:,}, sum of y {facts['sum_y']:,}"),
     ]
     for topic in facts["topics"]:
         count = "" if topic["message_count"] < 0 else f", {topic['message_count']:,} messages"
         kind = "" if topic["type_name"] == topic["name"] else f"  {topic['type_name']}"
-        mark = "  (read)" if topic["name"] == facts["topic"] else ""
-        rows.append(("topic", f"{topic['name']}{kind}{count}{mark}"))
+        is_read = topic["name"] == facts["topic"]
+        rows.append(("event topic" if is_read else "topic", f"{topic['name']}{kind}{count}"))
     rows += [("gap", f"{reason}: {n}") for reason, n in facts["discontinuities"].items()]
     rows += [("note", text) for text in EventAccount(**facts["event_account"]).lines()]
     rows += [("counter", f"{k}: {v:,}") for k, v in facts["counters"].items() if _is_trouble(k, v)]
@@ -211,12 +212,12 @@ def show(facts: dict[str, Any], summary: Summary) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _date(first_us: int) -> str:
-    """Return the date of a time that counts from 1970; "" for a clock that began elsewhere."""
+def _date(first_us: int) -> list[tuple[str, str]]:
+    """Return the row with the date of a time since 1970; none for a clock that began elsewhere."""
     if not 10**15 <= first_us < 4 * 10**15:  # 2001 .. 2096
-        return ""
+        return []
     begun = datetime.datetime.fromtimestamp(first_us / 1e6, datetime.timezone.utc)
-    return f" since 1970 ({begun:%Y-%m-%d %H:%M:%S} UTC)"
+    return [("date", f"{begun:%Y-%m-%d %H:%M:%S} UTC, if its clock counts from 1970")]
 
 
 def _warnings(recording: Recording) -> list[str]:

@@ -24,7 +24,10 @@ from evdistill_core.foundation.suggestions import did_you_mean, near_path
 
 T = TypeVar("T")
 _EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
-_WORDS = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
+#: What a value must be, for people.
+TYPE_WORDS: Mapping[type, str] = {
+    float: "a number", int: "a whole number", str: "text", bool: "true or false",
+}  # fmt: skip
 LATER = {"later": True}
 """Metadata of a field that came later: ``to_mapping`` leaves it out at its default."""
 
@@ -234,7 +237,7 @@ def _convert(hint: Any, value: object, where: str) -> object:  # noqa: PLR0911, 
     if hint is object:
         return value
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise ConfigError(f"{where} must be {_WORDS.get(hint, hint.__name__)}, got {value!r}")
+        raise ConfigError(f"{where} must be {TYPE_WORDS.get(hint, hint.__name__)}, got {value!r}")
     return value
 
 

@@ -132,7 +132,8 @@ class InputSpec:
             wanted = type(known[name])
             if type(value) is not wanted and not (wanted is float and type(value) is int):
                 raise ConfigError(
-                    f"option {name} of {self.kind} must be {wanted.__name__}, got {value!r}"
+                    f"option {name} of {self.kind} must be "
+                    f"{config.TYPE_WORDS.get(wanted, wanted.__name__)}, got {value!r}"
                 )
         return {**known, **self.options}
 

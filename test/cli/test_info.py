@@ -87,7 +87,7 @@ def test_a_date_and_what_topics_and_sums_are(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("8 4\n1744227144732712 1 2 1\n1744227144732812 1 2 1\n")
     shown = " ".join(run(path).stdout.split())
-    assert "us since 1970 (2025-04-09 19:32:24 UTC)" in shown
+    assert "date 2025-04-09 19:32:24 UTC" in shown
     assert "sum of x 2, sum of y 4" in shown
     path.write_text("8 4\n100 1 2 1\n")
     assert "1970" not in run(path).stdout
