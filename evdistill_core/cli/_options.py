@@ -32,13 +32,13 @@ Start = Annotated[
     typer.Option(
         "--start",
         metavar="SECONDS",
-        help="Begin so long after the first event.",
+        help="Begin this long after the first event.",
         show_default=False,
     ),
 ]
 End = Annotated[
     float | None,
-    typer.Option("--end", metavar="SECONDS", help="Stop so long after the first event."),
+    typer.Option("--end", metavar="SECONDS", help="Stop this long after the first event."),
 ]
 
 OutFile = Annotated[

@@ -55,7 +55,7 @@ def command(
     ratio: Annotated[
         float,
         typer.Option(
-            metavar="X", min=1, help="Hot ones fire so many times as often as those near."
+            metavar="X", min=1, help="Hot pixels fire this many times as often as those near."
         ),
     ] = 10.0,
     overwrite: Overwrite = False,

@@ -52,7 +52,7 @@ def command(
     out: OutFile = None,
     duration: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="End so long after the first event."),
+        typer.Option(metavar="SECONDS", help="End this long after the first event."),
     ] = None,
     timeout: Annotated[
         float,

@@ -59,8 +59,26 @@ def command(
     if as_json:
         print_json(report)
         return
-    for line in _lines(report):
+    for line in _lines(_for_people(report)):
         typer.echo(line)
+
+
+def _for_people(report: Mapping[str, object]) -> dict[str, object]:
+    """Return the report with a line a stage, and without counters that are zero."""
+    found = dict(report)
+    counters, latency = found.pop("counters", {}), found.pop("latency_ms", {})
+    assert isinstance(counters, dict)
+    assert isinstance(latency, dict)
+    counted = {name: f"{count:,}" for name, count in counters.items() if count}
+    if counters:
+        found["counters"] = counted | {"all others": 0}
+    stages: dict[str, list[str]] = {}
+    for name, value in latency.items():
+        stage, _, percentile = name.rpartition("_ms_")
+        stages.setdefault(stage, []).append(f"{percentile} {value:g}")
+    if stages:
+        found["latency, ms"] = {stage: "  ".join(values) for stage, values in stages.items()}
+    return found
 
 
 def _lines(facts: Mapping[str, object], indent: str = "") -> Iterator[str]:

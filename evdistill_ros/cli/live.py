@@ -56,7 +56,7 @@ def command(
         typer.Option(
             metavar="SECONDS",
             min=0,
-            help="Give up when no event topic or camera comes for so long.",
+            help="Give up when no event topic or camera comes for this long.",
         ),
     ] = None,
     result_log: Annotated[

@@ -30,7 +30,9 @@ def command(
     source: RecordingArgument,
     rate: Annotated[float, typer.Option(metavar="X", help="Speed; 2 is twice real time.")] = 1.0,
     loop: Annotated[bool, typer.Option("--loop", help="Start over until stopped.")] = False,
-    loops: Annotated[int, typer.Option(metavar="N", help="Play so often; 0 is for ever.")] = 1,
+    loops: Annotated[
+        int, typer.Option(metavar="N", help="How often to play it; 0 is for ever.")
+    ] = 1,
     start: Start = 0.0,
     end: End = None,
     reading: Reading = AS_TOLD,
@@ -53,7 +55,7 @@ def command(
     ] = False,
     timeout: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="Give up waiting for a subscriber after so long."),
+        typer.Option(metavar="SECONDS", help="Give up waiting for a subscriber after this long."),
     ] = None,
     keep_stamps: Annotated[
         bool,

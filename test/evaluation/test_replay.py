@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from evdistill_core.cli.main import run
 from evdistill_core.evaluation.replay import replay_report
 from evdistill_core.evaluation.replay_recognition import MAX_PARTS
 from evdistill_core.foundation.errors import DataError
@@ -299,3 +300,14 @@ def test_masks_beside_a_recording_are_scored_by_evaluate(segmented, tmp_path):
     (tmp_path / "drive" / "masks").mkdir(parents=True)
     with pytest.raises(DataError, match="evdistill evaluate STUDENT"):
         replay_report(segmented, tmp_path / "drive")
+
+
+def test_the_command_tells_people_what_is_not_zero(tmp_path, capsys):
+    results = recognised(tmp_path / "r.mcap", ANSWERS)
+    assert run(["report", str(results), "-o", str(tmp_path / "out.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["results", str(results)]
+    assert any(line.split() == ["task", "recognition"] for line in lines)
+    assert "{" not in "".join(lines)
+    assert run(["report", str(results), "-o", str(tmp_path / "out.json")]) == 2
+    assert "out.json is there already" in capsys.readouterr().err
