@@ -88,6 +88,14 @@ def _lines(facts: Mapping[str, object], indent: str = "") -> Iterator[str]:
         if isinstance(value, Mapping):
             yield f"{indent}{name}"
             yield from _lines(value, indent + "  ")
+        elif isinstance(value, list) and all(isinstance(row, Mapping) for row in value):
+            yield f"{indent}{name}"
+            for row in value:
+                yield indent + "  " + ", ".join(f"{k} {_text(v)}" for k, v in row.items())
         else:
-            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            text = ", ".join(map(_text, value)) if isinstance(value, list) else _text(value)
             yield f"{indent}{name:<{width}}  {text}"
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else str(value)
