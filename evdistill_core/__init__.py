@@ -18,9 +18,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from evdistill_core.foundation.kernel_cache import choose_kernel_cache
 from evdistill_core.foundation.version import VERSION
 
 __version__ = VERSION
+choose_kernel_cache()  # before any module of ours imports numba
 
 if TYPE_CHECKING:
     from evdistill_core.data.scoring import evaluate

@@ -42,6 +42,11 @@ def explain(error: BaseException) -> tuple[str, int] | None:
         return _explain_import(error)
     if isinstance(error, OSError):
         return _explain_os(error), FAILED
+    if isinstance(error, RuntimeError) and "cannot cache function" in str(error):
+        return (
+            "compiled kernels cannot be kept anywhere: set NUMBA_CACHE_DIR to a folder that can be "
+            "written"
+        ), FAILED
     if isinstance(error, MemoryError):
         return (
             f"out of memory{f': {error}' if str(error) else ''}; close other programs, or ask for "
