@@ -351,6 +351,7 @@ def test_names_are_checked_before_the_camera_is_opened(record, tmp_path):
 def test_what_may_be_replaced(tmp_path):
     path = tmp_path / "deep" / "a.mcap"
     check_output(path, overwrite=False)
+    path.parent.mkdir()
     path.touch()
     check_output(path, overwrite=True)
     with pytest.raises(OutputError, match="--overwrite"):

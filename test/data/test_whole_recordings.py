@@ -15,7 +15,7 @@ from evdistill_core.data.whole_recordings import (
     whole_files,
 )
 from evdistill_core.foundation.class_maps import named_classes
-from evdistill_core.foundation.errors import ConfigError, DataError
+from evdistill_core.foundation.errors import ConfigError, DataError, RecordingError
 from evdistill_core.representations import InputSpec
 
 DIGITS = named_classes(tuple("0123456789"))
@@ -182,7 +182,7 @@ def test_numbers_in_names_count(tmp_path):
         five_bytes(tmp_path / name, [1], [1], [1], [1])
     (tmp_path / "notes.md").write_text("")
     assert [p.name for p in whole_files(tmp_path)] == ["1.bs2", "2.bs2", "10.bs2"]
-    with pytest.raises(DataError):
+    with pytest.raises(RecordingError, match=r"there is no recording .*nowhere"):
         whole_files(tmp_path / "nowhere")
 
 

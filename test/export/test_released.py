@@ -108,7 +108,7 @@ def test_import_command_keeps_the_logits(tmp_path, monkeypatch):
     monkeypatch.setattr(export_module, "_PARITY_SIZES", ((65, 97),))  # enough, and quick
     state = random_state(np.random.default_rng(3), published_shapes(11))
     save(tmp_path / "a.pth", {"state_dict": {"module." + k: v for k, v in state.items()}})
-    table = {"classes": [{"name": f"class {i}", "color_rgb": [i, i, i]} for i in range(11)]}
+    table = {"classes": [{"name": f"class {i}", "color": [i, i, i]} for i in range(11)]}
     (tmp_path / "classes.yaml").write_text(yaml.safe_dump(table))
     out = tmp_path / "a.evstudent"
     result = CliRunner().invoke(

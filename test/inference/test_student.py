@@ -209,7 +209,7 @@ def test_manifest_that_is_no_mapping(small, text):
         ({"input": {"size_multiple": 12}}, "must be a multiple of 8 for this network, got 12"),
         ({"classes": []}, "1..255 classes, got 0"),
         ({"classes": [{"name": "a", "color_rgb": ["r", 0, 0]}]}, "cannot run"),
-        ({"classes": {}}, "a class table is a list"),
+        ({"classes": 3}, "a class table is a list"),
         ({"members": []}, "members must be a mapping"),
         ({"members": {}}, "holds no weights"),
         ({"members": {"weights.safetensors": 3}}, "must be a mapping, got 3"),
