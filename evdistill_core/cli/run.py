@@ -56,7 +56,8 @@ def command(
     classifications.mcap of a student of recognition. Several recordings, or a folder of them, get
     a folder each in it. One that fails does not stop the others.
 
-    Nothing is dropped: the recording waits for the network. The same packets give the same results
+    No window is dropped: the recording waits for the network. Events that are left out are
+    counted, each with its reason. The same packets give the same results
     as the live front ends when those drop nothing.
     """
     from rich.console import Console

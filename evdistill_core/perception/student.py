@@ -105,7 +105,7 @@ class Student:
         start_s: float = 0.0,
         end_s: float | None = None,
     ) -> Iterator[Result]:
-        """Yield the result of every window, in order; nothing is dropped.
+        """Yield the result of every window, in order; no window is dropped.
 
         Window length, overlap, filters and thresholds are those given to ``load``. Track ids and
         the state of a recurrent student go from window to window and begin anew at every break of
