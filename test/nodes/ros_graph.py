@@ -113,7 +113,7 @@ class Process:
 
 def node_process(student, *arguments, task="segmentation"):
     return Process(
-        sys.executable, "-m", f"evdistill_ros.{task}_node", "--ros-args",
+        sys.executable, "-m", f"evdistill_ros.nodes.{task}_node", "--ros-args",
         "-r", "~/events:=/event_camera/events", "-p", f"student:={student}", *arguments,
     )  # fmt: skip
 
