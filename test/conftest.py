@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -57,6 +58,20 @@ def domain(monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     monkeypatch.setenv("ROS_DOMAIN_ID", str(number))
     return number
+
+
+@pytest.fixture(autouse=True)
+def quiet_log() -> Iterator[None]:
+    """Take back what --verbose changes for the whole process."""
+    loggers = [
+        logging.getLogger(name) for name in ("", "evdistill", "evdistill_core", "evdistill_ros")
+    ]
+    before = [(logger, logger.level) for logger in loggers]
+    handlers = list(loggers[0].handlers)
+    yield
+    for logger, level in before:
+        logger.setLevel(level)
+    loggers[0].handlers[:] = handlers
 
 
 @pytest.fixture

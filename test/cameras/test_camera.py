@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_lost_and_counted(open_fake):
         ("one", "402", "no camera is called '402'; there are: DAVIS_00000001"),
         ("two", "", "several cameras fit.*DAVIS_00000001, DAVIS_00000402"),
         ("one busy", "", "cannot be opened: Failed to open device: busy. Is another program"),
-        ("missing", "", 'pip install "evdistill_ros[inivation]"'),
+        ("missing", "", r'pip install "evdistill_ros\[inivation\]"'),
     ],
 )
 def test_a_camera_that_cannot_be_had(open_fake, words, name, text):

@@ -1,6 +1,5 @@
 """What ``evdistill`` itself does: version, errors, did you mean, interrupts, pipes."""
 
-import logging
 import os
 import platform
 import signal
@@ -18,16 +17,6 @@ from evdistill_core.foundation.extras import EXTRAS
 from evdistill_core.foundation.version import VERSION
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def quiet_again():
-    """Take back what --verbose changed."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def test_the_version_names_python_and_the_extras(capsys):
