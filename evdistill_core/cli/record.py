@@ -180,16 +180,15 @@ class _Line:
 
 def _report(target: Path, status: RecordStatus) -> None:
     from evdistill_core.cli._converted import warn_of_losses, written_line
+    from evdistill_core.events.account import account_of_camera
 
     typer.echo(written_line(target, status.result, f"{status.elapsed_s:.1f} s"))
     counters = status.counters
+    for text in account_of_camera(counters, status.result.events).lines():
+        typer.echo(f"note: {text}", err=True)
     for name, what in (
-        ("lost_events", "events lost: writing did not keep up"),
         ("lost_frames", "images lost: writing did not keep up"),
-        ("out_of_frame", "events left out: outside the frame"),
-        ("bad_time", "events left out: impossible times"),
         ("damaged_frames", "images left out: damaged"),
-        ("time_jumps", "jumps of the sensor's time (a reset, or a gap)"),
     ):
         if counters.get(name, 0):
             typer.echo(f"warning: {counters[name]:,} {what}", err=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from evdistill_core.events.account import account_of_reading
 from evdistill_core.events.array import Events
 from evdistill_core.events.clock import SensorClock
 from evdistill_core.foundation.errors import DataError
@@ -28,6 +30,8 @@ from evdistill_core.foundation.reasons import Reasons
 from evdistill_core.messages.images import to_grey
 from evdistill_core.recordings.base import Frame, Recording, stretches
 from evdistill_core.recordings.opening import open_recording
+
+_log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 3
 INDEX = "index.json"
@@ -67,6 +71,7 @@ class IndexedRecording:
         frame_t_us: (N,) int64, sensor times of the frames, rising.
         left_out_frames: frames that are not among them, by reason.
         counters: of the recording.
+        account: what became of the recording's events.
 
     Raises:
         DataError: the folder is damaged.
@@ -80,6 +85,7 @@ class IndexedRecording:
             self.frame_t_us = np.array(content["frame_t_us"], np.int64)
             self._frame_shape = tuple(int(n) for n in content["frame_shape"])
             self.counters: dict[str, int] = content["counters"]
+            self.account = account_of_reading(self.counters, int(content["rows"]))
             self.left_out_frames: dict[str, int] = content["left_out_frames"]
             sizes = {n: int(content["rows"]) * np.dtype(d).itemsize for n, d in COLUMNS.items()}
             sizes["frames"] = len(self.frame_t_us) * int(np.prod(self._frame_shape))
@@ -140,6 +146,8 @@ def index_recording(
 ) -> IndexedRecording:
     """Return random access to a recording, reading it first if this is not done yet.
 
+    What became of its events is logged where not all of them are used, each time it is opened.
+
     Args:
         path: anything that ``open_recording`` opens.
         cache: folder for the columns of all recordings (13 bytes an event, and the frames).
@@ -160,7 +168,10 @@ def index_recording(
             _publish(part, folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
-    return IndexedRecording(folder, path)
+    indexed = IndexedRecording(folder, path)
+    for text in indexed.account.lines():
+        _log.warning("%s: %s", path.name, text)
+    return indexed
 
 
 def _publish(part: Path, folder: Path) -> None:

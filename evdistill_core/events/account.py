@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 
 LEFT_OUT = {
     "out_of_frame": "outside the sensor's frame",
+    "bad_time": "with impossible times",
+    "lost": "lost: they were not read or written fast enough",
     "before_sync": "before the first time word",
     "outside_span": "outside --start and --end",
     "at_jump": "at times that stray far from those around them",
@@ -72,7 +74,8 @@ def account_of_stream(
     """Return what became of the events of a pipeline.
 
     Args:
-        counters: of the pipeline, after its end: names with the prefixes stream, filter, window.
+        counters: of the pipeline, after its end: names with the prefixes stream, filter, window;
+            of a camera that fed it, with the prefix camera.
         reader: of the recording, where it decoded the events itself.
     """
     decoder = reader or {}
@@ -80,11 +83,16 @@ def account_of_stream(
     def decoding(name: str) -> int:
         return counters.get(f"stream_{name}", 0) + decoder.get(name, 0)
 
+    # What the process of a camera left out never came into the pipeline.
+    lost_before = _of_camera(
+        {n.removeprefix("camera_"): c for n, c in counters.items() if n.startswith("camera_")}
+    )
     given = counters.get("events_in_windows", 0)
     # With overlapping windows some of these were in another window too.
     dropped = min(given, counters.get("events_in_dropped_windows", 0))
     left_out = dict.fromkeys(LEFT_OUT, 0) | {
-        "out_of_frame": decoding("out_of_frame"),
+        **lost_before,
+        "out_of_frame": decoding("out_of_frame") + lost_before["out_of_frame"],
         "before_sync": decoding("discarded_before_sync"),
         # The pipeline watches over time, whoever decodes.
         "at_jump": counters.get("stream_discarded_at_jump", 0),
@@ -96,7 +104,9 @@ def account_of_stream(
     }
     for name in ("hot_pixel", "refractory", "background", "rate_limit"):
         left_out[name] = counters.get(f"filter_{name}", 0)
-    before = left_out["out_of_frame"] + left_out["before_sync"] + left_out["at_jump"]
+    before = sum(
+        left_out[name] for name in ("out_of_frame", "bad_time", "lost", "before_sync", "at_jump")
+    )
     damage = {name: decoding(name) for name in DAMAGE}
     damage |= {n: counters.get(f"stream_{n}", 0) for n in ("time_jumps", "time_sorted")}
     return EventAccount(
@@ -125,3 +135,24 @@ def account_of_reading(counters: Mapping[str, int], used: int) -> EventAccount:
     )
     read = used + sum(left_out.values())
     return EventAccount(read, used, left_out, {n: counters.get(n, 0) for n in DAMAGE})
+
+
+def account_of_camera(counters: Mapping[str, int], used: int) -> EventAccount:
+    """Return what became of the events of a camera that was recorded.
+
+    Args:
+        counters: of the camera, see ``evdistill_core.cameras.camera.Camera``.
+        used: events written.
+    """
+    left_out = dict.fromkeys(LEFT_OUT, 0) | _of_camera(counters)
+    damage = dict.fromkeys(DAMAGE, 0) | {"time_jumps": counters.get("time_jumps", 0)}
+    return EventAccount(used + sum(left_out.values()), used, left_out, damage)
+
+
+def _of_camera(counters: Mapping[str, int]) -> dict[str, int]:
+    """Return what a camera's process left out."""
+    return {
+        "out_of_frame": counters.get("out_of_frame", 0),
+        "bad_time": counters.get("bad_time", 0),
+        "lost": counters.get("lost_events", 0),
+    }

@@ -201,13 +201,16 @@ def convert_file(  # noqa: PLR0913 - two files, and how to read the first
 
 
 def bag_messages(
-    recording: Recording, config: ConvertConfig | None = None
+    recording: Recording,
+    config: ConvertConfig | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[StampedMessage]:
     """Yield the messages that `convert` would write into a bag, in the order of their stamps.
 
     Args:
         recording: open, with events.
         config: what to take over; ``None`` takes all.
+        progress: called with the number of events so far.
 
     Raises:
         RecordingError: no events, or the source is damaged.
@@ -215,7 +218,8 @@ def bag_messages(
     """
     config = config or ConvertConfig()
     span = _Span.of(recording, config)
-    yield from _Job(recording, Path(), config, span, lambda events: None).messages()
+    job = _Job(recording, Path(), config, span, progress or (lambda events: None))
+    yield from job.messages()
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,8 @@ def _report(result: PlayResult, warnings: tuple[str, ...]) -> None:
         typer.echo(f"warning: {result.dropped:,} messages dropped: a subscriber is slow", err=True)
     if result.damaged:
         typer.echo(f"warning: {result.damaged:,} damaged messages left out", err=True)
+    for text in [] if result.account is None else result.account.lines():
+        typer.echo(f"note: {text}", err=True)
     for text in warnings:
         typer.echo(f"warning: {text}", err=True)
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TextIO
 
+from evdistill_core.events.account import EventAccount, account_of_reading
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import PacketDecoder, is_event_type
 from evdistill_core.foundation.errors import ConfigError, MessageError, RecordingError
@@ -90,6 +91,8 @@ class PlayResult:
         dropped: pictures given up because a reliable subscriber did not keep up.
         elapsed_s: wall time of playing.
         finished: False when it was stopped.
+        account: what became of the recording's events in the latest pass, as far as it was read;
+            None: a bag whose messages are sent as they are, undecoded.
     """
 
     packets: int = 0
@@ -101,6 +104,7 @@ class PlayResult:
     dropped: int = 0
     elapsed_s: float = 0.0
     finished: bool = False
+    account: EventAccount | None = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,8 @@ class Player:
         self._send_log = send_log
         self._stop = threading.Event()
         self._seq = _Sequence()
+        self._is_bag = recording.info.format.startswith("rosbag2")
+        self._events = 0  # taken from a recording that is no bag, in this pass
         self._event_type = _event_type(recording)
         self.events = node.create_publisher(config.events_topic, self._event_type, qos.EVENTS)
         self.images: Publisher | None = None
@@ -181,6 +187,8 @@ class Player:
             self.result.finished = not self._stop.is_set()
         finally:
             self.result.elapsed_s = (time.monotonic_ns() - begin_ns) / NS_PER_S
+        if not self._is_bag:
+            self.result.account = account_of_reading(self._recording.counters, self._events)
         if self.images is not None:
             self.images.wait_for_acks(1.0)
         return self.result
@@ -256,10 +264,7 @@ class Player:
         return int(seq)
 
     def _messages(self) -> Iterator[_Timed]:
-        if self._recording.info.format.startswith("rosbag2"):
-            packets = self._bag_packets()
-        else:
-            packets = self._made_packets()
+        packets = self._bag_packets() if self._is_bag else self._made_packets()
         decoder = PacketDecoder() if self._send_log is not None else None
         for due_ns, packet in packets:
             yield _describe(due_ns, packet, decoder)
@@ -285,10 +290,15 @@ class Player:
             frame_step=1 if self.images is not None else 0,
         )
         origin_ns: int | None = None
-        for stamp_ns, topic, type_name, data in bag_messages(self._recording, config):
+        for stamp_ns, topic, type_name, data in bag_messages(
+            self._recording, config, self._count_events
+        ):
             if origin_ns is None:
                 origin_ns = stamp_ns
             yield stamp_ns - origin_ns, Packet(type_name, data, stamp_ns, topic)
+
+    def _count_events(self, events: int) -> None:
+        self._events = events
 
 
 class _Sequence:

@@ -194,6 +194,20 @@ def wait_for_events(folder, suffix, size=20_000, timeout_s=60):
         time.sleep(0.05)
 
 
+def test_the_command_ends_with_what_it_left_out(fake, record, tmp_path):
+    fake("one outside")
+    target = tmp_path / "out.npz"
+    process = record("--camera", "inivation", target, "--duration", 1)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    kept = FAKE_EVENTS - 20 * 30
+    assert (
+        f"note: 600 of {kept + 600:,} events left out: 400 outside the sensor's frame, "
+        "200 with impossible times" in err
+    )
+    assert len(events_of(target)) == kept
+
+
 def test_duration_ends_it(sender, film, record, tmp_path):
     events, *_ = sockets(tmp_path)
     sender(film, "--events", events, "--pace-s", 0.005, "--loops", 1000)

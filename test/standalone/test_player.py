@@ -256,6 +256,19 @@ def test_ctrl_c_ends_play_cleanly_and_keeps_the_log(domain, topic, bag, tmp_path
     assert list(tmp_path.glob(".*")) == []
 
 
+def test_a_file_is_played_and_its_account_is_told(domain, topic, tmp_path):
+    path = tmp_path / "a.txt"
+    rows = [f"{i * 0.001:.6f} {i % 30} {i % 20} {i % 2}" for i in range(100)]
+    path.write_text("30 20\n" + "\n".join([*rows, "0.2 99 5 1"]) + "\n")
+    out, err = run_play(path, "--events", topic, "--loops", 2).communicate(timeout=60)
+    assert "played 20 packets" in out
+    assert "note: 1 of 101 events left out: 1 outside the sensor's frame" in err
+
+
+def test_the_messages_of_a_bag_are_sent_undecoded(domain, topic, bag):
+    assert play(bag, topic, rate=8)[0].account is None
+
+
 @pytest.mark.slow
 def test_nobody_listening_is_an_error_after_the_timeout(domain, topic, bag):
     process = run_play(bag, "--events", topic, "--wait-for-subscriber", "--timeout", "0.5")
