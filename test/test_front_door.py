@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import evdistill_core as evdistill
+from evdistill_core.foundation.errors import ConfigError, StudentError
 from evdistill_core.perception.parameters import SegmentationParameters
 
 ROOT = Path(__file__).parent.parent
@@ -104,6 +105,32 @@ def test_a_path_is_a_str_or_a_path_or_a_recording(student, results):
     from_str = list(student.predict(str(DEMO), end_s=0.5))
     for other in (from_recording, from_str):
         assert all(same(a, b) for a, b in zip(results, other, strict=True))
+
+
+def test_predict_reads_a_path_as_open_recording_does(student, results, tmp_path):
+    """Columns x, y, p, t in nanoseconds and no size: every option is needed."""
+    with evdistill.open_recording(DEMO) as recording:
+        span = recording.span_us(end_s=0.3)
+        events = evdistill.Events.concatenate([b.events for b in recording.batches(*span)])
+    path = tmp_path / "a.npy"
+    columns = (events.x, events.y, events.p, events.t_us * 1000)
+    np.save(path, np.column_stack([np.asarray(c, np.int64) for c in columns]))
+    told = {"columns": "xypt", "time_unit": "ns", "size": (events.width, events.height)}
+    found = list(student.predict(path, **told))
+    assert len(found) == 6
+    assert all(same(a, b) for a, b in zip(results, found[:-1], strict=False))
+
+
+def test_how_to_read_means_nothing_for_what_is_open(student):
+    with (
+        evdistill.open_recording(DEMO) as recording,
+        pytest.raises(StudentError, match=r"got a BagRecording: give the path"),
+    ):
+        student.predict(recording, topic="/nowhere")
+    with pytest.raises(StudentError, match="got a list"):
+        student.predict([], size="64x48")
+    with pytest.raises(ConfigError, match="time_unit"):
+        student.predict(DEMO, time_unit="hours")
 
 
 def test_events_piece_by_piece_give_the_same(student, results):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from evdistill_core.events.array import Events, Triggers
@@ -97,11 +97,15 @@ class Student:
         """Network, runtime, device and precision in one line."""
         return self._runner.description
 
-    def predict(
+    def predict(  # noqa: PLR0913 - a source, how to read it, and a part of it
         self,
         source: Source,
         *,
         topic: str | None = None,
+        columns: str | None = None,
+        time_unit: str | None = None,
+        size: str | Sequence[int] | None = None,
+        camera: str | None = None,
         start_s: float = 0.0,
         end_s: float | None = None,
     ) -> Iterator[Result]:
@@ -114,20 +118,33 @@ class Student:
         Args:
             source: path of a recording, an open ``Recording``, ``Events``, or any iterable of
                 ``Events`` (cut into windows here) or of ``Window`` (taken as they are).
-            topic: event topic or stream of a recording that has several.
+            topic: event topic or stream of a recording that has several; with a path only.
+            columns: how to read the file at a path, as ``open_recording`` takes it.
+            time_unit: the same.
+            size: the same.
+            camera: the same.
             start_s: begin this many seconds after the first event of a recording.
             end_s: stop this many seconds after it; None: at the end.
 
         Raises:
             RecordingError: the recording cannot be read.
-            StudentError: the student is damaged, or ``source`` is of another kind.
+            ConfigError: an option of reading with an impossible value.
+            StudentError: the student is damaged, ``source`` is of another kind, or an option means
+                nothing for it.
         """
         if isinstance(source, str | Path):
-            source = open_recording(source, topic=topic)
+            source = open_recording(
+                source, topic=topic, columns=columns, time_unit=time_unit, size=size, camera=camera
+            )
+        elif any(told is not None for told in (topic, columns, time_unit, size, camera)):
+            raise StudentError(
+                "topic, columns, time_unit, size and camera say how to read the file at a path; "
+                f"got a {type(source).__name__}: give the path, or give them to open_recording"
+            )
         if isinstance(source, Recording):
             return self._predict_recording(source, source.span_us(start_s, end_s))
-        if topic is not None or start_s or end_s is not None:
-            raise StudentError("topic, start_s and end_s are for recordings only")
+        if start_s or end_s is not None:
+            raise StudentError("start_s and end_s are for recordings only")
         if isinstance(source, Events):
             source = [source]
         if not isinstance(source, Iterable):
