@@ -129,7 +129,7 @@ def test_how_to_read_means_nothing_for_what_is_open(student):
         student.predict(recording, topic="/nowhere")
     with pytest.raises(StudentError, match="got a list"):
         student.predict([], size="64x48")
-    with pytest.raises(ConfigError, match="time_unit"):
+    with pytest.raises(ConfigError, match="time-unit must be"):
         student.predict(DEMO, time_unit="hours")
 
 
