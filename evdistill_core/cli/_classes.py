@@ -139,8 +139,11 @@ def _show(shares: LabelShares, title: str) -> None:
         table.add_column(name, justify="right")
     whole = max(1, int(shares.pixels.sum()))
     infos = shares.classes.classes
-    rows = [(c.name, "yes" if c.is_thing else "") for c in infos] + [("(ignored)", "")]
+    rows = [(c.name, "yes" if c.is_thing else "") for c in infos]
+    rows += [("(another thing)", ""), ("(ignored)", "")]
     for (name, thing), pixels, images in zip(rows, shares.pixels, shares.images, strict=True):
+        if name == "(another thing)" and not pixels:
+            continue
         table.add_row(escape(name), thing, f"{pixels / whole:.1%}", f"{images:,}")
     Console().print(table)
     for name in shares.absent:

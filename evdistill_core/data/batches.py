@@ -28,10 +28,13 @@ class Batch:
     Attributes:
         first_index: index of the first sample; the others follow it.
         input: (B, C, H, W) float32.
-        label: (B, H, W) int64; (B, 1, 1) for recognition.
+        label: (B, H, W) int64, class ids, 255, or 254 ("none of ``excluded``"); (B, 1, 1) for
+            recognition.
         active: (B, H, W) uint8.
         picture: (B, 1, H, W) float32 in -1..1; None unless every window has one.
         past: (B, T - 1, C, H, W) float32, the windows before ``input``; None: there are none.
+        excluded: (B, K) bool, the classes that pixels of the value 254 are not of; None: no label
+            has such pixels.
     """
 
     first_index: int
@@ -40,6 +43,7 @@ class Batch:
     active: torch.Tensor
     picture: torch.Tensor | None = field(default=None, kw_only=True)
     past: torch.Tensor | None = field(default=None, kw_only=True)
+    excluded: torch.Tensor | None = field(default=None, kw_only=True)
 
     @property
     def sequence(self) -> torch.Tensor:
@@ -121,6 +125,7 @@ def stack(first_index: int, samples: Sequence[Sample]) -> Batch:
         torch.from_numpy(np.stack([s.active for s in samples])),
         picture=torch.from_numpy(np.stack(pictures)) if len(pictures) == len(samples) else None,
         past=stack_past([s.past for s in samples]),
+        excluded=_stack_excluded([s.excluded for s in samples]),
     )
 
 
@@ -128,6 +133,15 @@ def stack_past(past: Sequence[npt.NDArray[np.float32] | None]) -> torch.Tensor |
     """Return earlier windows of every sample as (B, T - 1, C, H, W); None where there are none."""
     known = [p for p in past if p is not None]
     return torch.from_numpy(np.stack(known)) if known else None
+
+
+def _stack_excluded(excluded: Sequence[npt.NDArray[np.bool_] | None]) -> torch.Tensor | None:
+    """Return (B, K) bool; samples of sets without such pixels exclude nothing."""
+    known = [e for e in excluded if e is not None]
+    if not known:
+        return None
+    nothing = np.zeros_like(known[0])
+    return torch.from_numpy(np.stack([nothing if e is None else e for e in excluded]))
 
 
 def _prepare_worker(_: int) -> None:

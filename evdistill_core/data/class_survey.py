@@ -21,7 +21,7 @@ from evdistill_core.data.masks import (
 )
 from evdistill_core.data.yolo_segmentation import read_polygons
 from evdistill_core.foundation.errors import DataError
-from evdistill_core.foundation.labels import IGNORE, ClassTable
+from evdistill_core.foundation.labels import IGNORE, OTHER, ClassTable
 
 SAMPLE = 64  # files that are read for a skeleton
 MOST_VALUES = 48  # more are no classes: instance numbers, or colours that were smoothed
@@ -151,8 +151,9 @@ class LabelShares:
 
     Attributes:
         classes: names.
-        pixels: (K + 1,) pixels of every class; the last value: ignored.
-        images: (K + 1,) images that hold it.
+        pixels: (K + 2,) pixels of every class; the last two values: none of the classes that the
+            set marks completely (254), and ignored (255).
+        images: (K + 2,) images that hold it.
         total: how many images there are.
     """
 
@@ -177,7 +178,7 @@ def check_labels(
     """Read all labels before anything is trained with them.
 
     Args:
-        read_label: (H, W) uint8 class ids or 255 by number.
+        read_label: (H, W) uint8 class ids, 254 or 255 by number.
         count: how many there are.
         classes: what the ids mean.
         on_image: told how many are read.
@@ -186,7 +187,7 @@ def check_labels(
         DataError: labels are damaged, or hold values without a meaning: the message lists these
             with their pixels and files.
     """
-    pixels = np.zeros(len(classes) + 1, np.int64)
+    pixels = np.zeros(len(classes) + 2, np.int64)
     images = np.zeros_like(pixels)
     unknown = _Unknown()
 
@@ -196,7 +197,7 @@ def check_labels(
         except UnknownValuesError as error:
             return error
         counts = np.bincount(label.ravel(), minlength=256)
-        return np.append(counts[: len(classes)], counts[IGNORE]).astype(np.int64)
+        return np.append(counts[: len(classes)], counts[[OTHER, IGNORE]]).astype(np.int64)
 
     with ThreadPoolExecutor(THREADS) as pool:
         for done, found in enumerate(pool.map(count_in, range(count)), 1):

@@ -25,6 +25,7 @@ from evdistill_core.data.class_images import (
 from evdistill_core.data.class_survey import MaskSurvey, survey_masks, survey_polygons
 from evdistill_core.data.masks import MaskDecoder, decoder_of
 from evdistill_core.data.yolo_segmentation import (
+    AUTO,
     YoloSegmentation,
     is_yolo,
     yolo_classes,
@@ -35,8 +36,10 @@ from evdistill_core.foundation.class_file import ClassEntry, ClassFile
 from evdistill_core.foundation.class_maps import (
     CITYSCAPES_CLASSES,
     CITYSCAPES_LABEL_NAMES,
+    COCO_NAMES,
     camvid_map,
     cityscapes_map,
+    coco_map,
 )
 from evdistill_core.foundation.errors import ConfigError, DataError
 from evdistill_core.foundation.labels import (
@@ -73,7 +76,8 @@ class LabelledImage:
     Attributes:
         name: file stem.
         image: (H, W, 3) uint8, blue green red.
-        label: (H, W) uint8, class ids of the target table or 255. Recognition: one id everywhere.
+        label: (H, W) uint8, class ids of the target table, 255, or 254: none of the classes that
+            the source marks completely. Recognition: one id everywhere.
     """
 
     name: str
@@ -82,7 +86,11 @@ class LabelledImage:
 
 
 class ImageSource(Protocol):
-    """The images of one configuration, in a fixed order."""
+    """The images of one configuration, in a fixed order.
+
+    A source whose labels hold 254 also has ``complete_for``, the names of the classes that such a
+    pixel is not of. One that has something to say about its files has ``notes``, a list of lines.
+    """
 
     @property
     def names(self) -> Sequence[str]:
@@ -157,6 +165,7 @@ class YoloImages:
     def __init__(self, files: YoloSegmentation) -> None:
         self._files = files
         self.names, self.notes = files.names, files.notes
+        self.complete_for = files.complete_for
 
     def read(self, number: int) -> LabelledImage:
         """Return one image (see ``ImageSource``)."""
@@ -323,7 +332,41 @@ def _open_cityscapes(config: ImagesConfig, classes: ClassTable) -> ImageSource:
 
 
 def _open_yolo(config: ImagesConfig, classes: ClassTable) -> ImageSource:
-    return YoloImages(YoloSegmentation(config.root, config.split, classes))
+    return YoloImages(
+        YoloSegmentation(
+            config.root,
+            config.split,
+            classes,
+            number_names=config.names,
+            class_map=config.class_map,
+            complete_for=config.complete_for,
+        )
+    )
+
+
+def _open_coco(config: ImagesConfig, classes: ClassTable) -> ImageSource:
+    class_map, complete = config.class_map, config.complete_for
+    if not class_map and classes.masks is not None and classes.masks.has_ids:
+        return _open_yolo(config, classes)  # the class file gives the numbers their meaning
+    if not class_map:
+        class_map, known = coco_map(classes)
+        if complete == AUTO:
+            complete = known if len(known) < len(classes) else ()
+    if not class_map:
+        raise ConfigError(
+            f"none of the classes {list(classes.names)} has the name of a class of COCO: give the "
+            "images a class_map, or every class its ids in a class file (docs/classes.md)"
+        )
+    return YoloImages(
+        YoloSegmentation(
+            config.root,
+            config.split,
+            classes,
+            number_names=COCO_NAMES,
+            class_map=class_map,
+            complete_for=complete,
+        )
+    )
 
 
 def _cityscapes_pairs(root: Path, split: str) -> list[tuple[Path, Path]]:
@@ -409,7 +452,7 @@ def _unknown_in_folders(config: ImagesConfig) -> MaskSurvey | None:
 
 
 def _unknown_in_yolo(config: ImagesConfig) -> MaskSurvey | None:
-    if yolo_names(config.root):
+    if config.names or yolo_names(config.root):
         return None
     pairs = [p for s in splits_of(config) for p in yolo_files(config.root, s)]
     return survey_polygons([label for _, label in pairs if label is not None])
@@ -446,6 +489,11 @@ LAYOUTS: Registry[ImageLayout] = Registry(
             class_file=lambda config: yolo_classes(config.root),
             unknown_values=_unknown_in_yolo,
             expects="images beside labels/*.txt with polygons (YOLO segmentation)",
+        ),
+        # Never guessed: the files look like those of yolo-seg.
+        "coco-seg": ImageLayout(
+            _open_coco,
+            expects="images beside labels/*.txt with polygons in COCO's 80 numbers",
         ),
         "camvid": ImageLayout(
             _open_camvid,

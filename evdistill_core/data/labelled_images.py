@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evdistill_core.data.image_layouts import LAYOUTS, LabelledImage
-from evdistill_core.foundation.config import from_mapping
+from evdistill_core.data.yolo_segmentation import AUTO
+from evdistill_core.foundation.config import LATER, from_mapping
 from evdistill_core.foundation.errors import ConfigError, DataError
-from evdistill_core.foundation.labels import SIX_CLASSES, ClassTable
+from evdistill_core.foundation.labels import OTHER, SIX_CLASSES, ClassTable, excluded_mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,8 @@ class ImagesConfig:
             (``root/<images>``, ``root/<labels>``; left out: ``root/images/<split>`` beside
             ``labels``, ``masks``, ``label`` or ``mask``, or these without splits. What the values
             mean is said by a class file, or by ``names``); ``yolo-seg`` (``root/images/<split>``,
-            ``root/labels/<split>/*.txt``: polygons); ``class-folders``
+            ``root/labels/<split>/*.txt``: polygons); ``coco-seg`` (the same with the 80 numbers of
+            COCO; people and vehicles of the six classes are marked completely); ``class-folders``
             (``root/<split>/<class>/*``: recognition); ``mnist`` (idx files in ``root``:
             recognition); or one of a plugin (docs/extending.md).
         root: folder; relative paths are relative to the working directory.
@@ -37,8 +39,9 @@ class ImagesConfig:
         images: image folder below root (``folders``), or file of pictures (``mnist``, where it
             has another name than the published one).
         labels: label folder below root (``folders``), or file of labels (``mnist``).
-        names: class names by label id (``folders`` only), where this set differs from the class
-            file of the run; empty: the class file, or the position of the class.
+        names: class names by label id (``folders``), or by number of a polygon (``yolo-seg``, with
+            a ``class_map``), where this set differs from the class file of the run; empty: the
+            class file, or the position of the class.
         class_map: source class name to target class name, wherever the source has names; names
             left out are ignored. It wins over the class file.
         include: keep files whose name starts with one of these (CamVid drives: ``0001TP``,
@@ -46,6 +49,11 @@ class ImagesConfig:
         exclude: drop files whose name starts with one of these.
         skip: leave out the first N files: two parts of one list share no image.
         limit: use only the first N files of what is left; 0 uses all.
+        complete_for: the classes that this set marks completely. A pixel without a class is known
+            to be none of them: its label is 254, and the losses push these classes down there
+            without choosing among the others. ``auto``: for polygons with a ``class_map``, the
+            classes that the map reaches; ``coco-seg``: human and vehicle of the six. ``[]``: such
+            pixels are ignored.
     """
 
     root: Path
@@ -59,10 +67,15 @@ class ImagesConfig:
     exclude: tuple[str, ...] = ()
     skip: int = 0
     limit: int = 0
+    complete_for: str | tuple[str, ...] = field(default=AUTO, metadata=LATER)
 
     def __post_init__(self) -> None:
         """Refuse layouts that do not exist and negative numbers of files."""
         LAYOUTS.get(self.layout)
+        if isinstance(self.complete_for, str) and self.complete_for != AUTO:
+            raise ConfigError(
+                f"complete_for is a list of classes, or {AUTO}, got {self.complete_for!r}"
+            )
         if self.skip < 0 or self.limit < 0:
             raise ConfigError(f"skip and limit must be >= 0, got {self.skip} and {self.limit}")
 
@@ -81,17 +94,27 @@ class LabelledImages:
 
     Attributes:
         names: file names in order.
+        complete_for: the classes that a pixel of the value 254 is not of; empty: labels have none.
+        excluded: (K,) bool, True for these classes; None: there are none.
 
     Raises:
         DataError: a folder is missing or empty, an image has no label file, or a class folder has
             no place among the classes.
-        ConfigError: the class map names an unknown class.
+        ConfigError: the class map or ``complete_for`` names an unknown class, or this layout does
+            not know ``complete_for``.
     """
 
     def __init__(self, config: ImagesConfig, classes: ClassTable = SIX_CLASSES) -> None:
         self.config = config
         self.classes = classes
         self._source = LAYOUTS.get(config.layout).open(config, classes)
+        self.complete_for: tuple[str, ...] = tuple(getattr(self._source, "complete_for", ()))
+        self.excluded = excluded_mask(self.complete_for, classes)
+        if config.complete_for not in (AUTO, ()) and not self.complete_for:
+            raise ConfigError(
+                f"layout {config.layout} does not mark classes completely here: leave complete_for "
+                f"out, got {list(config.complete_for)}"
+            )
         names = self._source.names
         kept = [i for i, name in enumerate(names) if _kept(name, config)][config.skip :]
         self._numbers = kept[: config.limit] if config.limit else kept
@@ -117,7 +140,14 @@ class LabelledImages:
         Raises:
             DataError: a file cannot be read, sizes differ, or a label id has no meaning.
         """
-        return self._source.read(self._numbers[index])
+        still = self._source.read(self._numbers[index])
+        if self.excluded is None and (still.label == OTHER).any():
+            raise DataError(
+                f"the label of {still.name} holds {OTHER} (none of some classes), and layout "
+                f"{self.config.layout} does not say of which: give its source complete_for "
+                "(docs/extending.md)"
+            )
+        return still
 
     def __getstate__(self) -> dict[str, object]:
         # Workers open the files themselves: what a layout keeps open need not go through a pipe.

@@ -27,11 +27,14 @@ class Sample:
 
     Attributes:
         input: (C, H, W) float32, what ``represent`` made of the events.
-        label: (H, W) uint8, class ids or 255; (1, 1): the class of the whole window.
+        label: (H, W) uint8, class ids, 255, or 254 ("none of ``excluded``"); (1, 1): the class of
+            the whole window.
         active: (H, W) uint8, 1 where an event fired, 0 elsewhere.
         picture: (1, H, W) float32 in -1..1, what a camera saw at the end of the window; None where
             nobody knows.
         past: (T - 1, C, H, W) float32, the windows before it, oldest first; None: there are none.
+        excluded: (K,) bool, the classes that pixels of the value 254 are not of; None: the label
+            has no such pixels.
     """
 
     input: npt.NDArray[np.float32]
@@ -39,6 +42,7 @@ class Sample:
     active: npt.NDArray[np.uint8]
     picture: npt.NDArray[np.float32] | None = None
     past: npt.NDArray[np.float32] | None = None
+    excluded: npt.NDArray[np.bool_] | None = None
 
     @property
     def sequence(self) -> npt.NDArray[np.float32]:

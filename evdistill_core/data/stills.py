@@ -6,7 +6,7 @@ A teacher learns from them; the distillation translates them into events.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import cv2
@@ -16,8 +16,9 @@ import numpy.typing as npt
 from evdistill_core.data.image_layouts import LabelledImage
 from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
 from evdistill_core.data.samples import Sample, Shuffle, seed_of
+from evdistill_core.foundation.config import LATER
 from evdistill_core.foundation.errors import ConfigError
-from evdistill_core.foundation.labels import IGNORE, ClassTable
+from evdistill_core.foundation.labels import IGNORE, OTHER, ClassTable
 from evdistill_core.foundation.ranges import check_ranges
 
 Grey = npt.NDArray[np.float32]
@@ -43,7 +44,9 @@ class StillsConfig:
         blur: probability of a slight blur.
         rare_temperature: images are drawn by the classes in them, rare ones more often, with
             probability ~ exp((1 - share of the class) / temperature); 0: in turn (recognition:
-            in a new order every round), all alike.
+            in a new order every round), all alike. Images of none of some classes (254) that hold
+            no class are drawn as often as they are.
+        share: how often these images are drawn, beside the shares of others.
     """
 
     images: ImagesConfig
@@ -56,6 +59,7 @@ class StillsConfig:
     noise: float = 0.0
     blur: float = 0.0
     rare_temperature: float = 0.0
+    share: float = field(default=1.0, metadata=LATER)
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range."""
@@ -65,6 +69,8 @@ class StillsConfig:
             raise ConfigError(f"scale must be (low, high) within 0.05..20, got {self.scale}")
         if not 1 <= self.multiple <= 1024:
             raise ConfigError(f"multiple must lie in 1..1024, got {self.multiple}")
+        if not self.share > 0:
+            raise ConfigError(f"share must be above 0, got {self.share}")
         check_ranges(
             self,
             flip=(0, 1),
@@ -119,7 +125,12 @@ class Stills:
         network_input = np.where(inside, image / np.float32(127.5) - 1, np.float32(0))
         if self.config.images.is_recognition:
             label = recognised.copy()
-        return Sample(network_input[None].astype(np.float32), label, inside.astype(np.uint8))
+        return Sample(
+            network_input[None].astype(np.float32),
+            label,
+            inside.astype(np.uint8),
+            excluded=self._images.excluded,
+        )
 
     def _grey(self, number: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         """Return an image and its labels; they are kept while there is room."""
@@ -148,13 +159,20 @@ class Stills:
 
     def _rarity(self) -> tuple[list[npt.NDArray[np.int64]], list[float]]:
         counts = np.array([_class_counts(s, self._classes) for s in self._all()])
-        share = counts.sum(0) / max(1, counts.sum())
-        present = [k for k in range(len(self._classes)) if (counts[:, k] >= RARE_MIN_PIXELS).any()]
+        share = counts.sum(0) / max(1, counts[:, :-1].sum())
+        holds = counts >= RARE_MIN_PIXELS
+        present = [k for k in range(len(self._classes)) if holds[:, k].any()]
         if not present:
             return [], []
         score = np.exp((1 - share[present]) / self.config.rare_temperature)
         chance = (score / score.sum()).tolist()
-        return [np.flatnonzero(counts[:, k] >= RARE_MIN_PIXELS) for k in present], chance
+        pools = [np.flatnonzero(holds[:, k]) for k in present]
+        # 254 is no class that could be rare: it is most of what there is.
+        without = np.flatnonzero(holds[:, -1] & ~holds[:, :-1].any(1))
+        if len(without):
+            left = 1 - len(without) / len(counts)
+            return [*pools, without], [*(c * left for c in chance), 1 - left]
+        return pools, chance
 
     def _all(self) -> list[LabelledImage]:
         return [self._images[i] for i in range(len(self._images))]
@@ -223,4 +241,6 @@ def _scaled(
 
 
 def _class_counts(still: LabelledImage, classes: ClassTable) -> npt.NDArray[np.int64]:
-    return np.bincount(still.label.ravel(), minlength=256)[: len(classes)].astype(np.int64)
+    """Return the pixels of every class, (K + 1,); the last are those of 254."""
+    counts = np.bincount(still.label.ravel(), minlength=256)
+    return np.append(counts[: len(classes)], counts[OTHER]).astype(np.int64)

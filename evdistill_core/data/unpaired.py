@@ -5,7 +5,7 @@ Where the target camera also gives frames, they come along: the paired terms use
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from evdistill_core.data.build import DataConfig, SourceConfig, build_source
 from evdistill_core.data.samples import IndexedSource, Mixture, Prefix, Sample, SampleSource
 from evdistill_core.data.stills import Stills, StillsConfig
 from evdistill_core.data.unlabelled import RecordingsConfig, UnlabelledSample, open_windows
+from evdistill_core.foundation.config import LATER
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import IGNORE, ClassTable
 from evdistill_core.representations import InputSpec
@@ -28,14 +29,17 @@ class TeacherDataConfig(DataConfig):
         train: not used, stays empty.
         stills: labelled images.
         validation_stills: labelled images that are scored, by name.
+        more_stills: labelled images beside them, each set drawn by its ``share``.
     """
 
     train: tuple[SourceConfig, ...] = ()
     stills: StillsConfig
     validation_stills: dict[str, StillsConfig]
+    more_stills: tuple[StillsConfig, ...] = field(default=(), metadata=LATER)
 
     def __post_init__(self) -> None:
-        """Refuse event windows: a teacher looks at images."""
+        """Refuse event windows, for a teacher looks at images, and images that do not mix."""
+        _check_mixed(self.stills, self.more_stills)
         if self.train or self.validation:
             raise ConfigError(
                 "a teacher learns from data.stills and is scored on data.validation_stills; "
@@ -44,7 +48,7 @@ class TeacherDataConfig(DataConfig):
 
     def describe(self) -> list[dict[str, object]]:
         """Return plain data about the images."""
-        return [_describe_stills(self.stills)]
+        return _describe_stills(self.stills, *self.more_stills)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,7 @@ class DistillDataConfig(DataConfig):
         recordings: unlabelled recordings, the target.
         target: simulated windows as the target instead; their labels are never read.
         target_frames: the pictures that were made with the target's windows are its frames.
+        more_stills: labelled images beside ``stills``, each set drawn by its ``share``.
     """
 
     train: tuple[SourceConfig, ...] = ()
@@ -67,9 +72,11 @@ class DistillDataConfig(DataConfig):
     recordings: RecordingsConfig | None = None
     target: tuple[SourceConfig, ...] = ()
     target_frames: bool = False
+    more_stills: tuple[StillsConfig, ...] = field(default=(), metadata=LATER)
 
     def __post_init__(self) -> None:
-        """Refuse a run without a target or with two."""
+        """Refuse a run without a target or with two, and images that do not mix."""
+        _check_mixed(self.stills, self.more_stills)
         if (self.recordings is None) == (not self.target):
             raise ConfigError("a distillation needs either data.recordings or data.target")
         if self.target_frames and not all(s.folder or s.simulation for s in self.target):
@@ -94,7 +101,7 @@ class DistillDataConfig(DataConfig):
             names = ", ".join(path.name for path in self.recordings.paths)
             target = [{"name": "unlabelled events", "recordings": names}]
         labelled = [source.describe() for source in self.train]
-        return [_describe_stills(self.stills), *target, *labelled]
+        return [*_describe_stills(self.stills, *self.more_stills), *target, *labelled]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,9 +128,10 @@ class UnpairedBatch(Batch):
         frame: (B, 1, H, W) float32 in -1..1.
         has_frame: (B,) float32, 1 where there is one.
         image: (B, 1, h, w) float32 in -1..1.
-        image_label: (B, h, w) int64, ids or 255; (B, 1, 1) for recognition.
+        image_label: (B, h, w) int64, ids, 255 or 254; (B, 1, 1) for recognition.
         image_valid: (B, h, w) uint8, 1 on the image, 0 on padding.
         labelled: labelled events, or None.
+        image_excluded: (B, K) bool, see ``Batch.excluded``, of the images.
     """
 
     valid: torch.Tensor
@@ -133,6 +141,7 @@ class UnpairedBatch(Batch):
     image_label: torch.Tensor
     image_valid: torch.Tensor
     labelled: Batch | None
+    image_excluded: torch.Tensor | None = None
 
 
 class UnpairedSource:
@@ -152,7 +161,7 @@ class UnpairedSource:
     def __init__(
         self, config: DistillDataConfig, spec: InputSpec, classes: ClassTable, *, seed: int
     ) -> None:
-        self._stills = Stills(config.stills, classes, seed=seed * 7919 + 1)
+        self._stills = build_stills(config, classes, seed=seed * 7919 + 1)
         self._windows: IndexedSource[UnlabelledSample]
         if config.recordings is not None:
             self._windows = open_windows(config.recordings, spec, seed=seed * 7919 + 2)
@@ -199,9 +208,39 @@ def _target(
     return _WithoutLabels(source, frames=config.target_frames)
 
 
-def _describe_stills(stills: StillsConfig) -> dict[str, object]:
-    images = stills.images
-    return {"name": "stills", "images": f"{images.layout} {images.root.name} {images.split}"}
+def _describe_stills(*sets: StillsConfig) -> list[dict[str, object]]:
+    return [
+        {"name": "stills", "images": f"{s.images.layout} {s.images.root.name} {s.images.split}"}
+        | ({"share": s.share} if len(sets) > 1 else {})
+        for s in sets
+    ]
+
+
+def _check_mixed(stills: StillsConfig, more: tuple[StillsConfig, ...]) -> None:
+    """Raise ConfigError where images of several sets cannot stand in one batch."""
+    crops = sorted({s.crop for s in (stills, *more)})
+    if more and (len(crops) > 1 or crops[0] == (0, 0)):
+        raise ConfigError(
+            f"stills and more_stills stand in one batch: give all the same crop above 0, got "
+            f"{crops}"
+        )
+    if len({s.images.is_recognition for s in (stills, *more)}) > 1:
+        raise ConfigError("stills and more_stills must be of one task: dense labels, or one class")
+
+
+def build_stills(
+    config: TeacherDataConfig | DistillDataConfig, classes: ClassTable, *, seed: int
+) -> SampleSource:
+    """Return the labelled images of a configuration, mixed by their shares.
+
+    Raises:
+        DataError: images are missing.
+    """
+    if not config.more_stills:
+        return Stills(config.stills, classes, seed=seed)
+    sets = (config.stills, *config.more_stills)
+    sources = [Stills(s, classes, seed=seed + 101 * k) for k, s in enumerate(sets)]
+    return Mixture(sources, [s.share for s in sets], seed=seed)
 
 
 def build_stills_sets(config: TeacherDataConfig, classes: ClassTable) -> dict[str, SampleSource]:
@@ -231,6 +270,7 @@ def stack_unpaired(first_index: int, samples: list[UnpairedSample]) -> UnpairedB
         image=stills.input,
         image_label=stills.label,
         image_valid=stills.active,
+        image_excluded=stills.excluded,
         labelled=stack(first_index, labelled) if labelled else None,
         past=stack_past([w.past for w in windows]),
     )

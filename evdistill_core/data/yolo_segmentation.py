@@ -8,7 +8,7 @@ then x1 y1 x2 y2 ... as shares of width and height.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +20,16 @@ from evdistill_core.data.class_images import IMAGE_SUFFIXES
 from evdistill_core.data.masks import UnknownValuesError, Value, counted
 from evdistill_core.foundation.class_file import CLASS_FILE, ClassEntry, ClassFile
 from evdistill_core.foundation.config import load_yaml
-from evdistill_core.foundation.errors import DataError
-from evdistill_core.foundation.labels import IGNORE, ClassTable
+from evdistill_core.foundation.errors import ConfigError, DataError
+from evdistill_core.foundation.labels import IGNORE, OTHER, ClassTable, excluded_mask
 from evdistill_core.foundation.mask_values import MaskValues
+from evdistill_core.foundation.suggestions import did_you_mean
 
 NAMES_FILE = "data.yaml"
 MIN_POINTS = 3
 # Exporters round and cut: what lies outside by less than this share of the image is moved inside.
 OUTSIDE = 0.01
+AUTO = "auto"  # of ``complete_for``
 _SHIFT = 4  # bits of a pixel's fraction in OpenCV's drawing
 
 
@@ -112,9 +114,12 @@ def draw_polygons(
 ) -> npt.NDArray[np.uint8]:
     """Return polygons as a label image; where they overlap, the smaller one is on top.
 
+    A polygon of the value 254 says nothing where it lies on one of a class: a tie on a person is
+    part of the person in most label sets. Such pixels are 255.
+
     Args:
         polygons: in any order; of equal areas the later one is on top.
-        class_ids: class id or 255 by number of the polygon; all numbers are in it.
+        class_ids: class id, 254 or 255 by number of the polygon; all numbers are in it.
         height: rows of the image.
         width: columns of the image.
         background: value outside of all polygons.
@@ -126,9 +131,12 @@ def draw_polygons(
     for polygon in sorted(polygons, key=lambda p: -p.area):
         # The centre of pixel k lies at (k + 0.5) / size.
         places = (polygon.points * (width, height) - 0.5) * (1 << _SHIFT)
-        cv2.fillPoly(
-            label, [np.rint(places).astype(np.int32)], class_ids[polygon.number], shift=_SHIFT
-        )
+        corners, class_id = [np.rint(places).astype(np.int32)], class_ids[polygon.number]
+        if class_id == OTHER:
+            inside = cv2.fillPoly(np.zeros_like(label), corners, 1, shift=_SHIFT) > 0
+            label[inside] = np.where(label[inside] < OTHER, IGNORE, label[inside])
+        else:
+            cv2.fillPoly(label, corners, class_id, shift=_SHIFT)
     return label
 
 
@@ -140,25 +148,49 @@ class YoloSegmentation:
     Args:
         root: folder of the set.
         split: folder names joined by ``+``; without split folders it is not looked at.
-        classes: what the numbers mean: by the ids of the class file, else by the names in
-            data.yaml, else by position.
+        classes: what the numbers mean: by ``class_map``, else by the ids of the class file, else by
+            the names in data.yaml, else by position.
+        number_names: names of the numbers 0, 1, 2, ...; empty: those in data.yaml.
+        class_map: from these names to those of ``classes``; what it leaves out has no class. Empty:
+            see ``classes``.
+        complete_for: the classes that these files mark completely, so that what lies outside of all
+            polygons, or in one without a class, is none of them: 254. "auto": all that
+            ``class_map`` reaches.
 
     Attributes:
         names: file names of the images in order.
         notes: what must be said about files without a counterpart.
+        complete_for: the classes that are marked completely; what a pixel of 254 is not.
 
     Raises:
         DataError: folders are missing, or data.yaml is wrong.
+        ConfigError: the class map or ``complete_for`` has a name that is none.
     """
 
-    def __init__(self, root: Path, split: str, classes: ClassTable) -> None:
+    def __init__(  # noqa: PLR0913 - options by name
+        self,
+        root: Path,
+        split: str,
+        classes: ClassTable,
+        *,
+        number_names: Sequence[str] = (),
+        class_map: Mapping[str, str] | None = None,
+        complete_for: str | Sequence[str] = AUTO,
+    ) -> None:
         self._files = [pair for s in split.split("+") for pair in yolo_files(root, s.strip())]
         self.names = [image.name for image, _ in self._files]
         self.notes = [n for s in split.split("+") for n in _unpaired(root, s.strip())]
-        masks = classes.masks or MaskValues()
-        self._ids = _class_ids(classes, masks, yolo_names(root))
+        masks = MaskValues() if class_map else classes.masks or MaskValues()
+        reached = set(class_map.values()) if class_map else ()
+        self.complete_for = complete_classes(complete_for, classes, reached)
+        rest = OTHER if self.complete_for else IGNORE
+        known = dict(enumerate(number_names)) or yolo_names(root)
+        if class_map:
+            self._ids = _mapped_ids(classes, known, class_map, rest)
+        else:
+            self._ids = _class_ids(classes, masks, known)
         self._ignores_rest = masks.ignores_rest
-        self._background = IGNORE if masks.background is None else masks.background
+        self._background = rest if masks.background is None else masks.background
         self._known = ", ".join(classes.names)
 
     def image_path(self, number: int) -> Path:
@@ -166,7 +198,7 @@ class YoloSegmentation:
         return self._files[number][0]
 
     def label(self, number: int, *, height: int, width: int) -> npt.NDArray[np.uint8]:
-        """Return the labels of an image of this size, (H, W) uint8, class ids or 255.
+        """Return the labels of an image of this size, (H, W) uint8, class ids, 254 or 255.
 
         Raises:
             UnknownValuesError: a polygon has a number without a meaning.
@@ -187,6 +219,48 @@ class YoloSegmentation:
             )
         ids = {n: self._ids.get(n, IGNORE) for n in numbers}
         return draw_polygons(polygons, ids, height=height, width=width, background=self._background)
+
+
+def complete_classes(
+    complete_for: str | Sequence[str], classes: ClassTable, reached: Iterable[str]
+) -> tuple[str, ...]:
+    """Return the classes that a label set marks completely, in the order of the table.
+
+    Args:
+        complete_for: of ``ImagesConfig``.
+        classes: the table.
+        reached: what "auto" stands for; where these are all classes, nothing is left that the rest
+            could be, and nothing is said about it.
+
+    Raises:
+        ConfigError: a name is none of the classes, or all are named.
+    """
+    if complete_for == AUTO:
+        names = set(reached)
+        return tuple(n for n in classes.names if n in names) if len(names) < len(classes) else ()
+    excluded_mask(complete_for, classes)
+    return tuple(n for n in classes.names if n in complete_for)
+
+
+def _mapped_ids(
+    classes: ClassTable, names: Mapping[int, str], class_map: Mapping[str, str], rest: int
+) -> dict[int, int]:
+    """Return class id, or ``rest``, by the number of a polygon."""
+    unknown = sorted(set(class_map) - set(names.values()))
+    if unknown:
+        raise ConfigError(
+            f"class_map names {unknown[0]!r}, which is none of the names of these polygons "
+            f"({', '.join(names.values()) or 'there are none: say them in data.yaml, or as names'})"
+            f"{did_you_mean(unknown[0], names.values())}"
+        )
+    lost = sorted(set(class_map.values()) - set(classes.names))
+    if lost:
+        raise ConfigError(
+            f"class_map leads to {lost[0]!r}, which is none of {list(classes.names)}"
+            f"{did_you_mean(lost[0], classes.names)}"
+        )
+    place = {name: k for k, name in enumerate(classes.names)}
+    return {n: place[class_map[name]] if name in class_map else rest for n, name in names.items()}
 
 
 def _class_ids(classes: ClassTable, masks: MaskValues, names: Mapping[int, str]) -> dict[int, int]:

@@ -8,25 +8,26 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.foundation.errors import DataError
-from evdistill_core.foundation.labels import IGNORE
+from evdistill_core.foundation.labels import IGNORE, MAX_CLASSES, OTHER
 
 
 class Confusion:
     """Counts of (true class, predicted class) over pixels.
 
-    A pixel counts when its true label is a class. A prediction of 255 (unlabelled) on such a
-    pixel is counted in the last column, so that it lowers recall instead of vanishing.
+    A pixel counts when its true label is a class (254, "none of some classes", is none). A
+    prediction of 255 (unlabelled) on such a pixel is counted in the last column, so that it lowers
+    recall instead of vanishing.
 
     Args:
-        num_classes: K, 1..255.
+        num_classes: K, 1..254.
 
     Attributes:
         counts: (K, K + 1) int64, rows are the truth; column K holds "unlabelled".
     """
 
     def __init__(self, num_classes: int) -> None:
-        if not 1 <= num_classes <= 255:
-            raise DataError(f"a confusion needs 1..255 classes, got {num_classes}")
+        if not 1 <= num_classes <= MAX_CLASSES:
+            raise DataError(f"a confusion needs 1..{MAX_CLASSES} classes, got {num_classes}")
         self.num_classes = num_classes
         self.counts: npt.NDArray[np.int64] = np.zeros((num_classes, num_classes + 1), np.int64)
 
@@ -39,12 +40,12 @@ class Confusion:
         """Count the pixels of one label image.
 
         Args:
-            truth: any shape, ids below K or 255 (not scored).
+            truth: any shape, ids below K, 254 or 255 (not scored).
             prediction: the same shape, ids below K or 255 (unlabelled).
             where: the same shape; pixels that are False are not scored.
 
         Raises:
-            DataError: shapes differ, or an id is neither below K nor 255.
+            DataError: shapes differ, or an id is neither below K nor one of these values.
         """
         if truth.shape != prediction.shape or (where is not None and where.shape != truth.shape):
             raise DataError(
@@ -52,10 +53,12 @@ class Confusion:
                 "must have one shape"
             )
         k = self.num_classes
-        for name, ids in (("truth", truth), ("prediction", prediction)):
-            if np.any(((ids < 0) | (ids >= k)) & (ids != IGNORE)):
-                raise DataError(f"{name} holds ids that are neither below {k} nor {IGNORE}")
-        scored = truth != IGNORE if where is None else (truth != IGNORE) & where
+        has_class = (truth >= 0) & (truth < k)
+        if not np.all(has_class | (truth == IGNORE) | (truth == OTHER)):
+            raise DataError(f"truth holds ids that are neither below {k} nor {OTHER} or {IGNORE}")
+        if np.any(((prediction < 0) | (prediction >= k)) & (prediction != IGNORE)):
+            raise DataError(f"prediction holds ids that are neither below {k} nor {IGNORE}")
+        scored = has_class if where is None else has_class & where
         true_ids = truth[scored].astype(np.int64)
         seen_ids = np.minimum(prediction[scored].astype(np.int64), k)
         flat = np.bincount(true_ids * (k + 1) + seen_ids, minlength=k * (k + 1))

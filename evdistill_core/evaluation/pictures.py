@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 from evdistill_core.foundation.errors import DataError
 from evdistill_core.foundation.files import atomic_path
-from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.foundation.labels import OTHER, ClassTable
 from evdistill_core.inference.pictures import write_image
 from evdistill_core.representations.registry import REPRESENTATIONS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+OTHER_RGB = (60, 60, 60)
 Picture = npt.NDArray[np.uint8]
 
 
@@ -47,8 +48,13 @@ def label_picture(
     classes: ClassTable,
     where: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """Return the colours of a label image, paler where ``where`` is False; 255 is black."""
-    colours = classes.palette_rgb()[label]
+    """Return the colours of a label image, paler where ``where`` is False.
+
+    255 is black; 254, which is none of some classes, is dark grey.
+    """
+    palette = classes.palette_rgb()
+    palette[OTHER] = OTHER_RGB
+    colours = palette[label]
     if where is None:
         return colours
     pale = (colours.astype(np.uint16) + 3 * 255) // 4

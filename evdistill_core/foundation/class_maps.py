@@ -69,6 +69,34 @@ CITYSCAPES_LABEL_NAMES = tuple(_NAME_OF_LABEL_ID.get(i, f"not trained {i}") for 
 ELEVEN_TO_SIX = (1, 1, 1, 4, 2, 0, 0, 3, 5, 1, 2)
 
 
+# The 80 classes of COCO, by the numbers that YOLO's label files have (0 .. 79).
+COCO_NAMES = (
+    *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"),
+    *("traffic light", "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat"),
+    *("dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "backpack"),
+    *("umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard", "sports ball"),
+    *("kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket"),
+    *("bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple"),
+    *("sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair"),
+    *("couch", "potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse"),
+    *("remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink"),
+    *("refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier"),
+    "toothbrush",
+)
+# What moves on roads and rails is a vehicle, as in Cityscapes; aeroplanes and boats are not.
+COCO_TO_SIX = {
+    "person": "human",
+    "bicycle": "vehicle",
+    "car": "vehicle",
+    "motorcycle": "vehicle",
+    "bus": "vehicle",
+    "train": "vehicle",
+    "truck": "vehicle",
+    "traffic light": "object",
+    "stop sign": "object",
+}
+
+
 def class_map_between(source_classes: int, num_classes: int) -> tuple[int, ...] | None:
     """Return the map between two of our class sets by their sizes; None where there is none.
 
@@ -113,6 +141,22 @@ def cityscapes_map(classes: ClassTable) -> dict[str, str]:
     if coarser is None:
         return same_names(classes, CITYSCAPES_CLASSES.names)
     return {n: classes.names[k] for n, k in zip(CITYSCAPES_CLASSES.names, coarser, strict=True)}
+
+
+def coco_map(classes: ClassTable) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return which class each name of COCO becomes, and which classes COCO marks completely.
+
+    Args:
+        classes: our six, or any that have names of COCO.
+
+    Returns:
+        The map, without the names that have no class, and the names of the complete classes. Lights
+        and signs are some of our objects, not all of them.
+    """
+    if classes.names == SIX_CLASSES.names:
+        return dict(COCO_TO_SIX), ("human", "vehicle")
+    same = {n: n for n in classes.names if n in COCO_NAMES}
+    return same, tuple(same)
 
 
 def spread_colors(count: int) -> list[tuple[int, int, int]]:

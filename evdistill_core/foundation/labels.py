@@ -2,11 +2,13 @@
 
 The ignore value is 255 everywhere: in label images (do not learn, do not score) and in
 published masks (unlabelled; vision_msgs gives 255 that meaning for tables below 255 classes).
+The value 254 stands in label images only: the pixel is of none of the classes that its label set
+marks completely, and nobody knows of which of the others (docs/adr/0023-partial-labels.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,8 +17,11 @@ import numpy.typing as npt
 from evdistill_core.foundation.config import LATER, from_mapping, to_mapping
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.mask_values import MaskValues
+from evdistill_core.foundation.suggestions import did_you_mean
 
 IGNORE = 255
+OTHER = 254
+MAX_CLASSES = 254
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class ClassTable:
     """The classes of a student; the position of a class is its id.
 
     Attributes:
-        classes: at least one and at most 255 classes with distinct names.
+        classes: at least one and at most 254 classes with distinct names.
         masks: which values mean the classes in the label images of their owner; None: the owner
             said nothing, and each layout of data brings its own meaning.
     """
@@ -56,9 +61,11 @@ class ClassTable:
     masks: MaskValues | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
-        """Refuse tables that a mono8 mask with 255 as ignore could not carry."""
-        if not 1 <= len(self.classes) <= 255:
-            raise ConfigError(f"a class table holds 1..255 classes, got {len(self.classes)}")
+        """Refuse tables that label images with the values 254 and 255 could not carry."""
+        if not 1 <= len(self.classes) <= MAX_CLASSES:
+            raise ConfigError(
+                f"a class table holds 1..{MAX_CLASSES} classes, got {len(self.classes)}"
+            )
         names = [c.name for c in self.classes]
         if len(set(names)) != len(names):
             raise ConfigError(f"class names must be distinct, got {names}")
@@ -113,7 +120,7 @@ class ClassTable:
         """Return the colour of every mask value.
 
         Returns:
-            (256, 3) uint8, red green blue; ids without a class and 255 are black.
+            (256, 3) uint8, red green blue; ids without a class, 254 and 255 are black.
         """
         palette = np.zeros((256, 3), np.uint8)
         for i, c in enumerate(self.classes):
@@ -251,3 +258,34 @@ def lookup_table(
         if name in mapping:
             table[i] = target.names.index(mapping[name])
     return table
+
+
+def excluded_mask(names: Iterable[str], classes: ClassTable) -> npt.NDArray[np.bool_] | None:
+    """Return which classes a pixel of the value 254 cannot be of.
+
+    Args:
+        names: the classes that a label set marks completely.
+        classes: the table of the labels.
+
+    Returns:
+        (K,) bool, True for these classes; None where there are none.
+
+    Raises:
+        ConfigError: a name is none of the classes, or all classes are named: then a pixel outside
+            of them would be of no class at all.
+    """
+    chosen = tuple(names)
+    unknown = [n for n in chosen if n not in classes.names]
+    if unknown:
+        near = did_you_mean(unknown[0], classes.names)
+        raise ConfigError(
+            f"complete_for names {unknown[0]!r}, which is none of {list(classes.names)}{near}"
+        )
+    if len(set(chosen)) == len(classes):
+        raise ConfigError(
+            "complete_for names every class: what is of none of them has no class. Leave one out, "
+            "or name the class of the rest as background (docs/classes.md)"
+        )
+    if not chosen:
+        return None
+    return np.isin(np.array(classes.names), np.array(chosen))

@@ -1,8 +1,11 @@
 """Supervised segmentation losses on dense labels.
 
 Shape letters: B batch, K classes, H and W the size of the labels. Every function takes the same
-four tensors, so that a configuration can mix them by name, and every one is zero (with a
-gradient) when no pixel counts.
+batch, so that a configuration can mix them by name, and every one is zero (with a gradient) when
+no pixel counts.
+
+A pixel of the value 254 is known to be of none of some classes (``excluded_BK``), and not of which
+of the others. ``cross_entropy`` and ``dice`` learn from it, ``lovasz`` and ``boundary`` ignore it.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from evdistill_core.foundation.errors import ConfigError
-from evdistill_core.foundation.labels import IGNORE
+from evdistill_core.foundation.labels import IGNORE, OTHER
 from evdistill_core.foundation.suggestions import did_you_mean
 from evdistill_core.models.joined import joined_gather, joined_sums
 
@@ -27,15 +30,19 @@ class SegmentationBatch:
 
     Attributes:
         logits_BKHW: float, the network's output at the size of the labels.
-        target_BHW: int64, class ids below K, or 255 where the pixel is ignored.
+        target_BHW: int64, class ids below K, 255 where the pixel is ignored, or 254 where it is of
+            none of the excluded classes of its sample.
         weight_BHW: float >= 0, what a pixel counts; 0 is the same as ignored.
         class_weight_K: float >= 0, what a class counts.
+        excluded_BK: bool, True for the classes that a pixel of the value 254 is not of. Where a row
+            excludes no class or all of them, such pixels are ignored; None: in all samples.
     """
 
     logits_BKHW: torch.Tensor
     target_BHW: torch.Tensor
     weight_BHW: torch.Tensor
     class_weight_K: torch.Tensor
+    excluded_BK: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         """Refuse tensors that do not belong together."""
@@ -50,27 +57,62 @@ class SegmentationBatch:
             raise ConfigError(
                 f"class weights must be {classes} values, got {tuple(self.class_weight_K.shape)}"
             )
+        if self.excluded_BK is not None and tuple(self.excluded_BK.shape) != (batch, classes):
+            raise ConfigError(
+                f"excluded classes must have shape {(batch, classes)}, got "
+                f"{tuple(self.excluded_BK.shape)}"
+            )
+
+    @property
+    def has_class(self) -> torch.Tensor:
+        """Where the class of a pixel is known, (B, H, W) bool."""
+        return (self.target_BHW != IGNORE) & (self.target_BHW != OTHER)
+
+    @property
+    def ruled_out(self) -> torch.Tensor | None:
+        """``excluded_BK``, all False in rows that exclude every class, which no pixel can be."""
+        if self.excluded_BK is None:
+            return None
+        return self.excluded_BK & ~self.excluded_BK.all(1, keepdim=True)
 
     def pixel_weight(self) -> torch.Tensor:
-        """Return the product of pixel and class weight, 0 on ignored pixels."""
-        valid = self.target_BHW != IGNORE
-        by_class = self.class_weight_K[torch.where(valid, self.target_BHW, 0)]
-        return self.weight_BHW * by_class * valid
+        """Return the product of pixel and class weight, 0 on ignored pixels.
+
+        A pixel of the value 254 counts as much as the classes that it may be of do on average.
+        """
+        known = self.has_class
+        by_class = self.class_weight_K[torch.where(known, self.target_BHW, 0)] * known
+        ruled_out_BK = self.ruled_out
+        if ruled_out_BK is not None:
+            possible_BK = (~ruled_out_BK).to(by_class.dtype)
+            mean_B = possible_BK @ self.class_weight_K / possible_BK.sum(1)
+            mean_B = mean_B * ruled_out_BK.any(1)
+            by_class = by_class + mean_B[:, None, None] * (self.target_BHW == OTHER)
+        return self.weight_BHW * by_class
 
 
 def cross_entropy(batch: SegmentationBatch) -> torch.Tensor:
-    """Return the weighted mean of -log softmax at the true class, nats per pixel.
+    """Return the weighted mean of -log of what softmax gives to the truth, nats per pixel.
 
     The sum over pixels of weight x class weight x -log p(true class), divided by the sum of the
-    weights. Zero where no pixel counts.
+    weights. Zero where no pixel counts. Where the truth is "none of these classes", its probability
+    is that of all other classes together.
 
     Source:
         Standard. Differs from ``torch.nn.functional.cross_entropy`` in the pixel weights, and in
-        being 0 instead of NaN when everything is ignored.
+        being 0 instead of NaN when everything is ignored. The sum over the classes that are
+        possible is the usual likelihood of a set of labels (Cour et al., Learning from Partial
+        Labels, JMLR 2011, use it in another form).
     """
+    logits_BKHW = batch.logits_BKHW.float()
     weight = batch.pixel_weight()
-    target = torch.where(batch.target_BHW == IGNORE, 0, batch.target_BHW)
-    nats = F.cross_entropy(batch.logits_BKHW.float(), target, reduction="none")
+    target = torch.where(batch.has_class, batch.target_BHW, 0)
+    nats = F.cross_entropy(logits_BKHW, target, reduction="none")
+    ruled_out_BK = batch.ruled_out
+    if ruled_out_BK is not None:
+        possible = logits_BKHW.masked_fill(ruled_out_BK[:, :, None, None], -torch.inf)
+        not_these = logits_BKHW.logsumexp(1) - possible.logsumexp(1)
+        nats = torch.where(batch.target_BHW == OTHER, not_these, nats)
     value, total = joined_sums((nats * weight).sum(), weight.sum())
     return value / total.clamp_min(1e-6)
 
@@ -79,15 +121,20 @@ def dice(batch: SegmentationBatch) -> torch.Tensor:
     """Return 1 minus the soft Dice overlap, averaged over the classes present in the batch.
 
     Dice of a class = (2 sum(p y) + 1) / (sum(p) + sum(y) + 1), summed over the counted pixels of
-    the whole batch. Classes without a labelled pixel are left out of the mean.
+    the whole batch. Classes without a labelled pixel are left out of the mean. Pixels of the value
+    254 count for the excluded classes, with y = 0, and not for the others.
 
     Source:
         Milletari et al., V-Net, 3DV 2016, eq. 3; differs: no squares in the denominator, one sum
         over the batch instead of one per image, and smoothing by one pixel.
     """
-    weight = (batch.target_BHW != IGNORE) * batch.weight_BHW
-    probability = batch.logits_BKHW.float().softmax(1) * weight[:, None]
-    truth = _one_hot(batch) * weight[:, None]
+    counted = batch.has_class[:, None]
+    ruled_out_BK = batch.ruled_out
+    if ruled_out_BK is not None:
+        is_other = (batch.target_BHW == OTHER)[:, None]
+        counted = counted | (is_other & ruled_out_BK[:, :, None, None])
+    probability = batch.logits_BKHW.float().softmax(1) * (counted * batch.weight_BHW[:, None])
+    truth = _one_hot(batch) * batch.weight_BHW[:, None]
     dims = (0, 2, 3)
     overlap, guessed, true = joined_sums(
         (probability * truth).sum(dims), probability.sum(dims), truth.sum(dims)
@@ -103,14 +150,14 @@ def lovasz(batch: SegmentationBatch) -> torch.Tensor:
 
     Source:
         Berman et al., CVPR 2018, algorithm 1, the "present classes" variant over the whole batch.
-        Pixels of weight 0 are left out; other weights do not scale it (the loss has no per-pixel
-        terms).
+        Pixels of weight 0 and of the value 254 are left out; other weights do not scale it (the
+        loss has no per-pixel terms).
     """
     # The pixels are put in order, so all of them must be here.
     logits_BKHW, target_BHW, weight_BHW = (
         joined_gather(x) for x in (batch.logits_BKHW, batch.target_BHW, batch.weight_BHW)
     )
-    counted = ((target_BHW != IGNORE) & (weight_BHW > 0)).flatten()
+    counted = ((target_BHW != IGNORE) & (target_BHW != OTHER) & (weight_BHW > 0)).flatten()
     probability = logits_BKHW.float().softmax(1).permute(0, 2, 3, 1).flatten(0, 2)[counted]
     target = target_BHW.flatten()[counted]
     terms = []
@@ -126,14 +173,14 @@ def lovasz(batch: SegmentationBatch) -> torch.Tensor:
 def boundary(batch: SegmentationBatch) -> torch.Tensor:
     """Return the cross entropy of the pixels that touch another class, nats per such pixel.
 
-    A pixel counts when its 3x3 neighbourhood holds a label other than its own; ignored pixels
-    neither count nor make their neighbours count.
+    A pixel counts when its 3x3 neighbourhood holds a label other than its own; ignored pixels and
+    those of the value 254 neither count nor make their neighbours count.
 
     Source:
         Ours; the common "boundary-weighted cross entropy" with a hard band of one pixel.
     """
     labels = batch.target_BHW.float()
-    ignored = batch.target_BHW == IGNORE
+    ignored = ~batch.has_class
     high = F.max_pool2d(labels.masked_fill(ignored, -1.0)[:, None], 3, 1, 1)[:, 0]
     low = -F.max_pool2d((-labels).masked_fill(ignored, -float(IGNORE))[:, None], 3, 1, 1)[:, 0]
     edge = (high != low) & ~ignored

@@ -202,9 +202,7 @@ class DistillStep:
             "mutual": lambda: mutual_distillation(
                 self.s_event[0], self.a_frame[0], self._with_frame()
             ),
-            "mutual_task": lambda: self._supervised(
-                self._see_frame(self.batch.image)[0], self._image_label()
-            ),
+            "mutual_task": lambda: self._supervised_by_images(self._see_frame(self.batch.image)[0]),
             "output": self._output,
             "pseudo_label": self._pseudo_label,
             "class_mix": self._class_mix,
@@ -396,7 +394,7 @@ class DistillStep:
     # The terms.
 
     def _task_generated(self) -> Tensor:
-        return self._supervised(self.s_generated[0], self._image_label())
+        return self._supervised_by_images(self.s_generated[0])
 
     def _task_events(self) -> Tensor:
         return self._supervised_by_windows(self.s_labelled[0])
@@ -546,9 +544,6 @@ class DistillStep:
 
     # Of the pixels of inputs (..._valid, _frame_weight), and of labels and posteriors.
 
-    def _image_label(self) -> Tensor:
-        return self.networks.task.labels(self.batch.image_label)
-
     def _image_weight(self) -> Tensor:
         return self.networks.task.at_label_size(self._image_valid())
 
@@ -592,19 +587,25 @@ class DistillStep:
         return self._see(self.networks.frame_student, x_BCHW)
 
     def _supervised(
-        self, logits_BKHW: Tensor, label_BHW: Tensor, weight_BHW: Tensor | None = None
+        self, logits_BKHW: Tensor, label_BHW: Tensor, weight_BHW: Tensor, excluded_BK: Tensor | None
     ) -> Tensor:
-        weight = torch.ones_like(logits_BKHW[:, 0]) if weight_BHW is None else weight_BHW
         return weighted_sum(
-            SegmentationBatch(logits_BKHW, label_BHW, weight, self._class_weight_K),
+            SegmentationBatch(
+                logits_BKHW, label_BHW, weight_BHW, self._class_weight_K, excluded_BK
+            ),
             self.config.loss.weights,
         )[0]
 
+    def _supervised_by_images(self, logits_BKHW: Tensor) -> Tensor:
+        label_BHW = self.networks.task.labels(self.batch.image_label)
+        weight_BHW = torch.ones_like(logits_BKHW[:, 0])
+        return self._supervised(logits_BKHW, label_BHW, weight_BHW, self.batch.image_excluded)
+
     def _supervised_by_windows(self, logits_BKHW: Tensor) -> Tensor:
         labelled, task = self._labelled(), self.networks.task
-        active = activity_weights(labelled.active, self.config.loss)
+        weight_BHW = task.at_label_size(activity_weights(labelled.active, self.config.loss))
         return self._supervised(
-            logits_BKHW, task.labels(labelled.label), task.at_label_size(active)
+            logits_BKHW, task.labels(labelled.label), weight_BHW, labelled.excluded
         )
 
     def _cross_entropy(self, logits_BKHW: Tensor, label_BHW: Tensor, weight_BHW: Tensor) -> Tensor:

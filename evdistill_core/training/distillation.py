@@ -271,6 +271,7 @@ def _on(batch: UnpairedBatch, device: torch.device) -> UnpairedBatch:
             labelled.active.to(device),
             picture=None if labelled.picture is None else labelled.picture.to(device),
             past=None if labelled.past is None else labelled.past.to(device),
+            excluded=None if labelled.excluded is None else labelled.excluded.to(device),
         )
     return dataclasses.replace(batch, **moved, labelled=labelled)
 

@@ -365,6 +365,7 @@ class Trainer:
             target_BHW,
             self.task.label_weights(batch.active, self.config.loss).to(self.device),
             self.class_weight_K,
+            None if batch.excluded is None else batch.excluded.to(self.device),
         )
         return weighted_sum(segmentation, self.config.loss.weights)
 

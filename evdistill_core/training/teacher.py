@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from evdistill_core.data.stills import Stills
-from evdistill_core.data.unpaired import build_stills_sets
+from evdistill_core.data.unpaired import build_stills, build_stills_sets
 from evdistill_core.foundation.class_maps import class_map_between
 from evdistill_core.foundation.errors import ConfigError, StudentError
 from evdistill_core.foundation.labels import ClassTable
@@ -36,7 +35,7 @@ class TeacherTrainer(Trainer):
 
     def _build_data(self) -> None:
         config = self.config
-        self.training = Stills(config.data.stills, self.classes, seed=config.seed)
+        self.training = build_stills(config.data, self.classes, seed=config.seed)
         self.validation = build_stills_sets(config.data, self.classes)
 
     @property

@@ -309,3 +309,38 @@ def test_the_real_mnist_part(shared_data):
     assert {int(images[i].label[0, 0]) for i in range(200)} == set(range(10))
     assert images[0].image.shape == (28, 28, 3)
     assert images[0].image.max() == 255
+
+
+def test_coco_says_where_people_and_vehicles_are_and_that_the_rest_is_neither(shared_data):
+    root = shared_data / "coco128-seg"
+    images = LabelledImages(ImagesConfig(layout="coco-seg", root=root, split="train2017"))
+    assert images.complete_for == ("human", "vehicle")
+    assert images.excluded.tolist() == [False, False, False, False, True, True]
+    counts, holding = np.zeros(256, np.int64), np.zeros(256, np.int64)
+    for i in range(len(images)):
+        of_image = np.bincount(images[i].label.ravel(), minlength=256)
+        counts, holding = counts + of_image, holding + (of_image > 0)
+    assert {k: int(holding[k]) for k in np.flatnonzero(holding)} == {
+        2: 6, 4: 61, 5: 24, 254: 128, 255: 40
+    }  # fmt: skip
+    assert counts[254] / counts.sum() == pytest.approx(0.8886, abs=1e-3)
+    assert counts[4] / counts.sum() == pytest.approx(0.0823, abs=1e-3)
+    assert counts[5] / counts.sum() == pytest.approx(0.0262, abs=1e-3)
+
+
+def test_coco_in_classes_of_a_users_own(shared_data):
+    config = ImagesConfig(layout="coco-seg", root=shared_data / "coco128-seg", split="train2017")
+    own = LabelledImages(config, named_classes(("floor", "dog", "person")))
+    assert own.complete_for == ("dog", "person")
+    things = LabelledImages(config, named_classes(("dog", "person")))
+    assert things.excluded is None  # nothing is left that the rest could be
+    with pytest.raises(ConfigError, match="has the name of a class of COCO"):
+        LabelledImages(config, named_classes(("floor", "shelf")))
+
+
+def test_complete_for_is_refused_where_nothing_lies_outside(tmp_path, make_camvid):
+    make_camvid(tmp_path)
+    with pytest.raises(ConfigError, match="layout camvid does not mark classes completely"):
+        LabelledImages(ImagesConfig(root=tmp_path, complete_for=("vehicle",)))
+    with pytest.raises(ConfigError, match="complete_for is a list of classes, or auto"):
+        ImagesConfig(root=tmp_path, complete_for="vehicle")

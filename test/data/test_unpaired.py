@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evdistill_core.data.augment import AugmentConfig
-from evdistill_core.data.batches import load_batches
+from evdistill_core.data.batches import load_batches, stack
 from evdistill_core.data.build import SourceConfig
 from evdistill_core.data.labelled_images import ImagesConfig
 from evdistill_core.data.simulated import SimulationConfig
@@ -20,6 +20,7 @@ from evdistill_core.data.unpaired import (
     DistillDataConfig,
     TeacherDataConfig,
     UnpairedSource,
+    build_stills,
     stack_unpaired,
 )
 from evdistill_core.events.array import Events, Triggers
@@ -232,3 +233,61 @@ def test_pictures_of_a_stored_target_are_its_frames(root):
     recorded = SourceConfig(name="street", street=StreetSetConfig(layout="dsec", root=root))
     with pytest.raises(ConfigError, match="target_frames"):
         DistillDataConfig(stills=config.stills, target=(recorded,), target_frames=True)
+
+
+def coco_root(root):
+    """Write two images of COCO's numbers: one with a car in it, one with nothing that counts."""
+    for kind in ("images", "labels"):
+        (root / "coco" / kind / "train").mkdir(parents=True)
+    for k, text in enumerate(["2 0.1 0.1 0.9 0.1 0.9 0.5 0.1 0.5", "56 0.1 0.1 0.9 0.1 0.9 0.5"]):
+        picture = np.full((40, 48, 3), 60 + 90 * k, np.uint8)
+        cv2.imwrite(str(root / "coco" / "images" / "train" / f"{k}.png"), picture)
+        (root / "coco" / "labels" / "train" / f"{k}.txt").write_text(text, encoding="utf-8")
+    return ImagesConfig(layout="coco-seg", root=root / "coco")
+
+
+def test_stills_of_two_sets_stand_in_one_batch_each_with_what_it_excludes(root):
+    crop = (32, 32)
+    config = TeacherDataConfig(
+        stills=StillsConfig(images=ImagesConfig(root=root / "camvid"), crop=crop),
+        more_stills=(StillsConfig(images=coco_root(root), crop=crop, share=2.0),),
+        validation_stills={},
+    )
+    assert from_mapping(TeacherDataConfig, to_mapping(config)) == config
+    assert config.describe()[1] == {"name": "stills", "images": "coco-seg coco train", "share": 2.0}
+    source = build_stills(config, SIX_CLASSES, seed=0)
+    batch = stack(0, [source.sample(i) for i in range(30)])
+    is_coco = batch.excluded.any(1)
+    assert 12 <= int(is_coco.sum()) <= 28  # two thirds
+    assert batch.excluded[is_coco].tolist() == [[False] * 4 + [True] * 2] * int(is_coco.sum())
+    assert not (batch.label[~is_coco] == 254).any()
+    assert (batch.label[is_coco] == 254).any()
+
+
+def test_rare_classes_do_not_crowd_out_images_that_hold_none(root):
+    images = coco_root(root)
+    source = Stills(
+        StillsConfig(images=images, crop=(40, 48), rare_temperature=0.1), SIX_CLASSES, seed=0
+    )
+    bright = [source.sample(i).input.max() > 0 for i in range(40)]
+    assert 10 <= sum(bright) <= 30  # one of two images holds no class
+
+
+def test_images_that_do_not_mix_are_refused(root):
+    camvid = ImagesConfig(root=root / "camvid")
+    with pytest.raises(ConfigError, match="the same crop above 0"):
+        TeacherDataConfig(
+            stills=StillsConfig(images=camvid, crop=(32, 32)),
+            more_stills=(StillsConfig(images=camvid, crop=(32, 48)),),
+            validation_stills={},
+        )
+    with pytest.raises(ConfigError, match="of one task"):
+        TeacherDataConfig(
+            stills=StillsConfig(images=camvid, crop=(32, 32)),
+            more_stills=(
+                StillsConfig(images=ImagesConfig(root=root, layout="mnist"), crop=(32, 32)),
+            ),
+            validation_stills={},
+        )
+    with pytest.raises(ConfigError, match="share must be above 0"):
+        StillsConfig(images=camvid, share=0.0)

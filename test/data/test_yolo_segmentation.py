@@ -21,7 +21,7 @@ from evdistill_core.data.yolo_segmentation import (
 )
 from evdistill_core.foundation.class_file import ClassEntry, ClassFile
 from evdistill_core.foundation.class_maps import named_classes
-from evdistill_core.foundation.errors import DataError
+from evdistill_core.foundation.errors import ConfigError, DataError
 
 SQUARE = "0 0.25 0.25 0.75 0.25 0.75 0.75 0.25 0.75"
 INNER = "1 0.4 0.4 0.6 0.4 0.6 0.6 0.4 0.6"
@@ -218,3 +218,45 @@ def test_names_on_disk(tmp_path):
         (tmp_path / "data.yaml").write_text(f"names: {wrong}", encoding="utf-8")
         with pytest.raises(DataError, match=r"data\.yaml: names must be"):
             yolo_names(tmp_path)
+
+
+def test_what_lies_outside_of_all_polygons_is_none_of_the_classes_of_the_map(tmp_path):
+    third = "2 0.0 0.0 0.1 0.0 0.1 0.1"
+    make_set(tmp_path, {"x": f"{SQUARE}\n{INNER}\n{third}", "y": None})
+    names = ("car", "tyre", "dog")
+    table = named_classes(("road", "vehicle", "human"))
+    source = YoloSegmentation(
+        tmp_path, "train", table, number_names=names, class_map={"car": "vehicle"}
+    )
+    assert source.complete_for == ("vehicle",)
+    label = source.label(0, height=20, width=40)
+    assert (label[0, 0], label[19, 39], label[6, 12]) == (254, 254, 1)
+    assert label[10, 20] == 255  # a tyre on a car: of the car, or a thing of its own
+    assert (source.label(1, height=20, width=40) == 254).all()  # no object is in it
+
+
+def test_whoever_marks_nothing_completely_ignores_what_lies_outside(tmp_path):
+    make_set(tmp_path, {"x": SQUARE})
+    table = named_classes(("road", "box"))
+    how = {"number_names": ("box",), "class_map": {"box": "box"}}
+    source = YoloSegmentation(tmp_path, "train", table, complete_for=(), **how)
+    assert source.complete_for == ()
+    assert set(np.unique(source.label(0, height=20, width=40))) == {1, 255}
+    # Where every class is marked, nothing is left that the rest could be.
+    only = YoloSegmentation(tmp_path, "train", named_classes(("box",)), **how)
+    assert only.complete_for == ()
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"class_map": {"lorry": "box"}}, "'lorry', which is none of the names of these polygons"),
+        ({"class_map": {"box": "dots"}}, "'dots', which is none of.*did you mean 'dot'"),
+        ({"class_map": {"box": "box"}, "complete_for": ("b",)}, "complete_for names 'b'"),
+        ({"class_map": {"box": "box"}, "complete_for": ("box", "dot")}, "names every class"),
+    ],
+)
+def test_maps_that_lead_nowhere_are_refused(tmp_path, how, said):
+    make_set(tmp_path, {"x": SQUARE})
+    with pytest.raises(ConfigError, match=said):
+        YoloSegmentation(tmp_path, "train", TWO, number_names=("box",), **how)

@@ -68,7 +68,7 @@ def test_nothing_counted_gives_nan():
     assert np.isnan(scores.accuracy)
 
 
-@pytest.mark.parametrize("bad", [np.array([2]), np.array([-1]), np.array([254])])
+@pytest.mark.parametrize("bad", [np.array([2]), np.array([-1]), np.array([253])])
 def test_unknown_ids_are_refused(bad):
     with pytest.raises(DataError):
         Confusion(2).add(bad, np.array([0]))
@@ -79,3 +79,11 @@ def test_unknown_ids_are_refused(bad):
 def test_shapes_that_differ_are_refused():
     with pytest.raises(DataError):
         Confusion(2).add(np.zeros(3, int), np.zeros(4, int))
+
+
+def test_what_is_none_of_some_classes_has_no_true_class_to_score():
+    confusion = Confusion(3)
+    confusion.add(np.array([0, 254, 1, 254]), np.array([0, 1, 1, 255]))
+    assert confusion.counts.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
+    with pytest.raises(DataError, match="prediction holds ids"):
+        confusion.add(np.array([0]), np.array([254]))

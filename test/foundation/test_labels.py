@@ -8,6 +8,7 @@ from evdistill_core.foundation.labels import (
     SIX_CLASSES,
     ClassInfo,
     ClassTable,
+    excluded_mask,
     lookup_table,
 )
 
@@ -33,10 +34,20 @@ def test_wrong_tables_are_refused():
         ClassInfo("a", (0, 0, 256))
     with pytest.raises(ConfigError, match="distinct"):
         ClassTable((ClassInfo("a", (0, 0, 0)), ClassInfo("a", (1, 1, 1))))
-    with pytest.raises(ConfigError, match=r"1\.\.255"):
+    with pytest.raises(ConfigError, match=r"1\.\.254"):
         ClassTable(())
     with pytest.raises(ConfigError, match="wheel"):
         lookup_table(CAMVID_NAMES, {"wheel": "object"}, SIX_CLASSES)
     for rows in ({}, [3], [{"name": "a"}], [{"name": "a", "color_rgb": 5}]):
         with pytest.raises(ConfigError):
             ClassTable.from_dict(rows)
+
+
+def test_the_classes_that_a_label_set_marks_completely():
+    mask = excluded_mask(("vehicle", "human"), SIX_CLASSES)
+    assert mask.tolist() == [False, False, False, False, True, True]
+    assert excluded_mask((), SIX_CLASSES) is None
+    with pytest.raises(ConfigError, match=r"'vehicles', which is none of.*did you mean 'vehicle'"):
+        excluded_mask(("vehicles",), SIX_CLASSES)
+    with pytest.raises(ConfigError, match="names every class"):
+        excluded_mask(SIX_CLASSES.names, SIX_CLASSES)

@@ -153,3 +153,116 @@ def test_shapes_that_differ_are_refused():
         SegmentationBatch(
             torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 5), torch.zeros(1, 4, 4), torch.ones(2)
         )
+
+
+def partial_batch(seed=0, k=5, size=(3, 6, 7)):
+    """Labels with pixels of 254; the samples exclude two classes, three classes, and none."""
+    b = random_batch(seed, k, size)
+    target = b.target_BHW.clone()
+    target[torch.as_tensor(np.random.default_rng(seed + 9).random(size) < 0.4)] = 254
+    excluded = torch.zeros(size[0], k, dtype=torch.bool)
+    excluded[0, [3, 4]] = True
+    excluded[1, [0, 2, 3]] = True
+    return SegmentationBatch(b.logits_BKHW, target, b.weight_BHW, b.class_weight_K, excluded)
+
+
+def test_cross_entropy_of_none_of_these_equals_the_slow_sum():
+    b = partial_batch()
+    total = weights = 0.0
+    for n, y, x in np.ndindex(*b.target_BHW.shape):
+        label, excluded = int(b.target_BHW[n, y, x]), b.excluded_BK[n].tolist()
+        p = torch.softmax(b.logits_BKHW[n, :, y, x].double(), 0).tolist()
+        possible = [k for k in range(5) if (not excluded[k] if label == 254 else k == label)]
+        if label == 255 or (label == 254 and not any(excluded)):
+            continue
+        class_weight = np.mean([float(b.class_weight_K[k]) for k in possible])
+        w = float(b.weight_BHW[n, y, x]) * class_weight
+        total -= w * math.log(sum(p[k] for k in possible))
+        weights += w
+    assert float(cross_entropy(b)) == pytest.approx(total / weights, rel=1e-5)
+
+
+def test_dice_takes_none_of_these_as_certain_negatives():
+    b = partial_batch(4)
+    scores = []
+    for k in range(5):
+        overlap = p_sum = y_sum = 0.0
+        for n, y, x in np.ndindex(*b.target_BHW.shape):
+            label = int(b.target_BHW[n, y, x])
+            if label == 255 or (label == 254 and not b.excluded_BK[n, k]):
+                continue
+            w = float(b.weight_BHW[n, y, x])
+            p = float(torch.softmax(b.logits_BKHW[n, :, y, x], 0)[k]) * w
+            t = w if label == k else 0.0
+            overlap, p_sum, y_sum = overlap + p * t, p_sum + p, y_sum + t
+        if y_sum > 0:
+            scores.append((2 * overlap + 1) / (p_sum + y_sum + 1))
+    assert float(dice(b)) == pytest.approx(1 - np.mean(scores), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["lovasz", "boundary"])
+def test_losses_of_shape_ignore_none_of_these(name):
+    b = partial_batch(2)
+    ignored = torch.where(b.target_BHW == 254, 255, b.target_BHW)
+    plain = SegmentationBatch(b.logits_BKHW, ignored, b.weight_BHW, b.class_weight_K)
+    assert float(LOSSES[name](b)) == float(LOSSES[name](plain))
+
+
+def test_none_of_these_pushes_the_excluded_down_and_does_not_choose_among_the_others():
+    rng = np.random.default_rng(3)
+    logits = torch.as_tensor(rng.normal(size=(1, 5, 1, 1)).astype(np.float32) * 3)
+    excluded = torch.tensor([[False, True, False, True, False]])
+
+    def loss(x_BKHW):
+        return cross_entropy(
+            SegmentationBatch(
+                x_BKHW, torch.full((1, 1, 1), 254), torch.ones(1, 1, 1), torch.ones(5), excluded
+            )
+        )
+
+    moved = logits.clone().requires_grad_()
+    loss(moved).backward()
+    slope = moved.grad[0, :, 0, 0]
+    assert (slope[excluded[0]] > 0).all()
+    assert (slope[~excluded[0]] < 0).all()
+    assert float(slope.sum()) == pytest.approx(0, abs=1e-6)
+    # Each possible class is moved by its own share of what is possible, so whatever the loss says
+    # of one of them it says of all: their order among themselves costs nothing.
+    p = logits.softmax(1)[0, :, 0, 0][~excluded[0]]
+    torch.testing.assert_close(slope[~excluded[0]] / slope[~excluded[0]].sum(), p / p.sum())
+    shuffled = logits[:, [4, 1, 0, 3, 2]]
+    assert float(loss(shuffled)) == pytest.approx(float(loss(logits)), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+@pytest.mark.parametrize("rows", ["no class", "all classes", "not given"])
+def test_a_sample_that_excludes_nothing_ignores_these_pixels(name, rows):
+    b = partial_batch(5)
+    excluded = None if rows == "not given" else torch.full((3, 5), rows == "all classes")
+    logits = b.logits_BKHW.clone().requires_grad_()
+    b = SegmentationBatch(logits, b.target_BHW, b.weight_BHW, b.class_weight_K, excluded)
+    ignored = torch.where(b.target_BHW == 254, 255, b.target_BHW)
+    value = LOSSES[name](b)
+    value.backward()
+    assert torch.isfinite(logits.grad).all()
+    plain = SegmentationBatch(logits.detach(), ignored, b.weight_BHW, b.class_weight_K)
+    assert float(value.detach()) == pytest.approx(float(LOSSES[name](plain)), rel=1e-6)
+
+
+def test_none_of_these_is_stable_where_the_network_is_sure():
+    for sign in (80.0, -80.0):
+        logits = torch.tensor([sign, 0.0, -sign]).view(1, 3, 1, 1).requires_grad_()
+        excluded = torch.tensor([[True, False, False]])
+        target, ones = torch.full((1, 1, 1), 254), torch.ones(1, 1, 1)
+        value = cross_entropy(SegmentationBatch(logits, target, ones, torch.ones(3), excluded))
+        value.backward()
+        assert float(value.detach()) == pytest.approx(max(sign, 0.0), abs=1e-4)
+        assert torch.isfinite(logits.grad).all()
+
+
+def test_excluded_classes_of_another_shape_are_refused():
+    b = random_batch()
+    with pytest.raises(ConfigError, match=r"excluded classes must have shape \(2, 4\)"):
+        SegmentationBatch(
+            b.logits_BKHW, b.target_BHW, b.weight_BHW, b.class_weight_K, torch.ones(2, 3).bool()
+        )
