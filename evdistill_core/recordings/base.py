@@ -359,6 +359,15 @@ class Recording(ABC):
         """Return what a bag says of its message types, by name; nothing where it says nothing."""
         return {}
 
+    def offered_qos(self) -> dict[str, str]:
+        """Return what the publishers of a bag's topics offered, by topic.
+
+        Returns:
+            Text as ``recordings.offered_qos.with_numbers`` returns it; topics of which the bag
+            says nothing are not there.
+        """
+        return {}
+
     def frames(self) -> Iterator[Frame]:
         """Yield the camera's ordinary pictures; nothing when there are none.
 

@@ -25,6 +25,7 @@ from evdistill_core.recordings.encoders.packets import (
     Packetizer,
     holds_edges,
 )
+from evdistill_core.recordings.offered_qos import is_latched
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.recordings.writers.aedat4 import Aedat4Writer
 from evdistill_core.recordings.writers.mcap import McapWriter
@@ -244,6 +245,13 @@ class _Span:
         start_us = origin_us + config.start_us if config.start_us else None
         return _Span(start_us, end_us, offset_ns)
 
+    @property
+    def start_in_host_time_ns(self) -> int | None:
+        """Where the span begins; None: with the recording."""
+        if self.start_us is None:
+            return None
+        return self.start_us * 1000 + self.host_minus_sensor_ns
+
     def holds_host_time(self, stamp_ns: int) -> bool:
         sensor_ns = stamp_ns - self.host_minus_sensor_ns
         after_start = self.start_us is None or sensor_ns >= self.start_us * 1000
@@ -369,7 +377,11 @@ class _Job:
 
     def to_bag(self) -> ConvertResult:
         """Write event packets and pictures."""
-        with McapWriter(self._target, definitions=self._recording.definitions()) as writer:
+        with McapWriter(
+            self._target,
+            definitions=self._recording.definitions(),
+            offered_qos=self._offered_of_others(),
+        ) as writer:
             for stamp_ns, topic, type_name, data in self.messages():
                 writer.write(topic, type_name, data, stamp_ns)
         return self.result
@@ -419,14 +431,33 @@ class _Job:
         data = self._make.events(packet, seq, stamp_ns)
         return (stamp_ns, self._config.events_topic, EventPacket.TYPE, data)
 
-    def _other_messages(self) -> Iterator[StampedMessage]:
+    def _others(self) -> list[str]:
+        """Return the topics that are taken over as they are."""
         info = self._recording.info
-        known = {info.topic, info.frame_topic}
-        names = [t.name for t in info.topics if t.name not in known]
-        if not self._config.other_topics or not names or not info.format.startswith("rosbag"):
+        if not self._config.other_topics or not info.format.startswith("rosbag"):
+            return []
+        return [t.name for t in info.topics if t.name not in {info.topic, info.frame_topic}]
+
+    def _offered_of_others(self) -> dict[str, str]:
+        names = self._others()
+        offered = self._recording.offered_qos() if names else {}
+        return {name: text for name, text in offered.items() if name in names}
+
+    def _other_messages(self) -> Iterator[StampedMessage]:
+        """Yield messages of other topics; latched ones from before the span at its start.
+
+        Whoever joins late gets the latest messages of a latched topic (``/tf_static``, maps): they
+        belong to the span though they were published before it.
+        """
+        names = self._others()
+        if not names:
             return
+        latched = {name for name, text in self._offered_of_others().items() if is_latched(text)}
+        start_ns = self._span.start_in_host_time_ns
         for packet in self._recording.packets(names):
             stamp_ns = packet.receive_time_ns
+            if packet.topic in latched and start_ns is not None:
+                stamp_ns = max(stamp_ns, start_ns)
             if self._span.holds_host_time(stamp_ns):
                 self.result.others += 1
                 yield (stamp_ns, packet.topic, packet.type_name, bytes(packet.data))

@@ -1150,3 +1150,86 @@ def test_cut_a_bag_with_topics_of_other_types(tmp_path, storage, is_whole):
             assert reader.deserialize(message, name).temperature == 21.5
     else:
         assert definition.encoding == ""
+
+
+def write_latched_bag(folder, storage, version):
+    """A camera's bag with /tf_static, latched at its beginning, and /tf, both of a known type."""
+    rosbags = pytest.importorskip("rosbags.rosbag2")
+    from rosbags.interfaces import (
+        Qos,
+        QosDurability,
+        QosHistory,
+        QosLiveliness,
+        QosReliability,
+        QosTime,
+    )
+    from rosbags.typesys import Stores, get_typestore
+
+    def qos(durability):
+        forever = QosTime(2147483647, 4294967295)
+        return Qos(
+            QosHistory.KEEP_LAST, 7, QosReliability.RELIABLE, durability, forever, forever,
+            QosLiveliness.AUTOMATIC, forever, avoid_ros_namespace_conventions=False,
+        )  # fmt: skip
+
+    bag = write_camera_bag(folder.with_name("camera.mcap"), "mono8", RAMP)
+    store = get_typestore(Stores.ROS2_JAZZY)
+    name = "std_msgs/msg/String"
+    data = bytes(store.serialize_cdr(store.types[name](data="base to camera"), name))
+    with (
+        open_recording(bag) as recording,
+        rosbags.Writer(
+            folder, version=version, storage_plugin=rosbags.StoragePlugin[storage]
+        ) as writer,
+    ):
+        (event_topic,) = (t for t in recording.info.topics if t.name == recording.info.topic)
+        message = message_type(event_topic.type_name)
+        events = writer.add_connection(
+            event_topic.name, message.name, msgdef=message.schema, rihs01=message.type_hash
+        )
+        for p in recording.packets():
+            writer.write(events, p.receive_time_ns, bytes(p.data))
+        for topic, durability in (
+            ("/tf_static", QosDurability.TRANSIENT_LOCAL), ("/tf", QosDurability.VOLATILE),
+        ):  # fmt: skip
+            other = writer.add_connection(
+                topic, name, typestore=store, offered_qos_profiles=[qos(durability)]
+            )
+            writer.write(other, EPOCH_NS + 1, data)
+    return next(p for p in folder.iterdir() if p.suffix in {".mcap", ".db3"})
+
+
+@pytest.mark.parametrize(("storage", "version"), [("MCAP", 9), ("SQLITE3", 8), ("SQLITE3", 9)])
+def test_cut_a_bag_with_a_latched_tf_static(tmp_path, storage, version):
+    """Its offered QoS was dropped, and with a later start the message too."""
+    from rosbags.highlevel import AnyReader
+    from rosbags.interfaces import QosDurability, QosHistory
+
+    file = write_latched_bag(tmp_path / "bag", storage, version)
+    target = tmp_path / "cut.mcap"
+    with open_recording(file) as recording:
+        convert(recording, target, ConvertConfig(other_topics=True, start_us=100_000))
+        assert not recording.info.warnings
+    with open_recording(target) as recording:
+        first_ns = next(recording.batches()).stamp_ns
+        (latched,) = recording.packets(["/tf_static"])
+        assert first_ns - 50_000_000 < latched.receive_time_ns <= first_ns
+        assert [t.name for t in recording.info.topics] == ["/tf_static", recording.info.topic]
+    with AnyReader([target]) as reader:  # an independent reader
+        (offered,) = (
+            c.ext.offered_qos_profiles for c in reader.connections if c.topic == "/tf_static"
+        )
+    assert [(q.durability, q.history, q.depth) for q in offered] == [
+        (QosDurability.TRANSIENT_LOCAL, QosHistory.KEEP_LAST, 7)
+    ]
+
+
+def test_cut_a_bag_with_a_qos_that_cannot_be_read(tmp_path):
+    file = write_latched_bag(tmp_path / "bag", "SQLITE3", 9)
+    with closing(sqlite3.connect(file)) as db:
+        db.execute("UPDATE topics SET offered_qos_profiles = '- history: best' WHERE name = '/tf'")
+        db.commit()
+    with open_recording(file) as recording:
+        convert(recording, tmp_path / "cut.mcap", ConvertConfig(other_topics=True))
+        (warning,) = recording.info.warnings
+    assert warning.startswith("the offered QoS of /tf cannot be read (a profile has history, ")

@@ -28,6 +28,7 @@ from evdistill_core.recordings.base import (
     RecordingInfo,
     TopicInfo,
 )
+from evdistill_core.recordings.offered_qos import with_numbers
 from evdistill_core.recordings.readers.bag_entry import enter
 from evdistill_core.recordings.readers.rosbag1 import ROSBAG1_MAGIC, Rosbag1Storage
 from evdistill_core.recordings.readers.storage import (
@@ -190,6 +191,20 @@ class BagRecording(Recording):
     def definitions(self) -> dict[str, MessageDefinition]:
         """Return what the files say of their message types, by name."""
         return {k: d for storage in self._storages for k, d in storage.definitions().items()}
+
+    def offered_qos(self) -> dict[str, str]:
+        """Return what the publishers offered, by topic; what cannot be read is warned about."""
+        offered: dict[str, str] = {}
+        for storage in self._storages:
+            for topic, text in storage.offered_qos().items():
+                try:
+                    profiles = with_numbers(text)
+                except ValueError as error:
+                    self._warn(f"the offered QoS of {topic} cannot be read ({error}): left out")
+                    continue
+                if profiles:
+                    offered.setdefault(topic, profiles)
+        return offered
 
     def _packets(self, topics: Sequence[str] | None, from_ns: int) -> Iterator[Packet]:
         wanted = {self._require_events()} if topics is None else set(topics)

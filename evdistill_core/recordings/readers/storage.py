@@ -67,6 +67,10 @@ class Storage(ABC):
         """Return what the file says of its message types, by name."""
         return {}
 
+    def offered_qos(self) -> dict[str, str]:
+        """Return the text of what the publishers offered, by topic, where the file has it."""
+        return {}
+
     def start_ns(self) -> int:
         """Return the receive time of the first message; 0 when there is none."""
         return self._start_ns
@@ -154,6 +158,15 @@ class Sqlite3Storage(Storage):
             str(name): MessageDefinition(str(encoding), str(text).encode(), str(type_hash or ""))
             for name, encoding, text, type_hash in rows
         }
+
+    def offered_qos(self) -> dict[str, str]:
+        """Return the column of the topics; the first recorders had none."""
+        try:
+            with self._reading() as connection:
+                rows = connection.execute("SELECT name, offered_qos_profiles FROM topics")
+                return {str(name): str(text or "") for name, text in rows}
+        except RecordingError:
+            return {}  # no such column
 
     def _warn_about_journal(self) -> None:
         for suffix in ("-wal", "-journal"):
@@ -272,6 +285,14 @@ class McapStorage(Storage):
                 found[schema.name] = MessageDefinition(
                     schema.encoding, schema.data, channel.metadata.get("topic_type_hash", "")
                 )
+        return found
+
+    def offered_qos(self) -> dict[str, str]:
+        """Return what the metadata of the channels say."""
+        found: dict[str, str] = {}
+        for channel in self._channels.values():
+            text = channel.metadata.get("offered_qos_profiles", "")
+            found[channel.topic] = found.get(channel.topic) or text
         return found
 
     def _summary(self) -> Any:

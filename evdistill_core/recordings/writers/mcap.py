@@ -31,6 +31,8 @@ class McapWriter(FinishedBlock):
         path: the ``.mcap`` file to make.
         salvage: where what was written goes when the disk is full, see ``atomic_path``.
         definitions: of message types that are not ours, as ``Recording.definitions`` gives them.
+        offered_qos: of topics that are copied, as ``Recording.offered_qos`` gives it. Of others
+            nothing is noted: players then publish reliably, which every subscriber accepts.
 
     Raises:
         RecordingError: the file cannot be written.
@@ -42,9 +44,11 @@ class McapWriter(FinishedBlock):
         *,
         salvage: Path | None = None,
         definitions: Mapping[str, MessageDefinition] | None = None,
+        offered_qos: Mapping[str, str] | None = None,
     ) -> None:
         self._path = path
         self._definitions = definitions or {}
+        self._offered_qos = offered_qos or {}
         self._salvage = salvage
         self._stack = contextlib.ExitStack()
         self._writer: Any = None
@@ -118,9 +122,10 @@ class McapWriter(FinishedBlock):
             topic=topic,
             message_encoding="cdr",
             schema_id=self._schemas[type_name],
-            # No QoS text: its form changed between releases, and without it players use a
-            # reliable publisher, which every subscriber accepts.
-            metadata={"offered_qos_profiles": "", "topic_type_hash": definition.type_hash},
+            metadata={
+                "offered_qos_profiles": self._offered_qos.get(topic, ""),
+                "topic_type_hash": definition.type_hash,
+            },
         )
         self._channels[topic] = (channel, type_name)
         self._counts[topic] = 0
@@ -154,7 +159,7 @@ class McapWriter(FinishedBlock):
                     "name": topic,
                     "type": type_name,
                     "serialization_format": "cdr",
-                    "offered_qos_profiles": "",
+                    "offered_qos_profiles": self._offered_qos.get(topic, ""),
                 },
                 "message_count": self._counts[topic],
             }
