@@ -33,7 +33,7 @@ from evdistill_core.recordings.opening import open_recording
 
 _log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 INDEX = "index.json"
 COLUMNS = {"t_us": np.int64, "x": np.uint16, "y": np.uint16, "p": np.uint8}
 
@@ -221,8 +221,7 @@ def _write_columns(recording: Recording, path: Path, part: Path) -> None:
     for segment in segments:
         _sort_segment(part, segment)
     # A bag stamps its frames with host time, other files with sensor time.
-    in_host_time = recording.info.format.startswith("rosbag2")
-    offset_us = (clock.offset_ns or 0) // 1000 if in_host_time else 0
+    offset_us = (clock.offset_ns or 0) // 1000 if recording.has_host_stamps else 0
     times, shape, left_out = _write_frames(recording.frames(), part, offset_us)
     content = {
         "format_version": FORMAT_VERSION,

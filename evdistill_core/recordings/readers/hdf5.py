@@ -71,6 +71,14 @@ def _has_rows(item: Any) -> bool:
     return any(size > 1 for size in sizes)
 
 
+def _fields(dataset: Any) -> tuple[str, ...]:
+    """Return the names of a compound's fields; none for numbers and for types that NumPy lacks."""
+    try:
+        return dataset.dtype.names or ()
+    except (TypeError, ValueError):
+        return ()
+
+
 def _streams(file: Any) -> dict[str, type[Hdf5Recording]]:
     found: dict[str, type[Hdf5Recording]] = {}
 
@@ -82,7 +90,8 @@ def _streams(file: Any) -> dict[str, type[Hdf5Recording]]:
                 exact = set(columns.values()) == COLUMN_NAMES
                 found[name] = ColumnsHdf5 if exact else EventUtilsHdf5
             return
-        if item.dtype.names and item.ndim == 1 and named_order(item.dtype.names):
+        fields = _fields(item)
+        if fields and item.ndim == 1 and named_order(fields):
             found[name] = StructHdf5
         elif name.startswith("davis/") and name.endswith("/events"):
             found[name.removesuffix("/events")] = MvsecHdf5
@@ -105,7 +114,7 @@ def _nearly(file: Any) -> str:
 
     def look(name: str, item: Any) -> None:
         nonlocal found
-        names = list(item.keys()) if hasattr(item, "keys") else list(item.dtype.names or ())
+        names = list(item.keys()) if hasattr(item, "keys") else list(_fields(item))
         letters = {role_of(n)[0] for n in names} - {""}
         if len(letters) == len(COLUMN_NAMES) - 1 and not found:
             found = f". '{name}' looks like columns of events, but lacks {lacking(names)}"

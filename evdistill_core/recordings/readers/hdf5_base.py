@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evdistill_core.foundation.errors import MessageError, RecordingError
+from evdistill_core.foundation.errors import EvdistillError, MessageError, RecordingError
 from evdistill_core.foundation.extras import install_command
 from evdistill_core.foundation.reasons import Reasons
 from evdistill_core.messages.images import EightBits
@@ -63,8 +63,8 @@ def h5py_module() -> ModuleType:
     return module
 
 
-# What h5py raises on damaged bytes; names and texts may be no UTF-8.
-_DAMAGE = (OSError, KeyError, RuntimeError, TypeError, AttributeError, UnicodeDecodeError)
+# What h5py raises on damaged bytes: names and texts may be no UTF-8, types none that NumPy has.
+_DAMAGE = (OSError, KeyError, RuntimeError, TypeError, AttributeError, ValueError)
 
 
 @contextlib.contextmanager
@@ -74,6 +74,8 @@ def opened(path: Path) -> Iterator[Any]:
     try:
         with h5py.File(path, "r") as file:
             yield file
+    except EvdistillError:
+        raise
     except _DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RecordingError(f"{path} is cut off or damaged (HDF5: {reason})") from error

@@ -225,3 +225,23 @@ def test_frames_of_other_kinds_are_brought_to_8_bits_or_left_out_and_said(tmp_pa
         else:
             assert lost == 0
             np.testing.assert_array_equal(frames[0].image, levels)
+
+
+def test_a_dataset_of_a_type_that_numpy_lacks_is_passed_over(tmp_path, events, read):
+    """Found by the fuzzer: h5py's ValueError came out, whatever the events were."""
+    h5py = pytest.importorskip("h5py")
+    kind = h5py.h5t.IEEE_F64LE.copy()
+    kind.set_fields(63, 52, 11, 0, 52)
+    kind.set_ebias(1 << 20)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, column in (("x", events.x), ("y", events.y), ("t", events.t_us), ("p", events.p)):
+            file[f"events/{name}"] = column
+        file["events/width"], file["events/height"] = 346, 260
+        h5py.h5d.create(file.id, b"gains", kind, h5py.h5s.create_simple((3,)))
+    assert read(tmp_path / "a.h5").equals(events)
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        group = file.create_group("events")
+        for name in "xytp":
+            h5py.h5d.create(group.id, name.encode(), kind, h5py.h5s.create_simple((3,)))
+    with pytest.raises(RecordingError, match=r"b\.h5"):
+        read(tmp_path / "b.h5")

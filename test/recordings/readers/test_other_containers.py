@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import zstandard
 
+from evdistill_core.data.recording_index import index_recording
 from evdistill_core.foundation.errors import RecordingError
-from evdistill_core.recordings.convert import convert
+from evdistill_core.messages.event_messages import EventPacket
+from evdistill_core.recordings.convert import ConvertConfig, bag_messages, convert
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.recordings.readers import unpacking
 
@@ -25,6 +27,10 @@ DEFINITIONS = {
     "dvs_msgs/msg/Event": "uint16 x\nuint16 y\ntime ts\nbool polarity\n",
     "dvs_msgs/msg/EventArray": HEADER + "dvs_msgs/Event[] events\n",
 }
+
+PACKET = (
+    f"{HEADER}uint64 seq\nuint64 time_base\nstring encoding\nbool is_bigendian\nuint8[] events\n"
+)
 
 
 def ros1_header(seq, t_us, frame=b"cam"):
@@ -125,6 +131,38 @@ def test_images_of_a_ros1_bag_in_yuv_and_as_jpeg(tmp_path, events, kind):
             assert recording.info.frame_topic.endswith("/compressed") == compressed
         assert len(frames) == 5
         assert all(f.image.shape == (4, 6, 3) and set(f.image.flat) == {191} for f in frames)
+
+
+def test_a_ros1_bag_in_evt3_gives_its_frames_on_the_sensors_clock(tmp_path, events):
+    """A training found no frame near its events: frames carry host time, events the sensor's."""
+    writer_module = pytest.importorskip("rosbags.rosbag1")
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+    store = get_typestore(Stores.ROS1_NOETIC)
+    store.register(get_types_from_msg(PACKET, "event_camera_msgs/msg/EventPacket"))
+    host_us = 1_700_000_000_000_000
+    np.savez(tmp_path / "a.npz", x=events.x, y=events.y, t=events.t_us, p=events.p)
+    with open_recording(tmp_path / "a.npz", size=(346, 260)) as recording:
+        messages = list(bag_messages(recording, ConvertConfig(encoding="evt3")))
+    path = tmp_path / "a.bag"
+    with writer_module.Writer(path) as writer:
+        left = writer.add_connection(
+            "/camera/events", "event_camera_msgs/msg/EventPacket", typestore=store
+        )
+        image = writer.add_connection("/camera/image", "sensor_msgs/msg/Image", typestore=store)
+        for i, (stamp_ns, _, _, data) in enumerate(messages):
+            packet = EventPacket.parse(data)
+            t_us = host_us + stamp_ns // 1000 - 10_000  # that of the first event, as drivers stamp
+            body = ros1_header(i, t_us) + struct.pack("<IIQQ", 260, 346, i, packet.time_base)
+            body += ros1_text(b"evt3") + b"\0" + ros1_text(bytes(packet.events))
+            writer.write(left, t_us * 1000, body)
+            if i % 50 == 0:
+                writer.write(image, t_us * 1000, ros1_image(i, t_us, np.full((260, 346), i, "u1")))
+    indexed = index_recording(path, tmp_path / "cache")
+    (segment,) = indexed.segments
+    assert len(indexed.frame_t_us) == 4
+    since_us = indexed.frame_t_us - segment.t_start_us
+    assert np.abs(since_us - np.arange(4) * 500_000).max() < 12_000
 
 
 def test_a_ros1_bag_converts_and_damage_is_told(rosbag1, events, tmp_path, read):
