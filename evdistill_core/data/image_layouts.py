@@ -78,11 +78,14 @@ class LabelledImage:
         image: (H, W, 3) uint8, blue green red.
         label: (H, W) uint8, class ids of the target table, 255, or 254: none of the classes that
             the source marks completely. Recognition: one id everywhere.
+        objects: (H, W) uint16, the number of the object that a pixel belongs to, 0 none; None: who
+            cuts things out takes connected regions.
     """
 
     name: str
     image: npt.NDArray[np.uint8]
     label: Labels
+    objects: npt.NDArray[np.uint16] | None = None
 
 
 class ImageSource(Protocol):
@@ -172,8 +175,8 @@ class YoloImages:
         path = self._files.image_path(number)
         image = np.asarray(read_image(path, cv2.IMREAD_COLOR), np.uint8)
         height, width = image.shape[:2]
-        label = self._files.label(number, height=height, width=width)
-        return LabelledImage(path.stem, image, label)
+        label, objects = self._files.label_and_objects(number, height=height, width=width)
+        return LabelledImage(path.stem, image, label, objects)
 
 
 def mask_reader(

@@ -21,7 +21,7 @@ from evdistill_core.events.array import Events
 from evdistill_core.foundation.config import LATER, to_mapping
 from evdistill_core.foundation.errors import ConfigError, DataError
 from evdistill_core.foundation.files import atomic_path
-from evdistill_core.foundation.labels import IGNORE, ClassTable
+from evdistill_core.foundation.labels import IGNORE, ClassTable, excluded_mask
 from evdistill_core.representations import InputSpec, represent
 from evdistill_core.simulation.dataset import SimulatedSet
 from evdistill_core.simulation.factory import SceneFactory, SceneRanges
@@ -120,7 +120,8 @@ class SimulatedWindows:
     def sample(self, index: int) -> Sample:
         """Return the window of this index."""
         window = self._window(index % self._config.unique if self._config.unique else index)
-        return augmented_sample(window, self._spec, self._augmentation, (self._seed, index))
+        sample = augmented_sample(window, self._spec, self._augmentation, (self._seed, index))
+        return replace(sample, excluded=self._files.excluded)
 
     def _window(self, number: int) -> KeptWindow:
         return cached_window(self._cache, number, self._simulate)
@@ -148,11 +149,13 @@ class SimulatedWindows:
         # Several windows in a row are one long window: a sample cuts it when it is represented.
         facts.update(unique=0, cache="", seed=self._seed, window_us=self._spec.span_us)
         facts["classes"] = label_facts(self._classes)
+        if self._files.complete_for:  # what the value 254 in their labels means
+            facts["outside_is_none_of"] = list(self._files.complete_for)
         return config.cache / window_digest({**facts, "files": list(self._files.names)})
 
     def _make_factory(self) -> SceneFactory:
         images = [
-            LabelledImage.from_arrays(still.image, still.label, still.name)
+            LabelledImage.from_arrays(still.image, still.label, still.name, still.objects)
             for still in (self._files[i] for i in range(len(self._files)))
         ]
         return SceneFactory(
@@ -214,6 +217,7 @@ class StoredWindows:
                 f"{folder} has the classes {list(self._set.classes.names)}, "
                 f"needed are {list(classes.names)}"
             )
+        self._excluded = excluded_mask(self._set.complete_for, classes)
 
     def __len__(self) -> int:
         return len(self._set)
@@ -221,7 +225,8 @@ class StoredWindows:
     def sample(self, index: int) -> Sample:
         """Return the window of this index; indices above the set's size begin again."""
         window = self._set[index % len(self._set)]
-        return augmented_sample(window, self._spec, self._augmentation, (self._seed, index))
+        sample = augmented_sample(window, self._spec, self._augmentation, (self._seed, index))
+        return replace(sample, excluded=self._excluded)
 
 
 def file_word(name: str) -> str:
@@ -317,7 +322,7 @@ class KeptWindow:
 
     Attributes:
         events: sorted by time.
-        labels: (H, W) uint8 at the end of the window.
+        labels: (H, W) uint8 at the end of the window, class ids, 254 or 255.
         t_start_us: start of the window.
         t_end_us: end of the window.
         image: (H, W) uint8, what a camera saw at the end; None where nobody knows.

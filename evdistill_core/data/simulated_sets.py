@@ -119,17 +119,20 @@ def simulate_images(  # noqa: PLR0913
     names = list(files.names)
     # The place of the images on this machine does not decide the content; their names do.
     source = to_mapping(replace(images, root=Path(images.root.name)))
+    # Labels with and without 254 make sets that differ.
+    complete = {"outside_is_none_of": list(files.complete_for)} if files.complete_for else {}
     writer = SetWriter(
         target,
-        _request(seed, config, {**source, "files": _digest(names)}),
+        _request(seed, config, {**source, "files": _digest(names), **complete}),
         config.classes,
         height=config.height,
         width=config.width,
+        complete_for=files.complete_for,
         overwrite=overwrite,
     )
     stills = [files[i] for i in range(len(files))]
     factory = SceneFactory(
-        [LabelledImage.from_arrays(s.image, s.label, s.name) for s in stills],
+        [LabelledImage.from_arrays(s.image, s.label, s.name, s.objects) for s in stills],
         config.classes,
         height=config.height,
         width=config.width,

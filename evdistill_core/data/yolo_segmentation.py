@@ -111,9 +111,10 @@ def draw_polygons(
     height: int,
     width: int,
     background: int = IGNORE,
-) -> npt.NDArray[np.uint8]:
-    """Return polygons as a label image; where they overlap, the smaller one is on top.
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint16]]:
+    """Return polygons as a label image, and which of them each pixel shows.
 
+    Where they overlap, the smaller one is on top.
     A polygon of the value 254 says nothing where it lies on one of a class: a tie on a person is
     part of the person in most label sets. Such pixels are 255.
 
@@ -125,10 +126,12 @@ def draw_polygons(
         background: value outside of all polygons.
 
     Returns:
-        (H, W) uint8. Pixels on an outline belong to the polygon.
+        Labels, (H, W) uint8, and numbers of the polygons that have a class, (H, W) uint16, 1 for
+        the largest, 0 where there is none. Pixels on an outline belong to the polygon.
     """
     label = np.full((height, width), background, np.uint8)
-    for polygon in sorted(polygons, key=lambda p: -p.area):
+    objects = np.zeros((height, width), np.uint16)
+    for number, polygon in enumerate(sorted(polygons, key=lambda p: -p.area), 1):
         # The centre of pixel k lies at (k + 0.5) / size.
         places = (polygon.points * (width, height) - 0.5) * (1 << _SHIFT)
         corners, class_id = [np.rint(places).astype(np.int32)], class_ids[polygon.number]
@@ -137,7 +140,9 @@ def draw_polygons(
             label[inside] = np.where(label[inside] < OTHER, IGNORE, label[inside])
         else:
             cv2.fillPoly(label, corners, class_id, shift=_SHIFT)
-    return label
+        if class_id < OTHER:
+            cv2.fillPoly(objects, corners, number, shift=_SHIFT)
+    return label, objects
 
 
 class YoloSegmentation:
@@ -198,7 +203,17 @@ class YoloSegmentation:
         return self._files[number][0]
 
     def label(self, number: int, *, height: int, width: int) -> npt.NDArray[np.uint8]:
-        """Return the labels of an image of this size, (H, W) uint8, class ids, 254 or 255.
+        """Return the labels of an image of this size (see ``label_and_objects``)."""
+        return self.label_and_objects(number, height=height, width=width)[0]
+
+    def label_and_objects(
+        self, number: int, *, height: int, width: int
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint16]]:
+        """Return the labels of an image of this size, and which object a pixel shows.
+
+        Returns:
+            (H, W) uint8, class ids, 254 or 255; (H, W) uint16, 0 where there is no object of a
+            class.
 
         Raises:
             UnknownValuesError: a polygon has a number without a meaning.

@@ -11,14 +11,13 @@ import numpy.typing as npt
 
 from evdistill_core.foundation.errors import DataError
 from evdistill_core.foundation.files import atomic_path
-from evdistill_core.foundation.labels import OTHER, ClassTable
+from evdistill_core.foundation.labels import OTHER, OTHER_RGB, ClassTable
 from evdistill_core.inference.pictures import write_image
 from evdistill_core.representations.registry import REPRESENTATIONS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-OTHER_RGB = (60, 60, 60)
 Picture = npt.NDArray[np.uint8]
 
 

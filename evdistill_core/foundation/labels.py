@@ -21,6 +21,7 @@ from evdistill_core.foundation.suggestions import did_you_mean
 
 IGNORE = 255
 OTHER = 254
+OTHER_RGB = (60, 60, 60)  # of 254 in pictures of labels
 MAX_CLASSES = 254
 
 

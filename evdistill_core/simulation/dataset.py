@@ -1,9 +1,10 @@
 """Simulated windows on disk: a folder of npz shards and an index.
 
-Layout (version 1)::
+Layout (version 1; 2 where labels hold 254, so that older programs do not misread them)::
 
     index.json        format, version, request (seed, config, source), classes, sensor size,
-                      shards [{file, windows, events}], complete
+                      shards [{file, windows, events}], complete; version 2: complete_for, the
+                      names of the classes that a pixel of the value 254 is not of
     shard_00000.npz   x, y (N,) uint16, t_us (N,) int64, p (N,) uint8: the events of all windows,
                       offsets (n + 1,) int64: window k has events offsets[k] .. offsets[k + 1],
                       spans_us (n, 2) int64: start and end of each window,
@@ -36,6 +37,7 @@ from evdistill_core.simulation.window import SimulatedWindow
 
 FORMAT = "evdistill-simulated"
 VERSION = 1
+VERSION_PARTIAL = 2
 INDEX = "index.json"
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -60,6 +62,7 @@ class SimulatedSet:
         self.classes = ClassTable.from_dict(index["classes"])
         self.height, self.width = (int(v) for v in index["sensor"])
         self.is_labelled = bool(index["labelled"])
+        self.complete_for = tuple(str(name) for name in index.get("complete_for", ()))
         self._files = [str(s["file"]) for s in index["shards"]]
         counts = [int(s["windows"]) for s in index["shards"]]
         self._ends = list(itertools.accumulate(counts))
@@ -110,6 +113,7 @@ class SetWriter:
         height: rows of the sensor.
         width: columns of the sensor.
         is_labelled: whether windows have labels.
+        complete_for: names of the classes that pixels of the value 254 are not of.
         overwrite: throw away what another request left here.
 
     Raises:
@@ -125,6 +129,7 @@ class SetWriter:
         height: int,
         width: int,
         is_labelled: bool = True,
+        complete_for: Sequence[str] = (),
         overwrite: bool = False,
     ) -> None:
         self.root = root
@@ -132,12 +137,14 @@ class SetWriter:
         self._request = json.loads(json.dumps(request, sort_keys=True))
         self._head = {
             "format": FORMAT,
-            "version": VERSION,
+            "version": VERSION_PARTIAL if complete_for else VERSION,
             "request": self._request,
             "classes": classes.to_dict(),
             "sensor": [height, width],
             "labelled": is_labelled,
         }
+        if complete_for:
+            self._head["complete_for"] = list(complete_for)
         self._is_labelled = is_labelled
         self._shards: list[dict[str, Any]] = []
         root.mkdir(parents=True, exist_ok=True)
@@ -239,10 +246,12 @@ def read_index(root: Path) -> dict[str, Any] | None:
     if (
         not isinstance(index, dict)
         or index.get("format") != FORMAT
-        or index.get("version") != VERSION
+        or index.get("version") not in (VERSION, VERSION_PARTIAL)
         or not needed <= set(index)
     ):
-        raise DataError(f"{path} is no index of a simulated set of version {VERSION}")
+        raise DataError(
+            f"{path} is no index of a simulated set of version {VERSION} or {VERSION_PARTIAL}"
+        )
     return index
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.foundation.errors import ConfigError, DataError
-from evdistill_core.foundation.labels import IGNORE, ClassTable
+from evdistill_core.foundation.labels import IGNORE, OTHER, ClassTable
 from evdistill_core.simulation import people
 from evdistill_core.simulation.images import LabelledImage, Thing, cut_things
 from evdistill_core.simulation.motion import (
@@ -130,7 +130,8 @@ class SceneFactory:
         self.height = height
         self.width = width
         self.ranges = ranges or SceneRanges()
-        self._images = tuple(images)
+        # What objects are is asked once, below.
+        self._images = tuple(dataclasses.replace(image, objects=None) for image in images)
         self._human = _class_id(classes, ("human", "person", "pedestrian"))
         self._vehicle = _class_id(classes, ("vehicle", "car"))
         self._object = _class_id(classes, ("object",))
@@ -321,8 +322,9 @@ class SceneFactory:
             ids = np.bincount(image.labels[part].ravel(), minlength=256)
             if not ids[list(self._not_distractors)].any():
                 common = int(ids.argmax())
-                # A moving leaf is still nature; a moving piece of road or wall is some object.
-                found = common if common in (self._nature, IGNORE) else label
+                # A moving leaf is still nature; a moving piece of road or wall is some object. What
+                # is known to be no thing is no thing in motion either, and may be anything else.
+                found = common if common in (self._nature, IGNORE, OTHER) else label
                 code = cv2.resize(image.code[part], (width, height))
                 return _blurred(response[code], log_uniform(rng, self.ranges.blur_px)), found
         plain = np.full((height, width), rng.uniform(-3.0, -0.2), np.float32)

@@ -10,8 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.foundation.errors import DataError
+from evdistill_core.foundation.labels import OTHER
 
 Labels = npt.NDArray[np.uint8]
+BORDER_SHARE = 0.01  # of the image: outlines that annotators drew end this close to its border
+WHOLE_SHARE = 0.9  # of an object's pixels in one part: else something stands before it
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,17 +23,31 @@ class LabelledImage:
 
     Attributes:
         code: (H, W) uint16, grey picture value times 257 (full scale 65535).
-        labels: (H, W) uint8, class ids; 255 ignore.
+        labels: (H, W) uint8, class ids; 255 ignore, 254 none of some classes.
         name: where it came from.
+        objects: (H, W) uint16, the number of the object that a pixel belongs to, 0 none; None:
+            objects are the connected regions of their classes.
     """
 
     code: npt.NDArray[np.uint16]
     labels: Labels
     name: str = ""
+    objects: npt.NDArray[np.uint16] | None = None
 
     @staticmethod
-    def from_arrays(image: npt.NDArray[np.uint8], labels: Labels, name: str = "") -> LabelledImage:
+    def from_arrays(
+        image: npt.NDArray[np.uint8],
+        labels: Labels,
+        name: str = "",
+        objects: npt.NDArray[np.uint16] | None = None,
+    ) -> LabelledImage:
         """Take an 8 bit picture, (H, W) grey or (H, W, 3) blue green red, and its labels.
+
+        Args:
+            image: the picture.
+            labels: see the class.
+            name: see the class.
+            objects: see the class.
 
         Raises:
             DataError: picture and labels differ in size, or a dtype is not uint8.
@@ -49,7 +66,7 @@ class LabelledImage:
         if image.ndim == 3:
             # The weights of ITU-R BT.601; the fractions give dark pictures more than 256 levels.
             grey = grey @ np.array([0.114, 0.587, 0.299], np.float32)
-        return LabelledImage(np.rint(grey * 257.0).astype(np.uint16), labels, name)
+        return LabelledImage(np.rint(grey * 257.0).astype(np.uint16), labels, name, objects)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +87,16 @@ class Thing:
 def cut_things(
     image: LabelledImage, thing_ids: Iterable[int], *, min_pixels: int = 250
 ) -> Iterator[Thing]:
-    """Yield the connected components of the thing classes.
+    """Yield the objects of the thing classes, or the connected components of these classes.
 
-    Components that touch the left or right border are cut by it and left out, as are those below
-    ``min_pixels`` and those that fill less than a fifth of their box (many things in one).
+    Left out are those below ``min_pixels``, those that fill less than a fifth of their box (many
+    things in one), and those that the picture's border cuts: of components, the left and the right
+    one (cars of a dash camera rarely stand elsewhere); of objects, all four, because photographs
+    show halves of people. An object in several parts is hidden by others and left out too.
     """
+    if image.objects is not None:
+        yield from _cut_objects(image, image.objects, frozenset(thing_ids), min_pixels)
+        return
     for label in thing_ids:
         count, index, stats, _ = cv2.connectedComponentsWithStats(
             (image.labels == label).astype(np.uint8), connectivity=4
@@ -86,3 +108,28 @@ def cut_things(
                 continue
             part = (slice(top, top + height), slice(left, left + width))
             yield Thing(image.code[part].copy(), index[part] == k, label)
+
+
+def _cut_objects(
+    image: LabelledImage,
+    objects: npt.NDArray[np.uint16],
+    thing_ids: frozenset[int],
+    min_pixels: int,
+) -> Iterator[Thing]:
+    rows, columns = objects.shape
+    margin = max(2, round(BORDER_SHARE * min(rows, columns)))
+    for number in np.unique(objects[objects > 0]):
+        mask = objects == number
+        ids = np.bincount(image.labels[mask], minlength=256)[:OTHER]
+        label, pixels = int(ids.argmax()), int(mask.sum())
+        if label not in thing_ids or not ids[label] or pixels < min_pixels:
+            continue
+        _, index, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+        k = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+        left, top, width, height, whole = (int(v) for v in stats[k])
+        is_cut = min(left, top) < margin or left + width > columns - margin
+        is_cut |= top + height > rows - margin
+        if is_cut or whole < WHOLE_SHARE * pixels or whole < 0.2 * width * height:
+            continue
+        part = (slice(top, top + height), slice(left, left + width))
+        yield Thing(image.code[part].copy(), index[part] == k, label)

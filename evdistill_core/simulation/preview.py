@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.events.array import Events
-from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.foundation.labels import OTHER, OTHER_RGB, ClassTable
 from evdistill_core.simulation.window import SimulatedWindow
 
 Bgr = npt.NDArray[np.uint8]
@@ -38,7 +38,9 @@ def preview(
         classes: give the colours; None: there are no labels to show.
         columns: windows side by side.
     """
-    palette = None if classes is None else classes.palette_rgb()[:, ::-1]
+    palette = None if classes is None else classes.palette_rgb()[:, ::-1].copy()
+    if palette is not None:
+        palette[OTHER] = OTHER_RGB[::-1]
     tiles = []
     for window in windows:
         events = event_picture(window.events)

@@ -19,8 +19,9 @@ class SimulatedWindow:
 
     Attributes:
         events: sorted by time, within [t_start_us, t_end_us).
-        labels: (H, W) uint8 at the END of the window, 255 ignore. They name everything in view,
-            also what stands still and made no event.
+        labels: (H, W) uint8 at the END of the window, 255 ignore, 254 none of the classes that the
+            images mark completely. They name everything in view, also what stands still and made
+            no event.
         image: (H, W) uint8 grey picture at the end of the window.
         t_start_us: start of the window.
         t_end_us: end of the window.

@@ -1,7 +1,9 @@
 """Simulated windows as samples: seeds, cache, the grid of the input."""
 
 import pickle
+from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,13 +12,24 @@ from evdistill_core.data.augment import AugmentConfig
 from evdistill_core.data.batches import load_batches, stack
 from evdistill_core.data.labelled_images import ImagesConfig
 from evdistill_core.data.samples import Mixture
-from evdistill_core.data.simulated import SimulatedWindows, SimulationConfig, make_sample
+from evdistill_core.data.simulated import (
+    SimulatedWindows,
+    SimulationConfig,
+    StoredWindows,
+    make_sample,
+)
+from evdistill_core.data.simulated_sets import SimulateConfig, simulate_images
 from evdistill_core.events.array import Events
-from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.errors import ConfigError, DataError
 from evdistill_core.foundation.labels import SIX_CLASSES
 from evdistill_core.representations import InputSpec, represent
+from evdistill_core.simulation.factory import SceneRanges
 
 SPEC = InputSpec(bins=3, window_us=20_000)
+# In a picture of this size a person or a vehicle is all that there is.
+NOBODY = SceneRanges(
+    moving_camera=1.0, vehicles=(0, 0), people=(0, 0), near_person=0.0, distractor_px=(4.0, 8.0)
+)
 
 
 @pytest.fixture
@@ -118,3 +131,49 @@ def test_workers_change_nothing(camvid):
         assert torch.equal(a.label, b.label)
         assert torch.equal(a.active, b.active)
         assert a.first_index == b.first_index
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """One image of COCO's numbers: a car that nothing cuts, on ground that nobody names."""
+    for kind in ("images", "labels"):
+        (tmp_path / "coco" / kind / "train").mkdir(parents=True)
+    picture = np.random.default_rng(0).integers(0, 255, (60, 80, 3)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "coco" / "images" / "train" / "a.png"), picture)
+    text = "2 0.2 0.2 0.7 0.2 0.7 0.7 0.2 0.7"
+    (tmp_path / "coco" / "labels" / "train" / "a.txt").write_text(text, encoding="utf-8")
+    return ImagesConfig(layout="coco-seg", root=tmp_path / "coco")
+
+
+def test_windows_of_partial_labels_say_of_what_they_are_none(coco, camvid, tmp_path):
+    windows = source(coco, scene=NOBODY, unique=4, cache=tmp_path / "cache")
+    for i in range(6):
+        sample = windows.sample(i)
+        assert sample.excluded.tolist() == [False] * 4 + [True] * 2
+        assert set(np.unique(sample.label)) <= {2, 4, 5, 254, 255}
+        assert (sample.label == 254).any()
+    # Beside windows whose labels name everything, each keeps what it excludes.
+    batch = stack(0, [windows.sample(0), source(camvid).sample(0)])
+    assert batch.excluded.tolist() == [[False] * 4 + [True] * 2, [False] * 6]
+
+
+def test_cached_windows_are_others_where_labels_mean_something_else(coco, tmp_path):
+    cache = tmp_path / "cache"
+    source(coco, unique=1, cache=cache).sample(0)
+    ignoring = source(replace(coco, complete_for=()), unique=1, cache=cache).sample(0)
+    assert not (ignoring.label == 254).any()
+    assert ignoring.excluded is None
+    one = source(replace(coco, complete_for=("human",)), unique=1, cache=cache).sample(0)
+    assert one.excluded.tolist() == [False] * 4 + [True, False]
+    assert len(list(cache.rglob("*.npz"))) == 3
+
+
+def test_a_stored_set_of_partial_labels_is_read_with_what_they_exclude(coco, tmp_path):
+    config = SimulateConfig(height=32, width=48, window_us=20_000, scene=NOBODY)
+    simulate_images(coco, tmp_path / "set", config, seed=0, count=2)
+    sample = StoredWindows(tmp_path / "set", SPEC, SIX_CLASSES).sample(1)
+    assert sample.excluded.tolist() == [False] * 4 + [True] * 2
+    assert (sample.label == 254).any()
+    ignoring = replace(coco, complete_for=())
+    with pytest.raises(DataError, match="differs in source"):
+        simulate_images(ignoring, tmp_path / "set", config, seed=0, count=2)

@@ -85,7 +85,7 @@ def test_every_way_in_which_the_folders_lie(tmp_path):
 def test_the_smaller_polygon_is_on_top_and_the_rest_is_background():
     both = [_parsed(INNER), _parsed(SQUARE)]
     for polygons in (both, both[::-1]):
-        label = draw_polygons(polygons, {0: 0, 1: 1}, height=100, width=200, background=7)
+        label, _ = draw_polygons(polygons, {0: 0, 1: 1}, height=100, width=200, background=7)
         assert label[50, 100] == 1
         assert label[30, 60] == 0
         assert label[10, 10] == 7
@@ -112,7 +112,9 @@ def _inside(points, x, y):
 def test_drawing_agrees_with_a_slow_reference(points):
     height, width = 24, 32
     points = np.array(points) / 999
-    label = draw_polygons([Polygon(0, points)], {0: 1}, height=height, width=width, background=0)
+    shape = {"height": height, "width": width, "background": 0}
+    label, objects = draw_polygons([Polygon(0, points)], {0: 1}, **shape)
+    assert np.array_equal(label, objects)
     scaled = points * (width, height)
     for row, column in np.ndindex(height, width):
         place = np.array([column + 0.5, row + 0.5])

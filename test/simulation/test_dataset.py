@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -71,3 +73,16 @@ def test_a_missing_shard_is_made_again(tmp_path):
         writer(tmp_path), lambda ks: (window(k) for k in ks), count=4, windows_per_shard=2
     )
     assert (tmp_path / "shard_00001.npz").read_bytes() == before
+
+
+def test_a_set_says_of_what_its_partial_labels_are_none(tmp_path):
+    plain, partial = tmp_path / "plain", tmp_path / "partial"
+    for root, options in ((plain, {}), (partial, {"complete_for": ("human", "vehicle")})):
+        write_windows(
+            writer(root, **options), lambda ks: map(window, ks), count=1, windows_per_shard=3
+        )
+    assert SimulatedSet(plain).complete_for == ()
+    assert SimulatedSet(partial).complete_for == ("human", "vehicle")
+    # Programs that know no such labels refuse the set; the others go on reading old ones.
+    versions = [json.loads((r / "index.json").read_text())["version"] for r in (plain, partial)]
+    assert versions == [1, 2]

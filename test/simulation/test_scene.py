@@ -122,6 +122,60 @@ def test_things_are_cut_by_component():
     assert list(cut_things(example_image(), (4, 5), min_pixels=10_000)) == []
 
 
+def test_objects_that_touch_are_cut_apart_and_halves_are_left_out():
+    labels, objects = np.full((100, 120), 254, np.uint8), np.zeros((100, 120), np.uint16)
+    places = {
+        1: (4, np.s_[20:60, 20:35]),
+        2: (4, np.s_[20:60, 35:50]),  # beside it: one component with it
+        3: (5, np.s_[30:50, 60:100]),
+        4: (5, np.s_[80:99, 10:60]),  # cut by the lower border
+        5: (4, np.s_[1:40, 105:115]),  # cut by the upper border, as far as outlines say
+        6: (2, np.s_[60:75, 60:90]),  # no thing
+    }
+    for number, (label, place) in places.items():
+        labels[place], objects[place] = label, number
+    labels[40:45, 20:35] = 255  # a tie: of the object, whatever its label
+    picture = np.full((100, 120, 3), 9, np.uint8)
+    things = list(cut_things(LabelledImage.from_arrays(picture, labels, "", objects), (4, 5)))
+    assert [(t.label, t.mask.shape, bool(t.mask.all())) for t in things] == [
+        (4, (40, 15), True),
+        (4, (40, 15), True),
+        (5, (20, 40), True),
+    ]
+
+
+def test_an_object_in_two_halves_is_hidden_by_another_and_left_out():
+    labels, objects = np.full((100, 120), 254, np.uint8), np.zeros((100, 120), np.uint16)
+    labels[20:60, 20:60], objects[20:60, 20:60] = 5, 1
+    labels[20:60, 35:45], objects[20:60, 35:45] = 4, 2
+    image = LabelledImage.from_arrays(np.full((100, 120, 3), 9, np.uint8), labels, "", objects)
+    assert [t.label for t in cut_things(image, (4, 5))] == [4]
+
+
+@pytest.mark.parametrize("moving_camera", [0.0, 1.0])
+@pytest.mark.parametrize("still_things", [True, False])
+def test_scenes_keep_what_is_none_of_some_classes(moving_camera, still_things):
+    image = example_image()
+    labels = np.where(image.labels < 4, np.uint8(254), image.labels)
+    ranges = SceneRanges(
+        moving_camera=moving_camera, moving_things=1.0, still_things=still_things,
+        distractors=(3, 4), near_person=0.0,
+    )  # fmt: skip
+    factory = SceneFactory(
+        [LabelledImage(image.code, labels)], SIX_CLASSES, height=80, width=100, ranges=ranges
+    )
+    found, rng = np.zeros(256, np.int64), np.random.default_rng(0)
+    for _ in range(12):
+        scene = factory.make(SensorModel.random(rng), rng)
+        found += np.bincount(scene.labels(0.01).ravel(), minlength=256)
+        pieces = {layer.label for layer in scene.layers if layer.label is not None}
+        assert pieces <= {2, 4, 5, 254}
+    # Nobody invents ground, walls or plants where nobody has seen any.
+    assert not found[[0, 1, 3]].any()
+    assert found[254] > 0.3 * found.sum()
+    assert bool(found[255]) == (not still_things and not moving_camera)
+
+
 @pytest.mark.parametrize("moving_camera", [0.0, 1.0])
 def test_random_scenes_are_reproducible_and_labelled(moving_camera):
     ranges = SceneRanges(moving_camera=moving_camera, moving_things=1.0)
