@@ -28,6 +28,7 @@ from evdistill_core.recordings.base import (
 )
 from evdistill_core.recordings.read_options import AS_THE_FILE_SAYS, ReadOptions
 from evdistill_core.recordings.readers.chips import camera_size
+from evdistill_core.recordings.readers.hdf5_heaps import opened_checked
 from evdistill_core.recordings.readers.hdf5_size import stored_size
 from evdistill_core.recordings.readers.records import StreamRecording
 from evdistill_core.recordings.readers.time_unit import TIME_LIMIT_US
@@ -68,11 +69,17 @@ _DAMAGE = (OSError, KeyError, RuntimeError, TypeError, AttributeError, ValueErro
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """Open for reading; what h5py says about damage becomes our error."""
+def opened(path: Path, *, checked: bool = True) -> Iterator[Any]:
+    """Open for reading; what h5py says about damage becomes our error.
+
+    Args:
+        path: an HDF5 file.
+        checked: refuse damaged heaps, where texts and rows of free length lie; see
+            ``hdf5_heaps``. Columns of numbers can do without, and are read faster.
+    """
     h5py = h5py_module()
     try:
-        with h5py.File(path, "r") as file:
+        with opened_checked(path) if checked else h5py.File(path, "r") as file:
             yield file
     except EvdistillError:
         raise
@@ -92,6 +99,8 @@ class Hdf5Recording(StreamRecording):
     """
 
     layout = ""
+    in_heaps = False
+    """Whether events lie in rows of free length."""
     takes = frozenset({"size", "camera"})
 
     def __init__(
@@ -186,7 +195,7 @@ class Hdf5Recording(StreamRecording):
 
     def _batches_at(self, start_us: int | None) -> Iterator[EventBatch]:
         self._counts = Counter()
-        with opened(self._path) as file:
+        with opened(self._path, checked=self.in_heaps) as file:
             row = 0 if start_us is None else self._row_at(file, start_us)
             step = self._step()
             while row < self._rows:

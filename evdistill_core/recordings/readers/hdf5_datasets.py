@@ -120,6 +120,7 @@ class CaerHdf5(Hdf5Recording):
     """
 
     layout = "ddd17"
+    in_heaps = True
     ROWS_A_BLOCK = 16
 
     def _check(self, file: Any) -> int:

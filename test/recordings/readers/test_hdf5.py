@@ -1,6 +1,8 @@
 """HDF5 in the layouts of data sets: made as their tools make them, and damaged."""
 
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -245,3 +247,48 @@ def test_a_dataset_of_a_type_that_numpy_lacks_is_passed_over(tmp_path, events, r
             h5py.h5d.create(group.id, name.encode(), kind, h5py.h5s.create_simple((3,)))
     with pytest.raises(RecordingError, match=r"b\.h5"):
         read(tmp_path / "b.h5")
+
+
+def test_a_heap_of_zeros_is_told_and_does_not_hang(tmp_path, events, read):
+    """Found by the fuzzer: the HDF5 library walks on the spot, in C, where nothing can stop it."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for name, column in (("x", events.x), ("y", events.y), ("t", events.t_us), ("p", events.p)):
+            file[f"events/{name}"] = column
+        file["events"].attrs["geometry"] = "346x260"
+    assert read(path).equals(events)
+    whole = path.read_bytes()
+    heap = whole.index(b"GCOL")
+    # Zeros; an object that reaches beyond the heap; a heap that reaches beyond the file.
+    for first, damage in ((16, bytes(40)), (24, b"\xff" * 6), (8, b"\xff" * 4)):
+        at = heap + first
+        path.write_bytes(whole[:at] + damage + whole[at + len(damage) :])
+        # In a process of its own: a hang could not be ended from here.
+        code = f"from evdistill_core import open_recording; open_recording({str(path)!r})"
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 1
+        assert f"RecordingError: {path} is cut off or damaged (HDF5:" in done.stderr
+
+
+def test_a_file_that_is_still_read_at_the_end_of_the_program_does_no_harm(tmp_path):
+    """HDF5 called back into Python after its end."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset("dvs/data", (300, 3), dtype=h5py.special_dtype(vlen=np.uint8))
+        for i in range(300):
+            event = struct.pack("<II", i % 300 << 17 | 5 << 2 | 1, i * 100)
+            for k, part in enumerate(caer_row(1, event)):
+                data[i, k] = part
+        file["dvs/timestamp"] = np.arange(1, 301) * 100
+    code = f"""
+from evdistill_core import open_recording
+batches = open_recording({str(path)!r}).batches()
+print(next(batches))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("EventBatch")
