@@ -66,13 +66,13 @@ def several(paths: Sequence[Path], reading: Reading) -> list[Path] | None:
     Raises:
         RecordingError: a folder holds no recording.
     """
-    from evdistill_core.recordings.finding import find_recordings, is_one_recording
+    from evdistill_core.recordings.finding import find_recordings, is_recording
 
-    if len(paths) == 1 and (not paths[0].is_dir() or is_one_recording(paths[0], reading)):
+    if len(paths) == 1 and (not paths[0].is_dir() or is_recording(paths[0], reading)):
         return None
     found: list[Path] = []
     for path in paths:
-        if not path.is_dir() or is_one_recording(path, reading):
+        if not path.is_dir() or is_recording(path, reading):
             found.append(path)
             continue
         inside = find_recordings(path, reading)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.foundation.suggestions import near_path
@@ -40,6 +42,8 @@ from evdistill_core.recordings.readers.text import (
 )
 
 HEAD_BYTES = 4096
+#: Files of a bag, as rosbag2 numbers them: NAME_0.mcap, NAME_1.mcap, ...
+_BAG_FILE = re.compile(r"(.*?)(_\d+)?\.(mcap|db3)(\.zstd)?")
 #: Kinds that we recognise but do not read, with the way out.
 KNOWN_ELSEWHERE = (
     (b"#ROSBAG V", "a ROS 1 bag older than version 2.0; convert it with `rosbag fix`"),
@@ -76,8 +80,9 @@ def open_recording(  # noqa: PLR0913 - a path, and what a file may leave open
         A context manager; see ``Recording``. Nothing is loaded ahead.
 
     Raises:
-        RecordingError: it is missing, empty, damaged, or of a kind that we do not read; the
-            topic is missing or not unique; an option that means nothing for this kind of file.
+        RecordingError: it is missing, empty, damaged, or of a kind that we do not read; a folder of
+            several recordings; the topic is missing or not unique; an option that means nothing for
+            this kind of file.
         ConfigError: an option with an impossible value.
     """
     if not str(path).strip():
@@ -87,6 +92,9 @@ def open_recording(  # noqa: PLR0913 - a path, and what a file may leave open
     if path.is_dir() and EssFolder.matches(path):
         return _one_stream(EssFolder, path, topic, options)
     head = b"" if path.is_dir() else _head(path)
+    if path.is_dir():
+        told = {"columns": columns, "time_unit": time_unit, "size": size, "camera": camera}
+        _refuse_several(path, lambda other: _opens(other, told))
     if path.is_dir() or head.startswith((SQLITE_MAGIC, MCAP_MAGIC, ROSBAG1_MAGIC, ZSTD_MAGIC)):
         options.refuse_all_but(frozenset(), path, "a bag, which tells how to read it")
         return BagRecording(path, topic)
@@ -97,6 +105,46 @@ def open_recording(  # noqa: PLR0913 - a path, and what a file may leave open
     if kind is None:
         raise RecordingError(f"{path} is {_guess(head)}. {FORMATS_HINT}")
     return _one_stream(kind, path, topic, options)
+
+
+def _refuse_several(folder: Path, opens: Callable[[Path], bool]) -> None:
+    """Refuse a folder that is no bag but holds recordings beside each other.
+
+    A bag that was recorded has ``metadata.yaml``. Without it (the recorder was killed) the files of
+    one bag have one name and a number; files of other names, or of other formats, are recordings of
+    their own.
+
+    Args:
+        folder: that is given as a recording.
+        opens: tells whether an entry of it is a recording.
+
+    Raises:
+        RecordingError: it holds more than one.
+    """
+    if (folder / "metadata.yaml").exists():
+        return
+    entries = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    parts = {p: match[1] for p in entries if (match := _BAG_FILE.fullmatch(p.name))}
+    if not parts:
+        return
+    found = list(parts) if len(set(parts.values())) > 1 else []
+    if not found:
+        others = [p for p in entries if p not in parts and opens(p)]
+        found = [next(iter(parts)), *others] if others else []
+    if found:
+        names = ", ".join(p.name for p in found[:5]) + (", ..." if len(found) > 5 else "")
+        raise RecordingError(
+            f"{folder} holds several recordings and is no bag of its own: {names}. Name one of "
+            "them; `evdistill info`, `run` and `convert` take all of a folder"
+        )
+
+
+def _opens(path: Path, reading: Mapping[str, Any]) -> bool:
+    try:
+        with open_recording(path, **reading):
+            return True
+    except RecordingError:
+        return False
 
 
 #: files that may hold several streams, and take the options of reading
