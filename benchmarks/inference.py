@@ -35,7 +35,7 @@ from evdistill_core.foundation.latency import percentiles_ms
 from evdistill_core.inference.runner import Runner
 from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import NetworkInfo, StudentFile, StudentInfo, write_student
-from evdistill_core.models.network import fold_batch_norm, parameter_count
+from evdistill_core.models.network import parameter_count
 from evdistill_core.models.registry import NETWORKS, build_network
 from evdistill_core.representations.spec import InputSpec
 
@@ -64,7 +64,7 @@ def make_student(name: str, folder: Path) -> StudentFile:
     )
     path = folder / f"{name}.evstudent"
     weights = {k: v.numpy() for k, v in network.state_dict().items()}
-    write_student(path, info, weights=weights, onnx=to_onnx(fold_batch_norm(network)))
+    write_student(path, info, weights=weights, onnx=to_onnx(network))
     return StudentFile.open(path)
 
 

@@ -170,7 +170,7 @@ def _write_student(path, network_name, classes, spec):
     torch = pytest.importorskip("torch")
     from evdistill_core.export.onnx_model import to_onnx
     from evdistill_core.inference.student import NetworkInfo, StudentInfo, write_student
-    from evdistill_core.models.network import fold_batch_norm, parameter_count
+    from evdistill_core.models.network import parameter_count
     from evdistill_core.models.registry import build_student, network_task
 
     torch.manual_seed(0)
@@ -191,5 +191,5 @@ def _write_student(path, network_name, classes, spec):
         classes=classes,
     )
     weights = {k: v.numpy() for k, v in network.state_dict().items()}
-    write_student(path, info, weights=weights, onnx=to_onnx(fold_batch_norm(network)))
+    write_student(path, info, weights=weights, onnx=to_onnx(network))
     return path

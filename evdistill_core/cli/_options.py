@@ -109,9 +109,10 @@ WriteClasses = Annotated[
     ),
 ]
 Onnx = Annotated[
-    bool | None,
+    bool,
     typer.Option(
-        "--onnx/--no-onnx", help="Include the ONNX model in the student file.", show_default=False
+        "--onnx/--no-onnx",
+        help="Include the ONNX model; without it the student needs torch.",
     ),
 ]
 

@@ -14,7 +14,7 @@ def write_and_report(
     checkpoint: Checkpoint,
     out: Path,
     *,
-    onnx: bool | None,
+    onnx: bool,
     card_text: str = "",
     as_json: bool = False,
 ) -> dict[str, object]:

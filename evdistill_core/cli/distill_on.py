@@ -144,7 +144,7 @@ def command(
     if not _stage(shortened(pupil, steps), out / "student", resume, overwrite):
         return
     student = out / STUDENT
-    write_and_report(load_checkpoint(out / "student" / "last.pt"), student, onnx=None, card_text="")
+    write_and_report(load_checkpoint(out / "student" / "last.pt"), student, onnx=True, card_text="")
     typer.echo(f"student: {student}\nreport: {out / 'student' / 'report.html'}")
 
 

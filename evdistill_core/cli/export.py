@@ -1,4 +1,4 @@
-"""``evdistill export``: checkpoint to student file."""
+"""``evdistill export``: checkpoint or older student file to student file."""
 
 from __future__ import annotations
 
@@ -14,19 +14,24 @@ PLACE = Place("Training", 5)
 EXAMPLES = (
     "evdistill export runs/street6/best.pt my.evstudent",
     "evdistill export runs/street6/best.pt my.evstudent --card card.md --no-onnx",
+    "evdistill export old.evstudent new.evstudent",
 )
 
 
 def command(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="What `evdistill train` wrote (*.pt).")
+        Path,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="What `evdistill train` wrote (*.pt), or a student file of an older version.",
+        ),
     ],
     target: Annotated[
         Path | None,
         typer.Argument(metavar="TARGET", help="The student file to make (*.evstudent)."),
     ] = None,
     out: OutFile = None,
-    onnx: Onnx = None,
+    onnx: Onnx = True,
     card: Annotated[
         Path | None,
         typer.Option(
@@ -37,28 +42,26 @@ def command(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Make a student file of a checkpoint.
+    """Make a student file of a checkpoint or of an older student file.
 
-    Its forms (torch, ONNX) are checked to compute the same.
-
-    The ONNX model is included up to 20 M parameters, or as --onnx and --no-onnx say.
+    Torch and ONNX Runtime are checked to compute the same.
     """
     from evdistill_core.cli._outputs import print_json, target_of
     from evdistill_core.cli._parity import write_and_report
+    from evdistill_core.export.student import load_trained
     from evdistill_core.foundation.errors import ConfigError
     from evdistill_core.foundation.outputs import check_file
-    from evdistill_core.models.checkpoint import load_checkpoint
 
     file = target_of(target, out, checkpoint)
     check_file(file, overwrite=overwrite, sources=(checkpoint,))
-    card_text = ""
+    card_text = None
     if card is not None:
         try:
             card_text = card.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read --card {card}: {error}") from error
-    facts = write_and_report(
-        load_checkpoint(checkpoint), file, onnx=onnx, card_text=card_text, as_json=as_json
-    )
+    trained, older_text = load_trained(checkpoint)
+    text = older_text if card_text is None else card_text
+    facts = write_and_report(trained, file, onnx=onnx, card_text=text, as_json=as_json)
     if as_json:
         print_json(facts)

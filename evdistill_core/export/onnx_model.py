@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from evdistill_core.export.unfolding import unfold_batch_norm
 from evdistill_core.foundation.errors import StudentError
-from evdistill_core.models.network import StudentNetwork, zero_state
+from evdistill_core.models.network import StudentNetwork, fold_batch_norm, zero_state
+
+if TYPE_CHECKING:
+    import onnx
 
 OPSET = 18
 INPUT_NAME = "input"
@@ -24,11 +27,12 @@ def to_onnx(network: StudentNetwork) -> bytes:
     """Return the ONNX model of a network in evaluation mode.
 
     Args:
-        network: on the CPU, fp32; batch norms should be folded already. Not modified.
+        network: as trained, on the CPU, fp32. Not modified.
 
     Returns:
         Serialized model: ``input`` (1, C, H, W) to ``logits`` (1, K, H / s, W / s), H and W any
-        multiples of ``network.size_multiple``; weights inside. Recognition: ``logits`` (1, K).
+        multiples of ``network.size_multiple``. Recognition: ``logits`` (1, K). Weights are inside,
+        with the numbers of the ``state_dict``: batch norms are not folded.
         A recurrent network also takes ``state`` (1, S, H / r, W / r), zeros at the start of a
         stream, and gives ``state_out``, the state for the next window.
 
@@ -48,10 +52,11 @@ def to_onnx(network: StudentNetwork) -> bytes:
         shapes += (_sizes(cells, multiple // network.state_stride),)
     names = zip([INPUT_NAME, OUTPUT_NAME], STATE_NAMES, strict=True)
     taken, given = ([*pair][: len(inputs)] for pair in names)
+    folded = fold_batch_norm(network)
     with _quiet():
         try:
             program = torch.onnx.export(
-                network,
+                folded,
                 inputs,
                 dynamo=True,
                 dynamic_shapes=shapes,
@@ -65,11 +70,21 @@ def to_onnx(network: StudentNetwork) -> bytes:
             raise StudentError(f"torch cannot export this network to ONNX: {reason}") from error
     if program is None:
         raise StudentError("torch cannot export this network to ONNX")
-    buffer = io.BytesIO()
-    import onnx  # noqa: PLC0415 - not on the robot
+    model = program.model_proto
+    unfold_batch_norm(model, network, folded)
+    _strip(model)
+    content: bytes = model.SerializeToString()
+    return content
 
-    onnx.save(program.model_proto, buffer)
-    return buffer.getvalue()
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Remove the exporter's notes on where each operation came from: 100 kB, paths among them."""
+    graph = model.graph
+    values = (*graph.input, *graph.output, *graph.value_info)
+    for part in (graph, *graph.node, *graph.initializer, *values):
+        part.ClearField("doc_string")
+        if "metadata_props" in part.DESCRIPTOR.fields_by_name:  # onnx 1.16 and later
+            part.ClearField("metadata_props")
 
 
 def _sizes(cells: list[Any], factor: int) -> dict[int, Any]:

@@ -1,4 +1,4 @@
-"""Checkpoint to student file."""
+"""Checkpoint, or an older student file, to student file."""
 
 from __future__ import annotations
 
@@ -29,16 +29,15 @@ from evdistill_core.models.network import (
     logits_of,
     parameter_count,
 )
-from evdistill_core.models.registry import network_entry, network_task
+from evdistill_core.models.registry import check_network_of_file, network_entry, network_task
 
-# Above this a second copy of the weights is worth its space only to those who ask for it.
-ONNX_MAX_PARAMETERS = 20_000_000
+_RULE = "\n\n---\n\n"  # between the text by people and the facts in a model card
 _PARITY_WINDOWS = 4  # of recurrent networks: errors of the state add up
 _PARITY_SIZES = ((96, 128), (200, 346), (264, 352))
 
 
 def export_student(
-    checkpoint: Checkpoint, out: Path, *, onnx: bool | None = None, card_text: str = ""
+    checkpoint: Checkpoint, out: Path, *, onnx: bool = True, card_text: str = ""
 ) -> list[ParityRow]:
     """Write a student file, after checking that every form in it computes the same.
 
@@ -47,7 +46,7 @@ def export_student(
     Args:
         checkpoint: trained network.
         out: the student file, by convention ``*.evstudent``.
-        onnx: whether to include the ONNX model; None: for networks up to 20 M parameters.
+        onnx: whether to include the ONNX model: a few kilobytes, because it refers to the weights.
         card_text: Markdown by people (data, scores, limits, licence) that opens the model card.
 
     Returns:
@@ -61,8 +60,7 @@ def export_student(
     folded = fold_batch_norm(network)
     info = _describe(checkpoint, network)
     weights = {k: v.numpy() for k, v in network.state_dict().items()}
-    with_onnx = info.network.parameters <= ONNX_MAX_PARAMETERS if onnx is None else onnx
-    model = to_onnx(folded) if with_onnx else None
+    model = to_onnx(network) if onnx else None
     forms = {"folded": _on_torch(folded)}
     with tempfile.TemporaryDirectory(prefix="evdistill-export-") as folder:
         if model is not None:
@@ -83,11 +81,39 @@ def export_student(
 
 
 def export_checkpoint(
-    checkpoint: str | Path, out: str | Path, *, onnx: bool | None = None, card_text: str = ""
+    checkpoint: str | Path, out: str | Path, *, onnx: bool = True, card_text: str = ""
 ) -> list[ParityRow]:
-    """Make a student file of a checkpoint on disk; see ``export_student`` for the rest."""
-    loaded = load_checkpoint(Path(checkpoint).expanduser())
-    return export_student(loaded, Path(out).expanduser(), onnx=onnx, card_text=card_text)
+    """Make a student file of a checkpoint or a student on disk; see ``export_student``."""
+    loaded, text = load_trained(Path(checkpoint).expanduser())
+    return export_student(loaded, Path(out).expanduser(), onnx=onnx, card_text=card_text or text)
+
+
+def load_trained(path: Path) -> tuple[Checkpoint, str]:
+    """Return what can be exported, and the Markdown that opens its card.
+
+    Args:
+        path: a checkpoint, or a student file (``*.evstudent``) of this or an older format. The
+            weights of a student are those that were trained, so nothing is lost.
+
+    Raises:
+        StudentError: missing, damaged, or neither of the two.
+        PluginError: its network or its input is code which nobody allowed.
+    """
+    if path.suffix != SUFFIX:
+        return load_checkpoint(path), ""
+    student = StudentFile.open(path)
+    name = student.info.network.name
+    check_network_of_file(name, str(path))
+    checkpoint = Checkpoint(
+        network=name,
+        options=student.info.network.options,
+        state_dict={k: torch.from_numpy(v) for k, v in student.weights().items()},
+        input=student.input,
+        classes=student.classes,
+        provenance=student.info.provenance,
+    )
+    text, rule, _ = student.card().partition(f"{_RULE}# {name}: ")
+    return checkpoint, text if rule else ""
 
 
 def _sizes(multiple: int) -> list[tuple[int, int]]:
@@ -153,9 +179,9 @@ def model_card(info: StudentInfo, text: str = "") -> str:
     """
     network = info.network
     classes = ", ".join(f"{i} {name}" for i, name in enumerate(info.classes.names))
-    lines = [text.rstrip() + "\n\n---\n"] if text.strip() else []
-    lines += [
-        f"# {network.name}: {network_entry(network.name).summary}",
+    opening = text.rstrip() + _RULE if text.strip() else ""
+    lines = [
+        f"{opening}# {network.name}: {network_entry(network.name).summary}",
         "",
         f"- Task: {_TASK_TEXTS[info.task]} of event-camera windows.",
         f"- Classes: {classes}.",

@@ -4,12 +4,16 @@ A student file (``*.evstudent``) is a zip of
 
 - ``student.json``: the manifest, see ``StudentInfo``, with size and SHA-256 of every other member;
 - ``weights.safetensors``: weights and batch-norm statistics as trained, for torch;
-- ``model.onnx``: the same network with batch norms folded and free height and width, for ONNX
-  Runtime; large networks may leave it out;
+- ``model.onnx``: the same network with free height and width, for ONNX Runtime, which folds the
+  batch norms when it loads the model. Its weights are those of ``weights.safetensors``, which it
+  refers to (ONNX external data): they are stored once. May be left out;
 - ``MODEL_CARD.md``: the same facts for people.
 
 Members are found by these names alone; other entries of the zip are ignored, nothing is unpacked
 to disk, and no size that the zip declares is believed beyond fixed limits.
+
+Files of format version 1 hold a second copy of the weights in ``model.onnx``, batch norms folded.
+They are read as before; only version 2 is written.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from evdistill_core.foundation.errors import ConfigError, PluginError, StudentEr
 from evdistill_core.foundation.files import atomic_path
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.foundation.suggestions import near_path
+from evdistill_core.inference.onnx_weights import put_in, take_out
 from evdistill_core.models.registry import NETWORKS
 from evdistill_core.representations.spec import InputSpec
 
@@ -38,7 +43,8 @@ if TYPE_CHECKING:
 
 SUFFIX = ".evstudent"
 FORMAT = "evdistill-student"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_READABLE_VERSIONS = (1, 2)
 TASKS = ("segmentation", "recognition")
 
 MANIFEST = "student.json"
@@ -217,17 +223,22 @@ class StudentFile:
         return arrays
 
     def onnx(self) -> bytes:
-        """Return the ONNX model.
+        """Return the ONNX model, weights included.
 
         Raises:
-            StudentError: there is none, or it is damaged.
+            StudentError: there is none, or it or the weights are damaged.
         """
         if not self.has_onnx:
             raise StudentError(
                 f"{self.path} holds no ONNX model; run it with torch (runtime: torch) or export "
                 "it again with `evdistill export --onnx`"
             )
-        return self._read(ONNX)
+        try:
+            return put_in(self._read(ONNX), lambda: self._read(WEIGHTS), WEIGHTS)
+        except StudentError:
+            raise
+        except ValueError as error:
+            raise StudentError(f"{self.path}: {error}; {_EXPORT_AGAIN}") from error
 
     def card(self) -> str:
         """Return the model card, Markdown.
@@ -238,13 +249,15 @@ class StudentFile:
         return self._read(CARD).decode("utf-8", "replace") if CARD in self._digests else ""
 
     def verify(self) -> None:
-        """Read every member and compare its checksum.
+        """Read every member, compare its checksum, and look up the weights of the ONNX model.
 
         Raises:
-            StudentError: a member is damaged.
+            StudentError: a member is damaged, or the ONNX model needs weights that are missing.
         """
         for name in self._digests:
             self._read(name)
+        if self.has_onnx:
+            self.onnx()
 
     def _read(self, name: str) -> bytes:
         digest = self._digests[name]
@@ -272,7 +285,8 @@ def write_student(
         path: where; by convention with the suffix ``.evstudent``.
         info: what the student is.
         weights: key to array, as trained (batch norms not folded).
-        onnx: the folded network with free height and width; None: torch only.
+        onnx: the network with free height and width, weights inside; None: torch only. Tensors
+            that equal one of ``weights`` are stored as references to it.
         card: Markdown for people.
 
     Raises:
@@ -282,7 +296,7 @@ def write_student(
 
     members = {WEIGHTS: safetensors.numpy.save({k: v.copy() for k, v in weights.items()})}
     if onnx is not None:
-        members[ONNX] = onnx
+        members[ONNX] = take_out(onnx, members[WEIGHTS], WEIGHTS)
     if card:
         members[CARD] = card.encode("utf-8")
     manifest = {
@@ -368,10 +382,11 @@ def _manifest(path: Path) -> Mapping[str, object]:
         raise StudentError(f"{path}: {MANIFEST} is not JSON: {error}; {_EXPORT_AGAIN}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise StudentError(f"{path} is a zip, but no student file; {_EXPORT_AGAIN}")
-    if content.get("format_version") != FORMAT_VERSION:
+    if content.get("format_version") not in _READABLE_VERSIONS:
         raise StudentError(
             f"{path} has student format {content.get('format_version')!r}, this version reads "
-            f"{FORMAT_VERSION}; update evdistill or export the student again"
+            f"{' and '.join(map(str, _READABLE_VERSIONS))}; update evdistill or export the student "
+            "again"
         )
     return content
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from functools import partial
 from typing import TypeVar
 
@@ -131,26 +132,44 @@ def fold_batch_norm(network: M) -> M:
         network: any module; not modified.
     """
     folded = copy.deepcopy(network).eval()
-    if getattr(network, "folds_batch_norm", True):
-        for module in list(folded.modules()):
-            _fold_children(module)
+    for conv_name, norm_name in folded_pairs(network):
+        conv, norm = folded.get_submodule(conv_name), folded.get_submodule(norm_name)
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        # Registered under its old name, so that Sequential and attributes both find it.
+        _replace(folded, conv_name, fuse_conv_bn_eval(conv, norm))
+        _replace(folded, norm_name, nn.Identity())
     for parameter in folded.parameters():
         parameter.requires_grad_(False)
     return folded
 
 
-def _fold_children(module: nn.Module) -> None:
-    previous_name, previous = "", nn.Module()
-    for name, child in list(module.named_children()):
-        if (
-            isinstance(child, nn.BatchNorm2d)
-            and isinstance(previous, nn.Conv2d)
-            and previous.out_channels == child.num_features
-        ):
-            # Registered under its old name, so that Sequential and attributes both find it.
-            setattr(module, previous_name, fuse_conv_bn_eval(previous, child))
-            setattr(module, name, nn.Identity())
-        previous_name, previous = name, child
+def folded_pairs(network: nn.Module) -> list[tuple[str, str]]:
+    """Return the names of each convolution and batch norm that ``fold_batch_norm`` makes one.
+
+    Args:
+        network: any module, not folded yet; names are those of ``named_modules``.
+    """
+    pairs: list[tuple[str, str]] = []
+    if not getattr(network, "folds_batch_norm", True):
+        return pairs
+    for prefix, module in network.named_modules():
+        children = [
+            (f"{prefix}.{name}" if prefix else name, m) for name, m in module.named_children()
+        ]
+        for (conv_name, conv), (norm_name, norm) in itertools.pairwise(children):
+            if (
+                isinstance(norm, nn.BatchNorm2d)
+                and isinstance(conv, nn.Conv2d)
+                and conv.out_channels == norm.num_features
+            ):
+                pairs.append((conv_name, norm_name))
+    return pairs
+
+
+def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, module)
 
 
 def check_input(network: StudentNetwork, shape: torch.Size | tuple[int, ...]) -> None:

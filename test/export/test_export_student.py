@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,16 @@ from students import random_checkpoint
 from evdistill_core.cli.main import build_app
 from evdistill_core.export import student as export_module
 from evdistill_core.export.onnx_model import to_onnx
-from evdistill_core.export.student import export_student
+from evdistill_core.export.student import export_checkpoint, export_student
 from evdistill_core.foundation.errors import ConfigError, StudentError
+from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.models.checkpoint import save_checkpoint
 from evdistill_core.models.network import fold_batch_norm
 from evdistill_core.models.registry import build_network
 from evdistill_core.representations.spec import InputSpec
+
+VERSION_1 = Path(__file__).parents[1] / "golden" / "students" / "version1.evstudent"
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +66,9 @@ def test_model_card_states_the_facts(exported):
     assert "| onnx | 264x352 |" in card
 
 
-def test_onnx_model_is_folded_and_free_in_size(exported):
+def test_onnx_model_is_whole_and_free_in_size(exported):
     model = onnx.load_model_from_string(StudentFile.open(exported[1]).onnx())
     onnx.checker.check_model(model)
-    assert not [n for n in model.graph.node if n.op_type == "BatchNormalization"]
     assert not [t for t in model.graph.initializer if t.external_data]
     shape = model.graph.input[0].type.tensor_type.shape.dim
     assert [d.dim_value for d in shape[:2]] == [1, 3]
@@ -120,6 +123,24 @@ def test_command(tmp_path):
     assert not StudentFile.open(out).has_onnx
 
 
+def test_command_writes_an_older_student_anew(tmp_path):
+    """Same logits, provenance and text by people; half the size."""
+    older, newer = VERSION_1, tmp_path / "newer.evstudent"
+    result = CliRunner().invoke(build_app(), ["export", str(older), str(newer)])
+    assert result.exit_code == 0, result.output
+    old, new = StudentFile.open(older), StudentFile.open(newer)
+    assert new.size_bytes < 0.62 * old.size_bytes
+    assert replace(new.info, parity={}) == replace(old.info, parity={})
+    assert new.card().startswith("# A title\n\nText by people.\n\n---\n\n# onboard-cls: ")
+    assert new.card().count("---\n\n#") == 1
+    x = np.random.default_rng(0).normal(0, 1, (2, 34, 34)).astype(np.float32)
+    for runtime in ("onnxruntime", "torch"):
+        before, after = (make_runner(s, runtime=runtime, device="cpu").run(x) for s in (old, new))
+        np.testing.assert_allclose(after, before, atol=1e-5)
+    with pytest.raises(StudentError, match="no student file at"):
+        export_checkpoint(tmp_path / "none.evstudent", newer)
+
+
 def test_command_without_a_checkpoint(tmp_path):
     result = CliRunner().invoke(
         build_app(), ["export", str(tmp_path / "none.pt"), str(tmp_path / "a.evstudent")]
@@ -134,9 +155,7 @@ def test_the_paper_network_exports_too(tmp_path):
     """DeepLabV3+ with free height and width, rounding up at every stride, on ONNX Runtime."""
     torch.manual_seed(0)
     network = build_network("evdistill-2021", in_channels=3, num_classes=6).eval()
-    session = onnxruntime.InferenceSession(
-        to_onnx(fold_batch_norm(network)), providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(to_onnx(network), providers=["CPUExecutionProvider"])
     for height, width in ((65, 97), (50, 86)):
         x = torch.randn(1, 3, height, width)
         with torch.no_grad():

@@ -119,6 +119,7 @@ def test_import_command_keeps_the_logits(tmp_path, monkeypatch):
             str(out),
             "--classes",
             str(tmp_path / "classes.yaml"),
+            "--no-onnx",  # half a minute; test_export_student.py runs this network there
         ],
     )
     assert result.exit_code == 0, result.output

@@ -3,15 +3,20 @@ import json
 import shutil
 import struct
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from evdistill_core.foundation.errors import StudentError
 from evdistill_core.foundation.labels import SIX_CLASSES
+from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import NetworkInfo, StudentFile, StudentInfo, write_student
 from evdistill_core.representations.spec import InputSpec
 
+# Written by the version before format 2: `onboard-cls` of width 0.25, random weights.
+VERSION_1 = Path(__file__).parents[1] / "golden" / "students" / "version1.evstudent"
 INFO = StudentInfo(
     network=NetworkInfo(
         name="onboard-seg",
@@ -62,6 +67,73 @@ def test_round_trip(small):
     assert student.onnx() == b"onnx" * 100
     assert student.card() == "# card\n"
     student.verify()
+
+
+def test_weights_are_stored_once(student_path):
+    """A whole student: the ONNX model refers to the weights, and comes back with them inside."""
+    with zipfile.ZipFile(student_path) as archive:
+        sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+        stored = archive.read("model.onnx")
+        weights = archive.read("weights.safetensors")
+    assert sizes["model.onnx"] < 0.2 * sizes["weights.safetensors"]
+    student = StudentFile.open(student_path)
+    assert student.size_bytes < len(weights) + 20_000 < len(student.onnx()) + len(weights)
+    learned = [v.tobytes() for v in student.weights().values() if v.nbytes >= 64]
+    assert not [v for v in learned if v in stored]
+    assert not [v for v in learned if v not in student.onnx()]
+    student.verify()
+
+
+def replace_weights(path, weights):
+    """Put other weights into a student file, checksums included."""
+    data = safetensors.numpy.save(weights)
+    with zipfile.ZipFile(path) as archive:
+        members = json.loads(archive.read("student.json"))["members"]
+    digest = hashlib.sha256(data).hexdigest()
+    members["weights.safetensors"] = {"bytes": len(data), "sha256": digest}
+    rewrite(path, {"weights.safetensors": data}, {"members": members})
+
+
+@pytest.mark.parametrize("change", ["missing", "misshapen"])
+def test_an_onnx_model_without_its_weights_is_refused(student_path, tmp_path, change):
+    path = tmp_path / "a.evstudent"
+    shutil.copy(student_path, path)
+    weights = StudentFile.open(path).weights()
+    name = max(weights, key=lambda k: weights[k].nbytes)
+    largest = weights.pop(name)
+    if change == "misshapen":
+        weights[name] = largest[:-1]
+    replace_weights(path, weights)
+    student = StudentFile.open(path)
+    message = r"a.evstudent: tensor '.*' of the ONNX model is not in weights.safetensors: no tensor"
+    for use in (student.onnx, student.verify, lambda: make_runner(student, runtime="onnxruntime")):
+        with pytest.raises(StudentError, match=message):
+            use()
+
+
+def test_damaged_weights_reach_no_runtime(student_path, tmp_path):
+    path = tmp_path / "a.evstudent"
+    shutil.copy(student_path, path)
+    with zipfile.ZipFile(path) as archive:
+        weights = bytearray(archive.read("weights.safetensors"))
+    weights[-5] ^= 1
+    rewrite(path, {"weights.safetensors": bytes(weights)})
+    for runtime in ("onnxruntime", "torch"):
+        with pytest.raises(StudentError, match=r"weights.safetensors differs from its checksum"):
+            make_runner(StudentFile.open(path), runtime=runtime, device="cpu")
+
+
+def test_a_file_of_format_version_1_runs_as_before():
+    student = StudentFile.open(VERSION_1)
+    with zipfile.ZipFile(VERSION_1) as archive:
+        assert json.loads(archive.read("student.json"))["format_version"] == 1
+        assert student.onnx() == archive.read("model.onnx")
+    student.verify()
+    x = np.random.default_rng(0).normal(0, 1, (2, 40, 48)).astype(np.float32)
+    logits = make_runner(student, runtime="onnxruntime", device="cpu").run(x)
+    on_torch = make_runner(student, runtime="torch", device="cpu").run(x)
+    np.testing.assert_allclose(logits, on_torch, atol=1e-5)
+    assert logits.std() > 0.05
 
 
 def test_equal_students_give_equal_files(small, tmp_path):
@@ -201,7 +273,8 @@ def test_manifest_that_is_no_mapping(small, text):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 2}, "student format 2, this version reads 1; update evdistill"),
+        ({"format_version": 3}, "student format 3, this version reads 1 and 2; update evdistill"),
+        ({"format_version": None}, "student format None"),
         ({"task": "detection"}, "must be one of segmentation, recognition, got 'detection'"),
         ({"task": "recognition"}, "onboard-seg is no network for recognition"),
         ({"network": None}, "network must be a mapping"),
