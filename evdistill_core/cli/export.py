@@ -42,7 +42,9 @@ def command(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Make a student file of a checkpoint or of an older student file.
+    """Make a student file of a checkpoint.
+
+    An older student file is written anew in today's format.
 
     Torch and ONNX Runtime are checked to compute the same.
     """
