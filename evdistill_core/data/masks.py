@@ -19,7 +19,7 @@ from PIL import Image
 
 from evdistill_core.data.class_images import read_image
 from evdistill_core.foundation.errors import DataError
-from evdistill_core.foundation.labels import IGNORE, ClassTable
+from evdistill_core.foundation.labels import IGNORE, OTHER, ClassTable
 from evdistill_core.foundation.mask_values import LARGEST_ID, MaskValues, Rgb
 
 # A value of a mask: an id, or red, green, blue.
@@ -71,9 +71,9 @@ class MaskDecoder:
     """Turns the values of masks into class ids.
 
     Args:
-        ids: class id (or 255) by value of single-channel masks.
-        colors: class id (or 255) by colour of colour masks.
-        ignores_rest: whether values that are not named are ignored; else they are an error.
+        ids: class id (or 254, 255) by value of single-channel masks.
+        colors: class id (or 254, 255) by colour of colour masks.
+        rest: what values that are not named become; None: they are an error.
         meaning: what an error says about values that are not named: what is known, and the cure.
     """
 
@@ -82,14 +82,13 @@ class MaskDecoder:
         ids: Mapping[int, int],
         colors: Mapping[Rgb, int] | None = None,
         *,
-        ignores_rest: bool = False,
+        rest: int | None = None,
         meaning: str,
     ) -> None:
         self._has_ids, self._has_colors = bool(ids), bool(colors)
         self._meaning = meaning
-        rest = IGNORE if ignores_rest else _UNKNOWN
-        self._rest = rest
-        self._by_id = np.full(LARGEST_ID + 1, rest, np.int16)
+        self._rest = _UNKNOWN if rest is None else rest
+        self._by_id = np.full(LARGEST_ID + 1, self._rest, np.int16)
         for value, class_id in ids.items():
             self._by_id[value] = class_id
         by_code = sorted((_code(color), class_id) for color, class_id in (colors or {}).items())
@@ -100,7 +99,7 @@ class MaskDecoder:
         """Return the class ids in a mask.
 
         Returns:
-            (H, W) uint8, class ids or 255.
+            (H, W) uint8, class ids, 254 or 255.
 
         Raises:
             UnknownValuesError: it holds values that are not named.
@@ -126,11 +125,16 @@ class MaskDecoder:
         return np.where(self._color_codes[place] == codes, found, np.int16(self._rest))
 
 
-def decoder_of(classes: ClassTable) -> MaskDecoder:
+def decoder_of(classes: ClassTable, *, other: int = OTHER) -> MaskDecoder:
     """Return the decoder of masks whose values the class table describes.
 
     Where it names no values, the ids are the positions of the classes. 255 in single-channel masks
     is ignored unless a class has it.
+
+    Args:
+        classes: the table.
+        other: what the values become that mean "none of the classes that are marked completely":
+            254, or 255 where nobody learns from them.
     """
     masks = (classes.masks or MaskValues()).by_position(len(classes))
     ids = {v: k for k, values in enumerate(masks.ids) for v in values}
@@ -140,10 +144,14 @@ def decoder_of(classes: ClassTable) -> MaskDecoder:
         for k, name in enumerate(classes.names[:NAMED_IN_ERRORS])
     )
     more = ", ..." if len(classes) > NAMED_IN_ERRORS else ""
+    ids = dict.fromkeys(masks.ignored_ids, IGNORE) | dict.fromkeys(masks.other_ids, other) | ids
+    of_color = dict.fromkeys(masks.ignored_colors, IGNORE)
+    of_color |= dict.fromkeys(masks.other_colors, other)
+    rest = IGNORE if masks.ignores_rest else other
     return MaskDecoder(
-        {IGNORE: IGNORE} | dict.fromkeys(masks.ignored_ids, IGNORE) | ids if ids else {},
-        dict.fromkeys(masks.ignored_colors, IGNORE) | colors if colors else {},
-        ignores_rest=masks.ignores_rest,
+        {IGNORE: IGNORE} | ids if masks.has_ids else {},
+        of_color | colors if colors else {},
+        rest=rest if masks.ignores_rest or masks.rest_is_other else None,
         meaning=f"no class has these values ({named}{more}): give them to a class, or list them "
         "under ignore in the class file (docs/classes.md)",
     )

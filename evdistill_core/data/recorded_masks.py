@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from evdistill_core.data.recording_index import (
 from evdistill_core.data.samples import Sample
 from evdistill_core.data.simulated import KeptWindow, augmented_sample, file_word
 from evdistill_core.foundation.errors import ConfigError, DataError
-from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.foundation.labels import ClassTable, excluded_mask
 from evdistill_core.recordings.finding import find_recordings
 from evdistill_core.representations import InputSpec
 
@@ -99,6 +99,7 @@ class RecordedMasks:
     ) -> None:
         self._spec, self._seed, self._augmentation = spec, seed, augmentation
         self._decoder = decoder_of(classes)
+        self._excluded = excluded_mask(classes.complete_for, classes)
         folders = [f for path in config.paths for f in labelled_recordings(path)]
         self.name = file_word(config.paths[0].resolve().name)
         self.skipped: Counter[str] = Counter()
@@ -137,10 +138,11 @@ class RecordedMasks:
                 meaning.
         """
         window = self.window(index % len(self._windows))
-        return augmented_sample(window, self._spec, self._augmentation, (self._seed, index))
+        sample = augmented_sample(window, self._spec, self._augmentation, (self._seed, index))
+        return replace(sample, excluded=self._excluded)
 
     def label(self, number: int) -> npt.NDArray[np.uint8]:
-        """Return the class ids (or 255) in a mask, (H, W) uint8 (see ``sample`` for errors)."""
+        """Return class ids, 254 or 255 of a mask, (H, W) uint8 (see ``sample`` for errors)."""
         return self._decoder.read(self._windows[number].mask)
 
     def window(self, number: int) -> KeptWindow:

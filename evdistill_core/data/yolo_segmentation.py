@@ -160,7 +160,7 @@ class YoloSegmentation:
             see ``classes``.
         complete_for: the classes that these files mark completely, so that what lies outside of all
             polygons, or in one without a class, is none of them: 254. "auto": all that
-            ``class_map`` reaches.
+            ``class_map`` reaches, or what the class file says.
 
     Attributes:
         names: file names of the images in order.
@@ -186,7 +186,7 @@ class YoloSegmentation:
         self.names = [image.name for image, _ in self._files]
         self.notes = [n for s in split.split("+") for n in _unpaired(root, s.strip())]
         masks = MaskValues() if class_map else classes.masks or MaskValues()
-        reached = set(class_map.values()) if class_map else ()
+        reached = set(class_map.values()) if class_map else classes.complete_for
         self.complete_for = complete_classes(complete_for, classes, reached)
         rest = OTHER if self.complete_for else IGNORE
         known = dict(enumerate(number_names)) or yolo_names(root)
@@ -194,7 +194,8 @@ class YoloSegmentation:
             self._ids = _mapped_ids(classes, known, class_map, rest)
         else:
             self._ids = _class_ids(classes, masks, known)
-        self._ignores_rest = masks.ignores_rest
+            self._ids |= dict.fromkeys(masks.other_ids, rest)
+        self._rest = rest if masks.rest_is_other else IGNORE if masks.ignores_rest else None
         self._background = rest if masks.background is None else masks.background
         self._known = ", ".join(classes.names)
 
@@ -223,7 +224,7 @@ class YoloSegmentation:
         polygons = read_polygons(path) if path is not None else []
         numbers = Counter(p.number for p in polygons)
         unknown: dict[Value, int] = {n: k for n, k in numbers.items() if n not in self._ids}
-        if unknown and not self._ignores_rest:
+        if unknown and self._rest is None:
             assert path is not None  # there are polygons
             raise UnknownValuesError(
                 path,
@@ -232,7 +233,8 @@ class YoloSegmentation:
                 "them under ignore in the class file (docs/classes.md)",
                 unit="polygon",
             )
-        ids = {n: self._ids.get(n, IGNORE) for n in numbers}
+        rest = IGNORE if self._rest is None else self._rest
+        ids = {n: self._ids.get(n, rest) for n in numbers}
         return draw_polygons(polygons, ids, height=height, width=width, background=self._background)
 
 

@@ -14,15 +14,21 @@ from evdistill_core.foundation.labels import IGNORE, MAX_CLASSES, OTHER
 class Confusion:
     """Counts of (true class, predicted class) over pixels.
 
-    A pixel counts when its true label is a class (254, "none of some classes", is none). A
-    prediction of 255 (unlabelled) on such a pixel is counted in the last column, so that it lowers
-    recall instead of vanishing.
+    A pixel counts when its true label is a class. A prediction of 255 (unlabelled) on such a pixel
+    is counted in the last column, so that it lowers recall instead of vanishing.
+
+    A pixel of the value 254 is none of some classes. Where one of these is predicted there, it is a
+    false alarm: it lowers precision and IoU of that class. Any other prediction may be right or
+    wrong there, and counts nowhere.
 
     Args:
         num_classes: K, 1..254.
 
     Attributes:
         counts: (K, K + 1) int64, rows are the truth; column K holds "unlabelled".
+        false_alarms: (K,) int64, pixels that are none of some classes, by the one of these that is
+            predicted there.
+        outside: (K,) int64, pixels that are known not to be of each class, and of no known class.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -30,12 +36,15 @@ class Confusion:
             raise DataError(f"a confusion needs 1..{MAX_CLASSES} classes, got {num_classes}")
         self.num_classes = num_classes
         self.counts: npt.NDArray[np.int64] = np.zeros((num_classes, num_classes + 1), np.int64)
+        self.false_alarms: npt.NDArray[np.int64] = np.zeros(num_classes, np.int64)
+        self.outside: npt.NDArray[np.int64] = np.zeros(num_classes, np.int64)
 
     def add(
         self,
         truth: npt.NDArray[np.integer],
         prediction: npt.NDArray[np.integer],
         where: npt.NDArray[np.bool_] | None = None,
+        excluded: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         """Count the pixels of one label image.
 
@@ -43,6 +52,8 @@ class Confusion:
             truth: any shape, ids below K, 254 or 255 (not scored).
             prediction: the same shape, ids below K or 255 (unlabelled).
             where: the same shape; pixels that are False are not scored.
+            excluded: (K,) bool, the classes that pixels of the value 254 are not of; None: such
+                pixels are not scored.
 
         Raises:
             DataError: shapes differ, or an id is neither below K nor one of these values.
@@ -63,18 +74,25 @@ class Confusion:
         seen_ids = np.minimum(prediction[scored].astype(np.int64), k)
         flat = np.bincount(true_ids * (k + 1) + seen_ids, minlength=k * (k + 1))
         self.counts += flat.reshape(k, k + 1)
+        if excluded is not None:
+            is_other = truth == OTHER if where is None else (truth == OTHER) & where
+            seen = np.bincount(prediction[is_other].astype(np.int64), minlength=k)[:k]
+            self.false_alarms += np.where(excluded, seen, 0)
+            self.outside += np.where(excluded, np.count_nonzero(is_other), 0)
 
     def scores(self) -> Scores:
         """Return the scores of what was counted so far."""
         hits = np.diag(self.counts[:, : self.num_classes]).astype(np.float64)
         truth = self.counts.sum(1).astype(np.float64)
         predicted = self.counts[:, : self.num_classes].sum(0).astype(np.float64)
+        predicted += self.false_alarms
         union = truth + predicted - hits
         with np.errstate(invalid="ignore", divide="ignore"):
             # A class that is neither there nor predicted has no IoU: NaN, left out of the mean.
             iou = hits / union
             recall = hits / truth
             precision = hits / predicted
+            false_alarms = self.false_alarms / self.outside
         total = truth.sum()
         return Scores(
             iou=tuple(iou.tolist()),
@@ -83,6 +101,7 @@ class Confusion:
             miou=float(np.nanmean(iou)) if np.any(union > 0) else float("nan"),
             accuracy=float(hits.sum() / total) if total else float("nan"),
             pixels=int(total),
+            false_alarms=tuple(false_alarms.tolist()),
         )
 
 
@@ -97,6 +116,8 @@ class Scores:
         miou: mean of the IoUs that exist.
         accuracy: hits / all scored pixels.
         pixels: scored pixels.
+        false_alarms: per class, share of the pixels that are known not to be of it, and of no
+            known class, on which it is predicted; empty: not counted.
     """
 
     iou: tuple[float, ...]
@@ -105,6 +126,7 @@ class Scores:
     miou: float
     accuracy: float
     pixels: int
+    false_alarms: tuple[float, ...] = ()
 
     def to_dict(self, names: tuple[str, ...]) -> dict[str, object]:
         """Return plain data for JSON; NaN becomes None."""
@@ -117,10 +139,15 @@ class Scores:
                     "iou": _finite(self.iou[i]),
                     "recall": _finite(self.recall[i]),
                     "precision": _finite(self.precision[i]),
+                    **self._false_alarm(i),
                 }
                 for i, name in enumerate(names)
             },
         }
+
+    def _false_alarm(self, k: int) -> dict[str, float]:
+        share = self.false_alarms[k] if self.false_alarms else float("nan")
+        return {"false_alarms": share} if np.isfinite(share) else {}
 
 
 def _finite(value: float) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,7 +31,11 @@ RESULTS = ("report.json", "report.html", "confusion_*.png", "panels_*.png")
 def score_table(
     result: SegmentationResult, classes: ClassTable
 ) -> tuple[list[str], list[list[object]]]:
-    """Return head and rows of a table: IoU everywhere; IoU, precision, recall near events."""
+    """Return head and rows of a table: IoU everywhere; IoU, precision, recall near events.
+
+    Where labels say of pixels that they are none of some classes, a last column has the share of
+    these on which such a class is predicted all the same.
+    """
     everywhere, near = result.everywhere.scores(), result.near_events.scores()
     rows: list[list[object]] = [
         [name, everywhere.iou[i], near.iou[i], near.precision[i], near.recall[i]]
@@ -39,6 +44,10 @@ def score_table(
     rows.append(["mean", everywhere.miou, near.miou, None, None])
     rows.append(["accuracy", everywhere.accuracy, near.accuracy, None, None])
     head = ["class", "IoU everywhere", "IoU near events", "precision near", "recall near"]
+    if any(math.isfinite(share) for share in near.false_alarms):
+        head.append("false alarms near")
+        for row, share in zip(rows, [*near.false_alarms, None, None], strict=True):
+            row.append(share)
     return head, rows
 
 

@@ -34,7 +34,12 @@ class LabelledWindow(Protocol):
 
     @property
     def label(self) -> npt.NDArray[np.uint8]:
-        """Return the (H, W) labels, ids or 255."""
+        """Return the (H, W) labels, ids, 254 or 255."""
+        ...
+
+    @property
+    def excluded(self) -> npt.NDArray[np.bool_] | None:
+        """Return the (K,) classes that pixels of the value 254 are not of, or None."""
         ...
 
     @property
@@ -137,8 +142,9 @@ def score_windows(
             raise DataError(f"the student has {len(logits)} classes, the labels {len(classes)}")
         height, width = window.label.shape
         mask = predict_mask(logits, height=height, width=width)
-        result.everywhere.add(window.label, mask)
-        result.near_events.add(window.label, mask, near_events(window.active, activity_radius_px))
+        near = near_events(window.active, activity_radius_px)
+        result.everywhere.add(window.label, mask, excluded=window.excluded)
+        result.near_events.add(window.label, mask, near, excluded=window.excluded)
         result.windows += 1
         if each is not None:
             each(window, mask)

@@ -13,12 +13,12 @@ A name of ``CLASS_SETS`` stands for a file wherever one is asked for.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from evdistill_core.foundation.class_maps import CLASS_SETS, named_classes, spread_colors
-from evdistill_core.foundation.config import from_mapping, load_yaml
+from evdistill_core.foundation.config import LATER, from_mapping, load_yaml
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassInfo, ClassTable
 from evdistill_core.foundation.mask_values import MaskValues, Rgb
@@ -73,11 +73,16 @@ class ClassFile:
         ignore: values without a class: ids and colours, or the word ``rest`` for all that no
             class names. 255 in single-channel masks is among them unless a class has it.
         background: name of the class around the polygons of polygon files; empty: ignored.
+        complete_for: names of the classes that the labels mark completely: what has no class is
+            none of them. Around polygons that is so everywhere, in masks where ``other`` says it.
+        other: values of what is none of ``complete_for``: ids and colours, or the word ``rest``.
     """
 
     classes: tuple[ClassEntry, ...]
     ignore: str | tuple[int | Color, ...] = ()
     background: str = ""
+    complete_for: tuple[str, ...] = field(default=(), metadata=LATER)
+    other: str | tuple[int | Color, ...] = field(default=(), metadata=LATER)
 
     def __post_init__(self) -> None:
         """Refuse a file that makes no table."""
@@ -99,7 +104,7 @@ class ClassFile:
         )
 
     def _masks(self) -> MaskValues | None:
-        ignored = self._ignored()
+        ignored, other = _values(self.ignore, "ignore"), _values(self.other, "other")
         names = [c.name for c in self.classes]
         if self.background and self.background not in names:
             raise ConfigError(f"background must be one of {names}, got {self.background!r}")
@@ -111,7 +116,8 @@ class ClassFile:
                 f"class {lacking!r} has neither ids nor colors, and {said[0]!r} has: give every "
                 "class but the background its values in the masks, or none"
             )
-        if not said and not self.ignore and not self.background:
+        self._check_partial()
+        if not said and not self.ignore and not self.background and not self.complete_for:
             return None
         return MaskValues(
             ids=_rows(tuple(c.ids for c in self.classes)),
@@ -122,16 +128,27 @@ class ClassFile:
             ignored_colors=tuple(rgb_of(v, "ignore") for v in ignored if not isinstance(v, int)),
             ignores_rest=self.ignore == IGNORE_REST,
             background=names.index(self.background) if self.background else None,
+            complete_for=tuple(names.index(n) for n in self.complete_for),
+            other_ids=tuple(v for v in other if isinstance(v, int)),
+            other_colors=tuple(rgb_of(v, "other") for v in other if not isinstance(v, int)),
+            rest_is_other=self.other == IGNORE_REST,
         )
 
-    def _ignored(self) -> tuple[int | Color, ...]:
-        if not isinstance(self.ignore, str):
-            return self.ignore
-        if self.ignore != IGNORE_REST:
+    def _check_partial(self) -> None:
+        names = [c.name for c in self.classes]
+        unknown = [n for n in self.complete_for if n not in names]
+        if unknown:
             raise ConfigError(
-                f"ignore must be a list of values, or the word {IGNORE_REST}, got {self.ignore!r}"
+                f"complete_for names {unknown[0]!r}, which is none of {names}"
+                f"{did_you_mean(unknown[0], names)}"
             )
-        return ()
+        if self.other and not self.complete_for:
+            raise ConfigError(
+                "other says which values are none of some classes: name these classes under "
+                "complete_for"
+            )
+        if self.other == self.ignore == IGNORE_REST:
+            raise ConfigError(f"only one of ignore and other can be {IGNORE_REST}")
 
 
 # Whatever names classes: a preset or a path, names alone, or the content of a class file.
@@ -206,6 +223,16 @@ def rgb_of(color: Color, where: str) -> Rgb:
     if any(not 0 <= v <= 255 for v in color):
         raise ConfigError(f"{where}: a colour is three values in 0..255, got {list(color)}")
     return color
+
+
+def _values(values: str | tuple[int | Color, ...], key: str) -> tuple[int | Color, ...]:
+    if not isinstance(values, str):
+        return values
+    if values != IGNORE_REST:
+        raise ConfigError(
+            f"{key} must be a list of values, or the word {IGNORE_REST}, got {values!r}"
+        )
+    return ()
 
 
 def _color(entry: ClassEntry, spare: Rgb) -> Color:

@@ -65,7 +65,8 @@ _LABEL_ID_OF_TRAIN_ID = (
 )
 _NAME_OF_LABEL_ID = dict(zip(_LABEL_ID_OF_TRAIN_ID, CITYSCAPES_CLASSES.names, strict=True))
 # By the ids of Cityscapes' own label files (0..33); those that are not trained have no class.
-CITYSCAPES_LABEL_NAMES = tuple(_NAME_OF_LABEL_ID.get(i, f"not trained {i}") for i in range(34))
+NOT_TRAINED = "not trained"
+CITYSCAPES_LABEL_NAMES = tuple(_NAME_OF_LABEL_ID.get(i, f"{NOT_TRAINED} {i}") for i in range(34))
 ELEVEN_TO_SIX = (1, 1, 1, 4, 2, 0, 0, 3, 5, 1, 2)
 
 

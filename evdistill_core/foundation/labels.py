@@ -72,6 +72,7 @@ class ClassTable:
             raise ConfigError(f"class names must be distinct, got {names}")
         if self.masks is not None:
             self.masks.check_size(len(self.classes))
+            excluded_mask(self.complete_for, self)
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -114,8 +115,14 @@ class ClassTable:
                 else ()
             ),
             background=None if background is None else self.names.index(other.names[background]),
+            complete_for=tuple(self.names.index(other.names[k]) for k in values.complete_for),
         )
         return replace(self, masks=masks)
+
+    @property
+    def complete_for(self) -> tuple[str, ...]:
+        """Names of the classes that the labels of the owner mark completely."""
+        return () if self.masks is None else tuple(self.names[k] for k in self.masks.complete_for)
 
     def palette_rgb(self) -> npt.NDArray[np.uint8]:
         """Return the colour of every mask value.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from evdistill_core.foundation.config import LATER
 from evdistill_core.foundation.errors import ConfigError
 
 Rgb = tuple[int, int, int]
@@ -23,6 +24,10 @@ class MaskValues:
         ignored_colors: colours without a class in colour masks.
         ignores_rest: whether every value that is not named has no class; else it is an error.
         background: position of the class around polygons; None: what lies there is ignored.
+        complete_for: positions of the classes that the labels mark completely.
+        other_ids: values of what is none of these classes, in single-channel masks.
+        other_colors: the same in colour masks.
+        rest_is_other: whether every value that is not named means that.
     """
 
     ids: tuple[tuple[int, ...], ...] = ()
@@ -31,14 +36,21 @@ class MaskValues:
     ignored_colors: tuple[Rgb, ...] = ()
     ignores_rest: bool = False
     background: int | None = None
+    complete_for: tuple[int, ...] = field(default=(), metadata=LATER)
+    other_ids: tuple[int, ...] = field(default=(), metadata=LATER)
+    other_colors: tuple[Rgb, ...] = field(default=(), metadata=LATER)
+    rest_is_other: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         """Refuse values out of range and values that mean two things."""
-        ids = [*self.ignored_ids, *(v for values in self.ids for v in values)]
+        ids = [*self.ignored_ids, *self.other_ids, *(v for values in self.ids for v in values)]
         wrong = [v for v in ids if not 0 <= v <= LARGEST_ID]
         if wrong:
             raise ConfigError(f"ids of masks lie in 0..{LARGEST_ID}, got {wrong[0]}")
-        colors = [*self.ignored_colors, *(c for values in self.colors for c in values)]
+        colors = [
+            *(*self.ignored_colors, *self.other_colors),
+            *(c for values in self.colors for c in values),
+        ]
         for color in colors:
             if len(color) != 3 or any(not 0 <= v <= 255 for v in color):
                 raise ConfigError(f"a colour is three values in 0..255, got {color}")
@@ -51,6 +63,11 @@ class MaskValues:
     def has_values(self) -> bool:
         """Whether ids or colours are named; else the layout of the data tells."""
         return self.has_ids or self.has_colors
+
+    @property
+    def has_others(self) -> bool:
+        """Whether a value means "none of the classes that are marked completely"."""
+        return bool(self.other_ids or self.other_colors or self.rest_is_other)
 
     @property
     def has_ids(self) -> bool:
@@ -71,6 +88,10 @@ class MaskValues:
                 )
         if self.background is not None and not 0 <= self.background < num_classes:
             raise ConfigError(f"background must lie in 0..{num_classes - 1}, got {self.background}")
+        if any(not 0 <= k < num_classes for k in self.complete_for):
+            raise ConfigError(
+                f"complete_for must lie in 0..{num_classes - 1}, got {list(self.complete_for)}"
+            )
 
     def by_position(self, num_classes: int) -> MaskValues:
         """Return the same with the positions of the classes as ids, where no value is named."""

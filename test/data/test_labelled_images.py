@@ -2,12 +2,15 @@
 
 import gzip
 import struct
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
+from evdistill_core.data.image_layouts import LAYOUTS, ImageLayout, LabelledImage
 from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages, recognition_names
+from evdistill_core.foundation.class_file import ClassEntry, ClassFile
 from evdistill_core.foundation.class_maps import CITYSCAPES_CLASSES, ELEVEN_CLASSES, named_classes
 from evdistill_core.foundation.errors import ConfigError, DataError
 from evdistill_core.foundation.labels import SIX_CLASSES
@@ -338,9 +341,110 @@ def test_coco_in_classes_of_a_users_own(shared_data):
         LabelledImages(config, named_classes(("floor", "shelf")))
 
 
+def own_folder(root, label=(0, 1, 2, 9, 255)):
+    for folder in ("images", "labels"):
+        (root / folder).mkdir()
+    cv2.imwrite(str(root / "images" / "a.png"), np.zeros((4, 5, 3), np.uint8))
+    cv2.imwrite(str(root / "labels" / "a.png"), np.array([label] * 4, np.uint8))
+
+
+OWN = (ClassEntry(name="floor", ids=(0,)), ClassEntry(name="lorry", ids=(1, 2), thing=True))
+
+
+def test_own_masks_say_which_values_are_none_of_a_class(tmp_path):
+    own_folder(tmp_path)
+    table = ClassFile(classes=OWN, complete_for=("lorry",), other=(9,)).table()
+    config = ImagesConfig(root=tmp_path, layout="folders")
+    images = LabelledImages(config, table)
+    assert images.excluded.tolist() == [False, True]
+    assert images[0].label[0].tolist() == [0, 1, 1, 254, 255]
+    ignoring = LabelledImages(replace(config, complete_for=()), table)
+    assert ignoring.excluded is None
+    assert ignoring[0].label[0].tolist() == [0, 1, 1, 255, 255]
+    plain = ClassFile(classes=OWN, ignore=(9,)).table()
+    with pytest.raises(ConfigError, match=r"no value means that.*under other"):
+        LabelledImages(replace(config, complete_for=("lorry",)), plain)
+
+
+def test_names_that_a_map_leaves_out_are_none_of_a_class(tmp_path):
+    own_folder(tmp_path, (0, 1, 2, 3, 255))
+    config = ImagesConfig(
+        root=tmp_path,
+        layout="folders",
+        names=("asphalt", "lorry", "sticker", "void"),
+        class_map={"asphalt": "flat", "lorry": "vehicle"},
+        complete_for=("vehicle",),
+    )
+    images = LabelledImages(config)
+    assert images.complete_for == ("vehicle",)
+    assert images[0].label[0].tolist() == [0, 5, 254, 255, 255]  # void: nobody looked
+    every = {**config.class_map, "sticker": "object"}
+    with pytest.raises(ConfigError, match=r"every one of .* has a class or is unknown"):
+        LabelledImages(replace(config, class_map=every))
+
+
+def test_a_part_of_cityscapes_is_none_of_the_rest(tmp_path):
+    images, labels = (tmp_path / k / "train" / "x" for k in ("leftImg8bit", "gtFine"))
+    for folder in (images, labels):
+        folder.mkdir(parents=True)
+    cv2.imwrite(str(images / "a_leftImg8bit.png"), np.zeros((4, 4, 3), np.uint8))
+    ids = np.array([[7, 26, 24, 29]] * 4, np.uint8)  # road, car, person, caravan (not trained)
+    cv2.imwrite(str(labels / "a_gtFine_labelIds.png"), ids)
+    config = ImagesConfig(
+        root=tmp_path,
+        layout="cityscapes",
+        class_map={"road": "flat", "car": "vehicle"},
+        complete_for=("vehicle",),
+    )
+    still = LabelledImages(config)[0]
+    assert still.label[0].tolist() == [0, 5, 254, 255]
+
+
+def test_a_class_file_says_which_polygons_are_complete(tmp_path):
+    for kind in ("images", "labels"):
+        (tmp_path / kind / "train").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "images" / "train" / "a.png"), np.zeros((20, 20, 3), np.uint8))
+    text = "1 0 0 0.4 0 0.4 0.4 0 0.4\n7 0.6 0.6 0.9 0.6 0.9 0.9"
+    (tmp_path / "labels" / "train" / "a.txt").write_text(text, encoding="utf-8")
+    config = ImagesConfig(root=tmp_path, layout="yolo-seg")
+    said = ClassFile(classes=OWN, complete_for=("lorry",), other="rest").table()
+    images = LabelledImages(config, said)
+    assert images.excluded.tolist() == [False, True]
+    assert set(np.unique(images[0].label)) == {1, 254}
+    ignoring = ClassFile(classes=OWN, complete_for=("lorry",), ignore=(7,)).table()
+    label = LabelledImages(config, ignoring)[0].label
+    assert (label[3, 3], label[1, 15]) == (1, 254)
+    assert label[13, 16] == 255
+
+
 def test_complete_for_is_refused_where_nothing_lies_outside(tmp_path, make_camvid):
     make_camvid(tmp_path)
-    with pytest.raises(ConfigError, match="layout camvid does not mark classes completely"):
+    with pytest.raises(ConfigError, match=r"every one of .* has a class or is unknown"):
         LabelledImages(ImagesConfig(root=tmp_path, complete_for=("vehicle",)))
+    (tmp_path / "train" / "dog").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "train" / "dog" / "a.png"), np.zeros((4, 4, 3), np.uint8))
+    config = ImagesConfig(root=tmp_path, layout="class-folders", complete_for=("dog",))
+    with pytest.raises(ConfigError, match="class-folders does not mark classes completely"):
+        LabelledImages(config, named_classes(("dog", "cat")))
+
+
+def test_a_layout_of_a_plugin_must_say_of_what_its_labels_are_none(tmp_path, monkeypatch):
+    class Source:
+        names = ("a",)
+
+        def read(self, number):
+            del number
+            return LabelledImage("a", np.zeros((2, 2, 3), np.uint8), np.full((2, 2), 254, np.uint8))
+
+    monkeypatch.setitem(LAYOUTS.own, "guest", ImageLayout(lambda config, classes: Source()))
+    config = ImagesConfig(root=tmp_path, layout="guest")
+    with pytest.raises(DataError, match="does not say of which"):
+        LabelledImages(config)[0]
+    Source.complete_for = ("vehicle",)
+    assert LabelledImages(config).excluded.tolist() == [False] * 5 + [True]
+    assert (LabelledImages(config)[0].label == 254).all()
+
+
+def test_complete_for_is_a_list_or_auto(tmp_path):
     with pytest.raises(ConfigError, match="complete_for is a list of classes, or auto"):
         ImagesConfig(root=tmp_path, complete_for="vehicle")

@@ -10,7 +10,7 @@ from PIL import Image
 from evdistill_core.data.masks import MaskDecoder, UnknownValuesError, decoder_of, read_mask
 from evdistill_core.foundation.class_file import ClassEntry, ClassFile
 from evdistill_core.foundation.errors import DataError
-from evdistill_core.foundation.labels import SIX_CLASSES
+from evdistill_core.foundation.labels import SIX_CLASSES, ClassTable
 
 IDS = ClassFile(
     classes=(ClassEntry(name="a", ids=(0, 7)), ClassEntry(name="b", ids=(3000,))), ignore=(9,)
@@ -131,5 +131,31 @@ def test_colours_agree_with_a_loop(tmp_path_factory, data):
     pixels = data.draw(st.lists(color, min_size=4, max_size=4))
     path = tmp_path_factory.mktemp("m") / "m.png"
     Image.fromarray(np.array([pixels], np.uint8)).save(path)
-    decoder = MaskDecoder({}, known, ignores_rest=True, meaning="")
+    decoder = MaskDecoder({}, known, rest=255, meaning="")
     assert decoder.read(path).tolist() == [[known.get(p, 255) for p in pixels]]
+
+
+@pytest.mark.parametrize(("rest", "of_9"), [({"other": (9,)}, 254), ({"other": "rest"}, 254)])
+def test_values_that_are_none_of_the_complete_classes(tmp_path, rest, of_9):
+    table = ClassFile(
+        classes=(ClassEntry(name="a", ids=(0,)), ClassEntry(name="b", ids=(3,))),
+        complete_for=("b",),
+        **rest,
+    ).table()
+    assert table.complete_for == ("b",)
+    path = write(tmp_path, np.array([[0, 3, 9, 255]], np.uint8))
+    assert decoder_of(table).read(path).tolist() == [[0, 1, of_9, 255]]
+    assert decoder_of(table, other=255).read(path).tolist() == [[0, 1, 255, 255]]
+    again = ClassTable.from_dict(table.to_dict())
+    assert (again, again.complete_for) == (table, ("b",))
+
+
+def test_colours_that_are_none_of_the_complete_classes(tmp_path):
+    table = ClassFile(
+        classes=(ClassEntry(name="a", colors=(RED,)), ClassEntry(name="b", colors=(GREEN,))),
+        complete_for=("b",),
+        other=((1, 1, 1),),
+        ignore=(BLACK,),
+    ).table()
+    path = write(tmp_path, rgb(RED, GREEN, (1, 1, 1), BLACK))
+    assert decoder_of(table).read(path)[0].tolist() == [0, 1, 254, 255]

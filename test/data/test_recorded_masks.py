@@ -150,3 +150,16 @@ def test_a_source_of_training_and_a_set_of_scoring(drive, monkeypatch):
     (name, windows), *none = build_evaluation_sets(drive, SPEC, TABLE, limit=2).items()
     assert (name, len(windows), none) == ("drive", 2, [])
     assert notes_of(windows) == ["1 mask not used: outside of the recording, or in a gap of it"]
+
+
+def test_masks_of_recordings_say_of_what_a_pixel_is_none(drive):
+    table = ClassFile(
+        classes=(ClassEntry(name="floor", ids=(0,)), ClassEntry(name="ball", ids=(3,), thing=True)),
+        complete_for=("ball",),
+        other=(9,),
+    ).table()
+    write_mask(drive, "1050000", 9)
+    config = RecordedMasksConfig(paths=(drive,), cache=drive.parent / "cache")
+    sample = RecordedMasks(config, SPEC, table).sample(1)
+    assert sample.excluded.tolist() == [False, True]
+    assert (sample.label[:8, :12] == 254).all()

@@ -81,9 +81,29 @@ def test_shapes_that_differ_are_refused():
         Confusion(2).add(np.zeros(3, int), np.zeros(4, int))
 
 
-def test_what_is_none_of_some_classes_has_no_true_class_to_score():
+def test_what_is_none_of_some_classes_counts_where_one_of_these_is_predicted():
+    truth = np.array([0, 254, 1, 254, 254, 2])
+    prediction = np.array([0, 1, 1, 255, 2, 2])
     confusion = Confusion(3)
-    confusion.add(np.array([0, 254, 1, 254]), np.array([0, 1, 1, 255]))
-    assert confusion.counts.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
+    confusion.add(truth, prediction, excluded=np.array([False, True, False]))
+    assert confusion.counts.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
+    assert confusion.false_alarms.tolist() == [0, 1, 0]
+    scores = confusion.scores()
+    assert scores.false_alarms[1] == pytest.approx(1 / 3)
+    assert (scores.precision[1], scores.iou[1]) == (0.5, 0.5)
+    assert (scores.precision[2], scores.iou[2]) == (1.0, 1.0)  # it may be this: nobody knows
+    assert scores.pixels == 3
+    named = scores.to_dict(("a", "b", "c"))["classes"]
+    assert [("false_alarms" in row) for row in named.values()] == [False, True, False]
+    nowhere = Confusion(3)
+    nowhere.add(truth, prediction, truth == 0, excluded=np.array([False, True, False]))
+    assert not nowhere.outside.any()
     with pytest.raises(DataError, match="prediction holds ids"):
         confusion.add(np.array([0]), np.array([254]))
+
+
+def test_without_excluded_classes_nothing_is_said_of_these_pixels():
+    confusion = Confusion(3)
+    confusion.add(np.array([0, 254]), np.array([0, 1]))
+    assert confusion.scores().precision[0] == 1.0
+    assert not confusion.false_alarms.any()

@@ -1,10 +1,12 @@
 """Scoring windows: regions by a slow loop, panels and pages."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from evdistill_core.data.samples import Sample
-from evdistill_core.evaluation.page import panel_row, write_evaluation
+from evdistill_core.evaluation.page import panel_row, score_table, write_evaluation
 from evdistill_core.evaluation.pictures import input_picture, label_picture, write_panels
 from evdistill_core.evaluation.report import ReportPage, show
 from evdistill_core.evaluation.segmentation import near_events, predict_mask, score_windows
@@ -59,6 +61,23 @@ def test_scores_by_region():
     assert result.everywhere.scores().accuracy == pytest.approx(hits / total)
     assert result.near_events.scores().accuracy == pytest.approx(near_hits / near_total)
     assert result.near_events.scores().pixels == near_total
+
+
+def test_false_alarms_have_a_column_where_labels_know_of_them(tmp_path):
+    window = sample(1)
+    window.label[:8] = 254
+    plain = score_windows(predict, [window], SIX_CLASSES)
+    assert len(score_table(plain, SIX_CLASSES)[0]) == 5
+    told = replace(window, excluded=np.array([False] * 4 + [True] * 2))
+    result = score_windows(predict, [told], SIX_CLASSES, activity_radius_px=-1)
+    head, rows = score_table(result, SIX_CLASSES)
+    mask = predict_mask(predict(window.input), height=16, width=24)
+    assert head[-1] == "false alarms near"
+    assert rows[5][-1] == pytest.approx(float((mask[:8] == 5).mean()))
+    assert not np.isfinite(rows[0][-1])
+    assert rows[-1][-1] is None
+    write_evaluation(tmp_path, "t", {"s": result}, {}, classes=SIX_CLASSES, facts={})
+    assert "false_alarms" in (tmp_path / "report.json").read_text(encoding="utf-8")
 
 
 def test_masks_are_enlarged_from_logits():

@@ -131,7 +131,11 @@ anything = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(["classes", "ignore", "background"]), anything))
+@given(
+    st.dictionaries(
+        st.sampled_from(["classes", "ignore", "background", "other", "complete_for"]), anything
+    )
+)
 def test_whatever_a_file_holds_it_is_a_table_or_an_error_of_ours(content):
     for read in (lambda c: from_mapping(ClassFile, c).table(), ClassTable.from_dict):
         with contextlib.suppress(ConfigError):
@@ -151,7 +155,7 @@ def test_damaged_masks_of_a_table_are_refused(damage):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("classes: []", r"1\.\.255 classes"),
+        ("classes: []", r"1\.\.254 classes"),
         ("{}", "missing key classes"),
         (
             "classes: [{name: a, colour: [1, 2, 3]}]",
@@ -173,6 +177,19 @@ def test_damaged_masks_of_a_table_are_refused(damage):
         ("classes: [{name: a, thing: maybe}]", "thing must be true or false"),
         ("{classes: [{name: a}], ignore: others}", "the word rest"),
         ("{classes: [{name: a}], background: b}", r"background must be one of \['a'\]"),
+        ("{classes: [{name: a}, {name: b}], complete_for: [c]}", "complete_for names 'c'"),
+        ("{classes: [{name: a}, {name: b}], complete_for: [b, a]}", "names every class"),
+        ("{classes: [{name: a, ids: [0]}], other: [1]}", "name these classes under complete_for"),
+        ("{classes: [{name: a, ids: [0]}], other: some}", "other must be a list.*the word rest"),
+        (
+            "{classes: [{name: a, ids: [0]}, {name: b, ids: [1]}], ignore: rest, other: rest,"
+            " complete_for: [a]}",
+            "only one of ignore and other",
+        ),
+        (
+            "{classes: [{name: a, ids: [0]}, {name: b, ids: [1]}], other: [1], complete_for: [a]}",
+            "the id 1 of masks is named twice",
+        ),
         ("[1, 2]", "must hold a mapping"),
         ("classes: [", "not valid YAML"),
     ],
@@ -200,12 +217,14 @@ def test_presets_and_paths():
 def test_values_of_other_masks_are_sorted_into_the_classes_of_a_student():
     student = parsed(WAREHOUSE).table()
     other = parsed(
-        "{classes: [{name: person, ids: [9]}, {name: floor, ids: [5]}], background: floor}"
+        "{classes: [{name: person, ids: [9]}, {name: floor, ids: [5]}], background: floor, "
+        "complete_for: [person]}"
     ).table()
     masks = student.with_masks_of(other).masks
     assert masks is not None
     assert masks.ids == ((5,), (), (), (9,))
     assert masks.background == 0
+    assert masks.complete_for == (3,)
     assert student.with_masks_of(other).names == student.names
     # Without values: the positions in the other table.
     positions = student.with_masks_of(parsed("classes: [{name: person}, {name: shelf}]").table())
