@@ -12,6 +12,7 @@ import zipfile
 from contextlib import closing
 from pathlib import Path
 
+
 import cv2
 import numpy as np
 
@@ -218,6 +219,8 @@ def _numpy(e: Events) -> dict[str, bytes]:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         lines = (f"{t} {x} {y} {p}\n" for t, x, y, p in table.tolist())
         archive.writestr("events.txt", "".join(lines))
+        archive.writestr("images.txt", "0.001 images/a.png\n0.002 images/b.png\n")
+        archive.writestr("images/a.png", cv2.imencode(".png", np.full((9, 12), 7, np.uint8))[1])
     found["zip"] = target.getvalue()
     return found
 

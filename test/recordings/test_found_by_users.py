@@ -6,6 +6,7 @@ import struct
 import zipfile
 from contextlib import closing
 
+import cv2
 import numpy as np
 import pytest
 
@@ -487,6 +488,55 @@ def test_read_the_boxes_of_a_recording(tmp_path):
     np.save(tmp_path / "a_bbox.npy", np.zeros(3, fields))
     with pytest.raises(RecordingError, match="bounding boxes, no events: they are labels"):
         open_recording(tmp_path / "a_bbox.npy")
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_read_the_images_beside_events_txt(tmp_path, is_zip):
+    """The IJRR data set has a list of times and names, and PNG files; they were passed over."""
+    rows = "".join(f"{0.5 + i * 1e-4:.6f} {i % 240} {i % 180} {i % 2}\n" for i in range(2000))
+    image = cv2.imencode(".png", np.full((180, 240), 77, np.uint8))[1].tobytes()
+    lists = [
+        "0.500100000 images/frame_0.png",
+        "# a comment",
+        "0.541204 images/frame_1.png",
+        "0.55 images/gone.png",
+        "0.56 images/half.png",
+        "0.57 ../../outside.png",
+        "soon images/frame_0.png",
+        "0.58",
+    ]
+    files = {
+        "slider/events.txt": rows.encode(),
+        "slider/images.txt": "\n".join(lists).encode(),
+        "slider/images/frame_0.png": image,
+        "slider/images/frame_1.png": image,
+        "slider/images/half.png": image[:-20],
+        "outside.png": image,
+    }
+    if is_zip:
+        path = tmp_path / "slider.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in files.items():
+                archive.writestr(name, data)
+    else:
+        path = tmp_path / "in" / "slider" / "events.txt"
+        for name, data in files.items():
+            (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "in" / name).write_bytes(data)
+    with open_recording(path, size="240x180") as recording:
+        frames = list(recording.frames())
+        left_out = recording.left_out_frames
+        assert recording.info.frame_topic == "images"
+        assert any("left out" in warning for warning in recording.info.warnings)
+        assert convert(recording, tmp_path / "a.aedat4").frames == 2
+    assert [f.t_us for f in frames] == [500_100, 541_204]
+    assert all(f.image.shape == (180, 240) and (f.image == 77).all() for f in frames)
+    assert sum(left_out.values()) == 5
+    assert left_out["a PNG is cut off or damaged"] == 1
+    assert left_out["a line of images.txt begins with no time"] == 1
+    assert left_out["a line of images.txt has no name of an image"] == 1
+    indexed = index_recording(path, tmp_path / "cache", {"size": "240x180"})
+    assert indexed.frame_t_us.tolist() == [500_100, 541_204]
 
 
 def test_read_a_zip_of_events_txt(tmp_path):

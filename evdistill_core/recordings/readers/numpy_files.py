@@ -53,7 +53,7 @@ TABLE_ORDER = "txyp"
 BOX_FIELDS = frozenset({"w", "h", "class_id"})
 # What zipfile raises on damaged bytes; a damaged directory may claim encryption (RuntimeError), an
 # unknown compression (NotImplementedError) or a negative place (OSError).
-_ZIP_DAMAGE = (
+ZIP_DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
     struct.error,
@@ -266,7 +266,7 @@ def opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except _ZIP_DAMAGE as error:
+    except ZIP_DAMAGE as error:
         raise RecordingError(f"{path} is cut off or damaged: {error}") from error
 
 

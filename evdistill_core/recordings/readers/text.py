@@ -7,17 +7,27 @@ or semicolons. A zip archive that holds one such file is read as that file.
 from __future__ import annotations
 
 import contextlib
+import re
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from evdistill_core.foundation.errors import RecordingError
-from evdistill_core.recordings.base import REORDER_US, EventBatch, checked_size
+from evdistill_core.foundation.errors import MessageError, RecordingError
+from evdistill_core.foundation.reasons import Reasons
+from evdistill_core.recordings.base import (
+    REORDER_US,
+    EventBatch,
+    Frame,
+    RecordingInfo,
+    TopicInfo,
+    checked_size,
+)
 from evdistill_core.recordings.read_options import AS_THE_FILE_SAYS, ReadOptions
 from evdistill_core.recordings.readers.column_order import (
     Order,
@@ -26,7 +36,12 @@ from evdistill_core.recordings.readers.column_order import (
     told_order,
 )
 from evdistill_core.recordings.readers.columns import BATCH_EVENTS, ColumnsRecording, Quad
-from evdistill_core.recordings.readers.numpy_files import opened_zip
+from evdistill_core.recordings.readers.listed_images import (
+    IMAGE_LIST,
+    MAX_IMAGE_BYTES,
+    listed_frames,
+)
+from evdistill_core.recordings.readers.numpy_files import ZIP_DAMAGE, opened_zip
 from evdistill_core.recordings.readers.records import SeekTable
 from evdistill_core.recordings.readers.time_unit import microseconds
 
@@ -41,6 +56,10 @@ USUAL_ORDER = "txyp"
 MOST_COLUMNS = 64
 BOM = b"\xef\xbb\xbf"
 TEXT_SUFFIXES = (".txt", ".csv", ".tsv", ".dat")
+#: As we write it above the header of a CSV file.
+_SIZE_COMMENT = re.compile(
+    rb"\s*#\s*width\W{1,3}(\d{1,6})\W+height\W{1,3}(\d{1,6})\s*$", re.IGNORECASE
+)
 _BLANKS = bytes.maketrans(b",;\t", b"   ")
 # Where columns are separated by semicolons, a comma is the decimal point of half of Europe.
 _SEMICOLONS = bytes.maketrans(b",;\t", b".  ")
@@ -51,8 +70,10 @@ class TextRecording(ColumnsRecording):
     """Lines of numbers: seconds when times have a decimal point, else microseconds.
 
     The usual order is ``t x y p``. A first line of two numbers is the sensor's width and height;
-    ``#`` starts a comment. A span is entered by times sampled over the file, if those never fall
-    by more than ``REORDER_US``; a file in an archive is read from its beginning.
+    ``#`` starts a comment; one of ``# width=346 height=260`` above the events tells the size too.
+    Images that a list ``images.txt`` names beside ``events.txt`` are its frames. A span
+    is entered by times sampled over the file, if those never fall by more than ``REORDER_US``; a
+    file in an archive is read from its beginning.
     """
 
     kind = "text"
@@ -78,7 +99,46 @@ class TextRecording(ColumnsRecording):
         with opened_zip(self._path) as archive, archive.open(self._member) as file:
             yield file
 
+    @property
+    def info(self) -> RecordingInfo:
+        """Size, and whether images lie beside the events."""
+        has_images = self._image_list is not None
+        images = (TopicInfo("images", "images"),) * has_images
+        return self._describe(
+            self.kind,
+            self.kind,
+            frame_topic="images" if has_images else "",
+            topics=(TopicInfo("events", "events"), *images),
+        )
+
+    def _find_image_list(self) -> str | None:
+        """Return the name of the list of images beside ``events.txt``; None where there is none."""
+        if not self._member:
+            path = self._path.with_name(IMAGE_LIST)
+            has_list = self._path.stem.lower() == "events" and path.is_file()
+            return str(path) if has_list else None
+        name = str(PurePosixPath(self._member).with_name(IMAGE_LIST))
+        with opened_zip(self._path) as archive:
+            return name if name in archive.namelist() else None
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the images that ``images.txt`` lists beside ``events.txt``."""
+        self._left_out_frames = left_out = Reasons()
+        if self._image_list is None:
+            return
+        if not self._member:
+            folder = self._path.parent
+            with Path(self._image_list).open("rb") as file:
+                read = partial(_read_beside, folder)
+                yield from listed_frames(_lines(file), read, self._unit, left_out)
+            return
+        folder_name = PurePosixPath(self._member).parent
+        with opened_zip(self._path) as archive, archive.open(self._image_list) as file:
+            read = partial(_read_member, archive, folder_name)
+            yield from listed_frames(_lines(file), read, self._unit, left_out)
+
     def _tell(self) -> None:
+        self._image_list = self._find_image_list()
         with self._opened() as file:
             lines = [line for line, _ in zip(_lines(file), range(HEAD_LINES), strict=False)]
         self._bytes = self._path.stat().st_size
@@ -89,8 +149,11 @@ class TextRecording(ColumnsRecording):
         self._stated: tuple[int, int] | None = None
         names: list[str] = []
         rows: list[list[str]] = []
-        for words in map(self._words, lines):
-            if words and not rows and not _is_numbers(words):
+        for line in lines:
+            words = self._words(line)
+            if not words and not rows and (size := _SIZE_COMMENT.match(line)):
+                self._stated = (int(size[1]), int(size[2]))
+            elif words and not rows and not _is_numbers(words):
                 names = words
             elif len(words) == 2 and not rows:
                 self._stated = (_whole(self._path, words[0]), _whole(self._path, words[1]))
@@ -212,6 +275,34 @@ class TextRecording(ColumnsRecording):
             if len(words) != self._width or not _is_numbers(words):
                 return f"{where}got {' '.join(words)[:80]!r}"
         return f"{where}{error}"
+
+
+def _read_member(archive: zipfile.ZipFile, folder: PurePosixPath, name: str) -> bytes:
+    try:
+        with archive.open(str(folder / name)) as file:
+            return _bounded(file)
+    except ZIP_DAMAGE as error:
+        raise MessageError(
+            f"it cannot be read from the archive ({type(error).__name__})"
+        ) from error
+
+
+def _read_beside(folder: Path, name: str) -> bytes:
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise MessageError(f"{IMAGE_LIST} names a file of another folder")
+    try:
+        with path.open("rb") as file:
+            return _bounded(file)
+    except (OSError, ValueError) as error:
+        raise MessageError(f"it cannot be read ({type(error).__name__})") from error
+
+
+def _bounded(file: IO[bytes]) -> bytes:
+    data = file.read(MAX_IMAGE_BYTES + 1)
+    if len(data) > MAX_IMAGE_BYTES:
+        raise MessageError(f"it has more than {MAX_IMAGE_BYTES} bytes")
+    return data
 
 
 def rows_of_numbers(head: bytes) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.files import FinishedBlock, atomic_path
 
-CSV_HEADER = "t_us,x,y,p\n"
+CSV_HEAD = "# width=%d height=%d\nt_us,x,y,p\n"
 BATCH_EVENTS = 65_536
 
 
@@ -16,7 +16,8 @@ class TextWriter(FinishedBlock):
     """One event a line: microseconds, column, row, polarity 0 or 1.
 
     A ``.txt`` file begins with the sensor's width and height, as we read it. A ``.csv`` file begins
-    with the names of the columns and has no place for the size.
+    with a comment that tells them, and the names of the columns: ``pandas.read_csv`` and
+    ``numpy.loadtxt`` skip the comment with ``comment="#"`` and ``comments="#"``.
 
     Args:
         path: the file to make; it appears only when the block ends well.
@@ -30,7 +31,7 @@ class TextWriter(FinishedBlock):
     def __init__(self, path: Path, *, width: int, height: int) -> None:
         self._path = path
         is_csv = path.suffix == ".csv"
-        self._head = CSV_HEADER if is_csv else f"{width} {height}\n"
+        self._head = CSV_HEAD % (width, height) if is_csv else f"{width} {height}\n"
         self._line = "%d,%d,%d,%d\n" if is_csv else "%d %d %d %d\n"
         self.written_bytes = 0
 
