@@ -12,7 +12,6 @@ import zipfile
 from contextlib import closing
 from pathlib import Path
 
-
 import cv2
 import numpy as np
 
