@@ -400,6 +400,39 @@ def test_the_terms_that_move_a_generator_are_known():
     }
 
 
+@pytest.mark.parametrize(
+    ("term", "seen_by"),
+    [("task_generated", "s_generated"), ("task_events", "s_labelled"), ("mutual_task", None)],
+)
+def test_labels_of_none_of_these_reach_every_supervised_term(all_on, term, seen_by):
+    trainer, batch = all_on
+    excluded = torch.tensor([[False] * 4 + [True] * 2, [True] + [False] * 5])
+    labelled = replace(
+        batch.labelled, label=torch.full_like(batch.labelled.label, 254), excluded=excluded
+    )
+    batch = replace(
+        batch,
+        image_label=torch.full_like(batch.image_label, 254),
+        image_excluded=excluded,
+        labelled=labelled,
+    )
+    step = trainer._step_of(batch)
+    networks = (trainer.state.network, step.networks.frame_student)
+    for network in networks:
+        network.eval()  # two passes drop the same
+    with torch.no_grad():
+        logits = (getattr(step, seen_by) if seen_by else step._see_frame(batch.image))[0]
+        weight = torch.ones_like(logits[:, 0])
+        if term == "task_events":
+            weight = activity_weights(labelled.active, trainer.config.loss)
+        of_excluded = (logits.softmax(1) * excluded[:, :, None, None]).sum(1)
+        expected = float((-torch.log1p(-of_excluded) * weight).sum() / weight.sum())
+        loss = trainer.config.loss.weights["cross_entropy"] * expected
+        assert float(step.terms()[term]()) == pytest.approx(loss, rel=1e-3)
+    for network in networks:
+        network.train()
+
+
 def test_activity_weights_are_those_of_the_loop():
     active = (torch.rand(2, 20, 30, generator=torch.Generator().manual_seed(0)) < 0.02).byte()
     for radius in (-1, 0, 3):

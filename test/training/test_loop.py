@@ -7,13 +7,16 @@ import subprocess
 import sys
 import time
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
+from evdistill_core.data.build import build_source
 from evdistill_core.export.student import export_student
 from evdistill_core.foundation.config import from_mapping, load_yaml
 from evdistill_core.foundation.errors import ConfigError, DataError, StudentError, TrainingError
+from evdistill_core.foundation.labels import SIX_CLASSES
 from evdistill_core.models.checkpoint import load_checkpoint
 from evdistill_core.training.config import LossConfig, TrainConfig
 from evdistill_core.training.console import run_with_progress
@@ -55,6 +58,40 @@ def test_a_run_learns_and_leaves_its_files(tiny_run, tmp_path):
     score = [r for r in read_records(out / "metrics.jsonl") if r["kind"] == "validation"][-1]
     assert score["sets"]["stills"]["windows"] == 3
     checkpoint.build()
+
+
+def test_a_run_on_images_without_people_and_vehicles_learns_what_is_neither(tiny_run, tmp_path):
+    for kind in ("images", "labels"):
+        (tmp_path / "coco" / kind / "train").mkdir(parents=True)
+    picture = np.random.default_rng(0).integers(0, 255, (9, 12, 3)).astype(np.uint8)
+    picture = cv2.resize(picture, (96, 72), interpolation=cv2.INTER_NEAREST)
+    cv2.imwrite(str(tmp_path / "coco" / "images" / "train" / "a.png"), picture)
+    (tmp_path / "coco" / "labels" / "train" / "a.txt").write_text("56 0 0 1 0 1 1")  # a chair
+    content = load_yaml(tiny_run(steps=50, optimiser={"lr": 0.01, "warmup_steps": 0}))
+    camvid = content["data"]["train"][0]
+    scene = camvid["simulation"]["scene"]
+    rooms = {
+        **camvid["simulation"],
+        "images": {"layout": "coco-seg", "root": str(tmp_path / "coco")},
+        "scene": {**scene, "people": [0, 0], "vehicles": [0, 0], "distractors": [0, 0]},
+    }
+    content["data"] = {
+        "train": [{"name": "rooms", "share": 2.0, "simulation": rooms}, camvid],
+        "validation": [],
+    }
+    trainer = Trainer(from_mapping(TrainConfig, content), tmp_path / "run")
+    source = build_source(trainer.config.data.train[0], trainer.config.input, SIX_CLASSES, seed=99)
+
+    def share_of_people_and_vehicles():
+        samples = [source.sample(i) for i in range(6)]
+        assert {int(v) for s in samples for v in np.unique(s.label)} <= {254, 255}
+        p = [torch.from_numpy(trainer.predict(s.input)).softmax(0) for s in samples]
+        return float(torch.stack(p)[:, 4:].sum(1).mean())
+
+    before = share_of_people_and_vehicles()
+    assert trainer.run()
+    trainer.state.network.eval()
+    assert share_of_people_and_vehicles() < 0.3 * before
 
 
 def test_same_seed_same_losses(tiny_run, tmp_path):
