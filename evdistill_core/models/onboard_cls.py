@@ -15,7 +15,8 @@ from evdistill_core.foundation.config import from_mapping
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.ranges import check_ranges
 from evdistill_core.models.network import ClassificationNetwork
-from evdistill_core.models.onboard_seg import ConvNorm, ResidualBlock
+from evdistill_core.models.onboard_seg import ResidualBlock
+from evdistill_core.models.pyramid import ConvNorm
 
 
 @dataclass(frozen=True, kw_only=True)

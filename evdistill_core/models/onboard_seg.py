@@ -17,13 +17,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evdistill_core.foundation.config import from_mapping
 from evdistill_core.foundation.errors import ConfigError
-from evdistill_core.models.network import SegmentationNetwork, zero_state
+from evdistill_core.models.pyramid import ConvNorm, PyramidSegmenter, RecurrentPyramid
 
 _BASE_CHANNELS = (16, 32, 64, 80, 96)  # strides 2, 4, 8, 16, 32
 _BLOCKS = (0, 1, 2, 2, 2)
@@ -58,21 +57,6 @@ class OnboardSegOptions:
         return max(8, round(base * self.width / 8) * 8)
 
 
-class ConvNorm(nn.Sequential):
-    """Convolution without bias and its batch norm; optionally a ReLU."""
-
-    def __init__(
-        self, inputs: int, outputs: int, size: int = 3, *, stride: int = 1, relu: bool = True
-    ) -> None:
-        layers: list[nn.Module] = [
-            nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False),
-            nn.BatchNorm2d(outputs),
-        ]
-        if relu:
-            layers.append(nn.ReLU())
-        super().__init__(*layers)
-
-
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut; size and channels stay."""
 
@@ -99,15 +83,8 @@ class GlobalContext(nn.Module):
         return mixed
 
 
-class OnboardSeg(SegmentationNetwork):
-    """The network; see the module's text.
-
-    Sizes need only be multiples of 8: deeper stages round up, and the decoder enlarges by exactly
-    two and cuts the rest off, so that cells of all stages stay aligned.
-    """
-
-    size_multiple = 8
-    output_stride = 4
+class OnboardSeg(PyramidSegmenter):
+    """The network; see the module's text."""
 
     def __init__(self, options: OnboardSegOptions, *, in_channels: int, num_classes: int) -> None:
         super().__init__(in_channels=in_channels, num_classes=num_classes)
@@ -123,13 +100,7 @@ class OnboardSeg(SegmentationNetwork):
             )
         )
         self.context = GlobalContext(channels[-1])
-        # From deep to shallow: strides 32, 16, 8, 4.
-        self.laterals = nn.ModuleList(
-            ConvNorm(c, decoder, 1, relu=False) for c in reversed(channels[1:])
-        )
-        self.smooth = nn.ModuleList(ConvNorm(decoder, decoder) for _ in range(2))
-        self.dropout = nn.Dropout2d(options.dropout)
-        self.head = nn.Conv2d(decoder, num_classes, 1)
+        self._add_decoder(channels[:0:-1], decoder, options.dropout)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -152,120 +123,14 @@ class OnboardSeg(SegmentationNetwork):
         features[-1] = self.context(features[-1])
         return features[:0:-1]
 
-    def fuse(self, features: list[Tensor]) -> Tensor:
-        """Return what strides 32, 16 and 8 say together, at stride 8."""
-        y_BCHW = F.relu(self.laterals[0](features[0]))
-        y_BCHW = F.relu(_enlarge_onto(y_BCHW, self.laterals[1](features[1])))
-        joined = F.relu(_enlarge_onto(y_BCHW, self.laterals[2](features[2])))
-        fused_BCHW: Tensor = self.smooth[0](joined)
-        return fused_BCHW
-
-    def finish(self, fused_BCHW: Tensor, fine_BCHW: Tensor) -> Tensor:
-        """Return logits at stride 4 from ``fuse`` and the features of stride 4."""
-        y_BCHW = F.relu(_enlarge_onto(fused_BCHW, self.laterals[3](fine_BCHW)))
-        logits_BKHW: Tensor = self.head(self.dropout(self.smooth[1](y_BCHW)))
-        return logits_BKHW
-
-    def decode(self, features: list[Tensor]) -> Tensor:
-        """Return logits (B, K, H, W) at the size of the last, shallowest features."""
-        return self.finish(self.fuse(features), features[3])
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Map (B, in_channels, H, W) to logits (B, num_classes, H / 4, W / 4)."""
-        return self.decode(self.encode(x_BCHW))
-
-    def forward_with_features(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logits and the features of stride 16."""
-        features = self.encode(x_BCHW)
-        return self.decode(features), features[1]
-
-
-class ConvGru(nn.Module):
-    """A gated recurrent unit whose state is a picture.
-
-    The window enters through a 1x1 convolution (its features have seen their surroundings), the
-    state through 3x3 ones: what it knows may move by a cell a window.
-
-    Source:
-        Ballas et al., ICLR 2016 (convolutional GRU); the 1x1 input is ours.
-    """
-
-    def __init__(self, inputs: int, channels: int) -> None:
-        super().__init__()
-        self.inputs = nn.Conv2d(inputs, 3 * channels, 1)
-        self.gates = nn.Conv2d(channels, 2 * channels, 3, 1, 1, bias=False)
-        self.candidate = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
-
-    def forward(self, x_BCHW: Tensor, state_BSHW: Tensor) -> Tensor:
-        """Return the state after a window."""
-        update, reset, candidate = self.inputs(x_BCHW).chunk(3, 1)
-        old_update, old_reset = self.gates(state_BSHW).chunk(2, 1)
-        update, reset = torch.sigmoid(update + old_update), torch.sigmoid(reset + old_reset)
-        candidate = torch.tanh(candidate + self.candidate(reset * state_BSHW))
-        return state_BSHW + update * (candidate - state_BSHW)
-
-
-class RecurrentOnboardSeg(OnboardSeg):
-    """The network with a memory.
-
-    The state sits where strides 32, 16 and 8 are joined: it has seen what the deepest stage saw,
-    a thing of 20 pixels still has cells of its own in it, and its size is exactly an eighth of the
-    input's. What it remembers is added to the features of the window, through a convolution that
-    starts at zero: fresh weights begin as the network without memory.
-    """
-
-    state_stride = 8
+class RecurrentOnboardSeg(RecurrentPyramid, OnboardSeg):
+    """The network with a memory."""
 
     def __init__(self, options: OnboardSegOptions, *, in_channels: int, num_classes: int) -> None:
         super().__init__(options, in_channels=in_channels, num_classes=num_classes)
-        self.state_channels = options.channels(_BASE_STATE_CHANNELS)
-        decoder = options.channels(_BASE_DECODER_CHANNELS)
-        self.memory = ConvGru(decoder, self.state_channels)
-        self.recall = nn.Conv2d(self.state_channels, decoder, 1)
-        for layer in (self.memory.inputs, self.memory.gates, self.memory.candidate):
-            nn.init.xavier_uniform_(layer.weight)
-        nn.init.zeros_(self.memory.inputs.bias)  # type: ignore[arg-type]
-        nn.init.zeros_(self.recall.weight)
-        nn.init.zeros_(self.recall.bias)  # type: ignore[arg-type]
-
-    def forward(  # type: ignore[override]
-        self, x: Tensor, state_BSHW: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return logits (B, K, H / 4, W / 4) of the last window, and the state after it.
-
-        Args:
-            x: one window (B, C, H, W), or several in a row (B, T, C, H, W).
-            state_BSHW: after the window before, (B, S, H / 8, W / 8); None: nothing was before.
-        """
-        logits_BKHW, _, state_BSHW = self._roll(x, state_BSHW)
-        return logits_BKHW, state_BSHW
-
-    def forward_with_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logits of the last window and the features of stride 8 with the memory."""
-        return self._roll(x, None)[:2]
-
-    def _roll(self, x: Tensor, state_BSHW: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        # All windows are encoded in one pass: batch norm sees them alike, and it is faster.
-        features = self.encode(x if x.ndim == 4 else x.flatten(0, 1))
-        fused, fine = self.fuse(features), features[3]
-        windows = [fused]
-        if x.ndim == 5:
-            count = x.shape[1]
-            windows = [fused[t::count] for t in range(count)]
-            fine = fine[count - 1 :: count]
-        if state_BSHW is None:
-            state_BSHW = zero_state(self, x if x.ndim == 4 else x[:, -1])
-        for window in windows:
-            state_BSHW = self.memory(window, state_BSHW)
-        y_BCHW = windows[-1] + self.recall(state_BSHW)
-        return self.finish(y_BCHW, fine), y_BCHW, state_BSHW
-
-
-def _enlarge_onto(coarse_BCHW: Tensor, fine_BCHW: Tensor) -> Tensor:
-    """Return ``fine`` plus ``coarse`` enlarged by two and cut to its size."""
-    height, width = fine_BCHW.shape[2:]
-    large = F.interpolate(coarse_BCHW, scale_factor=2.0, mode="bilinear", align_corners=False)
-    return fine_BCHW + large[:, :, :height, :width]
+        self._add_memory(
+            options.channels(_BASE_DECODER_CHANNELS), options.channels(_BASE_STATE_CHANNELS)
+        )
 
 
 def build(options: Mapping[str, object], *, in_channels: int, num_classes: int) -> OnboardSeg:

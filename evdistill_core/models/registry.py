@@ -97,6 +97,11 @@ NETWORKS: Registry[NetworkEntry] = Registry(
             "residual encoder to stride 32, pyramid decoder, logits at stride 4; real time on one "
             "core",
         ),
+        "lite-seg": _ours(
+            "segmentation",
+            "lite_seg",
+            "EfficientNet-Lite, also with ImageNet weights, pyramid decoder, logits at stride 4",
+        ),
         "evdistill-2021": _ours(
             "segmentation",
             "deeplab_v3plus",
@@ -106,6 +111,11 @@ NETWORKS: Registry[NetworkEntry] = Registry(
             "recognition",
             "onboard_cls",
             "the stages of onboard-seg and one linear layer; recognition in real time on one core",
+        ),
+        "lite-cls": _ours(
+            "recognition",
+            "lite_cls",
+            "EfficientNet-Lite, also with ImageNet weights, and one linear layer",
         ),
     },
     _guest,

@@ -22,12 +22,24 @@ class NetworkConfig:
     Attributes:
         name: ours, an entry point's, or ``package.module:function``; it decides the task.
         options: its options by name.
-        start_from: a checkpoint or student file whose weights are the start; empty: random.
+        pretrained: what the encoder of ``lite-seg`` and ``lite-cls`` starts from: ``imagenet``
+            (weights that the extra ``train`` installs), ``none`` (random), or a checkpoint with the
+            same encoder, such as the teacher's.
+        start_from: a checkpoint or student file whose weights are the start of the whole network;
+            empty: random.
     """
 
     name: str = "onboard-seg"
     options: dict[str, object] = field(default_factory=dict)
+    pretrained: str = "none"
     start_from: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse two starts at once."""
+        if self.start_from and self.pretrained != "none":
+            raise ConfigError(
+                "network.start_from sets all weights, the encoder's too: leave pretrained 'none'"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +120,26 @@ class OptimiserConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LargerConfig:
+    """A larger student of events that a smaller one imitates (stage ``student``).
+
+    Attributes:
+        student: its checkpoint or student file; empty: none. Input and classes are those of the
+            experiment.
+        weight: of KL(larger || smaller) beside the supervised losses.
+        temperature: that softens both posteriors.
+    """
+
+    student: str = ""
+    weight: float = 1.0
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range."""
+        check_ranges(self, weight=(0.0, 1e6), temperature=(1e-3, 1e3))
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Everything that ``evdistill train`` can be told.
 
@@ -123,6 +155,7 @@ class TrainConfig:
         input: how events become its input; stored in the student file.
         data: what it learns from and what it is validated on.
         loss: what is minimised.
+        larger: a student that this one is distilled from; stage ``student`` alone.
         optimiser: how.
         device: ``auto`` takes CUDA where there is one.
         devices: processes on a machine, each with a GPU of its own (or its share of the CPU).
@@ -146,6 +179,7 @@ class TrainConfig:
     input: InputSpec = field(default_factory=InputSpec)
     data: DataConfig
     loss: LossConfig = field(default_factory=LossConfig)
+    larger: LargerConfig = field(default_factory=LargerConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     device: str = "auto"
     devices: int = 1

@@ -32,9 +32,11 @@ from evdistill_core.losses.segmentation import SegmentationBatch, weighted_sum
 from evdistill_core.models.checkpoint import load_checkpoint, load_weights
 from evdistill_core.models.joined import join_batches, joined_batch
 from evdistill_core.models.network import logits_of
+from evdistill_core.models.pretrained import start_encoder
 from evdistill_core.models.registry import build_student
 from evdistill_core.training.checkpoint import TrainingSnapshot, load_snapshot, save_snapshot
 from evdistill_core.training.config import TrainConfig
+from evdistill_core.training.larger import LargerStudent
 from evdistill_core.training.optimisation import (
     AveragedWeights,
     learning_rate,
@@ -151,6 +153,7 @@ class Trainer:
         if config.threads:
             torch.set_num_threads(config.threads)
         self.class_weight_K = self._class_weights()
+        self._larger = self._load_larger()
         self.state = self._fresh_state()
         if resume:
             self._load(out / LAST)
@@ -360,14 +363,32 @@ class Trainer:
             logits = logits_of(self.state.network, inputs)
         logits_BKHW = self.task.at_labels(logits, (target_BHW.shape[1], target_BHW.shape[2]))
         target_BHW = self.task.labels(target_BHW)
+        weight_BHW = self.task.label_weights(batch.active, self.config.loss).to(self.device)
         segmentation = SegmentationBatch(
             logits_BKHW,
             target_BHW,
-            self.task.label_weights(batch.active, self.config.loss).to(self.device),
+            weight_BHW,
             self.class_weight_K,
             None if batch.excluded is None else batch.excluded.to(self.device),
         )
-        return weighted_sum(segmentation, self.config.loss.weights)
+        total, terms = weighted_sum(segmentation, self.config.loss.weights)
+        if self._larger is not None:
+            with self._mixed():
+                imitation = self._larger.loss(inputs, logits_BKHW, weight_BHW, self.task)
+            total, terms = total + imitation, {**terms, "larger": imitation}
+        return total, terms
+
+    def _load_larger(self) -> LargerStudent | None:
+        config = self.config
+        if not config.larger.student:
+            return None
+        if self.stage != "student":
+            raise ConfigError(
+                f"larger.student is for the stage student, got stage {self.stage}: leave it out"
+            )
+        return LargerStudent(
+            config.larger, spec=config.input, classes=self.classes, device=self.device
+        )
 
     def _mixed(self) -> contextlib.AbstractContextManager[object]:
         return self.processes.mixed()
@@ -422,6 +443,7 @@ class Trainer:
                 "a recurrent network learns to remember from windows in a row: set input.sequence "
                 f"to 2 or more (4, say), got {config.input.sequence}"
             )
+        start_encoder(network, config.network.pretrained)
         if config.network.start_from:
             start = Path(config.network.start_from)
             load_weights(network, _weights_of(start), str(start))

@@ -57,6 +57,10 @@ class Task(Protocol):
         """
         ...
 
+    def at_size(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return a network's logits as (B, K, H, W) float32 at a size that ``at_labels`` gave."""
+        ...
+
     def labels(self, label_BHW: Tensor) -> Tensor:
         """Return the labels that are compared."""
         ...
@@ -118,7 +122,10 @@ class Segmentation:
 
     def at_labels(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """Enlarge bilinearly."""
-        size = (size[0] // self._stride, size[1] // self._stride)
+        return self.at_size(logits, (size[0] // self._stride, size[1] // self._stride))
+
+    def at_size(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        """Enlarge bilinearly."""
         if tuple(logits.shape[2:]) == tuple(size):
             return logits.float()
         return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
@@ -188,6 +195,10 @@ class Recognition:
 
     def at_labels(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """Return (B, K, 1, 1): the size of the input does not matter."""
+        return self.at_size(logits, size)
+
+    def at_size(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return (B, K, 1, 1)."""
         del size
         return logits.float()[:, :, None, None]
 

@@ -4,7 +4,7 @@ from torch import nn
 
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.models.network import check_input, fold_batch_norm, parameter_count
-from evdistill_core.models.onboard_seg import _enlarge_onto
+from evdistill_core.models.pyramid import _enlarge_onto
 from evdistill_core.models.registry import build_network
 
 

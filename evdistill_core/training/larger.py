@@ -1,0 +1,89 @@
+"""Distil a small student of events from a larger one: both see the same windows."""
+
+# Shape letters: B batch, K classes, H and W of the labels at hand.
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.inference.student import StudentFile
+from evdistill_core.inference.torch_runner import load_network
+from evdistill_core.losses.distillation import posterior_kd
+from evdistill_core.models.checkpoint import load_checkpoint
+from evdistill_core.models.network import StudentNetwork, logits_of
+from evdistill_core.models.registry import IMAGE_PREFIX
+from evdistill_core.representations.spec import InputSpec
+from evdistill_core.training.config import LargerConfig
+from evdistill_core.training.tasks import Task
+
+
+class LargerStudent:
+    """A trained student, frozen, that a smaller one imitates.
+
+    Args:
+        config: which one, and how much it counts.
+        spec: input of the smaller one.
+        classes: of the smaller one.
+        device: where it runs.
+
+    Raises:
+        StudentError: no checkpoint or student file, or a damaged one.
+        ConfigError: it looks at images, sees another input, or knows other classes.
+    """
+
+    def __init__(
+        self,
+        config: LargerConfig,
+        *,
+        spec: InputSpec,
+        classes: ClassTable,
+        device: torch.device,
+    ) -> None:
+        self._config = config
+        path = Path(config.student).expanduser()
+        network, own_spec, own_classes = _open(path)
+        if own_spec.channels != spec.channels or own_spec.kind != spec.kind:
+            raise ConfigError(
+                f"larger.student {path} sees {own_spec.kind} with {own_spec.channels} channels, "
+                f"this experiment has {spec.kind} with {spec.channels}: give both the same input"
+            )
+        if own_classes.names != classes.names:
+            raise ConfigError(
+                f"larger.student {path} knows the classes {list(own_classes.names)}, this "
+                f"experiment has {list(classes.names)}: both must be the same"
+            )
+        self._network = network.eval().requires_grad_(False).to(device)
+
+    def loss(self, inputs: Tensor, logits_BKHW: Tensor, weight_BHW: Tensor, task: Task) -> Tensor:
+        """Return how far the smaller student is from the larger, nats; weight included.
+
+        Args:
+            inputs: (B, C, H, W) windows, or (B, T, C, H, W) windows in a row.
+            logits_BKHW: of the smaller student at the size of the labels.
+            weight_BHW: what a pixel counts; pixels without a label count too.
+            task: brings the logits of the larger one to that size.
+        """
+        with torch.no_grad():
+            larger = logits_of(self._network, inputs)
+            stride_size = (logits_BKHW.shape[2], logits_BKHW.shape[3])
+            target_BKHW = task.at_size(larger, stride_size)
+        return self._config.weight * posterior_kd(
+            logits_BKHW, target_BKHW, weight_BHW, temperature=self._config.temperature
+        )
+
+
+def _open(path: Path) -> tuple[StudentNetwork, InputSpec, ClassTable]:
+    if path.suffix == ".evstudent":
+        student = StudentFile.open(path)
+        return load_network(student), student.input, student.classes
+    checkpoint = load_checkpoint(path)
+    if checkpoint.network.startswith(IMAGE_PREFIX):
+        raise ConfigError(
+            f"larger.student {path} is a teacher: it looks at images; name a student of events, or "
+            "use stage: distill"
+        )
+    return checkpoint.build(), checkpoint.input, checkpoint.classes
