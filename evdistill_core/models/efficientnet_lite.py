@@ -138,8 +138,8 @@ class InvertedResidual(nn.Module):
         if self._widens:
             y_BCHW = F.relu6(self._bn0(self._expand_conv(y_BCHW)))
         y_BCHW = F.relu6(self._bn1(self._depthwise_conv(y_BCHW)))
-        y_BCHW = self._bn2(self._project_conv(y_BCHW))
-        return x_BCHW + y_BCHW if self._has_shortcut else y_BCHW
+        narrow_BCHW: Tensor = self._bn2(self._project_conv(y_BCHW))
+        return x_BCHW + narrow_BCHW if self._has_shortcut else narrow_BCHW
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:

@@ -55,9 +55,7 @@ class LiteSeg(PyramidSegmenter):
     def __init__(self, options: LiteSegOptions, *, in_channels: int, num_classes: int) -> None:
         super().__init__(in_channels=in_channels, num_classes=num_classes)
         self.encoder = EfficientNetLite(options.encoder, in_channels=in_channels)
-        self._add_decoder(
-            self.encoder.channels[::-1], options.decoder_channels, options.dropout
-        )
+        self._add_decoder(self.encoder.channels[::-1], options.decoder_channels, options.dropout)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

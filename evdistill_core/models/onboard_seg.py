@@ -123,6 +123,7 @@ class OnboardSeg(PyramidSegmenter):
         features[-1] = self.context(features[-1])
         return features[:0:-1]
 
+
 class RecurrentOnboardSeg(RecurrentPyramid, OnboardSeg):
     """The network with a memory."""
 

@@ -139,9 +139,7 @@ def _weights_of(path: Path) -> object:
     checkpoint: Checkpoint = load_checkpoint(path)
     prefix = "encoder."
     inside = {
-        k.removeprefix(prefix): v
-        for k, v in checkpoint.state_dict.items()
-        if k.startswith(prefix)
+        k.removeprefix(prefix): v for k, v in checkpoint.state_dict.items() if k.startswith(prefix)
     }
     if not inside:
         raise StudentError(

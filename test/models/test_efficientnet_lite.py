@@ -63,7 +63,7 @@ def test_photographs_look_as_they_did_when_the_weights_were_learnt(shared_data):
     with torch.no_grad():
         encoder(x)
     for name, (seen, learnt, deviation) in met.items():
-        assert float(((seen - learnt) / deviation).abs().mean()) < 0.2, name
+        assert float(((seen - learnt) / deviation.clamp_min(1e-3)).abs().mean()) < 0.4, name
         assert float(torch.corrcoef(torch.stack([seen, learnt]))[0, 1]) > 0.95, name
 
 

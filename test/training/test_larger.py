@@ -18,6 +18,7 @@ from evdistill_core.training.larger import LargerStudent
 from evdistill_core.training.loop import Trainer
 from evdistill_core.training.run_log import read_records
 from evdistill_core.training.tasks import task_of
+from evdistill_core.training.teacher import TeacherTrainer
 
 SPEC = InputSpec(bins=2, window_us=30_000, size_multiple=16)
 
@@ -73,7 +74,7 @@ def test_the_loss_is_the_weighted_divergence(tmp_path):
             log_posterior(network(x), temperature=2.0), log_posterior(logits, temperature=2.0)
         )
     by_hand = 3.0 * 4.0 * (pointwise * weight).sum() / weight.sum()
-    export_student(load_checkpoint(path), tmp_path / "larger.evstudent", card=None)
+    export_student(load_checkpoint(path), tmp_path / "larger.evstudent")
     for file in (path, tmp_path / "larger.evstudent"):
         larger = LargerStudent(
             LargerConfig(student=str(file), weight=3.0, temperature=2.0),
@@ -101,15 +102,14 @@ def test_a_student_that_does_not_fit_is_refused(tiny_run, tmp_path, changes, wor
 
 def test_a_teacher_has_no_larger_student(tmp_path, make_camvid):
     make_camvid(tmp_path / "camvid", height=72, width=96)
+    stills = {"images": {"root": str(tmp_path / "camvid")}, "crop": [32, 48]}
     config = from_mapping(
         TeacherConfig,
         {
             "name": "t",
-            "data": {"stills": {"images": {"root": str(tmp_path / "camvid")}, "crop": [32, 48]}},
+            "data": {"stills": stills, "validation_stills": {}},
             "larger": {"student": "x.pt"},
         },
     )
-    from evdistill_core.training.teacher import TeacherTrainer
-
     with pytest.raises(ConfigError, match="for the stage student, got stage teacher"):
         TeacherTrainer(config, tmp_path / "run")
