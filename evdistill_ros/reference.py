@@ -9,7 +9,7 @@ from evdistill_core.events.filters.chain import FilterCounters
 from evdistill_core.events.stream import StreamCounters
 from evdistill_core.events.window import WindowCounters
 from evdistill_core.messages.event_messages import EVENT_ARRAY_TYPES, EVENT_PACKET_TYPES
-from evdistill_core.messages.standard import CameraInfo, DiagnosticArray, Image
+from evdistill_core.messages.standard import CameraInfo, CompressedImage, DiagnosticArray, Image
 from evdistill_core.messages.vision import LabelInfo
 from evdistill_core.perception.messages import LABEL_INFO
 from evdistill_core.perception.pipeline import STAGES
@@ -82,10 +82,10 @@ def topics_table(task: PerceptionTask = SEGMENTATION) -> str:
         ),
         (
             "`~/image` (in)",
-            f"`{Image.TYPE}`",
+            f"`{Image.TYPE}` or `{CompressedImage.TYPE}`",
             qos.SENSOR_DATA,
-            "images of the same camera, background of the overlay; `evdistill live` also takes "
-            "`sensor_msgs/msg/CompressedImage`, here or on `~/image/compressed`",
+            "images of the same camera, background of the overlay; the type is found by the topic, "
+            "and `~/image/compressed` is taken where nobody publishes `~/image`",
         ),
         (
             "`~/camera_info_in` (in)",

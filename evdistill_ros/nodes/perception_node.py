@@ -31,6 +31,7 @@ from evdistill_core.perception.messages import LABEL_INFO
 from evdistill_core.perception.parameters import PerceptionParameters
 from evdistill_core.perception.tasks import PerceptionTask
 from evdistill_ros import qos
+from evdistill_ros.image_source import ImageSource
 from evdistill_ros.nodes import parameters as ros_parameters
 from evdistill_ros.nodes.lifecycle import answer_every_request, told
 from evdistill_ros.nodes.message_classes import message_class
@@ -68,6 +69,7 @@ class PerceptionNode(LifecycleNode):
         self._diagnostics: Any = None
         self._events: Any = None
         self._events_type = ""
+        self._images: ImageSource | None = None
         self._refused: set[str] = set()
         self._made: list[tuple[Any, Any]] = []
         self._looks = 0
@@ -113,9 +115,12 @@ class PerceptionNode(LifecycleNode):
         self._front_end.start()
         self._label_info.publish(self._front_end.label_info())
         for name, (type_name, take) in self._front_end.inputs().items():
-            self._subscribe_to(f"~/{name}", type_name, qos.SENSOR_DATA, take)
+            if name == "image":
+                self._images = self._image_source(take)
+            else:
+                self._subscribe_to(f"~/{name}", type_name, qos.SENSOR_DATA, take)
         self._watch_clock()
-        self._timer(FIND_TOPIC_S, self._find_events)
+        self._timer(FIND_TOPIC_S, self._find_topics)
         self._timer(given.diagnostics_period_ms / 1000, self._report)
         self._looks = 0
         return result
@@ -160,6 +165,7 @@ class PerceptionNode(LifecycleNode):
             destroy(made)
         self._made.clear()
         self._events, self._events_type = None, ""
+        self._images = None
         self._refused.clear()
         if self._front_end is not None:
             self._front_end.stop(drain=drain)
@@ -234,13 +240,39 @@ class PerceptionNode(LifecycleNode):
             )
             self._front_end.time_jumped()
 
+    def _image_source(self, take: Any) -> ImageSource:
+        """Subscribe to the camera's images, raw or compressed, as they are published."""
+
+        def subscribe(topic: str, type_name: str) -> Any:
+            made = self._subscribe_to(topic, type_name, qos.SENSOR_DATA, take)
+            return lambda: self._unsubscribe(made)
+
+        return ImageSource(
+            self.resolve_topic_name("~/image"),
+            types_of=self._types_of,
+            subscribe=subscribe,
+            log=lambda text: self.get_logger().info(text),
+        )
+
+    def _types_of(self, topic: str) -> set[str]:
+        return {info.topic_type for info in self.get_publishers_info_by_topic(topic)}
+
+    def _unsubscribe(self, subscription: Any) -> None:
+        self._made.remove((self.destroy_subscription, subscription))
+        self.destroy_subscription(subscription)
+
+    def _find_topics(self) -> None:
+        self._find_events()
+        if self._images is not None:
+            self._images.follow()
+
     def _find_events(self) -> None:
         """Subscribe with the type that the event topic has, as soon as it has one.
 
         A publisher that went away may come back as another driver, with another type.
         """
         topic = self.resolve_topic_name("~/events")
-        types = {info.topic_type for info in self.get_publishers_info_by_topic(topic)}
+        types = self._types_of(topic)
         known = sorted((types & set(EVENT_TYPES)) - self._refused)
         if self._events is not None and (not known or self._events_type in known):
             return
@@ -255,8 +287,7 @@ class PerceptionNode(LifecycleNode):
         if self._front_end is None:
             return
         if self._events is not None:
-            self._made.remove((self.destroy_subscription, self._events))
-            self.destroy_subscription(self._events)
+            self._unsubscribe(self._events)
             self._events = None
         try:
             self._events = self._subscribe_to(

@@ -27,8 +27,9 @@ from evdistill_ros.dds import DdsNode, Publisher, Subscription
 from evdistill_ros.dds.clock import GraphClock
 from evdistill_ros.dds.names import parse_remap
 from evdistill_ros.dds.rosout import RosoutHandler
+from evdistill_ros.image_source import ImageSource
 from evdistill_ros.standalone.camera_feed import CameraFeed
-from evdistill_ros.standalone.camera_images import CameraImages
+from evdistill_ros.standalone.camera_images import camera_images
 
 _log = logging.getLogger("evdistill.live")
 _log.setLevel(logging.INFO)
@@ -113,7 +114,7 @@ class LivePerception:
         log(f"student {student.path.name} on {runner.description}")
         self._publishers: dict[str, Publisher] = {}
         self._feed: CameraFeed | None = None
-        self._images: CameraImages | None = None
+        self._images: ImageSource | None = None
         self._of_camera: dict[str, int] = {}
         self.front_end = FrontEnd(
             student,
@@ -285,7 +286,7 @@ class LivePerception:
             if not beside or name == without:
                 continue
             if name == "image":
-                self._images = CameraImages(self.node, beside, take, self._say)
+                self._images = camera_images(self.node, beside, take, self._say)
             else:
                 self.node.create_subscription(beside, input_type, qos.SENSOR_DATA, take)
 

@@ -29,7 +29,7 @@ from evdistill_core.recordings.base import Recording
 from evdistill_core.recordings.convert import ConvertConfig, bag_messages
 from evdistill_ros import qos
 from evdistill_ros.dds import DdsNode, Publisher
-from evdistill_ros.standalone.camera_images import COMPRESSED
+from evdistill_ros.image_source import COMPRESSED
 
 NS_PER_S = 1_000_000_000
 LATE_NS = 2_000_000

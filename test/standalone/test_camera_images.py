@@ -7,7 +7,7 @@ import pytest
 from evdistill_core.messages.standard import CompressedImage, Header, Image, Time
 from evdistill_ros import qos
 from evdistill_ros.dds import DdsNode
-from evdistill_ros.standalone.camera_images import CameraImages
+from evdistill_ros.standalone.camera_images import camera_images
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_the_type_is_that_of_the_topic(nodes, topic, name, kind):
     camera, student = nodes
     got, said = [], []
     publisher = advertised(camera, student, topic + name, kind)
-    CameraImages(student, topic, got.append, said.append)
+    camera_images(student, topic, got.append, said.append)
     received(publisher, kind, got, 5)
     expected = [] if kind is Image else [f"images from {topic}{name} ({CompressedImage.TYPE})"]
     assert said == expected
@@ -59,7 +59,7 @@ def test_the_type_is_that_of_the_topic(nodes, topic, name, kind):
 def test_a_camera_that_comes_later_is_followed(nodes, topic):
     camera, student = nodes
     got, said = [], []
-    images = CameraImages(student, topic, got.append, said.append)
+    images = camera_images(student, topic, got.append, said.append)
     compressed = advertised(camera, student, f"{topic}/compressed", CompressedImage)
     images.follow()
     images.follow()
@@ -68,4 +68,16 @@ def test_a_camera_that_comes_later_is_followed(nodes, topic):
     images.follow()
     received(raw, Image, got, 2)
     until(lambda: compressed.matched_count == 0)
+    assert len(said) == 1
+
+
+def test_a_name_tells_the_type_while_nobody_publishes(nodes, topic):
+    camera, student = nodes
+    got, said = [], []
+    compressed = f"{topic}/compressed"
+    images = camera_images(student, compressed, got.append, said.append)
+    assert said == [f"images from {compressed} ({CompressedImage.TYPE})"]
+    publisher = advertised(camera, student, compressed, CompressedImage)
+    received(publisher, CompressedImage, got, 3)
+    images.follow()
     assert len(said) == 1
