@@ -30,6 +30,7 @@ from evdistill_core.foundation.reasons import Reasons
 from evdistill_core.messages.images import to_grey
 from evdistill_core.recordings.base import Frame, Recording, stretches
 from evdistill_core.recordings.opening import open_recording
+from evdistill_core.recordings.readers.listed_images import IMAGE_LIST
 
 _log = logging.getLogger(__name__)
 
@@ -273,6 +274,7 @@ def _write_frames(
 
 def _fingerprint(path: Path, reading: Mapping[str, str]) -> str:
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    files += [p for p in (path.parent / IMAGE_LIST,) if p.is_file()]
     facts: list[object] = [FORMAT_VERSION, os.fspath(path.resolve()), sorted(reading.items())]
     for file in files:
         status = file.stat()

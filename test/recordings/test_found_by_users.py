@@ -535,8 +535,13 @@ def test_read_the_images_beside_events_txt(tmp_path, is_zip):
     assert left_out["a PNG is cut off or damaged"] == 1
     assert left_out["a line of images.txt begins with no time"] == 1
     assert left_out["a line of images.txt has no name of an image"] == 1
-    indexed = index_recording(path, tmp_path / "cache", {"size": "240x180"})
+    reading = {"size": "240x180"}
+    indexed = index_recording(path, tmp_path / "cache", reading)
     assert indexed.frame_t_us.tolist() == [500_100, 541_204]
+    if not is_zip:
+        path.with_name("images.txt").write_text("\n".join(lists[:1]))
+        indexed = index_recording(path, tmp_path / "cache", reading)
+        assert indexed.frame_t_us.tolist() == [500_100]
 
 
 def test_read_a_zip_of_events_txt(tmp_path):
