@@ -39,7 +39,7 @@ from evdistill_core.inference.runner import Runner
 from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.representations import represent
-from evdistill_core.training.teacher import Teacher, load_teacher
+from evdistill_core.training.teacher import NetworkTeacher, load_teacher
 
 Mask = npt.NDArray[np.uint8]
 CONFIG = PostprocessConfig()
@@ -69,7 +69,7 @@ class Moment:
     cars: Mask
 
 
-def moments(path: Path, teacher: Teacher, *, window_us: int, cache: Path) -> list[Moment]:
+def moments(path: Path, teacher: NetworkTeacher, *, window_us: int, cache: Path) -> list[Moment]:
     """Return every frame before which a whole window of events lies."""
     recording = index_recording(path, cache)
     frames = real.frames_of(path)
@@ -99,7 +99,7 @@ def _events_before(recording: IndexedRecording, t_us: int, window_us: int) -> Ev
     return recording.events(holds[-1], t_us - window_us, t_us)
 
 
-def teacher_mask(teacher: Teacher, frame: Mask) -> Mask:
+def teacher_mask(teacher: NetworkTeacher, frame: Mask) -> Mask:
     """Return the teacher's most likely class at every pixel of a grey frame."""
     height, width = frame.shape
     pad = [(0, -n % MULTIPLE) for n in (height, width)]

@@ -38,7 +38,7 @@ from evdistill_core.training.distill_config import (
 from evdistill_core.training.distillation import DistillTrainer
 from evdistill_core.training.loop import LAST, StepReport, Trainer
 from evdistill_core.training.processes import pick_device
-from evdistill_core.training.teacher import Teacher, TeacherTrainer, load_teacher
+from evdistill_core.training.teacher import NetworkTeacher, TeacherTrainer, load_teacher
 
 Array = npt.NDArray[np.float32]
 Predict = Callable[[Array], Array]
@@ -227,7 +227,7 @@ class Methods:
         prior = np.log(counts.transpose(2, 0, 1) + 1e-3).astype(np.float32)
         return lambda network_input: prior
 
-    def _load_teacher(self) -> Teacher:
+    def _load_teacher(self) -> NetworkTeacher:
         return load_teacher(self.teacher(), CAMVID_CLASSES, self.device)
 
     def _pictures(self) -> Predict:
@@ -245,7 +245,7 @@ class Methods:
         """G_ei learns pictures of simulated windows of many cameras (as E2VID does); then T."""
         path, config = self._distil(row, seed)
         trainer = DistillTrainer(config, path.parent, resume=True, classes=CAMVID_CLASSES)
-        to_image, teacher = trainer.translation.to_image.eval(), trainer.teacher.network
+        to_image, teacher = trainer.translation.to_image.eval(), self._load_teacher().network
         return on_torch(nn.Sequential(to_image, teacher).eval(), self.device)
 
     def _pseudo_set(self) -> Path:

@@ -54,7 +54,9 @@ def command(
     teacher: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="A teacher that you have (its last.pt) instead of a new one."
+            metavar="FILE",
+            help="A teacher that you have instead of a new one: its last.pt, or a YAML file that "
+            "describes an ONNX model (docs/training.md).",
         ),
     ] = None,
     profile: Annotated[Path, typer.Option(metavar="FILE", help="The distillation.")] = Path(
@@ -82,7 +84,8 @@ def command(
 ) -> None:
     """Distil a student onto your own camera.
 
-    First a teacher is trained on the images, then the student is distilled from it. The folder gets
+    First a teacher is trained on the images, then the student is distilled from it; a profile whose
+    teacher is an ONNX model, and --teacher, leave the first part out. The folder gets
     student.evstudent, student/report.html and teacher/report.html. Own masks need a class file
     (docs/classes.md): their labels are read and counted before anything is trained. Ctrl-C ends
     after the step at hand; the same command with --resume goes on, in whichever stage it was.
@@ -99,6 +102,7 @@ def command(
     from evdistill_core.training.distill_on import (
         LabelledData,
         find_labelled,
+        given_teacher,
         open_profile,
         shortened,
         split_images,
@@ -108,11 +112,12 @@ def command(
     )
     from evdistill_core.training.stages import names_classes
 
-    results = RESULTS if teacher is None else RESULTS[:-1]
+    distillation = open_profile(DistillConfig, _found(profile))
+    given = given_teacher(teacher, distillation)
+    results = RESULTS if given is None else RESULTS[:-1]
     cure = "go on with --resume"
     check_folder(out, results, overwrite=overwrite or resume, cure=cure)
-    distillation = open_profile(DistillConfig, _found(profile))
-    of_teacher = open_profile(TeacherConfig, _found(teacher_profile)) if teacher is None else None
+    of_teacher = open_profile(TeacherConfig, _found(teacher_profile)) if given is None else None
     for path in recordings:
         find_recordings(path)  # a wrong path shows before all labels are read
     found = find_labelled(images, split, distillation, layout=layout or "")
@@ -129,9 +134,9 @@ def command(
     learnt, judging = split_images(found, judging, table_of(own))
     check_images((learnt, judging), table_of(own), origin)
     labelled = LabelledData(learnt, judging, own)
-    teacher_path = teacher or out / "teacher" / "last.pt"
     # Both are read before the first step: a wrong path must not show after hours of teaching.
-    pupil = student_on(distillation, recordings, labelled, teacher_path)
+    source = out / "teacher" / "last.pt" if given is None else given
+    pupil = student_on(distillation, recordings, labelled, source)
     if frames:
         pupil = with_frames(pupil)
     assert pupil.data.recordings is not None  # student_on pointed it at them

@@ -101,6 +101,8 @@ COCO_TO_SIX = {
 def class_map_between(source_classes: int, num_classes: int) -> tuple[int, ...] | None:
     """Return the map between two of our class sets by their sizes; None where there is none.
 
+    For data sets that are known to have one of them; ``known_class_map`` goes by names.
+
     Args:
         source_classes: 19 (Cityscapes), 11 (DSEC) or 6 (DDD17).
         num_classes: 11 or 6.
@@ -158,6 +160,26 @@ def coco_map(classes: ClassTable) -> tuple[dict[str, str], tuple[str, ...]]:
         return dict(COCO_TO_SIX), ("human", "vehicle")
     same = {n: n for n in classes.names if n in COCO_NAMES}
     return same, tuple(same)
+
+
+def known_class_map(names: tuple[str, ...], classes: ClassTable) -> dict[str, str]:
+    """Return which class of a table each name becomes, where it needs no saying.
+
+    Args:
+        names: of CamVid, Cityscapes or DSEC's eleven, which have maps to coarser presets; or any
+            names among which all classes of the table are.
+        classes: to map to.
+
+    Returns:
+        Class by name; empty where there is no such map.
+    """
+    if names == CAMVID_NAMES:
+        return camvid_map(classes)
+    if names == CITYSCAPES_CLASSES.names:
+        return cityscapes_map(classes)
+    if names == ELEVEN_CLASSES.names and classes.names == SIX_CLASSES.names:
+        return {n: classes.names[k] for n, k in zip(names, ELEVEN_TO_SIX, strict=True)}
+    return same_names(classes, names)
 
 
 def spread_colors(count: int) -> list[tuple[int, int, int]]:

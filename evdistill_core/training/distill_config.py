@@ -16,6 +16,7 @@ from evdistill_core.models.generators import GeneratorOptions
 from evdistill_core.models.registry import IMAGE_PREFIX, network_task
 from evdistill_core.representations.spec import InputSpec
 from evdistill_core.training.config import NetworkConfig, TrainConfig
+from evdistill_core.training.onnx_teacher_config import OnnxTeacherConfig
 
 # Every term of the objective; docs of each stand with its function in ``losses``.
 TERMS: dict[str, str] = {
@@ -70,6 +71,12 @@ GENERATOR_TERMS = (
 
 # Those in which the teacher judges reconstructions for the student.
 FADING_TERMS = ("kd_event", "matching_event", "affinity_event")
+
+# Those whose gradient passes through the teacher to a generator: it must be one of ours.
+THROUGH_TEACHER_TERMS = ("task_reconstructed", "consistency_event")
+
+# Those that compare a feature map of the teacher.
+FEATURE_TERMS = ("affinity_generated", "affinity_event")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,7 +268,7 @@ class DistillConfig(TrainConfig):
 
     Attributes:
         data: both sides.
-        teacher: checkpoint of the teacher stage.
+        teacher: checkpoint of the teacher stage, or a model from elsewhere in an ONNX file.
         terms: a weight for every name in ``TERMS``; 0 switches a term off.
         transfer: how knowledge is passed on.
         adversary: generators and discriminators.
@@ -269,7 +276,7 @@ class DistillConfig(TrainConfig):
     """
 
     data: DistillDataConfig
-    teacher: Path
+    teacher: Path | OnnxTeacherConfig
     terms: dict[str, float]
     transfer: TransferConfig = field(default_factory=TransferConfig)
     adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
@@ -288,6 +295,7 @@ class DistillConfig(TrainConfig):
                     "give it the weight 0 to go without"
                 )
         self._check_task()
+        self._check_teacher()
         for name in ("paired", "kd_paired", "mutual"):
             if self.terms[name] > 0 and not self.data.has_frames:
                 raise ConfigError(
@@ -315,6 +323,35 @@ class DistillConfig(TrainConfig):
         """Steps between two that train translation: all, where nothing else is trained."""
         others = any(w > 0 for name, w in self.terms.items() if name not in TRANSLATION_TERMS)
         return self.adversary.every if others else 1
+
+    def _check_teacher(self) -> None:
+        """Refuse terms that a teacher in ONNX Runtime cannot serve, all of them at once."""
+        teacher = self.teacher
+        if isinstance(teacher, Path):
+            if teacher.suffix.lower() in (".onnx", ".yaml", ".yml"):
+                raise ConfigError(
+                    f"teacher is {teacher}; a path names a checkpoint of the teacher stage. Write "
+                    "an ONNX model as a mapping: teacher: {onnx: FILE, classes: ..., normalise: "
+                    "imagenet} (docs/training.md)"
+                )
+            return
+        through = [n for n in THROUGH_TEACHER_TERMS if self.terms[n] > 0]
+        reasons = []
+        if through:
+            reasons.append(
+                "a teacher in an ONNX file gives no gradient: set the weights of "
+                f"{', '.join(through)} to 0"
+            )
+        compared = [n for n in FEATURE_TERMS if self.terms[n] > 0 and not teacher.features]
+        if compared:
+            reasons.append(
+                f"{', '.join(compared)} compare features of the teacher: set these weights to 0, "
+                "or name an output of features in teacher.features"
+            )
+        if reasons:
+            raise ConfigError(
+                f"{'; '.join(reasons)} (config/train/onnx-teacher.yaml is such a profile)"
+            )
 
     def _check_task(self) -> None:
         recognises = network_task(self.network.name) == "recognition"

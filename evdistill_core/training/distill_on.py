@@ -16,7 +16,9 @@ from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.recordings.finding import find_recordings
 from evdistill_core.training.config import TrainConfig
 from evdistill_core.training.distill_config import DistillConfig, TeacherConfig
+from evdistill_core.training.onnx_teacher_config import OnnxTeacherConfig, read_onnx_teacher
 from evdistill_core.training.stages import STAGES, load_experiment
+from evdistill_core.training.teacher_base import class_ids
 
 C = TypeVar("C", bound=TrainConfig)
 # What frames of the camera itself add, with the weights of the row onboard-frames of
@@ -119,19 +121,46 @@ def teacher_on(profile: TeacherConfig, labelled: LabelledData) -> TeacherConfig:
     return replace(config, data=replace(config.data, stills=stills, validation_stills=sets))
 
 
+def given_teacher(teacher: Path | None, profile: DistillConfig) -> Path | OnnxTeacherConfig | None:
+    """Return the teacher that need not be trained first; None: there is none.
+
+    Args:
+        teacher: that of the command: a checkpoint, or a YAML file that describes an ONNX model.
+        profile: whose own teacher counts where it is an ONNX model.
+
+    Raises:
+        ConfigError: an ONNX file without its description, or a wrong description.
+    """
+    if teacher is None:
+        return profile.teacher if isinstance(profile.teacher, OnnxTeacherConfig) else None
+    suffix = teacher.suffix.lower()
+    if suffix == ".onnx":
+        raise ConfigError(
+            f"{teacher} alone does not say what its classes and its input are: name a YAML file "
+            "with the keys onnx, classes and normalise (docs/training.md)"
+        )
+    return read_onnx_teacher(teacher) if suffix in (".yaml", ".yml") else teacher
+
+
 def student_on(
-    profile: DistillConfig, recordings: Sequence[Path], labelled: LabelledData, teacher: Path
+    profile: DistillConfig,
+    recordings: Sequence[Path],
+    labelled: LabelledData,
+    teacher: Path | OnnxTeacherConfig,
 ) -> DistillConfig:
     """Return the distillation of a profile on these recordings and images.
 
     Raises:
-        ConfigError: the target of the profile is not recordings.
+        ConfigError: the target of the profile is not recordings; or an ONNX teacher cannot serve
+            a term of it, or does not know a class.
         RecordingError: a path holds no recording.
     """
     config = _with_classes(profile, labelled)
     data = config.data
     if data.recordings is None:
         raise ConfigError(f"profile {config.name} has no data.recordings to point at your own")
+    if isinstance(teacher, OnnxTeacherConfig):
+        class_ids(teacher.class_names(), config.class_table(), teacher.class_map)
     paths = tuple(found for path in recordings for found in find_recordings(path))
     return replace(
         config,

@@ -66,9 +66,10 @@ from evdistill_core.representations.spec import InputSpec
 from evdistill_core.training.config import LossConfig
 from evdistill_core.training.distill_config import AdversaryConfig, DistillConfig
 from evdistill_core.training.tasks import Task
-from evdistill_core.training.teacher import Teacher
+from evdistill_core.training.teacher_base import Teacher
 
 Seen = tuple[Tensor, Tensor]
+TeacherSeen = tuple[Tensor, Tensor | None]  # without features, affinity is refused
 # Which terms ask what the student says of which input; see ``DistillStep`` for ``event`` and
 # ``view``.
 STUDENT_INPUTS = {
@@ -353,24 +354,24 @@ class DistillStep:
         return self._see_aside(made)
 
     @cached_property
-    def t_image(self) -> Seen:
+    def t_image(self) -> TeacherSeen:
         """T(x_i)."""
         with torch.no_grad():
-            return self._see(self.networks.teacher.network, self.batch.image)
+            return self._see_teacher(self.batch.image)
 
     @cached_property
-    def t_fake(self) -> Seen:
+    def t_fake(self) -> TeacherSeen:
         """T(G_ei(x_e)); the gradient reaches G_ei."""
         asked = self._translates and self.config.terms["consistency_event"] > 0
         wanted = torch.is_grad_enabled() and asked
         with torch.set_grad_enabled(wanted):
-            return self._see(self.networks.teacher.network, self.fake_image)
+            return self._see_teacher(self.fake_image)
 
     @cached_property
-    def t_frame(self) -> Seen:
+    def t_frame(self) -> TeacherSeen:
         """T(frame)."""
         with torch.no_grad():
-            return self._see(self.networks.teacher.network, self.batch.frame)
+            return self._see_teacher(self.batch.frame)
 
     @cached_property
     def a_frame(self) -> Seen:
@@ -389,6 +390,7 @@ class DistillStep:
         else:
             teacher = self.networks.teacher.log_posterior(self.t_fake[0].detach())
             label, weight = hybrid_pseudo_labels(teacher, averaged, threshold=threshold)
+            weight = weight * self._known(self.t_fake)
         return label, weight * self._event_weight()
 
     # The terms.
@@ -400,7 +402,7 @@ class DistillStep:
         return self._supervised_by_windows(self.s_labelled[0])
 
     def _task_reconstructed(self) -> Tensor:
-        logits, _ = self._see(self.networks.teacher.network, self.fake_labelled)
+        logits, _ = self._see_teacher(self.fake_labelled)
         # Log posteriors are logits of themselves, in the student's classes.
         return self._supervised_by_windows(self.networks.teacher.log_posterior(logits))
 
@@ -427,14 +429,16 @@ class DistillStep:
         with as_judge(self.networks.student):
             after, _ = self._see(self.networks.student, self.fake_event)
         before = self.networks.teacher.log_posterior(self.t_image[0])
-        return semantic_consistency(before, log_posterior(after), self._image_weight())
+        weight = self._image_weight() * self._known(self.t_image)
+        return semantic_consistency(before, log_posterior(after), weight)
 
     def _consistency_event(self) -> Tensor:
         after = self.networks.teacher.log_posterior(self.t_fake[0])
         before = log_posterior(self.s_event[0])
-        return semantic_consistency(before, after, self._valid_weight())
+        weight = self._valid_weight() * self._known(self.t_fake)
+        return semantic_consistency(before, after, weight)
 
-    def _kd(self, student: Seen, teacher: Seen, weight_BHW: Tensor) -> Tensor:
+    def _kd(self, student: Seen, teacher: TeacherSeen, weight_BHW: Tensor) -> Tensor:
         transfer = self._transfer
         sure = confidence_weight(
             self.networks.teacher.log_posterior(teacher[0]),
@@ -444,14 +448,14 @@ class DistillStep:
         return posterior_kd(
             student[0],
             teacher[0],
-            weight_BHW * sure,
+            weight_BHW * sure * self._known(teacher),
             temperature=transfer.temperature,
             class_map=self.networks.teacher.class_map,
         )
 
-    def _matching(self, student: Seen, teacher: Seen, weight_BHW: Tensor) -> Tensor:
+    def _matching(self, student: Seen, teacher: TeacherSeen, weight_BHW: Tensor) -> Tensor:
         task = self.networks.task
-        seen = [student[0], teacher[0], weight_BHW]
+        seen = [student[0], teacher[0], weight_BHW * self._known(teacher)]
         if task.pools_samples:
             seen = [joined_gather(x) for x in seen]
         student_logits, teacher_logits, weight = (task.as_regions(x) for x in seen)
@@ -464,17 +468,18 @@ class DistillStep:
                 class_map=self.networks.teacher.class_map,
             )
 
-    def _affinity(self, student: Seen, teacher: Seen) -> Tensor:
+    def _affinity(self, student: Seen, teacher: TeacherSeen) -> Tensor:
         transfer = self._transfer
 
-        def nodes(seen: Seen) -> Tensor:
+        def nodes(features_BCHW: Tensor) -> Tensor:
             if transfer.affinity_graph == "batch":
-                return batch_nodes(joined_gather(seen[1].mean((2, 3))))
+                return batch_nodes(joined_gather(features_BCHW.mean((2, 3))))
             if transfer.affinity_graph == "scaled":
-                return scaled_nodes(seen[1], transfer.pool_scale)
-            return grid_nodes(seen[1], transfer.affinity_nodes)
+                return scaled_nodes(features_BCHW, transfer.pool_scale)
+            return grid_nodes(features_BCHW, transfer.affinity_nodes)
 
-        student_nodes, teacher_nodes = nodes(student), nodes(teacher)
+        assert teacher[1] is not None  # the configuration refuses the term without
+        student_nodes, teacher_nodes = nodes(student[1]), nodes(teacher[1])
         with _the_same_everywhere(transfer.affinity_graph == "batch"):
             return affinity_kd(student_nodes, teacher_nodes, norm=transfer.affinity_norm)
 
@@ -544,6 +549,10 @@ class DistillStep:
 
     # Of the pixels of inputs (..._valid, _frame_weight), and of labels and posteriors.
 
+    def _known(self, teacher: TeacherSeen) -> Tensor:
+        """Return how much of what the teacher says is about classes of the student."""
+        return self.networks.teacher.known_mass(teacher[0])
+
     def _image_weight(self) -> Tensor:
         return self.networks.task.at_label_size(self._image_valid())
 
@@ -570,6 +579,12 @@ class DistillStep:
         with self.networks.mixed():
             logits, features = seen_by(network, x)
         return self._at_labels(logits, x), features.float()
+
+    def _see_teacher(self, image_B1HW: Tensor) -> TeacherSeen:
+        with self.networks.mixed():
+            logits, features = self.networks.teacher.see(image_B1HW)
+        features = features if features is None else features.float()
+        return self._at_labels(logits, image_B1HW), features
 
     def _see_student(self, x: Tensor) -> Seen:
         return self._see(self.networks.student, x)

@@ -9,7 +9,6 @@ export leaves behind.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,6 +98,11 @@ class DistillTrainer(Trainer):
         config, classes = self.config, len(self.classes)
         state = super()._fresh_state()
         self.teacher = load_teacher(config.teacher, self.classes, self.device)
+        if self.teacher.task != self.task.name:
+            raise ConfigError(
+                f"teacher {self.teacher.path} is for {self.teacher.task}, and network "
+                f"{config.network.name} for {self.task.name}: take a teacher of the same task"
+            )
         self.translation = Translation(config.adversary, config.input, classes).to(self.device)
         if config.adversary.start_from:
             self._start_translation(Path(config.adversary.start_from))
@@ -202,7 +206,7 @@ class DistillTrainer(Trainer):
 
     def _extra_state(self) -> dict[str, object]:
         content: dict[str, object] = {
-            "teacher_sha256": _digest(self.config.teacher),
+            "teacher_sha256": self.teacher.sha256,
             "translation": self.translation.state_dict(),
             "optimisers": {n: o.state_dict() for n, o in self.optimisers.items()},
         }
@@ -211,9 +215,9 @@ class DistillTrainer(Trainer):
         return content
 
     def _load_extra_state(self, extra: dict[str, object]) -> None:
-        if extra["teacher_sha256"] != _digest(self.config.teacher):
+        if extra["teacher_sha256"] != self.teacher.sha256:
             raise ConfigError(
-                f"{self.config.teacher} is not the teacher that this run was started with"
+                f"{self.teacher.path} is not the teacher that this run was started with"
             )
         self.translation.load_state_dict(cast("dict[str, Tensor]", extra["translation"]))
         optimisers = cast("dict[str, dict[str, object]]", extra["optimisers"])
@@ -274,7 +278,3 @@ def _on(batch: UnpairedBatch, device: torch.device) -> UnpairedBatch:
             excluded=None if labelled.excluded is None else labelled.excluded.to(device),
         )
     return dataclasses.replace(batch, **moved, labelled=labelled)
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

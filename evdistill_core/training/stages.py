@@ -21,6 +21,7 @@ from evdistill_core.training.config import TrainConfig
 from evdistill_core.training.distill_config import DistillConfig, TeacherConfig
 from evdistill_core.training.distillation import DistillTrainer
 from evdistill_core.training.loop import BEST, LAST, Trainer
+from evdistill_core.training.onnx_teacher_config import OnnxTeacherConfig, with_class_path
 from evdistill_core.training.teacher import TeacherTrainer
 
 # student: labelled event windows; teacher: labelled images; distill: both sides, unpaired.
@@ -49,7 +50,7 @@ def load_experiment(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
 
 
 def _read(path: Path) -> dict[str, object]:
-    """Return what a YAML file holds; the path of a class file in it counts from its folder."""
+    """Return what a YAML file holds; paths of class files in it count from its folder."""
     values = load_yaml(path)
     if any(isinstance(v, dict) and "ros__parameters" in v for v in values.values()):
         raise ConfigError(
@@ -59,6 +60,9 @@ def _read(path: Path) -> dict[str, object]:
     classes = values.get("classes")
     if isinstance(classes, str) and is_class_file(classes):
         values["classes"] = str((path.parent / Path(classes).expanduser()).resolve())
+    teacher = values.get("teacher")
+    if isinstance(teacher, dict):
+        values["teacher"] = with_class_path(teacher, path)
     return values
 
 
@@ -77,6 +81,8 @@ def experiment_of(given: Mapping[str, object]) -> TrainConfig:
     if isinstance(experiment.classes, str) and is_class_file(experiment.classes):
         # A run must not change when the file does.
         experiment = replace(experiment, classes=read_class_file(Path(experiment.classes)))
+    if isinstance(experiment, DistillConfig) and isinstance(experiment.teacher, OnnxTeacherConfig):
+        experiment = replace(experiment, teacher=experiment.teacher.frozen())
     return experiment
 
 

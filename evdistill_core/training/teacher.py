@@ -1,24 +1,28 @@
-"""The teacher: a network trained on labelled images, and how the distillation reads it."""
+"""The teacher stage, which trains a network on labelled images, and how a teacher is read."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import torch
 from torch import Tensor
 
 from evdistill_core.data.unpaired import build_stills, build_stills_sets
-from evdistill_core.foundation.class_maps import class_map_between
-from evdistill_core.foundation.errors import ConfigError, StudentError
+from evdistill_core.foundation.errors import StudentError
 from evdistill_core.foundation.labels import ClassTable
-from evdistill_core.losses.divergence import log_posterior, merge_log_posterior
 from evdistill_core.models.checkpoint import load_checkpoint, load_weights
 from evdistill_core.models.generators import IMAGE_CHANNELS
-from evdistill_core.models.network import StudentNetwork
+from evdistill_core.models.network import StudentNetwork, seen_by
 from evdistill_core.models.registry import IMAGE_PREFIX, build_student
+from evdistill_core.models.task_name import TaskName
 from evdistill_core.training.distill_config import TeacherConfig
 from evdistill_core.training.loop import Trainer
+from evdistill_core.training.onnx_teacher import OnnxTeacher
+from evdistill_core.training.onnx_teacher_config import OnnxTeacherConfig
+from evdistill_core.training.teacher_base import Teacher, class_ids
 
 
 class TeacherTrainer(Trainer):
@@ -45,43 +49,80 @@ class TeacherTrainer(Trainer):
 
 
 @dataclass(frozen=True)
-class Teacher:
-    """A trained teacher: frozen, in evaluation mode.
+class NetworkTeacher(Teacher):
+    """A teacher that a run of the teacher stage made: frozen, in evaluation mode.
 
     Attributes:
         network: (B, 1, H, W) grey images in -1..1 to logits.
-        class_map: student class by teacher class, or None where they are the same.
+        class_map: student class by teacher class, 255 for none; None where they are the same.
         num_classes: of the student.
+        path: its checkpoint.
+        sha256: of the checkpoint.
     """
 
     network: StudentNetwork
     class_map: tuple[int, ...] | None
     num_classes: int
+    path: Path = Path()
+    sha256: str = ""
 
-    def log_posterior(self, logits_BTX: Tensor) -> Tensor:
-        """Return the log posterior over the student's classes."""
-        log_p = log_posterior(logits_BTX)
-        if self.class_map is None:
-            return log_p
-        return merge_log_posterior(log_p, self.class_map, num_classes=self.num_classes)
+    @property
+    def task(self) -> TaskName:
+        """That of its network."""
+        return self.network.task
+
+    @property
+    def differentiable(self) -> bool:
+        """The gradient flows through the network."""
+        return True
+
+    @property
+    def has_features(self) -> bool:
+        """Every network of ours gives a feature map."""
+        return True
+
+    def see(self, image_B1HW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits and features; see ``Teacher.see``."""
+        return seen_by(self.network, image_B1HW)
 
 
-def load_teacher(path: Path, classes: ClassTable, device: torch.device) -> Teacher:
-    """Read the averaged weights of a teacher.
+@overload
+def load_teacher(source: Path, classes: ClassTable, device: torch.device) -> NetworkTeacher: ...
+
+
+@overload
+def load_teacher(
+    source: OnnxTeacherConfig, classes: ClassTable, device: torch.device
+) -> OnnxTeacher: ...
+
+
+@overload
+def load_teacher(
+    source: Path | OnnxTeacherConfig, classes: ClassTable, device: torch.device
+) -> Teacher: ...
+
+
+def load_teacher(
+    source: Path | OnnxTeacherConfig, classes: ClassTable, device: torch.device
+) -> Teacher:
+    """Read a teacher: the averaged weights of a checkpoint, or an ONNX model.
 
     Args:
-        path: checkpoint of the teacher stage.
+        source: checkpoint of the teacher stage, or the description of a model from elsewhere.
         classes: of the student; the teacher's are the same, or map to them (19 -> 11 -> 6).
         device: where it runs.
 
     Raises:
-        StudentError: no checkpoint, or not one of a teacher.
-        ConfigError: its classes do not map to the student's.
+        StudentError: no checkpoint, or not one of a teacher; or no ONNX model.
+        ConfigError: its classes do not map to the student's; or the model and its description
+            differ.
     """
-    checkpoint = load_checkpoint(path)
+    if isinstance(source, OnnxTeacherConfig):
+        return OnnxTeacher(source, classes, device)
+    checkpoint = load_checkpoint(source)
     if not checkpoint.network.startswith(IMAGE_PREFIX):
         raise StudentError(
-            f"{path} holds {checkpoint.network!r}, which looks at events; a teacher is made by "
+            f"{source} holds {checkpoint.network!r}, which looks at events; a teacher is made by "
             "`evdistill train` with stage: teacher"
         )
     network = build_student(
@@ -90,18 +131,12 @@ def load_teacher(path: Path, classes: ClassTable, device: torch.device) -> Teach
         in_channels=IMAGE_CHANNELS,
         num_classes=len(checkpoint.classes),
     )
-    load_weights(network, checkpoint.state_dict, str(path))
+    load_weights(network, checkpoint.state_dict, str(source))
     network = network.eval().requires_grad_(False).to(device)
-    return Teacher(network, _class_map(checkpoint.classes, classes), len(classes))
-
-
-def _class_map(teacher: ClassTable, student: ClassTable) -> tuple[int, ...] | None:
-    if teacher.names == student.names:
-        return None
-    found = class_map_between(len(teacher), len(student))
-    if found is None:
-        raise ConfigError(
-            f"no map from the teacher's classes {list(teacher.names)} to the student's "
-            f"{list(student.names)}"
-        )
-    return found
+    return NetworkTeacher(
+        network,
+        class_ids(checkpoint.classes.names, classes),
+        len(classes),
+        source,
+        hashlib.sha256(source.read_bytes()).hexdigest(),
+    )

@@ -9,7 +9,7 @@ import torch
 
 from evdistill_core.events.array import Events
 from evdistill_core.inference.student import StudentFile
-from evdistill_core.training.teacher import Teacher
+from evdistill_core.training.teacher import NetworkTeacher
 
 HERE = Path(__file__).resolve().parents[2] / "benchmarks"
 SHAPE = (40, 50)
@@ -76,7 +76,7 @@ class Bright(torch.nn.Module):
 def test_a_teacher_is_asked_at_the_pixels_of_the_frame(bench):
     frame = np.zeros(SHAPE, np.uint8)
     frame[10:30, 20:44] = 255
-    mask = bench.teacher_mask(Teacher(Bright(), None, 6), frame)
+    mask = bench.teacher_mask(NetworkTeacher(Bright(), None, 6), frame)
     assert mask.shape == SHAPE
     assert np.array_equal(mask == 5, frame == 255)
     assert set(np.unique(mask)) == {0, 5}

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from onnx_models import write_model
 from typer.testing import CliRunner
 
 from evdistill_core.cli.main import build_app
@@ -138,6 +139,34 @@ def test_a_teacher_that_is_there_is_taken(command, tmp_path):
     other[other.index("--out") + 1] = tmp_path / "other"
     assert invoke(*other).exit_code == 0
     assert not (tmp_path / "other" / "teacher").exists()
+
+
+def test_a_model_of_another_library_teaches(command, tmp_path):
+    weights = np.random.default_rng(0).normal(0, 4, (6, 3, 1, 1)).astype(np.float32)
+    model = write_model(tmp_path / "m.onnx", [("Conv", ["image", "w"], "logits", {})],
+                        constants={"w": weights})  # fmt: skip
+    described = {"onnx": str(model), "classes": "street6", "normalise": "imagenet"}
+    (tmp_path / "described.yaml").write_text(yaml.safe_dump(described), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"m\.onnx alone does not say.*keys onnx, classes"):
+        invoke(*command, "--teacher", model)
+    wrong = described | {"classes": ["x", "y"]}
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(wrong), encoding="utf-8")
+    with pytest.raises(ConfigError, match="no map from the teacher's classes x, y"):
+        invoke(*command, "--teacher", tmp_path / "wrong.yaml")
+    assert not (tmp_path / "run").exists()
+    assert invoke(*command, "--teacher", tmp_path / "described.yaml", "--steps", 2).exit_code == 0
+    assert not (tmp_path / "run" / "teacher").exists()
+    first = StudentFile.open(tmp_path / "run" / "student.evstudent").weights()
+    # The same, where the profile names it.
+    profile = yaml.safe_load((tmp_path / "student.yaml").read_text(encoding="utf-8"))
+    (tmp_path / "student.yaml").write_text(yaml.safe_dump(profile | {"teacher": described}))
+    other = [*command, "--steps", 2]
+    other[other.index("--out") + 1] = tmp_path / "other"
+    assert invoke(*other).exit_code == 0
+    assert not (tmp_path / "other" / "teacher").exists()
+    second = StudentFile.open(tmp_path / "other" / "student.evstudent").weights()
+    for name, value in first.items():
+        assert np.array_equal(value, second[name]), name
 
 
 def test_frames_of_the_camera_are_learnt_from(command, tmp_path):

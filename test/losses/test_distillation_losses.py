@@ -15,9 +15,10 @@ from evdistill_core.foundation.class_maps import (
     NINETEEN_TO_ELEVEN,
     NINETEEN_TO_SIX,
     class_map_between,
+    known_class_map,
 )
 from evdistill_core.foundation.errors import ConfigError
-from evdistill_core.foundation.labels import SIX_CLASSES
+from evdistill_core.foundation.labels import CAMVID_CLASSES, SIX_CLASSES
 from evdistill_core.losses.distillation import (
     distribution_matching,
     mutual_distillation,
@@ -235,6 +236,14 @@ def test_class_maps_agree_with_each_other():
     assert (len(CITYSCAPES_CLASSES), len(ELEVEN_CLASSES)) == (19, 11)
     assert class_map_between(19, 11) == NINETEEN_TO_ELEVEN
     assert class_map_between(6, 6) is None
+    # By names: CamVid has eleven classes too, in another order than DSEC.
+    for table in (CITYSCAPES_CLASSES, ELEVEN_CLASSES, CAMVID_CLASSES):
+        to_six = known_class_map(table.names, SIX_CLASSES)
+        assert set(to_six) == set(table.names)
+        assert to_six["road"] == "flat"
+    assert known_class_map(CITYSCAPES_CLASSES.names, ELEVEN_CLASSES)["rider"] == "person"
+    assert known_class_map(("other", *SIX_CLASSES.names), SIX_CLASSES)["flat"] == "flat"
+    assert known_class_map(SIX_CLASSES.names, CITYSCAPES_CLASSES) == {}
     groups = {
         c: SIX_CLASSES.names[NINETEEN_TO_SIX[i]] for i, c in enumerate(CITYSCAPES_CLASSES.names)
     }

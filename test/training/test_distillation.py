@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx_models import export_segmenter, write_model
 
 from evdistill_core.data.build import SourceConfig
 from evdistill_core.data.labelled_images import ImagesConfig
@@ -18,6 +19,7 @@ from evdistill_core.data.unlabelled import RecordingsConfig
 from evdistill_core.data.unpaired import DistillDataConfig, TeacherDataConfig
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.export.student import export_student
+from evdistill_core.foundation.class_maps import NINETEEN_TO_SIX
 from evdistill_core.foundation.config import dump_yaml, from_mapping, to_mapping
 from evdistill_core.foundation.errors import ConfigError, StudentError, TrainingError
 from evdistill_core.foundation.labels import SIX_CLASSES
@@ -34,8 +36,10 @@ from evdistill_core.representations import InputSpec
 from evdistill_core.training.config import LossConfig, NetworkConfig, OptimiserConfig, TrainConfig
 from evdistill_core.training.distill_config import (
     FADING_TERMS,
+    FEATURE_TERMS,
     GENERATOR_TERMS,
     TERMS,
+    THROUGH_TEACHER_TERMS,
     AdversaryConfig,
     DistillConfig,
     TeacherConfig,
@@ -44,6 +48,7 @@ from evdistill_core.training.distill_config import (
 )
 from evdistill_core.training.distill_terms import activity_weights
 from evdistill_core.training.distillation import DistillTrainer
+from evdistill_core.training.onnx_teacher_config import OnnxTeacherConfig
 from evdistill_core.training.report import write_training_report
 from evdistill_core.training.run_log import read_records
 from evdistill_core.training.stages import load_experiment, make_trainer
@@ -633,6 +638,159 @@ def test_another_teacher_is_not_taken_for_the_first(root, teacher, tmp_path):
     mine.write_bytes((tmp_path / "other" / "last.pt").read_bytes())
     with pytest.raises(ConfigError, match="not the teacher"):
         DistillTrainer(config(root, mine), tmp_path / "run", resume=True)
+
+
+@pytest.fixture(scope="module")
+def onnx_teacher(root):
+    """A segmenter of rgb images to 19 classes, as torch exports it, and its description."""
+    path = root / "segmenter.onnx"
+    model = export_segmenter(path)
+    return model, OnnxTeacherConfig(
+        onnx=path, classes="cityscapes19", normalise="imagenet", output="logits",
+        features="features",
+    )  # fmt: skip
+
+
+def test_an_onnx_teacher_serves_every_term_without_a_gradient_through_it(
+    root, onnx_teacher, tmp_path
+):
+    _, described = onnx_teacher
+    off = PAIRED | set(THROUGH_TEACHER_TERMS)
+    given = config(root, described, without=off)
+    trainer = DistillTrainer(given, tmp_path / "run")
+    assert trainer.run()
+    log = losses(tmp_path / "run")
+    assert len(log) == 4
+    for name in set(TERMS) - off:
+        assert all(np.isfinite(r[f"loss_{name}"]) for r in log), name
+    for name in ("kd_generated", "kd_event", "matching_event", "affinity_event"):
+        assert log[0][f"loss_{name}"] > 0
+    assert [len(r) for r in trainer.panels().values()] == [2, 2]
+    # The configuration beside the run starts it again, and half a run goes on as the whole.
+    assert load_experiment(tmp_path / "run" / "config.yaml") == given
+    half = DistillTrainer(given, tmp_path / "half")
+    half.run(on_step=lambda report: half.stop() if report.step == 2 else None)
+    assert DistillTrainer(given, tmp_path / "half", resume=True).run()
+    assert [r["loss"] for r in losses(tmp_path / "half")] == [r["loss"] for r in log]
+
+
+def test_kd_from_an_onnx_teacher_is_kd_from_its_model_in_torch(root, onnx_teacher, tmp_path):
+    model, described = onnx_teacher
+    trainer = DistillTrainer(
+        config(
+            root, described, without=set(TERMS) - {"kd_generated", "matching_generated"},
+            transfer=TransferConfig(),
+        ),
+        tmp_path,
+    )  # fmt: skip
+    batch, step = one_step(trainer)
+    grey = (batch.image + 1) / 2
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406),
+                                                            (0.229, 0.224, 0.225)))  # fmt: skip
+    with torch.no_grad():
+        logits = model((grey - mean) / std)[0]
+        p = torch.nn.functional.interpolate(logits, size=grey.shape[2:], mode="bilinear").softmax(1)
+        teacher = torch.zeros(len(p), 6, *p.shape[2:])
+        teacher.index_add_(1, torch.tensor(NINETEEN_TO_SIX), p)
+        student = step.s_generated[0].log_softmax(1)
+        valid = batch.image_valid.float()
+        apart = (teacher * (teacher.log() - student)).sum(1)
+        expected = (apart * valid).sum() / valid.sum()
+        torch.testing.assert_close(step.terms()["kd_generated"](), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_classes_that_the_student_lacks_do_not_teach(root, tmp_path):
+    weights = np.random.default_rng(0).normal(0, 1, (7, 3, 1, 1)).astype(np.float32)
+    weights[6] = 40  # bright pixels are of a class that has no place, dark ones are not
+    path = write_model(
+        tmp_path / "m.onnx",
+        [("Conv", ["image", "w"], "logits", {})],
+        constants={"w": weights},
+    )
+    described = OnnxTeacherConfig(
+        onnx=path,
+        classes=(*SIX_CLASSES.names, "cat"),
+        normalise="-1..1",
+        class_map={n: n for n in SIX_CLASSES.names},
+    )
+    given = config(
+        root, described, without=set(TERMS) - {"kd_generated"}, transfer=TransferConfig()
+    )
+    trainer = DistillTrainer(given, tmp_path / "run")
+    batch, _ = one_step(trainer)
+    image = torch.ones_like(batch.image)
+    image[:, :, :, :24] = -1.0
+    step = trainer._step_of(replace(batch, image=image))
+    dark = torch.zeros_like(batch.image_valid)
+    dark[:, :, :24] = 1
+    by_hand = trainer._step_of(replace(batch, image=image, image_valid=batch.image_valid * dark))
+    torch.manual_seed(0)
+    got = step.terms()["kd_generated"]()
+    torch.manual_seed(0)
+    torch.testing.assert_close(got, by_hand.terms()["kd_generated"](), rtol=1e-4, atol=1e-6)
+    assert float(step._known(step.t_image)[:, :, 24:].max()) < 1e-6
+    assert float(step._known(step.t_image)[:, :, :24].min()) > 1 - 1e-6
+
+
+def test_terms_that_an_onnx_teacher_cannot_serve_are_refused_all_at_once(root, onnx_teacher):
+    _, described = onnx_teacher
+    blind = replace(described, features="")
+    with pytest.raises(ConfigError, match=r"no gradient.*task_reconstructed, consistency_event to 0"
+                       ) as caught:  # fmt: skip
+        config(root, blind)
+    assert "affinity_generated, affinity_event compare features" in str(caught.value)
+    assert "config/train/onnx-teacher.yaml" in str(caught.value)
+    for name in THROUGH_TEACHER_TERMS:
+        off = PAIRED | set(THROUGH_TEACHER_TERMS) - {name}
+        with pytest.raises(ConfigError, match=f"set the weights of {name} to 0") as caught:
+            config(root, described, without=off)
+        assert "features" not in str(caught.value)
+    for name in FEATURE_TERMS:
+        off = PAIRED | {*THROUGH_TEACHER_TERMS, *FEATURE_TERMS} - {name}
+        with pytest.raises(ConfigError, match=rf"{name} compare features.*teacher\.features"):
+            config(root, blind, without=off)
+    config(root, blind, without=PAIRED | {*THROUGH_TEACHER_TERMS, *FEATURE_TERMS})
+
+
+def test_the_terms_that_need_a_gradient_through_the_teacher_are_known(all_on, monkeypatch):
+    trainer, batch = all_on
+    needed = set()
+    see = trainer.teacher.see
+
+    def watched(image):
+        if image.requires_grad and torch.is_grad_enabled():
+            needed.add(name)
+        return see(image)
+
+    monkeypatch.setattr(type(trainer.teacher), "see", lambda _, image: watched(image))
+    for name in TERMS:
+        others = dict.fromkeys(TERMS, 0.0) | {name: 1.0}
+        known, trainer.config = trainer.config, replace(trainer.config, terms=others)
+        try:
+            trainer._step_of(batch).terms()[name]()
+        finally:
+            trainer.config = known
+    assert needed == set(THROUGH_TEACHER_TERMS)
+
+
+def test_a_path_of_a_model_is_no_checkpoint(root, onnx_teacher):
+    _, described = onnx_teacher
+    with pytest.raises(ConfigError, match=r"segmenter\.onnx; a path names .*teacher: \{onnx: FILE"):
+        config(root, described.onnx)
+
+
+def test_a_classifier_teaches_no_segmentation(root, tmp_path):
+    nodes = [
+        ("Conv", ["image", "w"], "dense", {}),
+        ("ReduceMean", ["dense"], "logits", {"axes": [2, 3], "keepdims": 0}),
+    ]
+    path = write_model(
+        tmp_path / "m.onnx", nodes, constants={"w": np.ones((6, 3, 1, 1), np.float32)}
+    )
+    described = OnnxTeacherConfig(onnx=path, classes="street6", normalise="0..1")
+    given = config(root, described, without=set(TERMS) - {"kd_generated"})
+    with pytest.raises(ConfigError, match="is for recognition, and network onboard-seg for segm"):
+        DistillTrainer(given, tmp_path / "run")
 
 
 def test_generators_can_start_from_an_earlier_run(root, teacher, tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from onnx_models import export_classifier
 from typer.testing import CliRunner
 
 from evdistill_core.cli.main import build_app
@@ -26,7 +27,7 @@ from evdistill_core.perception.offline import run_recording
 from evdistill_core.perception.parameters import RecognitionParameters, SegmentationParameters
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.representations import represent
-from evdistill_core.training.distill_config import TERMS
+from evdistill_core.training.distill_config import FEATURE_TERMS, TERMS, THROUGH_TEACHER_TERMS
 from evdistill_core.training.stages import load_experiment, make_trainer
 from evdistill_core.training.tasks import Recognition
 
@@ -159,6 +160,32 @@ def test_every_term_of_the_distillation_counts(runs):
     assert last["loss_kd_event"] > 0
     assert last["loss_affinity_event"] > 0
     assert (runs / "student" / "report.html").exists()
+
+
+def test_a_classifier_in_an_onnx_file_teaches(runs, tmp_path):
+    export_classifier(tmp_path / "classifier.onnx")
+    (tmp_path / "names.txt").write_text("one\ntwo\nthree\nfour\nfive\n", encoding="utf-8")
+    experiment = experiments(runs)[1]
+    experiment["teacher"] = {
+        "onnx": str(tmp_path / "classifier.onnx"),
+        "classes": "names.txt",
+        "normalise": "0..1",
+        "channels": "grey",
+        "class_map": {"one": "bar", "two": "bar", "three": "disc"},
+    }
+    for name in (*THROUGH_TEACHER_TERMS, *FEATURE_TERMS):
+        experiment["terms"][name] = 0.0
+    (tmp_path / "student.yaml").write_text(yaml.safe_dump(experiment), encoding="utf-8")
+    invoke("train", tmp_path / "student.yaml", "--out", tmp_path / "run")
+    steps = records(tmp_path / "run", "step")
+    assert len(steps) == 4
+    for name in ("kd_generated", "kd_event", "matching_generated", "pseudo_label"):
+        assert all(np.isfinite(r[f"loss_{name}"]) for r in steps)
+    assert steps[0]["loss_kd_event"] > 0
+    # Kept with the run: the list of names may go.
+    (tmp_path / "names.txt").unlink()
+    kept = load_experiment(tmp_path / "run" / "config.yaml")
+    assert kept.teacher.class_names() == ("one", "two", "three", "four", "five")
 
 
 def test_affinity_graphs_of_places(runs, tmp_path):
