@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def unfold_batch_norm(model: onnx.ModelProto, network: nn.Module, folded: nn.Module) -> None:
     """Replace each folded convolution by the trained convolution and its batch norm.
 
-    A convolution is recognised by its folded weight and bias, bit for bit. Others stay as they are.
+    A convolution is recognised by its folded weight and bias, bit for bit: the exporter gives equal
+    tensors one name. Others stay as they are.
 
     Args:
         model: ONNX model of ``folded``; changed in place. The new tensors have the names that they
@@ -36,16 +37,19 @@ def unfold_batch_norm(model: onnx.ModelProto, network: nn.Module, folded: nn.Mod
         assert conv.bias is not None  # folding adds one
         # The exporter removes a bias that is zero everywhere.
         bias = _raw(conv.bias) if conv.bias.any() else b""
-        pairs[_raw(conv.weight), bias] = (conv_name, norm_name)
+        pairs[tuple(conv.weight.shape), _raw(conv.weight), bias] = (conv_name, norm_name)
     graph = model.graph
-    content = {tensor.name: tensor.raw_data for tensor in graph.initializer}
+    shapes = {t.name: tuple(t.dims) for t in graph.initializer}
+    content = {t.name: t.raw_data for t in graph.initializer}
     nodes: list[onnx.NodeProto] = []
     added: dict[str, torch.Tensor] = {}
     for node in graph.node:
         nodes.append(node)
         if node.op_type == "Conv":
-            weight, bias = (content.get(name, b"") for name in [*node.input[1:], ""][:2])
-            pair = pairs.get((weight, bias))
+            weight, bias = [*node.input[1:], ""][:2]
+            pair = pairs.get(
+                (shapes.get(weight, ()), content.get(weight, b""), content.get(bias, b""))
+            )
             if pair is not None:
                 nodes.append(_split(node, network, *pair, added))
     used = {name for node in nodes for name in node.input} - added.keys()

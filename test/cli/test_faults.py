@@ -54,7 +54,7 @@ COMMANDS = {
     ),
     "evaluate": ("evaluate STUDENT SETS --out OUT", False, ""),
     "export": ("export CHECKPOINT OUT --no-onnx", True, ".evstudent"),
-    "import-checkpoint": ("import-checkpoint RELEASE OUT", True, ".evstudent"),
+    "import-checkpoint": ("import-checkpoint RELEASE OUT --no-onnx", True, ".evstudent"),
 }  # fmt: skip
 # What only shows or listens has no result; it must bear the other faults.
 INPUTS = {

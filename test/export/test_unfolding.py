@@ -27,6 +27,12 @@ class Various(SegmentationNetwork):
         self.depthwise = nn.Sequential(
             nn.Conv2d(24, 24, 3, padding=1, groups=24, bias=False), nn.BatchNorm2d(24, eps=1e-3)
         )
+        self.silent = nn.Sequential(  # weights of zeros in two shapes: equal bytes
+            nn.Conv2d(24, 12, 1, bias=False),
+            nn.BatchNorm2d(12),
+            nn.Conv2d(12, 24, 1, bias=False),
+            nn.BatchNorm2d(24),
+        )
         self.biased = nn.Conv2d(24, 24, 1)
         self.unlearned = nn.BatchNorm2d(24, affine=False)
         self.alone = nn.BatchNorm2d(24)
@@ -35,6 +41,7 @@ class Various(SegmentationNetwork):
     def forward(self, x_BCHW):
         x = self.plain(x_BCHW)
         x = torch.relu(x + self.depthwise(self.depthwise(x)))  # the same module twice
+        x = x + self.silent(x)
         return self.head(self.alone(torch.relu(self.unlearned(self.biased(x)))))
 
 
@@ -50,6 +57,9 @@ def test_batch_norms_are_stored_as_trained_and_folded_at_load(tmp_path):
             parameter.add_(0.2 * torch.randn_like(parameter))
         for _ in range(3):
             network(torch.randn(4, 3, 32, 32) + 0.3)
+        for module in network.silent:
+            for tensor in module.state_dict().values():
+                tensor.zero_()
         network.depthwise[1].bias.zero_()
         network.depthwise[
             1
@@ -59,11 +69,13 @@ def test_batch_norms_are_stored_as_trained_and_folded_at_load(tmp_path):
         ("biased", "unlearned"),
         ("plain.0", "plain.1"),
         ("depthwise.0", "depthwise.1"),
+        ("silent.0", "silent.1"),
+        ("silent.2", "silent.3"),
     ]
     content = to_onnx(network)
     model = onnx.load_model_from_string(content)
     onnx.checker.check_model(model, full_check=True)
-    assert counts(model)["BatchNormalization"] == 5  # twice that of `depthwise`
+    assert counts(model)["BatchNormalization"] == 7  # twice that of `depthwise`
 
     # The numbers are those of the state_dict, under its names.
     state = {k: v.numpy() for k, v in network.state_dict().items()}
