@@ -41,19 +41,23 @@ def unfold_batch_norm(model: onnx.ModelProto, network: nn.Module, folded: nn.Mod
     graph = model.graph
     shapes = {t.name: tuple(t.dims) for t in graph.initializer}
     content = {t.name: t.raw_data for t in graph.initializer}
-    nodes: list[onnx.NodeProto] = []
-    added: dict[str, torch.Tensor] = {}
+    matched: dict[str, tuple[str, str]] = {}  # by output, of which every operation has its own
     for node in graph.node:
-        nodes.append(node)
         if node.op_type == "Conv":
             weight, bias = [*node.input[1:], ""][:2]
-            pair = pairs.get(
-                (shapes.get(weight, ()), content.get(weight, b""), content.get(bias, b""))
-            )
-            if pair is not None:
-                nodes.append(_split(node, network, *pair, added))
-    used = {name for node in nodes for name in node.input} - added.keys()
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+            key = (shapes.get(weight, ()), content.get(weight, b""), content.get(bias, b""))
+            if key in pairs:
+                matched[node.output[0]] = pairs[key]
+    used = {name for n in graph.node if n.output[0] not in matched for name in n.input}
+    folded_names = {name for n in graph.node if n.output[0] in matched for name in n.input[1:]}
+    kept = [t for t in graph.initializer if t.name in used or t.name not in folded_names]
+    nodes: list[onnx.NodeProto] = []
+    added: dict[str, torch.Tensor] = {}
+    taken = {t.name for t in kept}
+    for node in graph.node:
+        nodes.append(node)
+        if node.output[0] in matched:
+            nodes.append(_split(node, network, matched[node.output[0]], added, taken))
     for field, values in (("node", nodes), ("initializer", kept + _tensors(added))):
         graph.ClearField(field)
         getattr(graph, field).extend(values)
@@ -62,13 +66,22 @@ def unfold_batch_norm(model: onnx.ModelProto, network: nn.Module, folded: nn.Mod
 def _split(
     node: onnx.NodeProto,
     network: nn.Module,
-    conv_name: str,
-    norm_name: str,
+    pair: tuple[str, str],
     added: dict[str, torch.Tensor],
+    taken: set[str],
 ) -> onnx.NodeProto:
-    """Make a folded ``node`` the trained convolution; return the batch norm that follows it."""
+    """Make a folded ``node`` the trained convolution; return the batch norm that follows it.
+
+    Args:
+        node: changed in place.
+        network: as trained.
+        pair: names of the convolution and the batch norm in it.
+        added: tensors by name; those of both operations are added.
+        taken: names of tensors that stay in the model.
+    """
     import onnx  # noqa: PLC0415 - not on the robot
 
+    conv_name, norm_name = pair
     conv, norm = network.get_submodule(conv_name), network.get_submodule(norm_name)
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
@@ -80,11 +93,14 @@ def _split(
         "running_mean": norm.running_mean,
         "running_var": norm.running_var,
     }
-    norm_inputs = {f"{norm_name}.{key}": v for key, v in values.items() if v is not None}
+
+    def named(owner: str, values: dict[str, torch.Tensor | None]) -> dict[str, torch.Tensor]:
+        names = ((f"{owner}.{key}", value) for key, value in values.items() if value is not None)
+        return {f"{n}_trained" if n in taken else n: value for n, value in names}
+
+    norm_inputs = named(norm_name, values)
     assert len(norm_inputs) == 4  # folding refuses one without statistics
-    conv_inputs = {f"{conv_name}.weight": conv.weight}
-    if conv.bias is not None:
-        conv_inputs[f"{conv_name}.bias"] = conv.bias
+    conv_inputs = named(conv_name, {"weight": conv.weight, "bias": conv.bias})
     added.update(conv_inputs | norm_inputs)
     after = onnx.helper.make_node(
         "BatchNormalization",

@@ -27,12 +27,14 @@ class Various(SegmentationNetwork):
         self.depthwise = nn.Sequential(
             nn.Conv2d(24, 24, 3, padding=1, groups=24, bias=False), nn.BatchNorm2d(24, eps=1e-3)
         )
-        self.silent = nn.Sequential(  # weights of zeros in two shapes: equal bytes
+        # Folded, its weights are zeros in two shapes, and those of `lonely` are the same bytes.
+        self.silent = nn.Sequential(
             nn.Conv2d(24, 12, 1, bias=False),
             nn.BatchNorm2d(12),
             nn.Conv2d(12, 24, 1, bias=False),
             nn.BatchNorm2d(24),
         )
+        self.lonely = nn.Conv2d(24, 12, 1)
         self.biased = nn.Conv2d(24, 24, 1)
         self.unlearned = nn.BatchNorm2d(24, affine=False)
         self.alone = nn.BatchNorm2d(24)
@@ -41,7 +43,7 @@ class Various(SegmentationNetwork):
     def forward(self, x_BCHW):
         x = self.plain(x_BCHW)
         x = torch.relu(x + self.depthwise(self.depthwise(x)))  # the same module twice
-        x = x + self.silent(x)
+        x = x + self.silent(x) + self.lonely(x).mean()
         return self.head(self.alone(torch.relu(self.unlearned(self.biased(x)))))
 
 
@@ -57,9 +59,11 @@ def test_batch_norms_are_stored_as_trained_and_folded_at_load(tmp_path):
             parameter.add_(0.2 * torch.randn_like(parameter))
         for _ in range(3):
             network(torch.randn(4, 3, 32, 32) + 0.3)
-        for module in network.silent:
-            for tensor in module.state_dict().values():
-                tensor.zero_()
+        for conv, norm in (network.silent[:2], network.silent[2:]):
+            conv.weight.abs_()
+            norm.weight.zero_()
+            norm.bias.zero_()
+        network.lonely.weight.zero_()
         network.depthwise[1].bias.zero_()
         network.depthwise[
             1
@@ -80,8 +84,10 @@ def test_batch_norms_are_stored_as_trained_and_folded_at_load(tmp_path):
     # The numbers are those of the state_dict, under its names.
     state = {k: v.numpy() for k, v in network.state_dict().items()}
     stored = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
-    for name in state.keys() - {k for k in state if k.endswith("num_batches_tracked")}:
-        np.testing.assert_array_equal(stored[name], state[name], err_msg=name)
+    others = {k for k in state if k.endswith("num_batches_tracked")} | {"lonely.weight"}
+    for name in state.keys() - others:
+        value = stored.get(f"{name}_trained", stored[name])  # the name was taken by `lonely`
+        np.testing.assert_array_equal(value, state[name], err_msg=name)
     weights = safetensors.numpy.save(state)
     outside = onnx.load_model_from_string(take_out(content, weights, "w")).graph.initializer
     inside = {t.name for t in outside if not t.external_data and len(t.raw_data) >= 64}
