@@ -280,7 +280,7 @@ def test_manifest_that_is_no_mapping(small, text):
         ({"network": None}, "network must be a mapping"),
         ({"input": {"kind": "hologram"}}, "unknown representation"),
         ({"input": {"size_multiple": 12}}, "must be a multiple of 8 for this network, got 12"),
-        ({"classes": []}, "1..255 classes, got 0"),
+        ({"classes": []}, "1..254 classes, got 0"),
         ({"classes": [{"name": "a", "color_rgb": ["r", 0, 0]}]}, "cannot run"),
         ({"classes": 3}, "a class table is a list"),
         ({"members": []}, "members must be a mapping"),
