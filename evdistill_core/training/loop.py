@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -505,7 +505,8 @@ class Trainer:
 
     def _keep_bad_batch(self, batch: Batch, value: float) -> None:
         path = self.out / "nonfinite_batch.pt"
-        whole = self.processes.gathered(dataclasses.asdict(batch))
+        content = _with_all_excluded(dataclasses.asdict(batch), len(self.classes))
+        whole = self.processes.gathered(content)
         if self.processes.is_first:
             with atomic_path(path) as temporary:
                 torch.save(whole, temporary)
@@ -539,6 +540,22 @@ def _changed_keys(old: object, new: object, where: str = "") -> list[str]:
             for c in _changed_keys(old.get(k), new.get(k), f"{where}.{k}" if where else str(k))
         ]
     return [] if old == new else [where]
+
+
+def _with_all_excluded(batch: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
+    """Return a batch in which a part without partial labels excludes nothing.
+
+    Another process may have such labels in its part, and all must gather the same tensors.
+    """
+    nothing = torch.zeros(len(batch["input"]), num_classes, dtype=torch.bool)
+    return {
+        name: nothing
+        if value is None and name.endswith("excluded")
+        else _with_all_excluded(value, num_classes)
+        if isinstance(value, Mapping)
+        else value
+        for name, value in batch.items()
+    }
 
 
 def _prefixed(terms: dict[str, float]) -> dict[str, float]:

@@ -198,6 +198,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_batch(
     kept = torch.load(tmp_path / "run" / "nonfinite_batch.pt", weights_only=True)
     assert kept["input"].shape == (2, 2, 32, 48)
     assert kept["first_index"] == 0
+    # In every process the same tensors, whoever of them has partial labels in its part.
+    assert kept["excluded"].tolist() == [[False] * 6] * 2
     assert trainer.state.step == 0
 
 
