@@ -62,7 +62,9 @@ Json = Annotated[
 Student = Annotated[
     Path | None,
     typer.Option(
-        "--student", metavar="FILE", help="Student file; default: the parameter's, or the shipped."
+        "--student",
+        metavar="FILE",
+        help="Student file, or street6, street6-nano; default: the parameter's, or street6.",
     ),
 ]
 ParamsFile = Annotated[

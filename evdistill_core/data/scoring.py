@@ -26,7 +26,7 @@ from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.foundation.progress import ProgressView
 from evdistill_core.inference.runner import Device, run_sequence
 from evdistill_core.inference.runtimes import make_runner
-from evdistill_core.inference.student import SUFFIX, StudentFile
+from evdistill_core.inference.student import SUFFIX, StudentFile, student_path
 from evdistill_core.models.registry import network_task
 from evdistill_core.models.task_name import TaskName
 from evdistill_core.perception.student import Student
@@ -62,6 +62,7 @@ def load_predictor(path: Path, *, runtime: str = "auto", device: str = "auto") -
         StudentError: the file is missing, damaged or neither of the two.
         ConfigError: runtime or device do not exist here.
     """
+    path = student_path(path)
     if path.suffix == SUFFIX:
         student = StudentFile.open(path)
         # make_runner refuses unknown words by itself.

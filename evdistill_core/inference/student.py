@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 SUFFIX = ".evstudent"
+ASSETS = Path(__file__).parents[1] / "assets"
 FORMAT = "evdistill-student"
 FORMAT_VERSION = 2
 _READABLE_VERSIONS = (1, 2)
@@ -167,11 +168,14 @@ class StudentFile:
     def open(path: Path | str) -> StudentFile:
         """Open a student file.
 
+        Args:
+            path: of the file, or the name of a student of the package (``shipped_students``).
+
         Raises:
             StudentError: missing, not a student file, damaged, or written by a newer version.
             PluginError: its input is made by code which nobody allowed.
         """
-        path = Path(path)
+        path = student_path(path)
         content = _manifest(path)
         try:
             info, digests = _read_info(content, str(path)), _read_digests(content)
@@ -337,7 +341,10 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except FileNotFoundError as error:
-        raise StudentError(f"no student file at {path}{near_path(path)}") from error
+        raise StudentError(
+            f"no student file at {path}{near_path(path)}; students of the package, by name: "
+            f"{', '.join(shipped_students()) or 'none'}"
+        ) from error
     except OSError as error:
         raise StudentError(f"cannot read student file {path}: {error}") from error
     except _DAMAGE as error:
@@ -371,6 +378,27 @@ def _read_member(archive: zipfile.ZipFile, path: Path, name: str) -> bytes:
     if len(data) > limit:
         raise StudentError(f"{path}: {name} is larger than the limit of {limit} bytes")
     return data
+
+
+def shipped_students() -> list[str]:
+    """Return the names of the students that come with the package."""
+    return sorted(p.stem for p in ASSETS.glob(f"*{SUFFIX}"))
+
+
+def student_path(student: Path | str) -> Path:
+    """Return the path of a student: as it is, or that of one of the package by its name.
+
+    A file or folder of that name in the working directory comes first.
+
+    Args:
+        student: a path, or one of ``shipped_students``.
+    """
+    path = Path(student).expanduser()
+    if path.name == str(path) and not path.suffix and not path.exists():
+        named = ASSETS / f"{path.name}{SUFFIX}"
+        if named.is_file():
+            return named
+    return path
 
 
 def _manifest(path: Path) -> Mapping[str, object]:

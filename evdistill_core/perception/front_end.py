@@ -23,7 +23,7 @@ from evdistill_core.foundation.errors import StudentError
 from evdistill_core.foundation.latency import LatencyRing
 from evdistill_core.inference.runner import Runner
 from evdistill_core.inference.runtimes import make_runner
-from evdistill_core.inference.student import StudentFile
+from evdistill_core.inference.student import ASSETS, StudentFile, student_path
 from evdistill_core.messages.calibration import load_camera_info
 from evdistill_core.messages.standard import CameraInfo, DiagnosticStatus, Image
 from evdistill_core.perception.diagnostics import Rates, diagnostics, rates
@@ -35,7 +35,7 @@ from evdistill_core.perception.tasks import SEGMENTATION, TASKS, PerceptionTask,
 from evdistill_core.representations import represent
 
 _log = logging.getLogger(__name__)
-SHIPPED_STUDENT = Path(__file__).parents[1] / "assets" / "street6.evstudent"
+SHIPPED_STUDENT = ASSETS / "street6.evstudent"
 
 
 def check_student(parameters: PerceptionParameters) -> StudentFile:
@@ -44,7 +44,7 @@ def check_student(parameters: PerceptionParameters) -> StudentFile:
     Raises:
         StudentError: missing, damaged, or a student of another task.
     """
-    path = Path(parameters.student).expanduser() if parameters.student else SHIPPED_STUDENT
+    path = student_path(parameters.student) if parameters.student else SHIPPED_STUDENT
     task = task_of(parameters)
     if not parameters.student and (task is not SEGMENTATION or not path.exists()):
         raise StudentError(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassTable
-from evdistill_core.inference.student import StudentFile
+from evdistill_core.inference.student import StudentFile, student_path
 from evdistill_core.inference.torch_runner import load_network
 from evdistill_core.losses.distillation import posterior_kd
 from evdistill_core.models.checkpoint import load_checkpoint
@@ -44,7 +44,7 @@ class LargerStudent:
         device: torch.device,
     ) -> None:
         self._config = config
-        path = Path(config.student).expanduser()
+        path = student_path(config.student)
         network, own_spec, own_classes = _open(path)
         if own_spec.channels != spec.channels or own_spec.kind != spec.kind:
             raise ConfigError(

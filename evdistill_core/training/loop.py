@@ -26,7 +26,7 @@ from evdistill_core.foundation.extras import install_command
 from evdistill_core.foundation.files import atomic_path, write_text_atomic
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.foundation.outputs import remove_results
-from evdistill_core.inference.student import StudentFile
+from evdistill_core.inference.student import StudentFile, student_path
 from evdistill_core.inference.torch_runner import load_network
 from evdistill_core.losses.segmentation import SegmentationBatch, weighted_sum
 from evdistill_core.models.checkpoint import load_checkpoint, load_weights
@@ -445,7 +445,7 @@ class Trainer:
             )
         start_encoder(network, config.network.pretrained)
         if config.network.start_from:
-            start = Path(config.network.start_from)
+            start = student_path(config.network.start_from)
             load_weights(network, _weights_of(start), str(start))
         network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = AveragedWeights(network, config.optimiser.ema_decay)

@@ -12,7 +12,15 @@ import safetensors.numpy
 from evdistill_core.foundation.errors import StudentError
 from evdistill_core.foundation.labels import SIX_CLASSES
 from evdistill_core.inference.runtimes import make_runner
-from evdistill_core.inference.student import NetworkInfo, StudentFile, StudentInfo, write_student
+from evdistill_core.inference.student import (
+    ASSETS,
+    NetworkInfo,
+    StudentFile,
+    StudentInfo,
+    shipped_students,
+    student_path,
+    write_student,
+)
 from evdistill_core.representations.spec import InputSpec
 
 # Written by the version before format 2: `onboard-cls` of width 0.25, random weights.
@@ -161,6 +169,20 @@ def test_missing_file_and_folder(tmp_path):
         StudentFile.open(tmp_path / "none.evstudent")
     with pytest.raises(StudentError, match="cannot read student file"):
         StudentFile.open(tmp_path)
+
+
+def test_students_of_the_package_have_names(small, tmp_path, monkeypatch):
+    """A file of the user's own comes first; a name with a folder is a path."""
+    monkeypatch.chdir(tmp_path)
+    assert "street6" in shipped_students()
+    assert StudentFile.open("street6").path == ASSETS / "street6.evstudent"
+    assert student_path("./street6") == ASSETS / "street6.evstudent"
+    with pytest.raises(StudentError, match=r"no student file at street7; .* by name: street6"):
+        StudentFile.open("street7")
+    with pytest.raises(StudentError, match="no student file at runs/street6"):
+        StudentFile.open("runs/street6")
+    shutil.copy(small, tmp_path / "street6")
+    assert StudentFile.open("street6").path == Path("street6")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04" + bytes(100), bytes(5000)])
