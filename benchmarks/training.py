@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="measured, after the warm-up")
     parser.add_argument("--warm-up", type=int, default=2, help="steps before")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16", "float16"))
     parser.add_argument("--workers", type=int, help="instead of the profile's")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--out", type=Path, default=Path("out/benchmarks/training.json"))

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 from domains import domain_of_a_test
@@ -87,6 +89,7 @@ def test_live(workplace):
 def test_training(workplace, make_camvid):
     for split in ("train", "val", "test"):
         make_camvid(workplace / "data" / "camvid", split)
+    make_coco(workplace / "data" / "coco128-seg")
     for path in (workplace / "config").glob("*/street6*.yaml"):
         config = yaml.safe_load(path.read_text())
         path.write_text(yaml.safe_dump(shrunk(config)))
@@ -94,6 +97,18 @@ def test_training(workplace, make_camvid):
     assert (workplace / "runs" / "street6" / "report.html").is_file()
     assert (workplace / "out" / "evaluation" / "report.html").is_file()
     assert (workplace / "out" / "mine" / "report.json").is_file()
+
+
+def make_coco(root):
+    """Two photographs with a car and a person as YOLO's polygons."""
+    for folder in ("images", "labels"):
+        (root / folder / "train2017").mkdir(parents=True)
+    for k in range(2):
+        grey = np.random.default_rng(k).integers(0, 255, (96, 128, 3), np.uint8)
+        cv2.imwrite(str(root / "images" / "train2017" / f"{k}.jpg"), grey)
+        (root / "labels" / "train2017" / f"{k}.txt").write_text(
+            "2 0.1 0.5 0.5 0.5 0.5 0.8 0.1 0.8\n0 0.6 0.2 0.8 0.2 0.8 0.9 0.6 0.9\n"
+        )
 
 
 def shrunk(config):

@@ -160,7 +160,8 @@ class TrainConfig:
         device: ``auto`` takes CUDA where there is one.
         devices: processes on a machine, each with a GPU of its own (or its share of the CPU).
         nodes: machines; with more than one, start it on each (docs/training.md).
-        precision: ``bfloat16`` and ``float16`` run the network in mixed precision; the latter
+        precision: ``auto``: bfloat16 on a GPU that has it, else float32. ``bfloat16`` and
+            ``float16`` run the network in mixed precision; the latter
             scales the loss so that small gradients do not vanish.
         threads: CPU threads of the network of a process; 0 leaves the library's choice.
         workers: processes that make samples, for each that trains; 0: none beside it.
@@ -184,7 +185,7 @@ class TrainConfig:
     device: str = "auto"
     devices: int = 1
     nodes: int = 1
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     threads: int = 0
     workers: int = 1
     validate_every: int = 500

@@ -138,16 +138,15 @@ def start_processes(config: TrainConfig) -> Processes:
         backend = "nccl" if device.type == "cuda" else "gloo"
         strategy = DDPStrategy(process_group_backend=backend, timeout=_PATIENCE)
     own = [device.index] if device.type == "cuda" and count == 1 else devices
+    wanted = resolve_precision(config.precision, device)
     precision: Precision = Precision()
-    if config.precision in _MIXED:
+    if wanted in _MIXED:
         # On the CPU Fabric would refuse float16; the scaler is ours, for there is one of several
         # optimisers.
         precision = MixedPrecision(
-            _MIXED[config.precision],
+            _MIXED[wanted],
             device.type,
-            torch.amp.GradScaler(device.type, enabled=False)
-            if config.precision == "float16"
-            else None,
+            torch.amp.GradScaler(device.type, enabled=False) if wanted == "float16" else None,
         )
     fabric = Fabric(
         accelerator=device.type,
@@ -157,7 +156,19 @@ def start_processes(config: TrainConfig) -> Processes:
         plugins=[precision],
     )
     fabric.launch()
-    return Processes(fabric, config.precision)
+    return Processes(fabric, wanted)
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """Return the precision that a name means on a device.
+
+    ``auto`` is bfloat16 on a GPU that has it, float32 elsewhere: depthwise convolutions in bfloat16
+    are slower on CPUs, those with units for bfloat16 included (docs/results.md).
+    """
+    if name != "auto":
+        return name
+    has_units = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return "bfloat16" if has_units else "float32"
 
 
 def pick_device(name: str) -> torch.device:

@@ -21,7 +21,7 @@ from evdistill_core.models.checkpoint import load_checkpoint
 from evdistill_core.training.config import LossConfig, TrainConfig
 from evdistill_core.training.console import run_with_progress
 from evdistill_core.training.loop import Trainer
-from evdistill_core.training.processes import pick_device
+from evdistill_core.training.processes import pick_device, resolve_precision
 from evdistill_core.training.run_log import read_records
 from evdistill_core.training.stages import load_experiment
 from evdistill_core.training.tasks import pixel_weights
@@ -250,6 +250,15 @@ def test_pixel_weights_near_and_far():
     np.testing.assert_array_equal(weights[0].numpy(), expected)
     everywhere = pixel_weights(active, LossConfig(activity_radius_px=-1))
     assert (everywhere == 1).all()
+
+
+def test_auto_precision_is_what_the_device_is_fast_in(monkeypatch):
+    cpu, gpu = torch.device("cpu"), torch.device("cuda", 0)
+    assert resolve_precision("auto", cpu) == "float32"
+    for has_units, expected in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda answer=has_units: answer)
+        assert resolve_precision("auto", gpu) == expected
+    assert resolve_precision("float16", cpu) == "float16"
 
 
 def test_devices():
