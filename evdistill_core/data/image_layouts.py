@@ -408,6 +408,13 @@ def _open_yolo(config: ImagesConfig, classes: ClassTable) -> ImageSource:
     )
 
 
+def _open_patterns(config: ImagesConfig, classes: ClassTable) -> ImageSource:
+    # It draws LabelledImages, which are defined here.
+    from evdistill_core.data.drawn_patterns import DrawnPatterns  # noqa: PLC0415
+
+    return DrawnPatterns(config, classes)
+
+
 def _open_coco(config: ImagesConfig, classes: ClassTable) -> ImageSource:
     class_map, complete = config.class_map, config.complete_for
     if not class_map and classes.masks is not None and classes.masks.has_ids:
@@ -559,6 +566,8 @@ LAYOUTS: Registry[ImageLayout] = Registry(
             _open_coco,
             expects="images beside labels/*.txt with polygons in COCO's 80 numbers",
         ),
+        # Never guessed: drawn, not read.
+        "patterns": ImageLayout(_open_patterns, expects="nothing: pictures are drawn"),
         "camvid": ImageLayout(
             _open_camvid,
             find=_find_camvid,
