@@ -140,7 +140,7 @@ def _shapes(picture: Grey, rng: np.random.Generator) -> None:
         elif kind == 1:
             cv2.circle(picture, (x, y), size // 2 + 1, grey, thickness)
         else:
-            corners = (*rng.normal(0, size / 2, (int(rng.integers(3, 8)), 2)), x, y)
+            corners = rng.normal(0, size / 2, (int(rng.integers(3, 8)), 2)) + np.array([x, y])
             cv2.fillPoly(picture, [corners.astype(np.int32)], grey)
 
 
