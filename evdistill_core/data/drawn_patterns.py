@@ -8,52 +8,15 @@ of such pictures are not needed: whatever is drawn here is no person and no vehi
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from evdistill_core.data.image_layouts import LabelledImage
-from evdistill_core.data.yolo_segmentation import complete_classes
-from evdistill_core.foundation.errors import ConfigError
-from evdistill_core.foundation.labels import OTHER, ClassTable
-
-if TYPE_CHECKING:
-    from evdistill_core.data.labelled_images import ImagesConfig
-
 Grey = npt.NDArray[np.uint8]
 HEIGHT, WIDTH = 360, 480
-COUNT = 240
+PATTERNS = 240
 _LETTERS = "ABCDEFGHKLMNPRSTUVXYZabcdefghknoprstuvxyz0123456789+-*/=?!."
-
-
-class DrawnPatterns:
-    """The pictures, drawn when they are read; each is the same every time.
-
-    Args:
-        config: ``complete_for`` of it; ``auto``: all classes of things.
-        classes: what labels are mapped to.
-
-    Raises:
-        ConfigError: no class is a thing, so nothing would be said.
-    """
-
-    def __init__(self, config: ImagesConfig, classes: ClassTable) -> None:
-        things = [classes.names[i] for i in classes.thing_ids]
-        self.complete_for = complete_classes(config.complete_for, classes, things)
-        if not self.complete_for:
-            raise ConfigError(
-                f"drawn patterns say what is no thing, and none of {list(classes.names)} is one: "
-                "name classes with complete_for"
-            )
-        self.names = tuple(f"pattern_{k:03d}" for k in range(COUNT))
-
-    def read(self, number: int) -> LabelledImage:
-        """Draw one picture."""
-        image = cv2.cvtColor(draw_pattern(number), cv2.COLOR_GRAY2BGR)
-        label = np.full(image.shape[:2], OTHER, np.uint8)
-        return LabelledImage(self.names[number], np.asarray(image, np.uint8), label)
 
 
 def draw_pattern(number: int) -> Grey:

@@ -23,6 +23,7 @@ from evdistill_core.data.class_images import (
     read_image,
 )
 from evdistill_core.data.class_survey import MaskSurvey, survey_masks, survey_polygons
+from evdistill_core.data.drawn_patterns import PATTERNS, draw_pattern
 from evdistill_core.data.masks import MaskDecoder, decoder_of
 from evdistill_core.data.yolo_segmentation import (
     AUTO,
@@ -186,6 +187,34 @@ class MaskImages:
         if label.shape != image.shape[:2]:
             raise DataError(f"{label_path} is {label.shape}, its image is {image.shape[:2]}")
         return LabelledImage(image_path.stem, image, label)
+
+
+class PatternImages:
+    """Drawn patterns, which are none of the things.
+
+    Args:
+        config: ``complete_for`` of it; ``auto``: all classes of things. Its root is not looked at.
+        classes: what labels are mapped to.
+
+    Raises:
+        ConfigError: no class is a thing, so nothing would be said.
+    """
+
+    def __init__(self, config: ImagesConfig, classes: ClassTable) -> None:
+        things = [classes.names[i] for i in classes.thing_ids]
+        self.complete_for = complete_classes(config.complete_for, classes, things)
+        if not self.complete_for:
+            raise ConfigError(
+                f"drawn patterns say what is no thing, and none of {list(classes.names)} is one: "
+                "name classes with complete_for"
+            )
+        self.names = [f"pattern_{k:03d}" for k in range(PATTERNS)]
+
+    def read(self, number: int) -> LabelledImage:
+        """Draw one picture; it is the same every time."""
+        grey = draw_pattern(number)
+        image = np.repeat(grey[..., None], 3, axis=2)
+        return LabelledImage(self.names[number], image, np.full(grey.shape, OTHER, np.uint8))
 
 
 class YoloImages:
@@ -408,13 +437,6 @@ def _open_yolo(config: ImagesConfig, classes: ClassTable) -> ImageSource:
     )
 
 
-def _open_patterns(config: ImagesConfig, classes: ClassTable) -> ImageSource:
-    # It draws LabelledImages, which are defined here.
-    from evdistill_core.data.drawn_patterns import DrawnPatterns  # noqa: PLC0415
-
-    return DrawnPatterns(config, classes)
-
-
 def _open_coco(config: ImagesConfig, classes: ClassTable) -> ImageSource:
     class_map, complete = config.class_map, config.complete_for
     if not class_map and classes.masks is not None and classes.masks.has_ids:
@@ -567,7 +589,7 @@ LAYOUTS: Registry[ImageLayout] = Registry(
             expects="images beside labels/*.txt with polygons in COCO's 80 numbers",
         ),
         # Never guessed: drawn, not read.
-        "patterns": ImageLayout(_open_patterns, expects="nothing: pictures are drawn"),
+        "patterns": ImageLayout(PatternImages, expects="nothing: pictures are drawn"),
         "camvid": ImageLayout(
             _open_camvid,
             find=_find_camvid,
