@@ -28,7 +28,7 @@ def workplace(tmp_path):
     return tmp_path
 
 
-def run(block, folder, timeout_s=150):
+def run(block, folder, timeout_s=300):
     """Run the lines of a block; every line must succeed, as for somebody who types them."""
     commands = Path(sys.executable).parent
     environment = os.environ | {
