@@ -139,7 +139,12 @@ class StudentMethod:
         events = window.events
         grid = self.spec.grid(height=events.height, width=events.width)
         logits = self._runner.run(represent(events, self.spec, window.t_start_us, window.t_end_us))
-        return self._post(logits, events, stride=self._runner.output_stride * grid.factor)
+        return self._post(
+            logits,
+            events,
+            stride=self._runner.output_stride * grid.factor,
+            span_us=(window.t_start_us, window.t_end_us),
+        )
 
 
 class ClusterMethod:

@@ -21,7 +21,7 @@ from evdistill_core.foundation.errors import StudentError
 from evdistill_core.foundation.labels import IGNORE
 from evdistill_core.foundation.ranges import check_ranges
 from evdistill_core.inference.prediction import Detection, Prediction, refuse_unfinite
-from evdistill_core.inference.tracking import Tracker
+from evdistill_core.inference.tracking import Tracker, TrackerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +39,12 @@ class PostprocessConfig:
         min_area_px: smaller components are no detections.
         min_score: components with a lower score are no detections ...
         keep_score: ... unless they go on with an id and score at least this.
-        track_min_iou: overlap from window to window that keeps an id.
-        track_max_missed: windows that an id survives unseen.
+        track_min_iou: overlap with the predicted box that keeps an id.
+        track_max_missed_s: seconds of sensor time that an id survives unseen.
+        track_max_merged_s: seconds that ids survive while one component covers several things.
+        track_noise_px: standard deviation of a component's centre, width and height.
+        track_agility: change of velocity within a second, box sides a second.
+        track_smooth_boxes: give out filtered boxes from the third window of a track on.
     """
 
     unlabelled_radius_px: int = 3
@@ -51,7 +55,11 @@ class PostprocessConfig:
     min_score: float = 0.4
     keep_score: float = 0.3
     track_min_iou: float = 0.2
-    track_max_missed: int = 4
+    track_max_missed_s: float = 0.5
+    track_max_merged_s: float = 1.0
+    track_noise_px: float = 2.0
+    track_agility: float = 1.0
+    track_smooth_boxes: bool = True
 
     def __post_init__(self) -> None:
         """Refuse values that no mask could be made with."""
@@ -65,7 +73,22 @@ class PostprocessConfig:
             min_score=(0, 1),
             keep_score=(0, 1),
             track_min_iou=(0, 1),
-            track_max_missed=(0, 1000),
+            track_max_missed_s=(0, 60),
+            track_max_merged_s=(0, 60),
+            track_noise_px=(0.1, 100),
+            track_agility=(0.01, 100),
+        )
+
+    def tracker(self) -> TrackerConfig:
+        """Return the part that makes tracks of detections."""
+        return TrackerConfig(
+            min_score=self.min_score,
+            min_iou=self.track_min_iou,
+            max_missed_s=self.track_max_missed_s,
+            max_merged_s=self.track_max_merged_s,
+            noise_px=self.track_noise_px,
+            agility=self.track_agility,
+            smooth=self.track_smooth_boxes,
         )
 
 
@@ -92,11 +115,10 @@ class Postprocessor:
     def configure(self, config: PostprocessConfig) -> None:
         """Take new settings from the next window on; tracks go on."""
         self._config = config
-        self._tracker.min_iou = config.track_min_iou
-        self._tracker.max_missed = config.track_max_missed
+        self._tracker.config = config.tracker()
 
     def reset(self) -> None:
-        """Forget the tracks (after a jump in time or a new sensor size)."""
+        """Forget the tracks (after a jump in time or a new sensor size); no id is used twice."""
         self._tracker.reset()
 
     def warm_up(
@@ -105,11 +127,18 @@ class Postprocessor:
         """Run every step once: a dense mask in which every class is a thing, and one as told."""
         every = range(len(logits))
         dense = replace(self._config, unlabelled_radius_px=-1, min_area_px=1, min_score=0)
-        Postprocessor(self._config, every)(logits, events, stride=stride)
-        return Postprocessor(dense, every)(logits, events, stride=stride)
+        Postprocessor(self._config, every)(logits, events, stride=stride, span_us=(0, 1))
+        post = Postprocessor(dense, every)
+        post(logits, events, stride=stride, span_us=(0, 1))
+        return post(logits, events, stride=stride, span_us=(1, 2))  # assigns to the first one's
 
     def __call__(
-        self, logits: npt.NDArray[np.float32], events: Events, *, stride: float
+        self,
+        logits: npt.NDArray[np.float32],
+        events: Events,
+        *,
+        stride: float,
+        span_us: tuple[int, int],
     ) -> Prediction:
         """Return the prediction of one window.
 
@@ -117,6 +146,8 @@ class Postprocessor:
             logits: (K, h, w) float32 of the padded input; its top left is the sensor's.
             events: those of the window, inside the frame; they carry the sensor's size.
             stride: sensor pixels a logit (network stride times the input's shrink factor).
+            span_us: start and end of the window, microseconds of sensor time. Where the end lies
+                before that of the last window, all tracks are forgotten.
 
         Raises:
             StudentError: the logits do not cover the sensor.
@@ -127,7 +158,9 @@ class Postprocessor:
         found: list[Detection] = []
         if (counts * self._is_thing[: len(counts)]).sum() >= config.min_area_px:
             found = find_components(mask, confidence, self._is_thing, config)
-        tracked = self._tracker.update(found, min_score=config.min_score)
+        tracked = self._tracker.update(
+            found, t_start_us=span_us[0], t_end_us=span_us[1], size=mask.shape
+        )
         if self._names:
             tracked = tuple(replace(d, class_name=self._names[d.class_id]) for d in tracked)
         return Prediction(mask, confidence, tracked)

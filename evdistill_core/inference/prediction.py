@@ -14,15 +14,21 @@ from evdistill_core.foundation.errors import StudentError
 
 @dataclass(frozen=True)
 class Detection:
-    """One connected component of countable classes.
+    """One thing of a countable class in one window.
 
     Attributes:
-        class_id: id in the student's class table: the class that most of it speaks for.
-        score: probability of that class summed over its pixels, divided by the area, 0..1.
+        class_id: id in the student's class table: the class with most votes in the track so far.
+        score: of the component: probability of its likeliest class summed over its pixels, divided
+            by the area, 0..1.
         box_xyxy: left, top, right, bottom in sensor pixels, half open (right and bottom outside).
         area_px: pixels of thing classes inside the component, at least 1.
-        track_id: stays with a component from window to window, counted from 1.
+        track_id: stays with a thing from window to window, counted from 1; no id is used twice. 0:
+            not tracked.
         class_name: of the student's class table; empty where no table was given.
+        age_s: seconds of sensor time since the first window that showed it.
+        velocity_px_s: x and y of its centre's velocity, pixels a second; 0 until it is seen twice.
+        covariance: (4, 4) of the centre x and y (px) and its velocity x and y (px/s), as rows;
+            empty: not tracked.
     """
 
     class_id: int
@@ -31,6 +37,9 @@ class Detection:
     area_px: int
     track_id: int = 0
     class_name: str = ""
+    age_s: float = 0.0
+    velocity_px_s: tuple[float, float] = (0.0, 0.0)
+    covariance: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,13 +123,21 @@ class Interpreter(Protocol):
         """Compile and load what any window could need; an answer with something in it."""
         ...
 
-    def __call__(self, logits: npt.NDArray[np.float32], events: Events, *, stride: float) -> Answer:
+    def __call__(
+        self,
+        logits: npt.NDArray[np.float32],
+        events: Events,
+        *,
+        stride: float,
+        span_us: tuple[int, int],
+    ) -> Answer:
         """Return the answer of one window.
 
         Args:
             logits: as the student's network gives them.
             events: those of the window; they carry the sensor's size.
             stride: sensor pixels a logit and axis.
+            span_us: start and end of the window, microseconds of sensor time.
 
         Raises:
             StudentError: the logits cannot be right.

@@ -57,10 +57,15 @@ class Ranker:
         self, logits: npt.NDArray[np.float32], events: Events, *, stride: float
     ) -> Recognition:
         """Return the answer: nothing is compiled here."""
-        return self(logits, events, stride=stride)
+        return self(logits, events, stride=stride, span_us=(0, 1))
 
     def __call__(
-        self, logits: npt.NDArray[np.float32], events: Events, *, stride: float
+        self,
+        logits: npt.NDArray[np.float32],
+        events: Events,
+        *,
+        stride: float,
+        span_us: tuple[int, int],
     ) -> Recognition:
         """Return the guesses of one window.
 
@@ -68,11 +73,12 @@ class Ranker:
             logits: (K,) float32.
             events: those of the window; only their number counts.
             stride: not used: there is one answer for the whole window.
+            span_us: not used: windows are ranked one by one.
 
         Raises:
             StudentError: not one logit a class, or not finite.
         """
-        del stride
+        del stride, span_us
         if logits.shape != (len(self._names),):
             raise StudentError(
                 f"the student must give ({len(self._names)},) logits, one a class, "

@@ -246,12 +246,29 @@ class SegmentationParameters(PerceptionParameters):
         0.3, "Score that is enough for one that goes on with an id.", low=0, high=1, dynamic=True
     )
     track_min_iou: float = _p(
-        0.2, "Overlap from window to window that keeps a detection's id.", low=0, high=1,
+        0.2, "Overlap with the predicted box that keeps a detection's id.", low=0, high=1,
         dynamic=True,
     )  # fmt: skip
-    track_max_missed: int = _p(
-        4, "Windows that an id survives unseen.", unit="windows", low=0, high=1000, dynamic=True
-    )
+    track_max_missed_s: float = _p(
+        0.5, "Sensor time that an id survives unseen (occluded, or standing still).", unit="s",
+        low=0, high=60, dynamic=True,
+    )  # fmt: skip
+    track_max_merged_s: float = _p(
+        1.0, "Sensor time that ids survive while one component covers several things.", unit="s",
+        low=0, high=60, dynamic=True,
+    )  # fmt: skip
+    track_noise_px: float = _p(
+        2.0, "Noise of a component's centre, width and height (one standard deviation).",
+        unit="px", low=0.1, high=100, dynamic=True,
+    )  # fmt: skip
+    track_agility: float = _p(
+        1.0, "Change of velocity within 1 s, in sides of the box a second (the same).",
+        unit="1/s", low=0.01, high=100, dynamic=True,
+    )  # fmt: skip
+    track_smooth_boxes: bool = _p(
+        True, "Publish filtered boxes from the third window of a track on, not the component's.",
+        dynamic=True,
+    )  # fmt: skip
 
     overlay_alpha: float = _p(
         0.5, "Weight of the colour in the overlay.", low=0, high=1, dynamic=True
@@ -294,6 +311,14 @@ class RecognitionParameters(PerceptionParameters):
         """Return what ranks classes."""
         return Ranker(self.postprocess(), classes.names)
 
+
+RENAMED = {
+    "track_max_missed": (
+        "track_max_missed_s, which counts seconds of sensor time and not windows: 4 windows of "
+        "50 ms are 0.2"
+    )
+}
+"""Names that parameters once had, and what to write instead."""
 
 Kind = type[PerceptionParameters]
 KINDS: dict[TaskName, Kind] = {k.TASK: k for k in (SegmentationParameters, RecognitionParameters)}

@@ -21,7 +21,7 @@ class WindowPredictor:
     """Keeps what a student carries from window to window: state, tracks, and its input buffer.
 
     Every break of the stream sets the state back, counted as ``state_resets``; breaks after which
-    ids must not go on (a jump in time, another size) begin new tracks.
+    tracks must not go on (a jump in time, another size) end them; no id is used twice.
 
     Args:
         student: its input description and class table.
@@ -62,7 +62,9 @@ class WindowPredictor:
         self._has_state = self._runner.is_recurrent
         inferred_ns = time.monotonic_ns()
         stride = sensor_stride(spec, logits, events)
-        prediction = self._interpreter(logits, events, stride=stride)
+        prediction = self._interpreter(
+            logits, events, stride=stride, span_us=(window.t_start_us, window.t_end_us)
+        )
         done_ns = time.monotonic_ns()
         return Result(
             window.index,

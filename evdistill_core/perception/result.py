@@ -36,7 +36,7 @@ class Result:
         classes: the student's class table.
         received_ns: monotonic time at which the packet with the window's last event came in.
         latency_ms: stage name to milliseconds (see ``pipeline.STAGES``), without publish and total.
-        epoch: rises with every break after which track ids begin anew.
+        epoch: rises with every break after which no track goes on.
     """
 
     index: int
@@ -63,7 +63,7 @@ class Result:
 
     @property
     def detections(self) -> tuple[Detection, ...]:
-        """Things in the mask, largest first: class name, score, box and track id."""
+        """Things in the mask, largest first: class name, score, box, track id, age, velocity."""
         return self._segmentation("detections").detections
 
     @property
@@ -138,8 +138,9 @@ class Result:
         """Write the result and return the path; the suffix says what.
 
         ``.png``: the picture of ``plot``. ``.npz``: what NumPy reads (``mask``, ``confidence``,
-        ``boxes_xyxy``, ``scores``, ``class_ids``, ``track_ids`` or ``class_ids``, ``scores`` of the
-        guesses, with ``t_start_us``, ``t_end_us``, ``stamp_ns`` and ``class_names``).
+        ``boxes_xyxy``, ``scores``, ``class_ids``, ``track_ids``, ``ages_s``, ``velocities_px_s``,
+        ``covariances``, or ``class_ids``, ``scores`` of the guesses, with ``t_start_us``,
+        ``t_end_us``, ``stamp_ns`` and ``class_names``). Fields of a detection as in ``Detection``.
 
         Raises:
             ResultError: another suffix.
@@ -170,13 +171,17 @@ class Result:
         content["class_ids"] = np.array([f.class_id for f in found], np.uint8)
         content["scores"] = np.array([f.score for f in found], np.float32)
         if isinstance(self.prediction, Prediction):
-            boxes = [d.box_xyxy for d in self.prediction.detections]
+            found = self.prediction.detections
+            boxes = [d.box_xyxy for d in found]
             content["mask"] = self.prediction.mask
             content["confidence"] = self.prediction.confidence
             content["boxes_xyxy"] = np.array(boxes, np.int32).reshape(-1, 4)
-            content["track_ids"] = np.array(
-                [d.track_id for d in self.prediction.detections], np.int64
-            )
+            content["track_ids"] = np.array([d.track_id for d in found], np.int64)
+            content["ages_s"] = np.array([d.age_s for d in found], np.float64)
+            speeds = np.array([d.velocity_px_s for d in found], np.float64)
+            content["velocities_px_s"] = speeds.reshape(-1, 2)
+            covariances = [d.covariance or np.full((4, 4), np.nan) for d in found]
+            content["covariances"] = np.array(covariances, np.float64).reshape(-1, 4, 4)
         pictures.write_npz(path, content)
 
     def _repr_png_(self) -> bytes:

@@ -111,9 +111,9 @@ class Student:
     ) -> Iterator[Result]:
         """Yield the result of every window, in order; no window is dropped.
 
-        Window length, overlap, filters and thresholds are those given to ``load``. Track ids and
-        the state of a recurrent student go from window to window and begin anew at every break of
-        the stream. Results of a recording are those of ``evdistill run``.
+        Window length, overlap, filters and thresholds are those given to ``load``. Tracks and
+        the state of a recurrent student go from window to window and begin anew at breaks of the
+        stream. Results of a recording are those of ``evdistill run``.
 
         Args:
             source: path of a recording, an open ``Recording``, ``Events``, or any iterable of

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from evdistill_core.foundation.config import from_mapping, to_mapping
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.perception.parameters import (
+    RENAMED,
     Declaration,
     Kind,
     PerceptionParameters,
@@ -31,11 +32,25 @@ def autostart_descriptor() -> Any:
     )
 
 
-def declare(node: Any, kind: Kind) -> None:
-    """Declare every parameter of a kind on an rclpy node, with description, range and unit."""
+def declare(node: Any, kind: Kind) -> tuple[str, ...]:
+    """Declare every parameter of a kind on an rclpy node, with description, range and unit.
+
+    Returns:
+        What to say of parameters that were given under a name of before. ROS ignores what nobody
+        declares, so these are declared for a moment to see whether they have a value.
+    """
+    from rcl_interfaces.msg import ParameterDescriptor  # noqa: PLC0415 - ROS only
+
+    renamed = []
+    for name, instead in RENAMED.items():
+        any_type = ParameterDescriptor(name=name, dynamic_typing=True)
+        if node.declare_parameter(name, descriptor=any_type).value is not None:
+            renamed.append(f"parameter {name} is now {instead}")
+        node.undeclare_parameter(name)
     for name, declaration in declarations(kind).items():
         default = defaults(kind)[name]
         node.declare_parameter(name, default, descriptor(name, declaration, default))
+    return tuple(renamed)
 
 
 def descriptor(name: str, declaration: Declaration, default: object) -> Any:

@@ -58,7 +58,7 @@ class PerceptionNode(LifecycleNode):
         super().__init__(task.name, **options)
         self._task = task
         answer_every_request(self)
-        ros_parameters.declare(self, task.parameters)
+        self._renamed = ros_parameters.declare(self, task.parameters)
         self.declare_parameter("autostart", True, ros_parameters.autostart_descriptor())
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._student: Any = None
@@ -158,6 +158,8 @@ class PerceptionNode(LifecycleNode):
         self._stop()
 
     def _read(self) -> PerceptionParameters:
+        if self._renamed:
+            raise ConfigError("; ".join(self._renamed))
         return ros_parameters.read(self, self._task.parameters)
 
     def _stop(self, *, drain: bool = False) -> None:

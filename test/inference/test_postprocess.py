@@ -278,8 +278,8 @@ def test_postprocessor_finds_a_thing_where_events_are_and_keeps_its_id():
     y, x = np.mgrid[8:24, 8:24]
     events = events_at(np.column_stack([x.ravel(), y.ravel()]), width=38, height=37)
     post = Postprocessor(PostprocessConfig(), thing_ids=(1,))
-    first = post(logits, events, stride=4)
-    second = post(logits, events, stride=4)
+    first = post(logits, events, stride=4, span_us=(0, 50))
+    second = post(logits, events, stride=4, span_us=(50, 100))
     (a,), (b,) = first.detections, second.detections
     assert a.track_id == b.track_id == 1
     assert a.score > 0.9
@@ -288,14 +288,19 @@ def test_postprocessor_finds_a_thing_where_events_are_and_keeps_its_id():
     left, top, right, bottom = a.box_xyxy
     assert (left, top) <= (9, 9)
     assert (right, bottom) >= (22, 22)
-    post(logits, Events.empty(38, 37), stride=4)
+    post(logits, Events.empty(38, 37), stride=4, span_us=(100, 150))
     post.reset()
-    assert post(logits, events, stride=4).detections[0].track_id == 1
+    assert post(logits, events, stride=4, span_us=(150, 200)).detections[0].track_id == 2
 
 
 def test_unknown_thing_ids_are_ignored():
     post = Postprocessor(DENSE, thing_ids=(4, 5))
-    assert post(np.zeros((2, 2, 2), np.float32), Events.empty(4, 4), stride=2).detections == ()
+    assert (
+        post(
+            np.zeros((2, 2, 2), np.float32), Events.empty(4, 4), stride=2, span_us=(0, 1)
+        ).detections
+        == ()
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def events(count):
 def rank(logits, count=5, **config):
     logits = np.asarray(logits, np.float32)
     ranker = Ranker(RankingConfig(**config), [f"class {i}" for i in range(len(logits))])
-    return ranker(logits, events(count), stride=4.0).guesses
+    return ranker(logits, events(count), stride=4.0, span_us=(0, 1)).guesses
 
 
 def reference(logits, top_k, min_score):
@@ -65,15 +65,17 @@ def test_too_few_events_say_nothing(count, min_events, named):
 def test_new_settings_hold_from_the_next_window_on():
     ranker = Ranker(RankingConfig(), "abc")
     logits = np.array([0.0, 1.0, 2.0], np.float32)
-    assert len(ranker(logits, events(1), stride=1.0).guesses) == 3
+    assert len(ranker(logits, events(1), stride=1.0, span_us=(0, 1)).guesses) == 3
     ranker.configure(RankingConfig(top_k=1))
-    assert len(ranker(logits, events(1), stride=1.0).guesses) == 1
+    assert len(ranker(logits, events(1), stride=1.0, span_us=(0, 1)).guesses) == 1
 
 
 @pytest.mark.parametrize("shape", [(3,), (4, 1), (4, 8, 8), ()])
 def test_logits_that_are_not_one_a_class_are_refused(shape):
     with pytest.raises(StudentError, match=r"\(4,\) logits, one a class"):
-        Ranker(RankingConfig(), "abcd")(np.zeros(shape, np.float32), events(1), stride=1.0)
+        Ranker(RankingConfig(), "abcd")(
+            np.zeros(shape, np.float32), events(1), stride=1.0, span_us=(0, 1)
+        )
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

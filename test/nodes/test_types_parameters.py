@@ -157,3 +157,12 @@ def test_flags_and_qos_overrides_take_effect(tiny_student, graph, packets):
     steps = np.diff(stamps(graph.got["mask"][without + 1 :]))
     assert len(steps) >= 2
     assert steps.min() > 0.15e9, "windows came faster than max_rate_hz"
+
+
+def test_a_parameter_under_its_old_name_is_refused_with_the_new_one(tiny_student, graph):
+    with node_process(tiny_student, "-p", "track_max_missed:=4") as node:
+        assert graph.spin(60, lambda: "not configured" in node.output)
+        node.end()
+    assert "parameter track_max_missed is now track_max_missed_s, which counts seconds" in (
+        node.output
+    )

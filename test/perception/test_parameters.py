@@ -189,3 +189,11 @@ def test_the_table_lists_every_parameter(kind):
 @each_kind
 def test_the_documentation_holds_the_table_of_today(kind):
     assert markdown_table(kind) in PAGES[kind].read_text(), "write markdown_table() there again"
+
+
+def test_a_parameter_under_its_old_name_is_refused_with_the_new_one(tmp_path):
+    path = write(tmp_path, {"/**": {"ros__parameters": {"track_max_missed": 4}}})
+    with pytest.raises(ConfigError, match=r"track_max_missed in .* is now track_max_missed_s, wh"):
+        load_parameters(path)
+    with pytest.raises(ConfigError, match="windows of 50 ms are 0.2"):
+        load_parameters(None, {"track_max_missed": 4})

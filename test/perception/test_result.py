@@ -26,7 +26,9 @@ def segmented(events):
     mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
     mask[4:9, 3:12] = 5
     confidence = np.where(mask == 5, np.float32(0.75), np.float32(0))
-    found = (Detection(5, 0.75, (3, 4, 12, 9), 45, 7, "vehicle"),)
+    covariance = tuple(tuple(float(i == k) for k in range(4)) for i in range(4))
+    moves = {"age_s": 0.5, "velocity_px_s": (30.0, -4.0), "covariance": covariance}
+    found = (Detection(5, 0.75, (3, 4, 12, 9), 45, 7, "vehicle", **moves),)
     prediction = Prediction(mask, confidence, found)
     return Result(3, 50_000, 100_000, 1_000_100_000_000, "cam", events, prediction, SIX_CLASSES)
 
@@ -79,6 +81,9 @@ def test_a_saved_array_holds_everything(segmented, recognised, tmp_path):
         assert (saved["mask"] == segmented.mask).all()
         assert saved["boxes_xyxy"].tolist() == [[3, 4, 12, 9]]
         assert saved["track_ids"].tolist() == [7]
+        assert saved["ages_s"].tolist() == [0.5]
+        assert saved["velocities_px_s"].tolist() == [[30, -4]]
+        assert saved["covariances"].shape == (1, 4, 4)
         assert int(saved["t_end_us"]) == 100_000
         assert saved["class_names"].tolist() == list(SIX_CLASSES.names)
     with np.load(recognised.save(str(tmp_path / "two.npz"))) as saved:
