@@ -3,9 +3,9 @@
     python benchmarks/tracking.py [--windows 400] [--things 1 10 100] [--json FILE]
 
 Things of 20 to 60 pixels drive through 1280 x 720 pixels at up to 200 px/s and turn at its edges;
-each is missed in one window of ten, and the boxes jitter by two pixels. Timed is the CPU time of the
-one thread that works, so that other programs on the machine hardly count. The first window, which
-compiles or loads the kernel, is not among them.
+each is missed in one window of ten, and the boxes jitter by two pixels. Timed is the CPU time of
+the one thread that works, so that other programs on the machine hardly count. The first window,
+which compiles or loads the kernel, is not among them.
 """
 
 from __future__ import annotations

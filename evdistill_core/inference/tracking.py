@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,7 @@ PASSING_SIGMAS = 3.0
 """... and by so many standard deviations of the difference."""
 
 Index = npt.NDArray[np.intp]
+Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,14 @@ class TrackerConfig:
         )
 
 
+class _Saying(NamedTuple):
+    """What is given out: a detection, the row of its track, and the box to say."""
+
+    found: Detection
+    row: int
+    box: Box
+
+
 @dataclass
 class _Track:
     """What is known of a track beside its filter.
@@ -111,6 +121,8 @@ class _Track:
     @property
     def class_id(self) -> int:
         """The class with most votes; of equal ones the lower id."""
+        if len(self.votes) == 1:
+            return next(iter(self.votes))
         return min(self.votes, key=lambda c: (-self.votes[c], c))
 
 
@@ -161,7 +173,7 @@ class Tracker:
         corners = np.array([d.box_xyxy for d in found], np.float64).reshape(-1, 4)
         pairs = self._assign(found, corners)
         merges = self._find_merges(pairs, corners)
-        named: dict[int, list[Detection]] = {}
+        named: dict[int, list[_Saying]] = {}
         for i, members in merges.items():
             named[i] = self._follow_merge(found[i], corners[i], members)
         alone = {i: row for row, i in pairs.items() if i not in merges}
@@ -172,11 +184,14 @@ class Tracker:
             if i not in alone and i not in merges and d.score >= self.config.min_score
         ]
         alone |= self._begin(found, corners, starts)
+        smoothed = self._filter.corners().tolist()
         for i, row in alone.items():
-            named[i] = [self._named(found[i], row, size)]
-        self._forget_ended()
+            named[i] = [_Saying(found[i], row, self._box(found[i], row, smoothed[row], size))]
         place = {i: k for k, i in enumerate(order)}
-        return tuple(d for i in range(len(detections)) for d in named.get(place[i], ()))
+        sayings = [s for i in range(len(detections)) for s in named.get(place[i], ())]
+        said = self._described(sayings)
+        self._forget_ended()
+        return said
 
     def _advance(self, t_start_us: int, t_end_us: int) -> None:
         if t_end_us < self._now_us:
@@ -236,9 +251,20 @@ class Tracker:
     def _likeness(self, centre: Array, size: Array, slack: Array, corners: Array) -> Array:
         """Return the mean of both overlaps, with and without slack, or 0 below ``min_iou``."""
         other_size = corners[:, 2:] - corners[:, :2]
-        away = np.abs(centre[:, None] - (corners[:, :2] + corners[:, 2:]) / 2)
-        plain = _overlap(away, size, other_size)
-        loose = _overlap(np.maximum(away - slack[:, None], 0), size, other_size)
+        other_centre = (corners[:, :2] + corners[:, 2:]) / 2
+        plain = loose = np.ones((len(centre), len(corners)))
+        # Axis by axis: sums over a last axis of two are slow in NumPy.
+        for k in (0, 1):
+            smaller = np.minimum(size[:, None, k], other_size[:, k])
+            reach = (size[:, None, k] + other_size[:, k]) / 2
+            reach -= np.abs(centre[:, None, k] - other_centre[:, k])
+            plain = plain * np.clip(reach, 0, smaller)
+            loose = loose * np.clip(reach + slack[:, None, k], 0, smaller)
+        areas = size.prod(axis=1)[:, None] + other_size.prod(axis=1)
+        # Detections without area share nothing; the least number keeps 0 / 0 out.
+        least = np.finfo(np.float64).tiny
+        plain = plain / np.maximum(areas - plain, least)
+        loose = loose / np.maximum(areas - loose, least)
         return np.where((loose > 0) & (loose >= self.config.min_iou), (plain + loose) / 2, 0.0)
 
     def _find_merges(self, pairs: dict[int, int], corners: Array) -> dict[int, list[int]]:
@@ -277,7 +303,7 @@ class Tracker:
         before = STILL_MERGED if any(self._tracks[r].merged_us is not None for r in rows) else 0.0
         return overlaps[-1] > max(overlaps[:-1]) - before
 
-    def _follow_merge(self, found: Detection, box: Array, rows: list[int]) -> list[Detection]:
+    def _follow_merge(self, found: Detection, box: Array, rows: list[int]) -> list[_Saying]:
         """Let the tracks of a merge coast; return what is said about its detection."""
         rows = sorted(rows, key=lambda r: self._tracks[r].track_id)
         tracks = [self._tracks[r] for r in rows]
@@ -292,18 +318,18 @@ class Tracker:
                 track.has_ended = True
             tracks[0].merged_us = None
             self._see(found, box[None], np.array(rows[:1], np.intp), restart=True)
-            return [self._described(found, rows[0], found.box_xyxy)]
+            return [_Saying(found, rows[0], found.box_xyxy)]
         if not self._pass_one_another(rows):
-            return [self._described(found, rows[0], found.box_xyxy)]
+            return [_Saying(found, rows[0], found.box_xyxy)]
         parts = []
         for row, corners in zip(rows, self._filter.corners()[rows], strict=True):
             low, high = np.maximum(corners[:2], box[:2]), np.minimum(corners[2:], box[2:])
             if (low >= high).any():
                 continue
-            part = _rounded(np.concatenate([low, high]))
+            part = _rounded([*low.tolist(), *high.tolist()])
             share = (part[2] - part[0]) * (part[3] - part[1]) / box_area(found.box_xyxy)
             area_px = max(1, round(found.area_px * min(share, 1.0)))
-            parts.append(self._described(replace(found, area_px=area_px), row, part))
+            parts.append(_Saying(replace(found, area_px=area_px), row, part))
         return parts
 
     def _pass_one_another(self, rows: list[int]) -> bool:
@@ -345,12 +371,13 @@ class Tracker:
             return
         centre, size = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
         (self._filter.restart if restart else self._filter.correct)(rows, centre, size)
-        for row, detection, at, of in zip(rows, found, centre, size, strict=True):
+        boxes = np.concatenate([centre, size], axis=1)
+        for row, detection, box in zip(rows.tolist(), found, boxes, strict=True):
             track = self._tracks[row]
             is_next = track.sightings and track.seen_us == self._before_us
             track.streak = track.streak + 1 if is_next else 1
             track.seen_us = self._now_us
-            track.last_box = np.concatenate([at, of])
+            track.last_box = box
             track.merged_us = None
             track.sightings += 1
             votes = track.votes.get(detection.class_id, 0.0)
@@ -369,36 +396,41 @@ class Tracker:
         self._see_all([found[i] for i in starts], chosen, rows, restart=True)
         return dict(zip(starts, rows.tolist(), strict=True))
 
-    def _named(self, found: Detection, row: int, size: tuple[int, int] | None) -> Detection:
-        box = found.box_xyxy
-        if self.config.smooth and self._tracks[row].sightings >= SETTLED:
-            boxes = self._filter
-            half = boxes.size[row] / 2
-            smoothed = np.concatenate([boxes.centre[row] - half, boxes.centre[row] + half])
-            box = _cut(_rounded(smoothed), size) or box
-        return self._described(found, row, box)
+    def _box(
+        self, found: Detection, row: int, smoothed: list[float], size: tuple[int, int] | None
+    ) -> Box:
+        if not self.config.smooth or self._tracks[row].sightings < SETTLED:
+            return found.box_xyxy
+        return _cut(_rounded(smoothed), size) or found.box_xyxy
 
-    def _described(self, found: Detection, row: int, box: tuple[int, int, int, int]) -> Detection:
-        track, boxes = self._tracks[row], self._filter
-        (x_var, y_var), (x_cross, y_cross), (u_var, v_var) = (
-            column[row].tolist()
-            for column in (boxes.centre_var, boxes.cross_cov, boxes.velocity_var)
-        )
-        u, v = boxes.velocity[row].tolist()
-        return replace(
-            found,
-            class_id=track.class_id,
-            box_xyxy=box,
-            track_id=track.track_id,
-            age_s=(self._now_us - track.born_us) / 1e6,
-            velocity_px_s=(u, v),
-            covariance=(
-                (x_var, 0.0, x_cross, 0.0),
-                (0.0, y_var, 0.0, y_cross),
-                (x_cross, 0.0, u_var, 0.0),
-                (0.0, y_cross, 0.0, v_var),
-            ),
-        )
+    def _described(self, sayings: list[_Saying]) -> tuple[Detection, ...]:
+        """Return detections with everything that is known of their tracks."""
+        boxes, rows = self._filter, [s.row for s in sayings]
+        columns = (boxes.velocity, boxes.centre_var, boxes.cross_cov, boxes.velocity_var)
+        numbers = np.concatenate([column[rows] for column in columns], axis=1).tolist()
+        described = []
+        for (found, row, box), (u, v, xx, yy, xu, yv, uu, vv) in zip(sayings, numbers, strict=True):
+            track = self._tracks[row]
+            covariance = (
+                (xx, 0.0, xu, 0.0),
+                (0.0, yy, 0.0, yv),
+                (xu, 0.0, uu, 0.0),
+                (0.0, yv, 0.0, vv),
+            )
+            described.append(
+                Detection(
+                    track.class_id,
+                    found.score,
+                    box,
+                    found.area_px,
+                    track.track_id,
+                    found.class_name,
+                    (self._now_us - track.born_us) / 1e6,
+                    (u, v),
+                    covariance,
+                )
+            )
+        return tuple(described)
 
 
 def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
@@ -421,23 +453,6 @@ def _rank(detection: Detection) -> tuple[float, ...]:
     return (-d.area_px, *d.box_xyxy, d.class_id, -d.score)
 
 
-def _overlap(away: Array, size: Array, other_size: Array) -> Array:
-    """Return intersection over union by the distances of centres.
-
-    Args:
-        away: (N, M, 2) distance on each axis, at least 0.
-        size: (N, 2).
-        other_size: (M, 2).
-    """
-    smaller = np.minimum(size[:, None], other_size[None])
-    reach = (size[:, None] + other_size[None]) / 2 - away
-    shared = np.clip(reach, 0, smaller).prod(axis=2)
-    areas = size.prod(axis=1)[:, None] + other_size.prod(axis=1)[None]
-    # Detections without area share nothing; the least number keeps 0 / 0 out.
-    least = np.finfo(np.float64).tiny
-    return np.asarray(shared / np.maximum(areas - shared, least), np.float64)
-
-
 def _shared_area(boxes: Array, others: Array) -> Array:
     """Return (N, M) areas that boxes (N, 4) and (M, 4) xyxy share."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
@@ -445,15 +460,13 @@ def _shared_area(boxes: Array, others: Array) -> Array:
     return np.asarray(np.maximum(high - low, 0).prod(axis=2), np.float64)
 
 
-def _rounded(corners: Array) -> tuple[int, int, int, int]:
+def _rounded(corners: Sequence[float]) -> Box:
     """Return a box of whole pixels, at least one pixel wide and high."""
-    left, top, right, bottom = (round(v) for v in corners.tolist())
+    left, top, right, bottom = (round(v) for v in corners)
     return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
-def _cut(
-    box: tuple[int, int, int, int], size: tuple[int, int] | None
-) -> tuple[int, int, int, int] | None:
+def _cut(box: Box, size: tuple[int, int] | None) -> Box | None:
     """Return the part of a box inside the image; None where there is none."""
     if size is None:
         return box

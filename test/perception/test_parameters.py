@@ -195,5 +195,5 @@ def test_a_parameter_under_its_old_name_is_refused_with_the_new_one(tmp_path):
     path = write(tmp_path, {"/**": {"ros__parameters": {"track_max_missed": 4}}})
     with pytest.raises(ConfigError, match=r"track_max_missed in .* is now track_max_missed_s, wh"):
         load_parameters(path)
-    with pytest.raises(ConfigError, match="windows of 50 ms are 0.2"):
+    with pytest.raises(ConfigError, match=r"windows of 50 ms are 0\.2"):
         load_parameters(None, {"track_max_missed": 4})
