@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import ConfigError, StudentError
+from evdistill_core.inference import tracking
 from evdistill_core.inference.postprocess import (
     PostprocessConfig,
     Postprocessor,
@@ -310,3 +311,12 @@ def test_unknown_thing_ids_are_ignored():
 def test_config_names_the_wrong_value_and_the_range(name, value):
     with pytest.raises(ConfigError, match=rf"{name} must lie in .*got {value}"):
         PostprocessConfig(**{name: value})
+
+
+def test_warming_up_runs_the_assignment_of_the_tracker_too(monkeypatch):
+    gains = []
+    monkeypatch.setattr(tracking, "best_pairs", lambda given: gains.append(given) or [])
+    logits = np.zeros((2, 10, 10), np.float32)
+    post = Postprocessor(PostprocessConfig(), thing_ids=())
+    post.warm_up(logits, events_at(np.array([[5, 5]]), width=38, height=37), stride=4)
+    assert any((given > 0).any() for given in gains)
