@@ -8,6 +8,7 @@ window, and reversed events would need those of its start.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import IGNORE
 from evdistill_core.foundation.ranges import check_ranges
 
-Labels = npt.NDArray[np.uint8]
+L = TypeVar("L", np.uint8, np.uint16)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,25 +58,27 @@ class AugmentConfig:
             raise ConfigError(f"crop must be (height, width) above 0, or (0, 0), got {self.crop}")
 
 
-def augment(
+def augment(  # noqa: PLR0913 - numbers by name
     events: Events,
-    labels: Labels,
+    labels: npt.NDArray[L],
     config: AugmentConfig,
     rng: np.random.Generator,
     *,
     span_us: tuple[int, int],
-) -> tuple[Events, Labels]:
+    outside: int = IGNORE,
+) -> tuple[Events, npt.NDArray[L]]:
     """Return a changed window; the same generator state gives the same change.
 
-    Where things are moved to does not depend on the events, so that a picture of the same window
-    moves alike when it stands in the place of the labels.
+    Where things are moved to does not depend on the events, so that a picture of the same window,
+    or the numbers of its things, move alike when they stand in the place of the labels.
 
     Args:
         events: of one window. Not modified.
-        labels: (H, W) uint8 of the same size. Not modified.
+        labels: (H, W) uint8 of the same size, or uint16 numbers of things. Not modified.
         config: which changes.
         rng: draws whether and how much of each change.
         span_us: start and end of the window.
+        outside: label of what a crop adds.
     """
     mirrored, inverted = rng.random() < config.flip, rng.random() < config.invert
     share, factor = rng.uniform(0.0, config.dropout), rng.uniform(*config.scale)
@@ -91,11 +94,12 @@ def augment(
     if factor < 1:
         events, labels = shrink(events, labels, factor)
     if config.crop != (0, 0):
-        events, labels = crop(events, labels, config.crop, (float(place[0]), float(place[1])))
+        where = (float(place[0]), float(place[1]))
+        events, labels = crop(events, labels, config.crop, where, outside)
     return events, labels
 
 
-def flip(events: Events, labels: Labels) -> tuple[Events, Labels]:
+def flip(events: Events, labels: npt.NDArray[L]) -> tuple[Events, npt.NDArray[L]]:
     """Return the left-right mirror."""
     x = (events.width - 1 - events.x).astype(np.uint16)
     return _with(events, x=x), np.ascontiguousarray(labels[:, ::-1])
@@ -151,7 +155,7 @@ def _patch(height: int, width: int, rng: np.random.Generator) -> npt.NDArray[np.
     return np.asarray(np.exp(-(u * u + v * v)), np.float32)
 
 
-def shrink(events: Events, labels: Labels, factor: float) -> tuple[Events, Labels]:
+def shrink(events: Events, labels: npt.NDArray[L], factor: float) -> tuple[Events, npt.NDArray[L]]:
     """Return the window on a sensor with ``factor`` times the rows and columns.
 
     Events keep their number; labels are picked at cell centres.
@@ -167,15 +171,20 @@ def shrink(events: Events, labels: Labels, factor: float) -> tuple[Events, Label
 
 
 def crop(
-    events: Events, labels: Labels, size: tuple[int, int], place: tuple[float, float]
-) -> tuple[Events, Labels]:
-    """Return a crop; missing rows and columns are added below and right, ignored.
+    events: Events,
+    labels: npt.NDArray[L],
+    size: tuple[int, int],
+    place: tuple[float, float],
+    outside: int = IGNORE,
+) -> tuple[Events, npt.NDArray[L]]:
+    """Return a crop; missing rows and columns are added below and right.
 
     Args:
         events: of one window.
         labels: (H, W) uint8.
         size: (height, width) of the result.
         place: (row, column) position of the crop, 0 at the top left, below 1 at the far end.
+        outside: label of what is added.
     """
     height, width = size
     top = int(place[0] * (max(0, events.height - height) + 1))
@@ -192,7 +201,7 @@ def crop(
         width,
         height,
     )
-    return cropped, np.pad(part, padding, constant_values=IGNORE)
+    return cropped, np.pad(part, padding, constant_values=outside)
 
 
 def _with(

@@ -35,6 +35,8 @@ class Batch:
         past: (B, T - 1, C, H, W) float32, the windows before ``input``; None: there are none.
         excluded: (B, K) bool, the classes that pixels of the value 254 are not of; None: no label
             has such pixels.
+        instances: (B, H, W) int64, the number of the thing that a pixel shows, 0: no thing, -1:
+            nobody knows (a sample without instances). None: no sample has them.
     """
 
     first_index: int
@@ -44,6 +46,7 @@ class Batch:
     picture: torch.Tensor | None = field(default=None, kw_only=True)
     past: torch.Tensor | None = field(default=None, kw_only=True)
     excluded: torch.Tensor | None = field(default=None, kw_only=True)
+    instances: torch.Tensor | None = field(default=None, kw_only=True)
 
     @property
     def sequence(self) -> torch.Tensor:
@@ -126,6 +129,7 @@ def stack(first_index: int, samples: Sequence[Sample]) -> Batch:
         picture=torch.from_numpy(np.stack(pictures)) if len(pictures) == len(samples) else None,
         past=stack_past([s.past for s in samples]),
         excluded=_stack_excluded([s.excluded for s in samples]),
+        instances=_stack_instances(samples),
     )
 
 
@@ -142,6 +146,15 @@ def _stack_excluded(excluded: Sequence[npt.NDArray[np.bool_] | None]) -> torch.T
         return None
     nothing = np.zeros_like(known[0])
     return torch.from_numpy(np.stack([nothing if e is None else e for e in excluded]))
+
+
+def _stack_instances(samples: Sequence[Sample]) -> torch.Tensor | None:
+    """Return (B, H, W) int64, -1 in samples that do not know; None where none knows."""
+    if all(s.instances is None for s in samples):
+        return None
+    unknown = np.full(samples[0].active.shape, -1, np.int64)
+    known = [unknown if s.instances is None else s.instances.astype(np.int64) for s in samples]
+    return torch.from_numpy(np.stack(known))
 
 
 def _prepare_worker(_: int) -> None:

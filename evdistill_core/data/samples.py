@@ -35,6 +35,8 @@ class Sample:
         past: (T - 1, C, H, W) float32, the windows before it, oldest first; None: there are none.
         excluded: (K,) bool, the classes that pixels of the value 254 are not of; None: the label
             has no such pixels.
+        instances: (H, W) uint16, the number of the thing that a pixel shows, 0: no thing; numbers
+            mean something within this sample alone. None: nobody knows.
     """
 
     input: npt.NDArray[np.float32]
@@ -43,6 +45,7 @@ class Sample:
     picture: npt.NDArray[np.float32] | None = None
     past: npt.NDArray[np.float32] | None = None
     excluded: npt.NDArray[np.bool_] | None = None
+    instances: npt.NDArray[np.uint16] | None = None
 
     @property
     def sequence(self) -> npt.NDArray[np.float32]:

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -30,6 +31,7 @@ from evdistill_core.simulation.scene import Scene
 from evdistill_core.simulation.sensor import SensorModel, SensorRanges
 from evdistill_core.simulation.window import SimulatedWindow, simulate_window
 
+V = TypeVar("V", bound=np.generic)
 MIDDLE_GREY = 128  # 0 for a network
 
 
@@ -138,14 +140,19 @@ class SimulatedWindows:
             scene = _Stopping(scene, (rng.random() - 0.5) * window_us * 1e-6)
         window = simulate_window(scene, sensor, window_us, rng)
         return KeptWindow(
-            window.events, window.labels, window.t_start_us, window.t_end_us, window.image
+            window.events,
+            window.labels,
+            window.t_start_us,
+            window.t_end_us,
+            window.image,
+            window.instances,
         )
 
     def _cache_folder(self) -> Path | None:
         config = self._config
         if config.cache is None or not config.unique:
             return None
-        facts = to_mapping(config) | {"kept": "with picture"}
+        facts = to_mapping(config) | {"kept": "with picture and instances"}
         # Several windows in a row are one long window: a sample cuts it when it is represented.
         facts.update(unique=0, cache="", seed=self._seed, window_us=self._spec.span_us)
         facts["classes"] = label_facts(self._classes)
@@ -179,6 +186,9 @@ class _Stopping(Scene):
 
     def labels(self, t_s: float) -> npt.NDArray[np.uint8]:
         return super().labels(min(t_s, self._stop_s))
+
+    def instances(self, t_s: float) -> npt.NDArray[np.uint16]:
+        return super().instances(min(t_s, self._stop_s))
 
 
 class StoredWindows:
@@ -252,13 +262,18 @@ def augmented_sample(
         is_recognition: all labels are one class, which becomes a label of (1, 1).
     """
     events, labels, picture = window.events, window.labels, window.image
+    instances = window.instances
     span_us = (window.t_start_us, window.t_end_us)
     if augmentation is not None:
         rng = np.random.default_rng(seed_of(*seed, 3))
         events, labels = augment(events, labels, augmentation, rng, span_us=span_us)
     if augmentation is not None and picture is not None:
         picture = _moved_alike(picture, augmentation, seed)
+    if augmentation is not None and instances is not None:
+        instances = _moved_numbers(instances, augmentation, seed)
     sample = make_sample(events, labels, spec, *span_us)
+    if instances is not None:
+        sample = replace(sample, instances=numbers_on_grid(instances, spec, sample.active.shape))
     if picture is not None:
         sample = replace(sample, picture=on_grid(picture, spec, sample.active.shape))
     if is_recognition:
@@ -275,6 +290,29 @@ def _moved_alike(
     rng = np.random.default_rng(seed_of(*seed, 3))
     moved = augment(Events.empty(width, height), stand_in, augmentation, rng, span_us=(0, 1))[1]
     return np.where(moved == IGNORE, np.uint8(MIDDLE_GREY), moved)
+
+
+def _moved_numbers(
+    instances: npt.NDArray[np.uint16], augmentation: AugmentConfig, seed: tuple[int, int]
+) -> npt.NDArray[np.uint16]:
+    """Return numbers of things moved as the labels of their window are; outside there is none."""
+    height, width = instances.shape
+    rng = np.random.default_rng(seed_of(*seed, 3))
+    no_events = Events.empty(width, height)
+    return augment(no_events, instances, augmentation, rng, span_us=(0, 1), outside=0)[1]
+
+
+def numbers_on_grid(
+    instances: npt.NDArray[np.uint16], spec: InputSpec, shape: tuple[int, ...]
+) -> npt.NDArray[np.uint16]:
+    """Return numbers of things on the student's grid, at the places where labels are taken.
+
+    Args:
+        instances: (rows, columns) uint16 of the sensor.
+        spec: what the student is fed.
+        shape: (H, W) of its input; what lies outside the sensor is 0.
+    """
+    return _middles(instances, spec, np.zeros(shape, np.uint16))
 
 
 def on_grid(
@@ -326,6 +364,8 @@ class KeptWindow:
         t_start_us: start of the window.
         t_end_us: end of the window.
         image: (H, W) uint8, what a camera saw at the end; None where nobody knows.
+        instances: (H, W) uint16, numbers of things at the end, 0: no thing; None where nobody
+            knows.
     """
 
     events: Events
@@ -333,6 +373,7 @@ class KeptWindow:
     t_start_us: int
     t_end_us: int
     image: npt.NDArray[np.uint8] | None = None
+    instances: npt.NDArray[np.uint16] | None = None
 
 
 def cached_window(
@@ -370,6 +411,7 @@ def write_window(path: Path, window: KeptWindow) -> None:
             labels=window.labels,
             times=np.array([window.t_start_us, window.t_end_us], np.int64),
             image=unknown if window.image is None else window.image,
+            instances=unknown if window.instances is None else window.instances,
         )
 
 
@@ -379,12 +421,13 @@ def read_window(path: Path) -> KeptWindow | None:
         with np.load(path, allow_pickle=False) as content:
             labels, times = content["labels"], content["times"]
             image = content["image"] if content["image"].size else None
+            instances = content["instances"] if content["instances"].size else None
             t_us = content["t"].astype(np.int64) + times[0]
             height, width = labels.shape
             events = Events(content["x"], content["y"], t_us, content["p"], width, height)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    return KeptWindow(events, labels, int(times[0]), int(times[1]), image)
+    return KeptWindow(events, labels, int(times[0]), int(times[1]), image, instances)
 
 
 def make_sample(
@@ -410,16 +453,22 @@ def make_sample(
         Input, labels and event image at the size of the input; padding is ignored. Where one cell
         joins several sensor pixels, the label is that of the middle one.
     """
-    grid = spec.grid(height=events.height, width=events.width)
     windows = represent_sequence(events, spec, t_start_us, t_end_us)
     network_input = windows[-1]
-    middle = grid.factor // 2
-    rows = np.minimum(np.arange(grid.used_height) * grid.factor + middle, events.height - 1)
-    columns = np.minimum(np.arange(grid.used_width) * grid.factor + middle, events.width - 1)
-    label = np.full((grid.height, grid.width), IGNORE, np.uint8)
-    label[: grid.used_height, : grid.used_width] = labels[rows[:, None], columns[None]]
+    label = _middles(labels, spec, np.full(network_input.shape[1:], IGNORE, np.uint8))
     active = (network_input != 0).any(0).astype(np.uint8)
     return Sample(network_input, label, active, past=windows[:-1] if spec.sequence > 1 else None)
+
+
+def _middles(values: npt.NDArray[V], spec: InputSpec, out: npt.NDArray[V]) -> npt.NDArray[V]:
+    """Fill the used part of a grid with the value in the middle of each cell, and return it."""
+    height, width = values.shape
+    grid = spec.grid(height=height, width=width)
+    middle = grid.factor // 2
+    rows = np.minimum(np.arange(grid.used_height) * grid.factor + middle, height - 1)
+    columns = np.minimum(np.arange(grid.used_width) * grid.factor + middle, width - 1)
+    out[: grid.used_height, : grid.used_width] = values[rows[:, None], columns[None]]
+    return out
 
 
 def represent_sequence(

@@ -128,6 +128,7 @@ def simulate_images(  # noqa: PLR0913
         height=config.height,
         width=config.width,
         complete_for=files.complete_for,
+        has_instances=True,
         overwrite=overwrite,
     )
     stills = [files[i] for i in range(len(files))]

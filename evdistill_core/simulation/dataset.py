@@ -1,15 +1,17 @@
 """Simulated windows on disk: a folder of npz shards and an index.
 
-Layout (version 1; 2 where labels hold 254, so that older programs do not misread them)::
+Layout (version 1; 2 where labels hold 254, so that older programs do not misread them; 3 with
+instances, so that they do not go on writing shards without)::
 
     index.json        format, version, request (seed, config, source), classes, sensor size,
-                      shards [{file, windows, events}], complete; version 2: complete_for, the
-                      names of the classes that a pixel of the value 254 is not of
+                      shards [{file, windows, events}], complete; instances: true, if shards have
+                      them; complete_for, the names of the classes that a pixel of the value 254 is
+                      not of, if labels hold it
     shard_00000.npz   x, y (N,) uint16, t_us (N,) int64, p (N,) uint8: the events of all windows,
                       offsets (n + 1,) int64: window k has events offsets[k] .. offsets[k + 1],
                       spans_us (n, 2) int64: start and end of each window,
-                      images (n, H, W) uint8 and, if labelled, labels (n, H, W) uint8, both at the
-                      END of the window
+                      images (n, H, W) uint8 and, if labelled, labels (n, H, W) uint8 and
+                      instances (n, H, W) uint16, all at the END of the window
 
 Nothing in it depends on the time of day or on the number of workers: the same seed, configuration
 and source give the same bytes. Shards and index are each written in one step.
@@ -38,6 +40,7 @@ from evdistill_core.simulation.window import SimulatedWindow
 FORMAT = "evdistill-simulated"
 VERSION = 1
 VERSION_PARTIAL = 2
+VERSION_INSTANCES = 3
 INDEX = "index.json"
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -62,6 +65,7 @@ class SimulatedSet:
         self.classes = ClassTable.from_dict(index["classes"])
         self.height, self.width = (int(v) for v in index["sensor"])
         self.is_labelled = bool(index["labelled"])
+        self.has_instances = bool(index.get("instances", False))
         self.complete_for = tuple(str(name) for name in index.get("complete_for", ()))
         self._files = [str(s["file"]) for s in index["shards"]]
         counts = [int(s["windows"]) for s in index["shards"]]
@@ -90,7 +94,8 @@ class SimulatedSet:
         columns = [arrays[name][part] for name in ("x", "y", "t_us", "p")]
         x, y, t_us, p = columns
         events = Events(x, y, t_us, p, self.width, self.height)
-        return SimulatedWindow(events, labels, image, start_us, end_us)
+        instances = arrays["instances"][k] if self.has_instances else None
+        return SimulatedWindow(events, labels, image, start_us, end_us, instances)
 
     def _shard(self, k: int) -> dict[str, npt.NDArray[Any]]:
         if self._cached is None or self._cached[0] != k:
@@ -114,6 +119,7 @@ class SetWriter:
         width: columns of the sensor.
         is_labelled: whether windows have labels.
         complete_for: names of the classes that pixels of the value 254 are not of.
+        has_instances: whether windows say which thing a pixel shows.
         overwrite: throw away what another request left here.
 
     Raises:
@@ -130,14 +136,17 @@ class SetWriter:
         width: int,
         is_labelled: bool = True,
         complete_for: Sequence[str] = (),
+        has_instances: bool = False,
         overwrite: bool = False,
     ) -> None:
         self.root = root
         # Through JSON and back, so that it compares equal to what an index holds.
-        self._request = json.loads(json.dumps(request, sort_keys=True))
+        whole = {**request, "instances": True} if has_instances else request
+        self._request = json.loads(json.dumps(whole, sort_keys=True))
+        partial = VERSION_PARTIAL if complete_for else VERSION
         self._head = {
             "format": FORMAT,
-            "version": VERSION_PARTIAL if complete_for else VERSION,
+            "version": VERSION_INSTANCES if has_instances else partial,
             "request": self._request,
             "classes": classes.to_dict(),
             "sensor": [height, width],
@@ -145,6 +154,9 @@ class SetWriter:
         }
         if complete_for:
             self._head["complete_for"] = list(complete_for)
+        if has_instances:
+            self._head["instances"] = True
+        self._has_instances = has_instances
         self._is_labelled = is_labelled
         self._shards: list[dict[str, Any]] = []
         root.mkdir(parents=True, exist_ok=True)
@@ -164,7 +176,7 @@ class SetWriter:
     def write_shard(self, number: int, windows: Sequence[SimulatedWindow]) -> None:
         """Write shard ``number`` (the next one, or one to be replaced)."""
         name = f"shard_{number:05d}.npz"
-        _write_npz(self.root / name, _shard_arrays(windows, self._is_labelled))
+        _write_npz(self.root / name, _shard_arrays(windows, self._is_labelled, self._has_instances))
         entry = {
             "file": name,
             "windows": len(windows),
@@ -246,17 +258,18 @@ def read_index(root: Path) -> dict[str, Any] | None:
     if (
         not isinstance(index, dict)
         or index.get("format") != FORMAT
-        or index.get("version") not in (VERSION, VERSION_PARTIAL)
+        or index.get("version") not in (VERSION, VERSION_PARTIAL, VERSION_INSTANCES)
         or not needed <= set(index)
     ):
         raise DataError(
-            f"{path} is no index of a simulated set of version {VERSION} or {VERSION_PARTIAL}"
+            f"{path} is no index of a simulated set of the versions {VERSION} to "
+            f"{VERSION_INSTANCES}"
         )
     return index
 
 
 def _shard_arrays(
-    windows: Sequence[SimulatedWindow], is_labelled: bool
+    windows: Sequence[SimulatedWindow], is_labelled: bool, has_instances: bool
 ) -> dict[str, npt.NDArray[Any]]:
     events = Events.concatenate([w.events for w in windows])
     arrays: dict[str, npt.NDArray[Any]] = {
@@ -270,6 +283,11 @@ def _shard_arrays(
     }
     if is_labelled:
         arrays["labels"] = np.stack([w.labels for w in windows])
+    if has_instances:
+        known = [w.instances for w in windows if w.instances is not None]
+        if len(known) < len(windows):
+            raise ValueError("a window without instances does not go into a set that has them")
+        arrays["instances"] = np.stack(known)
     return arrays
 
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from evdistill_core.foundation.config import LATER
 from evdistill_core.foundation.errors import ConfigError, DataError
 from evdistill_core.foundation.labels import IGNORE, OTHER, ClassTable
 from evdistill_core.simulation import people
-from evdistill_core.simulation.images import LabelledImage, Thing, cut_things
+from evdistill_core.simulation.images import LabelledImage, Thing, cut_things, number_things
 from evdistill_core.simulation.motion import (
     STILL,
     Matrix,
     Motion,
+    calm,
     log_uniform,
     random_camera_motion,
     random_thing_motion,
@@ -29,6 +31,10 @@ from evdistill_core.simulation.sensor import SensorModel
 
 FloatImage = npt.NDArray[np.float32]
 Range = tuple[float, float]
+
+# Least value of ranges that are numbers of things.
+LEAST = {"vehicles": 0, "people": 0, "distractors": 0, "group_size": 2}
+WALKER_WIDTH = 0.4  # of a drawn person's height, arms and legs in motion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +68,12 @@ class SceneRanges:
         flicker_probability: probability of mains flicker.
         still_things: with a fixed camera, keep the labels of countable things that stand still in
             the background. False: they are ignored, for they send no events to know them by.
+        group: probability that a walking person comes in a group that walks one way.
+        group_size: least and most people of a group.
+        overlap: probability that a moving thing is drawn partly over or behind one that is there.
+        crossing: probability that a moving thing meets one that is there and moves the other way.
+        partly_out: probability that a moving thing is cut by the border of the picture. These
+            three are asked in this order, and one of them happens at most.
     """
 
     moving_camera: float = 0.4
@@ -86,19 +98,61 @@ class SceneRanges:
     brightness_probability: float = 0.1
     flicker_probability: float = 0.03
     still_things: bool = True
+    group: float = field(default=0.0, metadata=LATER)
+    group_size: tuple[int, int] = field(default=(2, 5), metadata=LATER)
+    overlap: float = field(default=0.0, metadata=LATER)
+    crossing: float = field(default=0.0, metadata=LATER)
+    partly_out: float = field(default=0.0, metadata=LATER)
 
     def __post_init__(self) -> None:
         """Refuse backward ranges and impossible probabilities."""
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+        for one in dataclasses.fields(self):
+            value = getattr(self, one.name)
             if isinstance(value, tuple):
-                low = 0 if field.name in ("vehicles", "people", "distractors") else 1e-9
+                low = LEAST.get(one.name, 1e-9)
                 if not low <= value[0] <= value[1]:
-                    raise ConfigError(f"{field.name} must be (low, high) above 0, got {value}")
+                    least = f"of at least {low}" if one.name in LEAST else "above 0"
+                    raise ConfigError(f"{one.name} must be (low, high) {least}, got {value}")
             elif not isinstance(value, bool) and not 0 <= value <= 1:
-                raise ConfigError(f"{field.name} must lie in 0..1, got {value}")
+                raise ConfigError(f"{one.name} must lie in 0..1, got {value}")
         if self.zoom[1] > 1:
             raise ConfigError(f"zoom must lie in 0..1, got {self.zoom}")
+
+
+@dataclass(frozen=True)
+class _Mover:
+    """One moving thing, or a patch that is none, before it has its place among the others.
+
+    Attributes:
+        layers: from back to front; all have one motion and one origin.
+        height: rows that it takes about.
+        width: columns that it takes about.
+        is_thing: whether it is a vehicle or a person.
+    """
+
+    layers: list[Layer]
+    height: float
+    width: float
+    is_thing: bool = True
+
+    @property
+    def feet(self) -> float:
+        """Row of its lower end: what stands lower is nearer and drawn later."""
+        return self.layers[0].origin[1] + self.height / 2
+
+    @property
+    def motion(self) -> Motion:
+        return self.layers[0].motion
+
+    @property
+    def origin(self) -> tuple[float, float]:
+        return self.layers[0].origin
+
+    def moved(self, origin: tuple[float, float], motion: Motion | None = None) -> _Mover:
+        """Return it at another place, with another motion if one is given."""
+        motion = motion or self.motion
+        layers = [dataclasses.replace(x, origin=origin, motion=motion) for x in self.layers]
+        return dataclasses.replace(self, layers=layers)
 
 
 class SceneFactory:
@@ -111,12 +165,14 @@ class SceneFactory:
         height: rows of the camera.
         width: columns of the camera.
         ranges: what scenes are made of.
+        span_s: length of what is simulated in one go, where it is a film: motions are then steady
+            enough to be watched that long, and things pass at different times. 0: one window.
 
     Raises:
         DataError: there is no image.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - numbers by name
         self,
         images: Sequence[LabelledImage],
         classes: ClassTable,
@@ -124,14 +180,15 @@ class SceneFactory:
         height: int,
         width: int,
         ranges: SceneRanges | None = None,
+        span_s: float = 0.0,
     ) -> None:
         if not images:
             raise DataError("a scene needs at least one labelled image")
         self.height = height
         self.width = width
         self.ranges = ranges or SceneRanges()
-        # What objects are is asked once, below.
-        self._images = tuple(dataclasses.replace(image, objects=None) for image in images)
+        self._span_s = span_s
+        self._images = tuple(images)
         self._human = _class_id(classes, ("human", "person", "pedestrian"))
         self._vehicle = _class_id(classes, ("vehicle", "car"))
         self._object = _class_id(classes, ("object",))
@@ -158,12 +215,15 @@ class SceneFactory:
         camera_moves = rng.random() < r.moving_camera
         size_px = math.hypot(self.height, self.width) / 2
         camera = random_camera_motion(rng, r.camera_speed_px_s, size_px) if camera_moves else STILL
-        background, labels, place = self._background(response, rng)
+        if camera_moves and self._span_s:
+            camera = calm(camera, self._span_s, size_px, farthest_px=0.3 * size_px)
+        background, labels, objects, place = self._background(response, rng)
         if not camera_moves and not r.still_things:
             labels = np.where(np.isin(labels, self._thing_ids), np.uint8(IGNORE), labels)
+            objects = np.zeros_like(objects)
         layers: list[Layer] = []
         if not camera_moves or rng.random() < r.moving_things:
-            layers = self._layers(response, rng)
+            layers = self._layers(response, rng, int(objects.max(initial=0)))
         return Scene(
             background,
             labels,
@@ -174,15 +234,17 @@ class SceneFactory:
             layers=layers,
             lights=self._lights(rng),
             brightness=self._brightness(rng),
+            objects=objects,
         )
 
     def _background(
         self, response: FloatImage, rng: np.random.Generator
-    ) -> tuple[FloatImage, npt.NDArray[np.uint8], Matrix]:
+    ) -> tuple[FloatImage, npt.NDArray[np.uint8], npt.NDArray[np.uint16], Matrix]:
         image = self._images[rng.integers(len(self._images))]
         code, labels = image.code, image.labels
+        objects = number_things(image, self._thing_ids)
         if rng.random() < 0.5:
-            code, labels = code[:, ::-1], labels[:, ::-1]
+            code, labels, objects = code[:, ::-1], labels[:, ::-1], objects[:, ::-1]
         rows, columns = code.shape
         # Source pixels per scene pixel: at most what makes the whole picture fit.
         per_pixel = min(rows / self.height, columns / self.width) * log_uniform(
@@ -192,6 +254,9 @@ class SceneFactory:
             size = (max(1, round(columns / per_pixel)), max(1, round(rows / per_pixel)))
             code = np.asarray(cv2.resize(code, size, interpolation=cv2.INTER_AREA), np.uint16)
             labels = np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+            objects = np.asarray(
+                cv2.resize(objects, size, interpolation=cv2.INTER_NEAREST), np.uint16
+            )
             per_pixel = 1.0
         log = _blurred(response[code], log_uniform(rng, self.ranges.blur_px) * per_pixel)
         free = np.maximum(
@@ -203,29 +268,130 @@ class SceneFactory:
         )
         column, row = rng.random(2) * free
         place = shift(column, row) @ np.diag((per_pixel, per_pixel, 1.0))
-        return log, np.ascontiguousarray(labels), place
+        return log, np.ascontiguousarray(labels), np.ascontiguousarray(objects), place
 
-    def _layers(self, response: FloatImage, rng: np.random.Generator) -> list[Layer]:
+    def _layers(self, response: FloatImage, rng: np.random.Generator, last: int) -> list[Layer]:
+        """Return all layers; the numbers of their things go on after ``last``."""
         r = self.ranges
         crowd = rng.random()
-        groups: list[tuple[float, list[Layer]]] = []  # depth by the row of the feet
+        movers: list[_Mover] = []
         for _ in range(_few(rng, r.distractors, crowd)):
-            groups.append(self._distractor(response, rng))
+            movers.append(self._distractor(response, rng))
         if self._vehicles:
             for _ in range(_few(rng, r.vehicles, crowd)):
-                groups.append(self._vehicle_group(response, rng))
+                movers.append(self._arranged(self._vehicle_mover(response, rng), movers, rng))
         if self._human is not None:
             for _ in range(_few(rng, r.people, crowd)):
-                groups.append(self._person(response, rng))
-        groups.sort(key=lambda group: group[0])
-        layers = [layer for _, group in groups for layer in group]
+                leader = self._arranged(self._person(response, rng), movers, rng)
+                movers.append(leader)
+                if r.group and rng.random() < r.group:
+                    movers += self._followers(leader, response, rng)
+        movers.sort(key=lambda mover: mover.feet)
+        groups = [mover.layers for mover in movers]
         if self._human is not None and rng.random() < r.near_person:
-            layers += self._near_person(rng)
+            groups.append(self._near_person(rng))
+        layers = []
+        for group in groups:
+            is_thing = any(layer.label in self._thing_ids for layer in group)
+            last += is_thing
+            for layer in group:
+                own = is_thing and layer.label in self._thing_ids
+                layers.append(dataclasses.replace(layer, thing=last) if own else layer)
         return layers
 
-    def _vehicle_group(
-        self, response: FloatImage, rng: np.random.Generator
-    ) -> tuple[float, list[Layer]]:
+    def _arranged(
+        self, mover: _Mover, others: Sequence[_Mover], rng: np.random.Generator
+    ) -> _Mover:
+        """Return a thing where it overlaps or meets another, or where the border cuts it."""
+        r = self.ranges
+        there = [other for other in others if other.is_thing]
+        # Nothing is drawn for what has no probability: scenes of older settings stay the same.
+        if r.overlap and rng.random() < r.overlap:
+            return self._over(mover, there, rng) if there else mover
+        if r.crossing and rng.random() < r.crossing:
+            return self._across(mover, there, rng) if there else mover
+        if r.partly_out and rng.random() < r.partly_out:
+            return self._cut_by_border(mover, rng)
+        return mover
+
+    def _over(self, mover: _Mover, there: Sequence[_Mover], rng: np.random.Generator) -> _Mover:
+        """Return a thing whose box shares a part with that of another, in the middle of time."""
+        other = there[rng.integers(len(there))]
+        share = rng.uniform(0.2, 0.8) * rng.choice((-1.0, 1.0))
+        column = other.origin[0] + share * (mover.width + other.width) / 2
+        lower = rng.normal(0.0, 0.1) * other.height
+        return mover.moved((column, other.feet - mover.height / 2 + lower))
+
+    def _across(self, mover: _Mover, there: Sequence[_Mover], rng: np.random.Generator) -> _Mover:
+        """Return a thing that comes from the other side and passes another one."""
+        other = there[rng.integers(len(there))]
+        velocity = mover.motion.velocity.copy()
+        velocity[0] = math.copysign(velocity[0], -other.motion.velocity[0])
+        acceleration = mover.motion.acceleration.copy()
+        acceleration[0] *= 1.0 if velocity[0] == mover.motion.velocity[0] else -1.0
+        motion = Motion(velocity, acceleration)
+        at_s = rng.uniform(-0.3, 0.3) * self._span_s
+        gap = other.motion.offset(at_s)[:2] - motion.offset(at_s)[:2]
+        # In one window little moves: it is seen before, while or after they pass.
+        ahead = rng.uniform(-0.5, 0.5) * (mover.width + other.width) / 2
+        lower = rng.normal(0.0, 0.1) * other.height
+        row = other.feet - mover.height / 2 + lower
+        return mover.moved((other.origin[0] + float(gap[0]) + ahead, row + float(gap[1])), motion)
+
+    def _cut_by_border(self, mover: _Mover, rng: np.random.Generator) -> _Mover:
+        side, share = rng.integers(4), rng.uniform(-0.35, 0.35)
+        column, row = mover.origin
+        if side < 2:
+            column = side * self.width + share * mover.width
+        else:
+            row = (side - 2) * self.height + share * mover.height
+        return mover.moved((column, row))
+
+    def _followers(
+        self, leader: _Mover, response: FloatImage, rng: np.random.Generator
+    ) -> list[_Mover]:
+        """Return the others of a group: about as tall, side by side, at nearly one speed."""
+        low, high = self.ranges.group_size
+        count = int(rng.integers(low, high + 1)) - 1
+        # Inwards, where there is room for all.
+        way = 1.0 if leader.origin[0] < self.width / 2 else -1.0
+        column, row = leader.origin
+        found = []
+        for _ in range(count):
+            height = leader.height * rng.uniform(0.85, 1.15)
+            column += way * rng.uniform(0.15, 0.45) * leader.height
+            velocity = leader.motion.velocity.copy()
+            velocity[:2] *= rng.uniform(0.9, 1.1, 2)
+            place = (column, row + leader.height / 2 - height / 2 + rng.normal(0.0, 0.05) * height)
+            person = self._person(response, rng, height_px=height)
+            found.append(person.moved(place, Motion(velocity, leader.motion.acceleration)))
+        return found
+
+    def _placed(self, motion: Motion, rng: np.random.Generator) -> tuple[float, float]:
+        """Return where a thing is in the middle of time, so that it is in view at some time."""
+        return self._passing(self._somewhere(rng), motion, rng)
+
+    def _passing(
+        self, place: tuple[float, float], motion: Motion, rng: np.random.Generator
+    ) -> tuple[float, float]:
+        if not self._span_s:
+            return place
+        offset = motion.offset(rng.uniform(-0.5, 0.5) * self._span_s)
+        return place[0] - float(offset[0]), place[1] - float(offset[1])
+
+    def _motion(
+        self,
+        rng: np.random.Generator,
+        speed_px_s: Range,
+        *,
+        level: float,
+        size_px: float,
+        slope: float = 0.0,
+    ) -> Motion:
+        motion = random_thing_motion(rng, speed_px_s, level=level, size_px=size_px, slope=slope)
+        return calm(motion, self._span_s, size_px) if self._span_s else motion
+
+    def _vehicle_mover(self, response: FloatImage, rng: np.random.Generator) -> _Mover:
         r = self.ranges
         thing = self._vehicles[rng.integers(len(self._vehicles))]
         length = log_uniform(rng, r.vehicle_length_px)
@@ -235,27 +401,27 @@ class SceneFactory:
         log, alpha = _cut(thing, scale, response, rng, r, stretch=stretch)
         slope = float(np.clip(rng.normal(0.0, r.vehicle_tilt_rad), -0.6, 0.6))
         log, alpha = _turned(log, alpha, slope)
-        motion = random_thing_motion(
-            rng, r.vehicle_speed_px_s, level=0.1, size_px=length, slope=slope
-        )
-        origin = self._somewhere(rng)
+        motion = self._motion(rng, r.vehicle_speed_px_s, level=0.1, size_px=length, slope=slope)
+        origin = self._placed(motion, rng)
         layers = []
-        feet = origin[1] + log.shape[0] / 2
         if rng.random() < 0.6:
             layers.append(_shadow(log.shape, motion, origin, rng))
         layers.append(_simple_layer(log, alpha, thing.label, motion, origin))
-        return feet, layers
+        return _Mover(layers, log.shape[0], log.shape[1])
 
-    def _person(self, response: FloatImage, rng: np.random.Generator) -> tuple[float, list[Layer]]:
+    def _person(
+        self, response: FloatImage, rng: np.random.Generator, *, height_px: float | None = None
+    ) -> _Mover:
         r = self.ranges
         assert self._human is not None
-        height = log_uniform(rng, r.person_height_px)
-        motion = random_thing_motion(rng, r.person_speed_px_s, level=0.4, size_px=height)
+        height = height_px or log_uniform(rng, r.person_height_px)
+        motion = self._motion(rng, r.person_speed_px_s, level=0.4, size_px=height)
         # Tall people near the camera may show their legs alone, at the upper border.
-        origin = (self._somewhere(rng)[0], rng.uniform(-0.2, 1.05) * self.height)
+        place = (self._somewhere(rng)[0], rng.uniform(-0.2, 1.05) * self.height)
+        origin = self._passing(place, motion, rng)
         if not self._people or rng.random() < r.drawn_people:
             layers = people.walker(rng, height, motion, origin, self._human)
-            return origin[1] + height / 2, layers
+            return _Mover(layers, height, WALKER_WIDTH * height)
         thing = self._people[rng.integers(len(self._people))]
         log, alpha = _cut(thing, height / thing.mask.shape[0], response, rng, r)
         gait = Gait(
@@ -265,23 +431,19 @@ class SceneFactory:
             phase=rng.uniform(0.0, 2.0 * math.pi),
         )
         layer = _simple_layer(log, alpha, thing.label, motion, origin, gait)
-        return origin[1] + height / 2, [layer]
+        return _Mover([layer], height, log.shape[1])
 
     def _near_person(self, rng: np.random.Generator) -> list[Layer]:
         assert self._human is not None
         head = log_uniform(rng, self.ranges.head_px)
-        motion = random_thing_motion(
-            rng, self.ranges.person_speed_px_s, level=1.0, size_px=head * 2
-        )
+        motion = self._motion(rng, self.ranges.person_speed_px_s, level=1.0, size_px=head * 2)
         # The drawn trunk is 3 heads long: it must reach the lower border of the picture.
         highest = max(0.25 * self.height, self.height - 2.8 * head)
         row = rng.uniform(min(highest, 0.9 * self.height), 0.95 * self.height)
         origin = (rng.uniform(0.1, 0.9) * self.width, row)
         return people.bust(rng, head, motion, origin, self._human)
 
-    def _distractor(
-        self, response: FloatImage, rng: np.random.Generator
-    ) -> tuple[float, list[Layer]]:
+    def _distractor(self, response: FloatImage, rng: np.random.Generator) -> _Mover:
         """A moving patch of anything that is no thing: box, leaf, pole, random texture."""
         r = self.ranges
         size = log_uniform(rng, r.distractor_px)
@@ -299,15 +461,15 @@ class SceneFactory:
         else:
             image = self._images[rng.integers(len(self._images))]
             log, label = self._patch_of(image, height, width, label, response, rng)
-        motion = random_thing_motion(rng, r.vehicle_speed_px_s, level=1.5, size_px=size)
-        origin = self._somewhere(rng)
+        motion = self._motion(rng, r.vehicle_speed_px_s, level=1.5, size_px=size)
+        origin = self._placed(motion, rng)
         gait = Gait()
         if rng.random() < 0.3:
             sway = abs(rng.normal(0.0, 0.08)) * size
             gait = Gait(sway_px=sway, top_heavy=True, hz=log_uniform(rng, (0.5, 6.0)),
                         phase=rng.uniform(0.0, 6.28), waves=rng.uniform(0.1, 2.0))  # fmt: skip
         layer = _simple_layer(log, alpha, label, motion, origin, gait)
-        return origin[1] + height / 2, [layer]
+        return _Mover([layer], height, width, is_thing=False)
 
     def _patch_of(  # noqa: PLR0913, PLR0917
         self, image: LabelledImage, height: int, width: int, label: int,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import numpy.typing as npt
 Matrix = npt.NDArray[np.float64]
 Vector = npt.NDArray[np.float64]
 
+CALM_S = 0.2  # accelerations as drawn go on no longer than this
 PARAMETERS = 6  # column px, row px, angle rad, log scale, and the two perspective terms 1/px
 
 
@@ -83,6 +84,31 @@ class Motion:
 
 
 STILL = Motion()
+
+
+def calm(motion: Motion, span_s: float, size_px: float, farthest_px: float = math.inf) -> Motion:
+    """Return a motion that can go on for a while.
+
+    Speeds of a window of 50 ms may double within it, and things may grow without end; over
+    seconds, a thing keeps about its speed, turns by half a radian and grows by half at most.
+
+    Args:
+        motion: as drawn for a window.
+        span_s: how long it goes on, around the middle of time.
+        size_px: what turns and grows, half the diagonal of the picture for a camera.
+        farthest_px: slow it down so that no point moves farther from the middle position.
+    """
+    half_s = span_s / 2
+    rates = np.abs(motion.velocity) * (1.0, 1.0, size_px, size_px, size_px**2, size_px**2)
+    slower = min(1.0, farthest_px / max(float(rates.sum()) * half_s, 1e-9))
+    velocity = motion.velocity * slower
+    most = np.array([0.5, 0.4]) / half_s
+    velocity[2:4] = np.clip(velocity[2:4], -most, most)
+    steady = np.divide(velocity, motion.velocity, out=np.zeros(PARAMETERS), where=velocity != 0)
+    acceleration = motion.acceleration * steady * min(1.0, CALM_S / span_s)
+    if math.isfinite(farthest_px):
+        acceleration = np.clip(acceleration, -np.abs(velocity) / half_s, np.abs(velocity) / half_s)
+    return replace(motion, velocity=velocity, acceleration=acceleration)
 
 
 def shift(column: float, row: float) -> Matrix:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from numba import njit
 
 FloatImage = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]  # classes, or numbers of things
 Matrix = npt.NDArray[np.float64]
 Vector = npt.NDArray[np.float64]
 Box = tuple[int, int, int, int]

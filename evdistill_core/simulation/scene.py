@@ -16,6 +16,7 @@ from evdistill_core.simulation.motion import STILL, Matrix, Motion, apply, corne
 
 FloatImage = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
+Instances = npt.NDArray[np.uint16]
 
 STEP_PX = 1.5  # how far the fastest point may move between two drawn images
 MAX_STEPS = 40
@@ -73,6 +74,7 @@ class Layer:
         joint: (column, row) of the joint relative to the thing.
         pivot: (column, row) of the joint in this picture.
         gait: non-rigid motion.
+        thing: number of the thing that it is a part of; 0: it is part of none.
     """
 
     log: FloatImage
@@ -84,6 +86,7 @@ class Layer:
     joint: tuple[float, float] = (0.0, 0.0)
     swing: Motion = STILL
     gait: Gait = Gait()
+    thing: int = 0
 
     def to_scene(self, t_s: float) -> Matrix:
         """Return the 3x3 matrix from this picture to the scene."""
@@ -153,6 +156,8 @@ class Scene:
         layers: from back to front.
         lights: spots of light.
         brightness: light everywhere.
+        objects: (h, w) uint16, the numbers of the things in the background, 0 where there is none;
+            other numbers than those of the layers. None: the background holds no thing.
     """
 
     def __init__(  # noqa: PLR0913
@@ -167,6 +172,7 @@ class Scene:
         layers: Sequence[Layer] = (),
         lights: Sequence[Light] = (),
         brightness: Brightness | None = None,
+        objects: Instances | None = None,
     ) -> None:
         self.height = height
         self.width = width
@@ -176,6 +182,7 @@ class Scene:
         self.brightness = brightness or Brightness()
         self._background = background
         self._labels = labels
+        self._objects = np.zeros(labels.shape, np.uint16) if objects is None else objects
         self._place = place
         self._still: FloatImage | None = None
 
@@ -210,15 +217,39 @@ class Scene:
         sampling.warp_labels(self._labels, self._place @ view, IGNORE, out)
         for layer in self.layers:
             if layer.label is not None:
-                matrix, box = sampling.place_layer(layer.place, view, t_s, self.height, self.width)
-                sway, stride = layer.gait.tables(layer.log.shape[0], t_s)
-                sampling.draw_layer_labels(out, layer.label, layer.alpha, matrix, box, sway, stride)
+                self._mark(out, layer.label, layer, view, t_s)
         return out
 
-    def steps(self, window_us: int) -> int:
-        """Return into how many images a window must be cut so that nothing moves too far."""
+    def instances(self, t_s: float) -> Instances:
+        """Return the number of the thing that each pixel shows, (H, W) uint16; 0: no thing.
+
+        What covers a thing hides it here as in ``labels``: a shadow, which has no label, does not.
+        """
+        out = np.empty((self.height, self.width), np.uint16)
+        view = self._view(t_s)
+        sampling.warp_labels(self._objects, self._place @ view, 0, out)
+        for layer in self.layers:
+            if layer.label is not None:
+                self._mark(out, layer.thing, layer, view, t_s)
+        return out
+
+    def _mark(
+        self, out: Labels | Instances, value: int, layer: Layer, view: Matrix, t_s: float
+    ) -> None:
+        """Write a value where a layer covers at least half a pixel."""
+        matrix, box = sampling.place_layer(layer.place, view, t_s, self.height, self.width)
+        sway, stride = layer.gait.tables(layer.log.shape[0], t_s)
+        sampling.draw_layer_labels(out, value, layer.alpha, matrix, box, sway, stride)
+
+    def steps(self, window_us: int, at_s: float = 0.0) -> int:
+        """Return into how many images a window must be cut so that nothing moves too far.
+
+        Args:
+            window_us: its length.
+            at_s: its middle.
+        """
         half_s = window_us * 0.5e-6
-        times = np.linspace(-half_s, half_s, 9)
+        times = np.linspace(at_s - half_s, at_s + half_s, 9)
         frame = corners(self.height, self.width)
         paths = [_path_px([apply(self._view(t), frame) for t in times])]
         for layer in self.layers:

@@ -121,6 +121,11 @@ def test_a_picture_moves_as_the_labels_do_whatever_the_events_are():
         picture = augment(events[:0], labels, config, np.random.default_rng(seed), span_us=(0, 1))
         np.testing.assert_array_equal(picture[1], moved)
         assert (moved == 255).any()
+        numbers = labels.astype(np.uint16) + 1000
+        rng = np.random.default_rng(seed)
+        things = augment(events[:0], numbers, config, rng, span_us=(0, 1), outside=0)[1]
+        assert things.dtype == np.uint16
+        np.testing.assert_array_equal(things, np.where(moved == 255, 0, moved + np.uint16(1000)))
 
 
 def test_nothing_asked_changes_nothing():

@@ -49,6 +49,7 @@ def equal(a, b):
         np.array_equal(a.input, b.input)
         and np.array_equal(a.label, b.label)
         and np.array_equal(a.active, b.active)
+        and np.array_equal(a.instances, b.instances)
     )
 
 
@@ -110,6 +111,30 @@ def test_sample_of_a_large_sensor_is_on_the_grid_of_the_input():
     assert (sample.label[: grid.used_height, :8] == 0).all()
     assert (sample.label[: grid.used_height, 8 : grid.used_width] == 5).all()
     assert (sample.label[grid.used_height :] == 255).all()
+
+
+def test_things_have_their_numbers_where_their_labels_are(camvid):
+    things = SceneRanges(moving_things=1.0, vehicles=(2, 3), people=(1, 2))
+    config = SimulationConfig(images=camvid, height=32, width=48, scene=things, stops=0.5)
+    changes = AugmentConfig(flip=0.5, scale=(0.6, 1.0), crop=(28, 40))
+    windows = SimulatedWindows(config, SPEC, SIX_CLASSES, seed=0, augmentation=changes)
+    seen = 0
+    for k in range(8):
+        sample = windows.sample(k)
+        assert sample.instances.dtype == np.uint16
+        np.testing.assert_array_equal(sample.instances > 0, np.isin(sample.label, (4, 5)))
+        seen += len(np.unique(sample.instances)) - 1
+    assert seen > 8
+
+
+def test_a_batch_says_where_nobody_knows_the_things(camvid):
+    known = source(camvid).sample(0)
+    unknown = replace(known, instances=None)
+    assert stack(0, [unknown, unknown]).instances is None
+    batch = stack(0, [known, unknown])
+    assert batch.instances.dtype == torch.int64
+    np.testing.assert_array_equal(batch.instances[0].numpy(), known.instances)
+    assert (batch.instances[1] == -1).all()
 
 
 def test_bad_sizes_are_refused(camvid):

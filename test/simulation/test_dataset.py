@@ -1,9 +1,11 @@
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 from evdistill_core.events.array import Events
+from evdistill_core.foundation.errors import DataError
 from evdistill_core.foundation.labels import SIX_CLASSES
 from evdistill_core.simulation.dataset import SetWriter, SimulatedSet, write_windows
 from evdistill_core.simulation.window import SimulatedWindow
@@ -86,3 +88,36 @@ def test_a_set_says_of_what_its_partial_labels_are_none(tmp_path):
     # Programs that know no such labels refuse the set; the others go on reading old ones.
     versions = [json.loads((r / "index.json").read_text())["version"] for r in (plain, partial)]
     assert versions == [1, 2]
+
+
+def numbered(number):
+    found = window(number)
+    instances = np.arange(48, dtype=np.uint16).reshape(6, 8) * 1000 + number
+    return dataclasses.replace(found, instances=instances)
+
+
+def test_instances_are_kept_and_sets_without_them_have_none(tmp_path):
+    plain, whole = tmp_path / "plain", tmp_path / "whole"
+    write_windows(writer(plain), lambda ks: map(window, ks), count=3, windows_per_shard=2)
+    write_windows(
+        writer(whole, has_instances=True),
+        lambda ks: map(numbered, ks),
+        count=3,
+        windows_per_shard=2,
+    )
+    assert SimulatedSet(plain)[2].instances is None
+    found = SimulatedSet(whole)[2].instances
+    assert found is not None
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, numbered(2).instances)
+    # A program that knows no instances must not go on with the set.
+    versions = [json.loads((r / "index.json").read_text())["version"] for r in (plain, whole)]
+    assert versions == [1, 3]
+
+
+def test_a_set_without_instances_is_not_continued_with_them(tmp_path):
+    write_windows(writer(tmp_path), lambda ks: map(window, ks), count=2, windows_per_shard=2)
+    with pytest.raises(DataError, match="differs in instances; choose another folder"):
+        writer(tmp_path, has_instances=True)
+    with pytest.raises(ValueError, match="without instances does not go into a set"):
+        writer(tmp_path, has_instances=True, overwrite=True).write_shard(0, [window(0)])

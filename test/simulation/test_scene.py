@@ -1,14 +1,16 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from evdistill_core.foundation.errors import ConfigError, DataError
 from evdistill_core.foundation.labels import SIX_CLASSES, ClassInfo, ClassTable
 from evdistill_core.simulation.factory import SceneFactory, SceneRanges
-from evdistill_core.simulation.images import LabelledImage, cut_things
+from evdistill_core.simulation.images import LabelledImage, cut_things, number_things
 from evdistill_core.simulation.motion import STILL, Motion, shift
 from evdistill_core.simulation.scene import STEP_PX, Layer, Scene
 from evdistill_core.simulation.sensor import SensorModel
-from evdistill_core.simulation.window import simulate_window
+from evdistill_core.simulation.window import simulate_window, simulate_windows
 
 HEIGHT, WIDTH = 60, 80
 CLEAN = SensorModel(noise_hz=0, mismatch=0.05)
@@ -260,3 +262,163 @@ def test_no_image_is_refused():
 def test_wrong_ranges_are_refused(values, message):
     with pytest.raises(ConfigError, match=message):
         SceneRanges(**values)
+
+
+def test_every_thing_has_its_number_and_what_covers_it_hides_it():
+    front = dataclasses.replace(square_scene().layers[0], thing=7)
+    behind = Layer(
+        front.log, front.alpha, 5, STILL, (47.0, 30.0), pivot=front.pivot, thing=8
+    )  # fmt: skip
+    leaf = Layer(front.log, front.alpha, 2, STILL, (47.0, 40.0), pivot=front.pivot)
+    shadow = Layer(front.log, front.alpha, None, STILL, (47.0, 25.0), pivot=front.pivot)
+    log, labels, place = still_background()
+    objects = np.zeros(labels.shape, np.uint16)
+    objects[:, 70:] = 300  # more than a byte holds
+    scene = Scene(
+        log, labels, place, height=HEIGHT, width=WIDTH,
+        layers=[behind, front, leaf, shadow], objects=objects,
+    )  # fmt: skip
+    found = scene.instances(0.0)
+    assert found.dtype == np.uint16
+    assert (found[30, 45], found[28, 53], found[5, 75]) == (7, 8, 300)
+    assert found[40, 50] == 0  # a leaf in front of a thing hides it
+    assert found[25, 45] == 7  # a shadow does not
+    assert (found[scene.labels(0.0) == 2] == 0).all()
+
+
+def test_things_of_an_image_are_its_objects_or_the_components_of_its_thing_classes():
+    labels = np.zeros((10, 20), np.uint8)
+    labels[2:5, 2:6] = 5
+    labels[2:5, 10:14] = 5
+    labels[6:9, 2:6] = 4
+    labels[9, 19] = 1
+    picture = np.zeros((10, 20), np.uint8)
+    alone = number_things(LabelledImage.from_arrays(picture, labels), (4, 5))
+    assert len({int(alone[3, 3]), int(alone[3, 11]), int(alone[7, 3])} - {0}) == 3
+    assert ((alone > 0) == np.isin(labels, (4, 5))).all()
+    # Objects are numbered anew; those of other classes are none.
+    objects = np.zeros((10, 20), np.uint16)
+    objects[2:5, 2:14] = 900
+    objects[9, 19] = 2
+    named = number_things(LabelledImage.from_arrays(picture, labels, objects=objects), (4, 5))
+    assert set(np.unique(named)) == {0, 1}
+    assert (named[3, 3], named[3, 11], named[9, 19]) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("extra", [{}, {"overlap": 0.5, "crossing": 0.5, "group": 1.0}])
+def test_a_random_scene_numbers_exactly_its_things(extra):
+    ranges = SceneRanges(moving_things=1.0, vehicles=(2, 3), people=(2, 3), **extra)
+    factory = SceneFactory(
+        [example_image()], SIX_CLASSES, height=HEIGHT, width=WIDTH, ranges=ranges
+    )
+    for seed in range(8):
+        scene = factory.make(CLEAN, np.random.default_rng(seed))
+        labels, instances = scene.labels(0.0), scene.instances(0.0)
+        assert ((instances > 0) == np.isin(labels, SIX_CLASSES.thing_ids)).all()
+        for number in np.unique(instances[instances > 0]):
+            assert len(np.unique(labels[instances == number])) == 1
+        # One number a thing: parts of a walker share it, and no other thing has it.
+        things = {layer.thing: id(layer.motion) for layer in scene.layers if layer.thing}
+        assert len(set(things.values())) == len(things)
+
+
+def boxes_of(scene, t_s=0.0):
+    instances = scene.instances(t_s)
+    rows = {}
+    for number in {layer.thing for layer in scene.layers if layer.thing}:
+        y, x = np.nonzero(instances == number)
+        if len(x):
+            rows[number] = (x.min(), y.min(), x.max(), y.max())
+    return rows
+
+
+def crowded(**chances):
+    ranges = SceneRanges(
+        moving_camera=0.0, vehicles=(3, 3), people=(0, 0), distractors=(0, 0), near_person=0.0,
+        vehicle_length_px=(20.0, 30.0), **chances,
+    )  # fmt: skip
+    factory = SceneFactory([example_image()], SIX_CLASSES, height=120, width=160, ranges=ranges)
+    return [factory.make(CLEAN, np.random.default_rng(seed)) for seed in range(30)]
+
+
+def touching(boxes):
+    boxes = list(boxes.values())
+    pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[i + 1 :]]
+    return sum(a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3] for a, b in pairs)
+
+
+def test_things_overlap_and_are_cut_by_the_border_on_purpose():
+    plain, over, out = crowded(), crowded(overlap=1.0), crowded(partly_out=1.0)
+    count = [sum(touching(boxes_of(scene)) for scene in scenes) for scenes in (plain, over)]
+    assert count[1] > 2 * count[0]
+
+    def cut(scenes):
+        boxes = [b for scene in scenes for b in boxes_of(scene).values()]
+        return sum(b[0] == 0 or b[1] == 0 or b[2] == 159 or b[3] == 119 for b in boxes) / len(boxes)
+
+    assert cut(out) > 0.8 > 2 * cut(plain)
+
+
+def test_things_that_cross_come_from_opposite_sides():
+    met = 0
+    for scene in crowded(crossing=1.0):
+        things = [layer for layer in scene.layers if layer.thing]
+        for k, one in enumerate(things):
+            for other in things[:k]:
+                near = abs(one.origin[0] - other.origin[0]) < 35
+                level = abs(one.origin[1] - other.origin[1]) < 20
+                opposite = one.motion.velocity[0] * other.motion.velocity[0] < 0
+                met += near and level and opposite
+    assert met >= 25
+
+
+def test_groups_of_people_walk_side_by_side_one_way():
+    ranges = SceneRanges(
+        moving_camera=0.0, vehicles=(0, 0), people=(1, 1), distractors=(0, 0), near_person=0.0,
+        person_height_px=(40.0, 60.0), group=1.0, group_size=(3, 3),
+    )  # fmt: skip
+    factory = SceneFactory([example_image()], SIX_CLASSES, height=120, width=160, ranges=ranges)
+    for seed in range(6):
+        scene = factory.make(CLEAN, np.random.default_rng(seed))
+        people = {layer.thing: layer for layer in scene.layers if layer.thing}
+        assert len(people) == 3
+        columns = sorted(layer.origin[0] for layer in people.values())
+        assert 10 < columns[-1] - columns[0] < 70
+        assert len({np.sign(layer.motion.velocity[0]) for layer in people.values()}) == 1
+
+
+def test_a_group_has_two_people_at_least():
+    with pytest.raises(ConfigError, match=r"group_size must be .* of at least 2, got \(1, 3\)"):
+        SceneRanges(group_size=(1, 3))
+
+
+def test_windows_in_a_row_are_one_film():
+    scene = square_scene((100.0, 0.0))
+    windows = list(simulate_windows(scene, CLEAN, 50_000, 4, np.random.default_rng(0)))
+    assert [(w.t_start_us, w.t_end_us) for w in windows] == [
+        (k * 50_000, (k + 1) * 50_000) for k in range(4)
+    ]
+    columns = [float(np.nonzero(w.labels == 5)[1].mean()) for w in windows]
+    assert columns == pytest.approx([35.0, 40.0, 45.0, 50.0], abs=0.6)
+    times = np.concatenate([w.events.t_us for w in windows])
+    assert (np.diff(times) >= 0).all()
+    assert all(len(w.events) > 100 for w in windows)
+    np.testing.assert_array_equal(windows[-1].labels, scene.labels(0.1))
+
+
+def test_scenes_of_a_film_are_calm():
+    ranges = SceneRanges(moving_camera=0.5, moving_things=1.0, vehicles=(3, 3), people=(2, 2))
+    factory = SceneFactory(
+        [example_image()], SIX_CLASSES, height=120, width=160, ranges=ranges, span_s=4.0
+    )
+    for seed in range(10):
+        scene = factory.make(CLEAN, np.random.default_rng(seed))
+        for layer in scene.layers:
+            turned, grown = np.abs(layer.motion.offset(2.0) - layer.motion.offset(-2.0))[2:4]
+            assert turned <= 1.3
+            assert grown <= 1.1
+            # Whoever comes in on the left leaves on the right.
+            speed, change = layer.motion.velocity[0], 2.0 * layer.motion.acceleration[0]
+            assert abs(change) < abs(speed)
+        frame = scene.labels(2.0)
+        assert (frame != 255).mean() > 0.1  # the camera has not turned away from its picture
