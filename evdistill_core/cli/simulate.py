@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,9 +20,14 @@ from evdistill_core.cli._options import (
     WriteClasses,
 )
 
+if TYPE_CHECKING:
+    from evdistill_core.data.labelled_images import ImagesConfig
+    from evdistill_core.data.simulated_sets import SimulateConfig
+
 PLACE = Place("Training", 1)
 EXAMPLES = (
     "evdistill simulate data/camvid out/simulated --count 64 --preview out/simulated.png",
+    "evdistill simulate data/camvid out/films --seconds 3 --count 4",
     "evdistill simulate drive.mp4 out/drive --config simulate.yaml",
 )
 
@@ -54,7 +60,19 @@ def command(
     ] = 0,
     count: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Windows; default: 256, or the whole video."),
+        typer.Option(
+            metavar="N", min=1, help="Windows; default: 256, or the whole video. Films: 1."
+        ),
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            min=0.1,
+            max=600,
+            help="Make films of this length, each of one scene: recording, masks, instances, boxes "
+            "with ids.",
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Threads.")] = 2,
     preview: Annotated[
@@ -69,14 +87,16 @@ def command(
     A set holds windows of events with labels and image at each window's end.
 
     Labelled images are seen by a moving camera, or their vehicles and people move past a fixed
-    one, or both. A video becomes consecutive windows without labels. With --resume the same command
-    goes on where it was interrupted, and makes a finished set longer or shorter as --count says.
+    one, or both; with --seconds these become films. A video becomes consecutive windows without
+    labels. With --resume the same command goes on where it was interrupted, and makes a finished
+    set longer or shorter as --count says.
     """
     from dataclasses import replace
 
     from evdistill_core.cli._classes import check_images, skeleton_for_unknown_classes
     from evdistill_core.cli._outputs import target_of
     from evdistill_core.data.labelled_images import find_images
+    from evdistill_core.data.simulated_films import FILM
     from evdistill_core.data.simulated_sets import (
         SimulateConfig,
         simulate_film,
@@ -89,6 +109,10 @@ def command(
     from evdistill_core.simulation.dataset import INDEX
 
     folder = target_of(target, out, source)
+    if seconds is not None and (resume or preview is not None or not source.is_dir()):
+        raise DataError(
+            "--seconds makes films of a folder of labelled images, without --preview and --resume"
+        )
     content = load_yaml(config) if config else {}
     with naming(config):
         settings = from_mapping(SimulateConfig, content)
@@ -96,7 +120,7 @@ def command(
     if not source.exists():
         raise DataError(f"{source} does not exist")
     cure = "go on with the same set by --resume"
-    check_folder(folder, (INDEX,), overwrite=overwrite or resume, cure=cure)
+    check_folder(folder, (INDEX, f"{FILM}*"), overwrite=overwrite or resume, cure=cure)
     if preview is not None:
         check_file(preview, overwrite=overwrite or resume, sources=(source,))
     if preview is not None and preview.suffix.lower() not in (".png", ".jpg"):
@@ -115,6 +139,9 @@ def command(
             if table.masks is not None:
                 check_images((images,), table, origin)
             settings = replace(settings, classes=table)
+            if seconds is not None:
+                _films(images, folder, settings, seed, count or 1, seconds, overwrite)
+                return
             total = count or 256
             with _progress(total) as report:
                 simulate_images(
@@ -131,6 +158,27 @@ def command(
         typer.echo(f"stopped: the same command with --resume goes on with {folder}", err=True)
         raise
     _finish(folder, preview)
+
+
+def _films(
+    images: ImagesConfig,
+    folder: Path,
+    settings: SimulateConfig,
+    seed: int,
+    count: int,
+    seconds: float,
+    overwrite: bool,
+) -> None:
+    from evdistill_core.data.simulated_films import simulate_films
+
+    windows = math.ceil(round(seconds * 1e6) / settings.window_us)
+    with _progress(count * windows) as report:
+        simulate_films(
+            images, folder, settings, seed=seed, count=count, seconds=seconds, overwrite=overwrite,
+            on_window=report,
+        )  # fmt: skip
+    films = "1 film" if count == 1 else f"{count} films"
+    typer.echo(f"{folder}: {films} of {windows} labelled windows each")
 
 
 @contextlib.contextmanager

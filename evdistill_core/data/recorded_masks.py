@@ -1,5 +1,8 @@
 """Own recordings with own masks: a recording beside ``masks/<t_us>.png``.
 
+Beside the masks there can be ``instances/<t_us>.png`` (8 or 16 bit, grey): the number of the thing
+that each pixel shows, 0 where there is none.
+
 ``t_us`` is a moment of the recording's own clock, as `evdistill info` prints it. The window of a
 mask ends at this moment.
 """
@@ -12,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -30,6 +34,8 @@ from evdistill_core.recordings.finding import find_recordings
 from evdistill_core.representations import InputSpec
 
 MASKS = "masks"
+INSTANCES = "instances"
+LABELS = "labels.mcap"  # of films that we make: the same labels once more, as a bag; no recording
 _TIME = re.compile(r"-?\d+")
 
 
@@ -159,7 +165,22 @@ class RecordedMasks:
                 "sensor"
             )
         events = recording.events(found.segment, t_start_us, found.t_end_us)
-        return KeptWindow(events, label, t_start_us, found.t_end_us)
+        numbers = self._instances(found.mask, size)
+        return KeptWindow(events, label, t_start_us, found.t_end_us, instances=numbers)
+
+    @staticmethod
+    def _instances(mask: Path, size: tuple[int, int]) -> npt.NDArray[np.uint16] | None:
+        path = mask.parent.parent / INSTANCES / mask.name
+        if not path.is_file():
+            return None
+        stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if stored is None or stored.dtype not in (np.uint8, np.uint16) or stored.shape != size:
+            found = "unreadable" if stored is None else f"{stored.dtype} {stored.shape}"
+            raise DataError(
+                f"{path} must be a grey image of 8 or 16 bits and {size[1]}x{size[0]} pixels, as "
+                f"its mask is; it is {found}"
+            )
+        return stored.astype(np.uint16)
 
     def _times(self, folder: Path) -> list[tuple[int, Path]]:
         """Return time and file of every mask, sorted by time."""
@@ -226,7 +247,7 @@ def _masks_in(folder: Path) -> list[Path]:
 
 
 def _recording_in(folder: Path) -> Path:
-    found = find_recordings(folder)
+    found = [path for path in find_recordings(folder) if path.name != LABELS]
     if len(found) > 1:
         raise DataError(
             f"{folder} holds {len(found)} recordings ({', '.join(p.name for p in found)}), and the "

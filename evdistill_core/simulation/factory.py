@@ -316,7 +316,7 @@ class SceneFactory:
 
     def _over(self, mover: _Mover, there: Sequence[_Mover], rng: np.random.Generator) -> _Mover:
         """Return a thing whose box shares a part with that of another, in the middle of time."""
-        other = there[rng.integers(len(there))]
+        other = there[int(rng.integers(len(there)))]
         share = rng.uniform(0.2, 0.8) * rng.choice((-1.0, 1.0))
         column = other.origin[0] + share * (mover.width + other.width) / 2
         lower = rng.normal(0.0, 0.1) * other.height
@@ -324,7 +324,7 @@ class SceneFactory:
 
     def _across(self, mover: _Mover, there: Sequence[_Mover], rng: np.random.Generator) -> _Mover:
         """Return a thing that comes from the other side and passes another one."""
-        other = there[rng.integers(len(there))]
+        other = there[int(rng.integers(len(there)))]
         velocity = mover.motion.velocity.copy()
         velocity[0] = math.copysign(velocity[0], -other.motion.velocity[0])
         acceleration = mover.motion.acceleration.copy()
