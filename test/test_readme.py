@@ -86,6 +86,7 @@ def test_live(workplace):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(330)  # three trainings of two steps, each in a process of its own
 def test_training(workplace, make_camvid):
     for split in ("train", "val", "test"):
         make_camvid(workplace / "data" / "camvid", split)
