@@ -68,17 +68,22 @@ def command(
     """Score a student on labelled windows.
 
     IoU of every class, mIoU and accuracy, everywhere and near events; top-1 of a student of
-    recognition. Prints a line a set; the folder gets report.json, report.html and images.
+    recognition. Prints a line a set; the folder gets report.json, report.html and images. Of films
+    (`simulate --seconds`) also AP of boxes, and IDF1, MOTA and HOTA of tracks.
     """
     from dataclasses import replace
 
     from evdistill_core.cli._classes import skeleton_for_unknown_classes
     from evdistill_core.cli._outputs import print_json
     from evdistill_core.data.build import build_evaluation_sets, classes_of_sets
+    from evdistill_core.data.film_scores import films_in, score_films
     from evdistill_core.data.samples import notes_of
     from evdistill_core.data.scoring import evaluate_sets, load_predictor
+    from evdistill_core.evaluation.box_scores import score_lines
     from evdistill_core.evaluation.page import RESULTS
     from evdistill_core.foundation.outputs import check_folder, remove_results
+    from evdistill_core.inference.student import SUFFIX, student_path
+    from evdistill_core.perception.student import Student
 
     check_folder(out, RESULTS, overwrite=overwrite)
     predictor = load_predictor(student, runtime=runtime, device=device)
@@ -91,14 +96,24 @@ def command(
     for name, source in sets.items():
         for note in notes_of(source):
             typer.echo(f"{name}: {note}", err=True)
+    films = films_in(dataset) if predictor.task == "segmentation" else []
+    boxes = None
+    if films and student_path(student).suffix != SUFFIX:
+        typer.echo("boxes and tracks are scored of student files only: export it first", err=True)
+    elif films:
+        loaded = Student.load(student_path(student), runtime=runtime, device=device)
+        boxes = score_films(loaded, films)
     remove_results(out, RESULTS)
     results, page = evaluate_sets(
-        predictor, sets, out, dataset=str(dataset), activity_radius_px=activity_radius
+        predictor, sets, out, dataset=str(dataset), activity_radius_px=activity_radius, films=boxes
     )
     if as_json:
         scores = {name: r.to_dict(predictor.classes) for name, r in results.items()}
-        print_json({"report": str(page), "sets": scores})
+        more = {} if boxes is None else {"boxes_and_tracks": boxes}
+        print_json({"report": str(page), "sets": scores, **more})
         return
     for name, result in results.items():
         typer.echo(f"{name}: {result.summary}")
+    for line in score_lines(boxes) if boxes is not None else ():
+        typer.echo(line)
     typer.echo(f"report: {page}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -41,11 +41,13 @@ def command(
 ) -> None:
     """Count the results of a run and score them.
 
-    The score needs --labels.
+    The score needs --labels: IoU of masks, AP50 and AP50:95 of boxes, and IDF1, MOTA and HOTA of
+    tracks where the true boxes have ids. Scores are in percent.
     """
     import json
 
     from evdistill_core.cli._outputs import print_json
+    from evdistill_core.evaluation.box_scores import score_lines
     from evdistill_core.evaluation.replay import replay_report
     from evdistill_core.foundation.files import write_text_atomic
     from evdistill_core.foundation.outputs import check_file
@@ -59,8 +61,24 @@ def command(
     if as_json:
         print_json(report)
         return
-    for line in _lines(_for_people(report)):
+    shown = _for_people(report)
+    boxes = shown.pop("detection_score", None)
+    for line in _lines(shown):
         typer.echo(line)
+    if isinstance(boxes, Mapping):
+        for line in [*_lines(_box_facts(boxes)), *score_lines(boxes)]:
+            typer.echo(line)
+
+
+def _box_facts(boxes: Mapping[str, object]) -> dict[str, object]:
+    """Return of the scores of boxes what stands in no table."""
+    from evdistill_core.evaluation.box_scores import percent
+
+    facts: dict[str, object] = {"labels_scored": f"{boxes['labels_scored']} of {boxes['labels']}"}
+    facts |= {k: percent(cast("float | None", boxes[k])) + " %" for k in ("precision", "recall")}
+    if boxes.get("labels_left_out"):
+        facts["labels_left_out"] = boxes["labels_left_out"]
+    return {f"boxes, overlap {boxes['min_iou']:g}": facts}
 
 
 def _for_people(report: Mapping[str, object]) -> dict[str, object]:

@@ -109,7 +109,7 @@ class RecordedMasks:
         folders = [f for path in config.paths for f in labelled_recordings(path)]
         self.name = file_word(config.paths[0].resolve().name)
         self.skipped: Counter[str] = Counter()
-        self._recordings = [index_recording(_recording_in(f), config.cache) for f in folders]
+        self._recordings = [index_recording(recording_in(f), config.cache) for f in folders]
         self._windows: list[_Labelled] = []
         for number, folder in enumerate(folders):
             times = self._times(folder)[config.skip :]
@@ -246,7 +246,13 @@ def _masks_in(folder: Path) -> list[Path]:
     return sorted(p for p in (folder / MASKS).glob("*.png") if not p.name.startswith("."))
 
 
-def _recording_in(folder: Path) -> Path:
+def recording_in(folder: Path) -> Path:
+    """Return the one recording of a folder; the labels of a film are none.
+
+    Raises:
+        DataError: it holds several.
+        RecordingError: it holds none.
+    """
     found = [path for path in find_recordings(folder) if path.name != LABELS]
     if len(found) > 1:
         raise DataError(

@@ -148,15 +148,24 @@ def evaluate(  # noqa: PLR0913 - options by name
     return results
 
 
-def evaluate_sets(
+def evaluate_sets(  # noqa: PLR0913 - options by name
     predictor: Predictor,
     sets: Mapping[str, SampleSource],
     out: Path,
     *,
     dataset: str,
     activity_radius_px: int,
+    films: Mapping[str, object] | None = None,
 ) -> tuple[dict[str, Result], Path]:
     """Score every set and write the report (see ``evaluation.page``).
+
+    Args:
+        predictor: what is scored.
+        sets: by name.
+        out: folder of the report.
+        dataset: what the user named.
+        activity_radius_px: half side of the square that counts as near an event.
+        films: scores of boxes and tracks (``score_films``), which the report tells too.
 
     Returns:
         The results by name of the set, and the page.
@@ -174,7 +183,7 @@ def evaluate_sets(
         "input": predictor.input.to_mapping(),
     }
     page = write_evaluation(
-        out, "Evaluation", results, panels, classes=predictor.classes, facts=facts
+        out, "Evaluation", results, panels, classes=predictor.classes, facts=facts, films=films
     )
     return results, page
 

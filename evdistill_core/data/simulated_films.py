@@ -129,8 +129,8 @@ class FilmLabels:
     """Writes masks, instances and boxes of a film as a bag that ``evdistill report`` reads.
 
     Topics: ``/labels/mask`` (mono8), ``/labels/instances`` (mono16), ``/labels/detections`` (the id
-    of a detection is the number of its thing), ``/labels/label_info``. Stamps are the ends of
-    windows in sensor time, as results of a file are stamped.
+    of a detection is the number of its thing, its class a name), ``/labels/label_info``. Stamps are
+    the ends of windows in sensor time, as results of a file are stamped.
 
     Args:
         bag: an open bag.
@@ -155,7 +155,7 @@ class FilmLabels:
         found = [
             Detection2D(
                 header,
-                [ObjectHypothesisWithPose(ObjectHypothesis(str(class_id), 1.0))],
+                [ObjectHypothesisWithPose(ObjectHypothesis(self._classes.names[class_id], 1.0))],
                 BoundingBox2D(
                     Pose2D(Point2D((left + right) / 2, (top + bottom) / 2)),
                     float(right - left),

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from evdistill_core.evaluation.detections import ScoredBox
+
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 # Overlaps are ratios: one of 0.6 is not missed because its last bit fell.
@@ -121,3 +123,41 @@ class AveragePrecision:
         if found is None:
             return {"ap50": None, "ap50_95": None}
         return {"ap50": float(found[0]), "ap50_95": float(found.mean())}
+
+
+@dataclass
+class BoxPrecision:
+    """Average precision of boxes, class by class.
+
+    Args:
+        num_classes: ids of classes are below it.
+    """
+
+    num_classes: int
+    _classes: list[AveragePrecision] = field(init=False)
+    _found: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._classes = [AveragePrecision() for _ in range(self.num_classes)]
+        self._found = [0] * self.num_classes
+
+    def add(self, truth: Sequence[ScoredBox], found: Sequence[ScoredBox]) -> None:
+        """Count the boxes of one image."""
+        for k, scorer in enumerate(self._classes):
+            true = [b.box_xyxy for b in truth if b.class_id == k]
+            own = [b for b in found if b.class_id == k]
+            scorer.add(box_overlaps([b.box_xyxy for b in own], true), [b.score for b in own])
+            self._found[k] += len(own)
+
+    def to_dict(self, names: Sequence[str]) -> dict[str, object]:
+        """Return AP50 and AP of every class that is there, and their means over true classes."""
+        rows = {
+            name: scorer.to_dict()
+            for name, scorer, found in zip(names, self._classes, self._found, strict=True)
+            if scorer.num_true or found
+        }
+        means = {}
+        for key in ("ap50", "ap50_95"):
+            known = [value for row in rows.values() if (value := row[key]) is not None]
+            means[key] = float(np.mean(known)) if known else None
+        return {**means, "classes": rows}

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from evdistill_core.evaluation.box_scores import score_rows
 from evdistill_core.evaluation.pictures import (
     input_picture,
     label_picture,
@@ -117,6 +118,7 @@ def write_evaluation(  # noqa: PLR0913 - what an evaluation consists of
     *,
     classes: ClassTable,
     facts: Mapping[str, object],
+    films: Mapping[str, object] | None = None,
 ) -> Path:
     """Write ``report.json``, ``report.html`` and its pictures.
 
@@ -127,6 +129,7 @@ def write_evaluation(  # noqa: PLR0913 - what an evaluation consists of
         panels: picture rows by set.
         classes: of the labels.
         facts: plain data about student and data, for both files.
+        films: scores of boxes and tracks (``box_scores.score_sequences``); None: there are none.
 
     Returns:
         The page.
@@ -135,9 +138,15 @@ def write_evaluation(  # noqa: PLR0913 - what an evaluation consists of
     page = ReportPage(title)
     for name, result in results.items():
         add_result(page, folder, name, result, panels.get(name, []), classes=classes)
+    if films is not None:
+        page.heading("Boxes and tracks")
+        for head, rows in score_rows(films):
+            page.table(head, rows)
     page.heading("Facts")
     page.code(json.dumps(facts, indent=1))
     content = {"facts": facts, "sets": {n: r.to_dict(classes) for n, r in results.items()}}
+    if films is not None:
+        content["boxes_and_tracks"] = films
     write_text_atomic(folder / "report.json", json.dumps(content, indent=1) + "\n")
     page.write(folder / "report.html")
     return folder / "report.html"

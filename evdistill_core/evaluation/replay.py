@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.evaluation.box_files import is_box_file, read_box_file
+from evdistill_core.evaluation.box_scores import score_sequences
 from evdistill_core.evaluation.confusion import Confusion
-from evdistill_core.evaluation.detections import DetectionScorer, ScoredBox
+from evdistill_core.evaluation.detections import ScoredBox
 from evdistill_core.evaluation.replay_labels import (
     nearest,
     read_boxes,
@@ -168,7 +169,7 @@ def _score(found: _Results, labels: Path) -> dict[str, object]:
 
 def _score_masks(found: _Results, labels: dict[int, npt.NDArray[np.uint8]]) -> dict[str, object]:
     """Return IoU of every class, mIoU and accuracy; each label meets the mask nearest in time."""
-    pairs = _pairs(found.mask_stamps, labels, "a mask")
+    pairs = nearest_results(found.mask_stamps, labels, "a mask")
     scored = sum(map(len, pairs.values()))
     confusion = Confusion(len(found.classes))
     with open_recording(found.path) as recording:
@@ -181,18 +182,30 @@ def _score_masks(found: _Results, labels: dict[int, npt.NDArray[np.uint8]]) -> d
 
 
 def _score_boxes(found: _Results, labels: dict[int, list[ScoredBox]]) -> dict[str, object]:
-    """Return precision, recall and average precision in the images that have labels."""
-    pairs = _pairs(sorted(found.boxes), labels, "detections")
-    scorer = DetectionScorer(len(found.classes))
-    for result_ns, truths_ns in pairs.items():
-        for truth_ns in truths_ns:
-            scorer.add(labels[truth_ns], found.boxes[result_ns])
-    scored = sum(map(len, pairs.values()))
-    return {"labels": len(labels), "labels_scored": scored, **scorer.to_dict(found.classes)}
+    """Return scores of boxes, and of tracks where labels have ids, in images that have labels."""
+    pairs = nearest_results(sorted(found.boxes), labels, "detections")
+    frames = [
+        (labels[truth_ns], found.boxes[result_ns])
+        for result_ns in sorted(pairs)
+        for truth_ns in sorted(pairs[result_ns])
+    ]
+    facts = {"labels": len(labels), "labels_scored": len(frames)}
+    return {**facts, **score_sequences([frames], found.classes)}
 
 
-def _pairs(stamps: Sequence[int], labels: Collection[int], name: str) -> dict[int, list[int]]:
-    """Return the stamps of labels by the sorted stamp of the result that each is nearest to."""
+def nearest_results(
+    stamps: Sequence[int], labels: Collection[int], name: str
+) -> dict[int, list[int]]:
+    """Return the stamps of labels by the sorted stamp of the result that each is nearest to.
+
+    Args:
+        stamps: of results, sorted, nanoseconds.
+        labels: stamps of labels, nanoseconds.
+        name: of a result, for the error.
+
+    Raises:
+        DataError: no label is near a result.
+    """
     pairs: dict[int, list[int]] = defaultdict(list)
     for truth_ns in labels:
         near = nearest(stamps, truth_ns, DEFAULT_TOLERANCE_NS)

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from evdistill_core.evaluation.average_precision import TOLERANCE, box_overlaps
 from evdistill_core.evaluation.detections import ScoredBox
+from evdistill_core.inference.assignment import best_pairs
 
 MIN_IOU = 0.5
 ALPHAS = np.linspace(0.05, 0.95, 19)
@@ -140,7 +141,7 @@ def _count_mota(counts: TrackCounts, frames: Sequence[Frame], overlaps: Sequence
             [[before.get(t.track_id) == f.track_id for f in found] for t in truth], np.float64
         ).reshape(overlap.shape)
         # Pairs that go on come first, then as many pairs as there can be, then large overlaps.
-        pairs = _assigned(np.where(is_enough, 1000.0 * goes_on + 10.0 + overlap, 0.0))
+        pairs = best_pairs(np.where(is_enough, 1000.0 * goes_on + 10.0 + overlap, 0.0))
         before = {truth[i].track_id: found[j].track_id for i, j in pairs}
         counts.right += len(pairs)
         counts.switches += sum(last.get(t, f) != f for t, f in before.items())
@@ -157,7 +158,7 @@ def _count_idf1(counts: TrackCounts, frames: Sequence[Frame], overlaps: Sequence
     table = np.zeros((len(rows), len(columns)))
     for (t, f), number in agree.items():
         table[rows[t], columns[f]] = number
-    counts.same_id += int(sum(table[i, j] for i, j in _assigned(table)))
+    counts.same_id += int(sum(table[i, j] for i, j in best_pairs(table)))
 
 
 def _count_hota(counts: TrackCounts, frames: Sequence[Frame], overlaps: Sequence[Floats]) -> None:
@@ -181,18 +182,8 @@ def _count_hota(counts: TrackCounts, frames: Sequence[Frame], overlaps: Sequence
     fit = fit / np.maximum(lengths[0][:, None] + lengths[1][None] - fit, TOLERANCE)
     together = np.zeros((len(ALPHAS), *shape))
     for i, j, overlap in zip(rows, columns, overlaps, strict=True):
-        for a, b in _assigned(fit[i[:, None], j[None]] * overlap):
+        for a, b in best_pairs(fit[i[:, None], j[None]] * overlap):
             together[overlap[a, b] >= ALPHAS - TOLERANCE, i[a], j[b]] += 1
     counts.pairs = counts.pairs + together.sum((1, 2))
     either = np.maximum(lengths[0][None, :, None] + lengths[1][None, None] - together, 1)
     counts.kept = counts.kept + (together * together / either).sum((1, 2))
-
-
-def _assigned(weights: Floats) -> list[tuple[int, int]]:
-    """Return the pairs (row, column) of most weight in sum; pairs without weight are left out."""
-    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - only reports need it
-
-    if not weights.size:
-        return []
-    chosen = zip(*linear_sum_assignment(weights, maximize=True), strict=True)
-    return [(int(i), int(j)) for i, j in chosen if weights[i, j] > 0]

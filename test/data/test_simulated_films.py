@@ -1,11 +1,14 @@
 """Films of simulated scenes: what lies in a folder, and who reads it."""
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from evdistill_core.cli.main import build_app
+from evdistill_core.data.film_scores import films_in, score_films
 from evdistill_core.data.labelled_images import ImagesConfig
 from evdistill_core.data.recorded_masks import RecordedMasks, RecordedMasksConfig
 from evdistill_core.data.simulated_films import boxes_of_instances, simulate_films
@@ -15,6 +18,7 @@ from evdistill_core.events.array import Events
 from evdistill_core.foundation.class_file import read_class_file
 from evdistill_core.foundation.errors import DataError
 from evdistill_core.foundation.labels import SIX_CLASSES
+from evdistill_core.inference.prediction import Detection
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.representations import InputSpec
 from evdistill_core.simulation.factory import SceneRanges
@@ -88,6 +92,35 @@ def test_the_masks_of_a_film_are_read_with_their_things(films, tmp_path):
         sample.instances[:48, :64] > 0, np.isin(sample.label[:48, :64], SIX_CLASSES.thing_ids)
     )
     assert (sample.instances > 0).any()
+
+
+class Follower:
+    """Finds every true box of a film, and changes all ids in the middle."""
+
+    classes = SIX_CLASSES
+
+    def predict(self, recording):
+        truth = read_boxes(recording.parent / "labels.mcap", SIX_CLASSES.names)
+        for k, stamp in enumerate(sorted(truth)):
+            shift = 1000 * (k >= 5)
+            found = [
+                Detection(b.class_id, 0.5, b.box_xyxy, 9, int(b.track_id) + shift)
+                for b in truth[stamp]
+            ]
+            # Windows of a run begin at the first event, here 2 ms late.
+            yield SimpleNamespace(t_end_us=stamp // 1000 + 2000, detections=found)
+
+
+def test_films_are_scored_each_with_ids_of_its_own(films):
+    assert films_in(films) == [films / "film_0000", films / "film_0001"]
+    assert films_in(films / "film_0001" / "masks") == []
+    scores = score_films(Follower(), films_in(films))
+    assert (scores["films"], scores["coco"]["ap50_95"]) == (2, pytest.approx(1))
+    tracking = scores["tracking"]
+    assert tracking["det_a"] == pytest.approx(1)
+    # A track that lasts ten windows keeps its id for five: half of its boxes agree.
+    assert 0.5 <= tracking["idf1"] < 0.75
+    assert tracking["id_switches"] >= 2
 
 
 def test_a_map_of_another_size_is_refused(films, tmp_path):
