@@ -14,6 +14,7 @@ PLACE = Place("Training", 5)
 EXAMPLES = (
     "evdistill export runs/street6/best.pt my.evstudent",
     "evdistill export runs/street6/best.pt my.evstudent --card card.md --no-onnx",
+    "evdistill export runs/last/last.pt my.evstudent --average runs/first/last.pt --share 0.4",
     "evdistill export old.evstudent new.evstudent",
 )
 
@@ -39,23 +40,35 @@ def command(
             help="Markdown (data, scores, limits, licence) to open the model card with.",
         ),
     ] = None,
+    average: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Checkpoint of an earlier stage of the same run, whose weights are mixed in.",
+        ),
+    ] = None,
+    share: Annotated[
+        float, typer.Option(help="Share of these weights with --average, 0..1.", show_default=True)
+    ] = 0.5,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Make a student file of a checkpoint.
 
-    An older student file is written anew in today's format.
+    An older student file is written anew in today's format. The mean of two stages (--average)
+    keeps some of what the later one has forgotten.
 
     Torch and ONNX Runtime are checked to compute the same.
     """
     from evdistill_core.cli._outputs import print_json, target_of
     from evdistill_core.cli._parity import write_and_report
+    from evdistill_core.export.averaging import averaged
     from evdistill_core.export.student import load_trained
     from evdistill_core.foundation.errors import ConfigError
     from evdistill_core.foundation.outputs import check_file
 
     file = target_of(target, out, checkpoint)
-    check_file(file, overwrite=overwrite, sources=(checkpoint,))
+    check_file(file, overwrite=overwrite, sources=(checkpoint, *([average] if average else [])))
     card_text = None
     if card is not None:
         try:
@@ -63,6 +76,8 @@ def command(
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read --card {card}: {error}") from error
     trained, older_text = load_trained(checkpoint)
+    if average is not None:
+        trained = averaged(trained, load_trained(average)[0], share, origin=str(average))
     text = older_text if card_text is None else card_text
     facts = write_and_report(trained, file, onnx=onnx, card_text=text, as_json=as_json)
     if as_json:

@@ -1,0 +1,68 @@
+"""The mean of two stages."""
+
+import pytest
+import torch
+
+from evdistill_core.cli.main import run
+from evdistill_core.export.averaging import averaged
+from evdistill_core.foundation.errors import ConfigError, StudentError
+from evdistill_core.foundation.labels import CAMVID_CLASSES, SIX_CLASSES
+from evdistill_core.inference.student import StudentFile
+from evdistill_core.models.checkpoint import Checkpoint, save_checkpoint
+from evdistill_core.models.registry import build_student
+from evdistill_core.representations.spec import InputSpec
+
+SPEC = InputSpec(bins=2)
+
+
+def stage(seed, *, classes=SIX_CLASSES, spec=SPEC, width=0.25):
+    torch.manual_seed(seed)
+    network = build_student(
+        "onboard-seg", {"width": width}, in_channels=spec.channels, num_classes=len(classes)
+    )
+    return Checkpoint(
+        network="onboard-seg",
+        options={"width": width},
+        state_dict=network.state_dict(),
+        input=spec,
+        classes=classes,
+    )
+
+
+def test_weights_lie_between_and_the_rest_is_of_the_later():
+    later, earlier = stage(0), stage(1)
+    mixed = averaged(later, earlier, 0.25, origin="first.pt")
+    for key, value in mixed.state_dict.items():
+        expected = later.state_dict[key] * 0.75 + earlier.state_dict[key] * 0.25
+        torch.testing.assert_close(value, expected.to(value.dtype))
+    assert mixed.provenance["averaged_with"] == {"checkpoint": "first.pt", "share": 0.25}
+    same = averaged(later, earlier, 0.0, origin="first.pt")
+    assert all(torch.equal(v, later.state_dict[k]) for k, v in same.state_dict.items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"classes": CAMVID_CLASSES}, "classes"),
+        ({"spec": InputSpec()}, "input"),
+        ({"width": 0.5}, "network"),
+    ],
+)
+def test_what_has_no_mean_is_refused(changes, what):
+    with pytest.raises(StudentError, match=f"the {what} of first.pt is another one"):
+        averaged(stage(0), stage(1, **changes), 0.5, origin="first.pt")
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_a_share_out_of_range(share):
+    with pytest.raises(ConfigError, match=r"--share must lie in 0\.\.1, got"):
+        averaged(stage(0), stage(1), share, origin="first.pt")
+
+
+def test_the_command_notes_it_in_the_file(tmp_path):
+    for seed in (0, 1):
+        save_checkpoint(tmp_path / f"{seed}.pt", stage(seed))
+    arguments = [str(tmp_path / "0.pt"), str(tmp_path / "x.evstudent"), "--no-onnx"]
+    assert run(["export", *arguments, "--average", str(tmp_path / "1.pt"), "--share", "0.4"]) == 0
+    provenance = StudentFile.open(tmp_path / "x.evstudent").info.provenance
+    assert provenance["averaged_with"]["share"] == 0.4
