@@ -8,7 +8,7 @@ import pytest
 
 from evdistill_core.inference.postprocess import PostprocessConfig
 from evdistill_core.inference.runtimes import make_runner
-from evdistill_core.inference.student import StudentFile
+from evdistill_core.inference.student import StudentFile, shipped_students
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,6 +30,9 @@ def student():
     return StudentFile.open(benchmark.SHIPPED)
 
 
+SIZES = {"street6": (16_000_000, 3_500_000), "street6-nano": (4_000_000, 1_000_000)}
+
+
 def measure(student, path, tmp_path):
     config = PostprocessConfig()
     method = benchmark.StudentMethod(student, make_runner(student, device="cpu"), config)
@@ -39,9 +42,15 @@ def measure(student, path, tmp_path):
     return row
 
 
-def test_it_is_small_whole_and_says_where_it_comes_from(student):
-    assert student.size_bytes < 8_000_000
-    assert student.info.network.parameters < 2_000_000
+def test_all_are_named():
+    assert sorted(SIZES) == shipped_students()
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_it_is_small_whole_and_says_where_it_comes_from(name):
+    student = StudentFile.open(name)
+    assert student.size_bytes < SIZES[name][0]
+    assert student.info.network.parameters < SIZES[name][1]
     student.verify()
     assert student.info.classes.names[-2:] == ("human", "vehicle")
     card = student.card().lower()

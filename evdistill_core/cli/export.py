@@ -48,7 +48,8 @@ def command(
         ),
     ] = None,
     share: Annotated[
-        float, typer.Option(help="Share of these weights with --average, 0..1.", show_default=True)
+        float,
+        typer.Option(metavar="SHARE", help="Share of the weights of --average, 0..1."),
     ] = 0.5,
     overwrite: Overwrite = False,
     as_json: Json = False,
