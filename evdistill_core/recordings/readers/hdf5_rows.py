@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.recordings.readers.bounded import PIECE_LIMIT_BYTES
 from evdistill_core.recordings.readers.column_order import Order
 from evdistill_core.recordings.readers.columns import Quad
 from evdistill_core.recordings.readers.ecf import ECF_FILTER, decode_ecf
@@ -107,12 +109,22 @@ class EcfRows(Rows):
 
     def _unpacked(self, number: int) -> Quad:
         if number != self._number:
-            mask, data = self._table.id.read_direct_chunk((number * self._rows_a_chunk,))
+            first = number * self._rows_a_chunk
+            stored = self._table.id.get_chunk_info_by_coord((first,)).size
+            if stored > PIECE_LIMIT_BYTES:  # what the file claims is allocated before it is read
+                raise RecordingError(f"chunk {number} of the events claims {stored} bytes: damaged")
+            mask, data = self._table.id.read_direct_chunk((first,))
             if mask:  # the filter was skipped
                 rows = np.frombuffer(data, self._table.dtype)
                 self._chunk = rows["t"], rows["x"], rows["y"], rows["p"]
             else:
                 self._chunk = decode_ecf(data)
+            expected = min(self._rows_a_chunk, len(self) - first)
+            if len(self._chunk[0]) < expected:
+                raise RecordingError(
+                    f"chunk {number} of the events holds {len(self._chunk[0])} of {expected} "
+                    "events: damaged"
+                )
             self._number = number
         return self._chunk
 
