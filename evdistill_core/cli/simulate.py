@@ -106,19 +106,20 @@ def command(
     from evdistill_core.foundation.config import from_mapping, load_yaml, naming
     from evdistill_core.foundation.errors import DataError
     from evdistill_core.foundation.outputs import check_file, check_folder
+    from evdistill_core.foundation.suggestions import near_path
     from evdistill_core.simulation.dataset import INDEX
 
     folder = target_of(target, out, source)
-    if seconds is not None and (resume or preview is not None or not source.is_dir()):
-        raise DataError(
-            "--seconds makes films of a folder of labelled images, without --preview and --resume"
-        )
+    if not source.exists():
+        raise DataError(f"{source} does not exist{near_path(source)}")
+    if seconds is not None and not source.is_dir():
+        raise DataError(f"--seconds makes films of a folder of labelled images; {source} is a file")
+    if seconds is not None and (resume or preview is not None):
+        raise DataError("films (--seconds) are made without --preview and --resume")
     content = load_yaml(config) if config else {}
     with naming(config):
         settings = from_mapping(SimulateConfig, content)
     configured = settings.classes if "classes" in content else None
-    if not source.exists():
-        raise DataError(f"{source} does not exist")
     cure = "go on with the same set by --resume"
     check_folder(folder, (INDEX, f"{FILM}*"), overwrite=overwrite or resume, cure=cure)
     if preview is not None:

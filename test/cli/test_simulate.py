@@ -160,7 +160,13 @@ def test_the_configuration_in_the_documentation_is_read():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nowhere", "out"), "does not exist"),
+        (("nowhere", "out"), "nowhere does not exist"),
+        (("camvit", "out"), "camvit does not exist; did you mean 'camvid'?"),
+        (("nowhere", "out", "--seconds", "3"), "nowhere does not exist"),
+        (("nowhere", "out", "--seconds", "3", "--resume"), "nowhere does not exist"),
+        (("film.mp4", "out", "--seconds", "3"), "labelled images; film.mp4 is a file"),
+        (("camvid", "out", "--seconds", "3", "--resume"), "without --preview and --resume"),
+        (("camvid", "out", "--seconds", "3", "--preview", "p.png"), "without --preview"),
         ((".", "out"), "no labelled images"),
         (("camvid", "out", "--split", "val"), "no split 'val'; there are train"),
         (("camvid", "out", "--preview", "p.txt"), "must end in .png"),
