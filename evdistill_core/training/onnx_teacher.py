@@ -18,13 +18,13 @@ import numpy.typing as npt
 import onnxruntime
 import torch
 import torch.nn.functional as F
-from onnxruntime.capi import onnxruntime_pybind11_state as _ort
 from torch import Tensor
 
 from evdistill_core.foundation.errors import ConfigError, StudentError
 from evdistill_core.foundation.labels import IGNORE, ClassTable
 from evdistill_core.foundation.plugins import in_one_line
 from evdistill_core.foundation.suggestions import did_you_mean, near_path
+from evdistill_core.inference.onnx_runner import ORT_ERRORS, session_options
 from evdistill_core.models.task_name import TaskName
 from evdistill_core.training.onnx_teacher_config import OnnxTeacherConfig
 from evdistill_core.training.teacher_base import Teacher, class_ids
@@ -32,18 +32,6 @@ from evdistill_core.training.teacher_base import Teacher, class_ids
 _log = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
 Answer = Literal["logits", "probabilities", "labels"]
-_ORT_ERRORS = (
-    _ort.Fail,
-    _ort.InvalidArgument,
-    _ort.InvalidGraph,
-    _ort.InvalidProtobuf,
-    _ort.NoModel,
-    _ort.NoSuchFile,
-    _ort.NotImplemented,
-    _ort.RuntimeException,
-    _ort.EPFail,
-    RuntimeError,
-)
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 _INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 # An entry {key: "location", value: path} of an external tensor, as protobuf writes it; the length
@@ -117,16 +105,6 @@ class OnnxTeacher(Teacher):
         """As the shape of its predictions says."""
         return self._task
 
-    @property
-    def differentiable(self) -> bool:
-        """ONNX Runtime gives no gradient."""
-        return False
-
-    @property
-    def has_features(self) -> bool:
-        """Where an output of features is named."""
-        return bool(self._config.features)
-
     def see(self, image_B1HW: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return logits and features; see ``Teacher.see``."""
         # Terms that need this gradient are refused with the configuration.
@@ -151,7 +129,7 @@ class OnnxTeacher(Teacher):
         parts = np.split(images, len(images)) if self._input.one_by_one else [images]
         try:
             results = [self._session.run(self._outputs, {self._input.name: x}) for x in parts]
-        except _ORT_ERRORS as error:
+        except ORT_ERRORS as error:
             height, width = images.shape[2:]
             raise ConfigError(
                 f"teacher {self.path} does not take {len(parts[0])} images of {height}x{width} "
@@ -351,15 +329,10 @@ class OnnxTeacher(Teacher):
 
 
 def _open_session(path: Path, device: torch.device) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # Threads that spin between steps would take the cores of the student.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options = session_options(torch.get_num_threads())
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=_providers(device))
-    except _ORT_ERRORS as error:
+    except ORT_ERRORS as error:
         raise StudentError(
             f"ONNX Runtime {onnxruntime.__version__} refuses the teacher {path}: "
             f"{in_one_line(error)}; is it an ONNX model? Export it with standard operators and an "

@@ -163,7 +163,7 @@ def resolve_precision(name: str, device: torch.device) -> str:
     """Return the precision that a name means on a device.
 
     ``auto`` is bfloat16 on a GPU that has it, float32 elsewhere: depthwise convolutions in bfloat16
-    are slower on CPUs, those with units for bfloat16 included (docs/results.md).
+    are slower on CPUs, those with units for bfloat16 included (docs/training.md).
     """
     if name != "auto":
         return name

@@ -71,16 +71,6 @@ class NetworkTeacher(Teacher):
         """That of its network."""
         return self.network.task
 
-    @property
-    def differentiable(self) -> bool:
-        """The gradient flows through the network."""
-        return True
-
-    @property
-    def has_features(self) -> bool:
-        """Every network of ours gives a feature map."""
-        return True
-
     def see(self, image_B1HW: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits and features; see ``Teacher.see``."""
         return seen_by(self.network, image_B1HW)

@@ -41,16 +41,6 @@ class Teacher(ABC):
     def task(self) -> TaskName:
         """What it is for."""
 
-    @property
-    @abstractmethod
-    def differentiable(self) -> bool:
-        """Whether a gradient flows from what it gives back to the images."""
-
-    @property
-    @abstractmethod
-    def has_features(self) -> bool:
-        """Whether ``see`` gives a feature map."""
-
     @abstractmethod
     def see(self, image_B1HW: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return what it makes of images.

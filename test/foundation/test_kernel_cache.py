@@ -59,9 +59,15 @@ def test_what_numba_finds_or_was_told_stays(monkeypatch, tmp_path):
     assert VARIABLE not in os.environ  # nowhere at all: numba says so itself
 
 
-def test_the_package_asks_before_numba_is_imported():
-    code = "import evdistill_core, sys; print('numba' in sys.modules, 'tempfile' in sys.modules)"
+def test_the_package_asks_before_numba_is_imported(monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    code = (
+        "import os, sys\n"
+        "os.access = lambda *_: False\n"
+        "import evdistill_core\n"
+        f"print(os.environ.get({VARIABLE!r}), 'numba' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout.split()[0] == "False"
+    assert done.stdout.split() == [str(tmp_path / f"evdistill-kernels-{os.getuid()}"), "False"]
