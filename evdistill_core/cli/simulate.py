@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -170,9 +169,9 @@ def _films(
     seconds: float,
     overwrite: bool,
 ) -> None:
-    from evdistill_core.data.simulated_films import simulate_films
+    from evdistill_core.data.simulated_films import simulate_films, windows_of_film
 
-    windows = math.ceil(round(seconds * 1e6) / settings.window_us)
+    windows = windows_of_film(seconds, settings)
     with _progress(count * windows) as report:
         simulate_films(
             images, folder, settings, seed=seed, count=count, seconds=seconds, overwrite=overwrite,

@@ -32,6 +32,7 @@ from evdistill_core.simulation.sensor import SensorModel, SensorRanges
 from evdistill_core.simulation.window import SimulatedWindow, simulate_window
 
 V = TypeVar("V", bound=np.generic)
+L = TypeVar("L", np.uint8, np.uint16)
 MIDDLE_GREY = 128  # 0 for a network
 
 
@@ -130,7 +131,14 @@ class SimulatedWindows:
 
     def _simulate(self, number: int) -> KeptWindow:
         if self._factory is None:
-            self._factory = self._make_factory()
+            config = self._config
+            self._factory = scene_factory(
+                self._files,
+                self._classes,
+                height=config.height,
+                width=config.width,
+                ranges=config.scene,
+            )
         rng = np.random.default_rng(seed_of(self._seed, number, 2))
         sensor = SensorModel.random(rng, self._config.sensor)
         # A span of several windows is simulated in one go: events and noise know no border.
@@ -160,18 +168,23 @@ class SimulatedWindows:
             facts["outside_is_none_of"] = list(self._files.complete_for)
         return config.cache / window_digest({**facts, "files": list(self._files.names)})
 
-    def _make_factory(self) -> SceneFactory:
-        images = [
-            LabelledImage.from_arrays(still.image, still.label, still.name, still.objects)
-            for still in (self._files[i] for i in range(len(self._files)))
-        ]
-        return SceneFactory(
-            images,
-            self._classes,
-            height=self._config.height,
-            width=self._config.width,
-            ranges=self._config.scene,
-        )
+
+def scene_factory(  # noqa: PLR0913 - what a factory consists of
+    files: LabelledImages,
+    classes: ClassTable,
+    *,
+    height: int,
+    width: int,
+    ranges: SceneRanges,
+    span_s: float = 0.0,
+) -> SceneFactory:
+    """Return a factory of scenes from all images; arguments as for ``SceneFactory``.
+
+    Only what scenes need stays in memory: one picture at a time is there in colour.
+    """
+    stills = (files[i] for i in range(len(files)))
+    images = [LabelledImage.from_arrays(s.image, s.label, s.name, s.objects) for s in stills]
+    return SceneFactory(images, classes, height=height, width=width, ranges=ranges, span_s=span_s)
 
 
 class _Stopping(Scene):
@@ -268,9 +281,9 @@ def augmented_sample(
         rng = np.random.default_rng(seed_of(*seed, 3))
         events, labels = augment(events, labels, augmentation, rng, span_us=span_us)
     if augmentation is not None and picture is not None:
-        picture = _moved_alike(picture, augmentation, seed)
+        picture = _moved_alike(picture, augmentation, seed, outside=MIDDLE_GREY)
     if augmentation is not None and instances is not None:
-        instances = _moved_numbers(instances, augmentation, seed)
+        instances = _moved_alike(instances, augmentation, seed, outside=0)
     sample = make_sample(events, labels, spec, *span_us)
     if instances is not None:
         sample = replace(sample, instances=numbers_on_grid(instances, spec, sample.active.shape))
@@ -282,24 +295,13 @@ def augmented_sample(
 
 
 def _moved_alike(
-    image: npt.NDArray[np.uint8], augmentation: AugmentConfig, seed: tuple[int, int]
-) -> npt.NDArray[np.uint8]:
-    """Return a picture moved as the labels of its window are; what lies outside is grey."""
-    height, width = image.shape
-    stand_in = np.minimum(image, IGNORE - 1)  # so that only what lies outside is ignored
-    rng = np.random.default_rng(seed_of(*seed, 3))
-    moved = augment(Events.empty(width, height), stand_in, augmentation, rng, span_us=(0, 1))[1]
-    return np.where(moved == IGNORE, np.uint8(MIDDLE_GREY), moved)
-
-
-def _moved_numbers(
-    instances: npt.NDArray[np.uint16], augmentation: AugmentConfig, seed: tuple[int, int]
-) -> npt.NDArray[np.uint16]:
-    """Return numbers of things moved as the labels of their window are; outside there is none."""
-    height, width = instances.shape
+    values: npt.NDArray[L], augmentation: AugmentConfig, seed: tuple[int, int], *, outside: int
+) -> npt.NDArray[L]:
+    """Return a picture, or numbers of things, moved as the labels of the same window are."""
+    height, width = values.shape
     rng = np.random.default_rng(seed_of(*seed, 3))
     no_events = Events.empty(width, height)
-    return augment(no_events, instances, augmentation, rng, span_us=(0, 1), outside=0)[1]
+    return augment(no_events, values, augmentation, rng, span_us=(0, 1), outside=outside)[1]
 
 
 def numbers_on_grid(

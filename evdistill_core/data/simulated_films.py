@@ -23,6 +23,7 @@ import yaml
 
 from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
 from evdistill_core.data.recorded_masks import INSTANCES, LABELS, MASKS
+from evdistill_core.data.simulated import scene_factory
 from evdistill_core.data.simulated_sets import SimulateConfig
 from evdistill_core.foundation.class_file import CLASS_FILE, ClassEntry, ClassFile
 from evdistill_core.foundation.config import to_mapping
@@ -37,14 +38,10 @@ from evdistill_core.messages.vision import (
     LabelInfo,
     ObjectHypothesis,
     ObjectHypothesisWithPose,
-    Point2D,
-    Pose2D,
     VisionClass,
 )
 from evdistill_core.recordings.sinks import create_recording
 from evdistill_core.recordings.writers.mcap import McapWriter
-from evdistill_core.simulation.factory import SceneFactory
-from evdistill_core.simulation.images import LabelledImage
 from evdistill_core.simulation.sensor import SensorModel
 from evdistill_core.simulation.window import SimulatedWindow, simulate_windows
 
@@ -86,10 +83,9 @@ def simulate_films(  # noqa: PLR0913 - options by name
         DataError: images are missing.
     """
     files = LabelledImages(images, config.classes)
-    stills = (files[i] for i in range(len(files)))
-    num_windows = math.ceil(round(seconds * 1e6) / config.window_us)
-    factory = SceneFactory(
-        [LabelledImage.from_arrays(s.image, s.label, s.name, s.objects) for s in stills],
+    num_windows = windows_of_film(seconds, config)
+    factory = scene_factory(
+        files,
         config.classes,
         height=config.height,
         width=config.width,
@@ -125,6 +121,11 @@ def simulate_films(  # noqa: PLR0913 - options by name
     return made
 
 
+def windows_of_film(seconds: float, config: SimulateConfig) -> int:
+    """Return how many windows a film has: as many as ``seconds`` take, the last one whole."""
+    return math.ceil(round(seconds * 1e6) / config.window_us)
+
+
 class FilmLabels:
     """Writes masks, instances and boxes of a film as a bag that ``evdistill report`` reads.
 
@@ -156,16 +157,10 @@ class FilmLabels:
             Detection2D(
                 header,
                 [ObjectHypothesisWithPose(ObjectHypothesis(self._classes.names[class_id], 1.0))],
-                BoundingBox2D(
-                    Pose2D(Point2D((left + right) / 2, (top + bottom) / 2)),
-                    float(right - left),
-                    float(bottom - top),
-                ),
+                BoundingBox2D.from_xyxy(box),
                 str(number),
             )
-            for number, class_id, (left, top, right, bottom) in boxes_of_instances(
-                window.instances, window.labels
-            )
+            for number, class_id, box in boxes_of_instances(window.instances, window.labels)
         ]
         for name, message in (
             ("mask", Image.from_array(header, window.labels, "mono8")),

@@ -14,14 +14,14 @@ import numpy as np
 
 from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
 from evdistill_core.data.own_classes import classes_of_images
+from evdistill_core.data.simulated import scene_factory
 from evdistill_core.foundation.class_file import table_of
 from evdistill_core.foundation.config import to_mapping
 from evdistill_core.foundation.errors import DataError
 from evdistill_core.foundation.labels import SIX_CLASSES, ClassTable
 from evdistill_core.foundation.ranges import check_ranges
 from evdistill_core.simulation.dataset import SetWriter, write_windows
-from evdistill_core.simulation.factory import SceneFactory, SceneRanges
-from evdistill_core.simulation.images import LabelledImage
+from evdistill_core.simulation.factory import SceneRanges
 from evdistill_core.simulation.sensor import SensorModel, SensorRanges
 from evdistill_core.simulation.video import read_video, simulate_frames
 from evdistill_core.simulation.window import SimulatedWindow, simulate_window
@@ -131,13 +131,8 @@ def simulate_images(  # noqa: PLR0913
         has_instances=True,
         overwrite=overwrite,
     )
-    stills = [files[i] for i in range(len(files))]
-    factory = SceneFactory(
-        [LabelledImage.from_arrays(s.image, s.label, s.name, s.objects) for s in stills],
-        config.classes,
-        height=config.height,
-        width=config.width,
-        ranges=config.scene,
+    factory = scene_factory(
+        files, config.classes, height=config.height, width=config.width, ranges=config.scene
     )
 
     def one(number: int) -> SimulatedWindow:

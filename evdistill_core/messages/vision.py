@@ -48,6 +48,13 @@ class BoundingBox2D(Message):
     size_x: Float64 = 0.0
     size_y: Float64 = 0.0
 
+    @staticmethod
+    def from_xyxy(box: tuple[float, float, float, float]) -> BoundingBox2D:
+        """Return the box with these left, top, right and bottom edges, pixels."""
+        left, top, right, bottom = box
+        center = Pose2D(Point2D((left + right) / 2, (top + bottom) / 2))
+        return BoundingBox2D(center, float(right - left), float(bottom - top))
+
 
 @dataclass(frozen=True)
 class Point(Message):

@@ -17,8 +17,6 @@ from evdistill_core.messages.vision import (
     LabelInfo,
     ObjectHypothesis,
     ObjectHypothesisWithPose,
-    Point2D,
-    Pose2D,
     VisionClass,
 )
 from evdistill_core.perception.messages import ResultMessages
@@ -89,12 +87,10 @@ class SegmentationMessages(ResultMessages):
 
 
 def _detection(header: Header, detection: Detection) -> Detection2D:
-    left, top, right, bottom = detection.box_xyxy
     hypothesis = ObjectHypothesis(str(detection.class_id), detection.score)
-    center = Pose2D(Point2D((left + right) / 2, (top + bottom) / 2))
     return Detection2D(
         header,
         [ObjectHypothesisWithPose(hypothesis)],
-        BoundingBox2D(center, float(right - left), float(bottom - top)),
+        BoundingBox2D.from_xyxy(detection.box_xyxy),
         str(detection.track_id),
     )

@@ -13,9 +13,11 @@ from evdistill_core.data.batches import load_batches, stack
 from evdistill_core.data.labelled_images import ImagesConfig
 from evdistill_core.data.samples import Mixture
 from evdistill_core.data.simulated import (
+    KeptWindow,
     SimulatedWindows,
     SimulationConfig,
     StoredWindows,
+    augmented_sample,
     make_sample,
 )
 from evdistill_core.data.simulated_sets import SimulateConfig, simulate_images
@@ -202,3 +204,13 @@ def test_a_stored_set_of_partial_labels_is_read_with_what_they_exclude(coco, tmp
     ignoring = replace(coco, complete_for=())
     with pytest.raises(DataError, match="differs in source"):
         simulate_images(ignoring, tmp_path / "set", config, seed=0, count=2)
+
+
+def test_the_picture_moves_with_the_labels_and_is_grey_outside():
+    white = np.full((24, 24), 255, np.uint8)
+    window = KeptWindow(Events.empty(24, 24), np.zeros_like(white), 0, 50_000, white)
+    made = augmented_sample(window, InputSpec(), AugmentConfig(crop=(32, 32)), (0, 0))
+    inside = made.label == 0
+    assert inside.sum() == 24 * 24
+    np.testing.assert_array_equal(made.picture[0][inside], 1)
+    np.testing.assert_allclose(made.picture[0][~inside], 0, atol=0.01)
