@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.evaluation.detections import ScoredBox
+from evdistill_core.inference.tracking import shared_areas
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -36,9 +37,7 @@ def box_overlaps(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
     """
     first = np.asarray(a, np.float64).reshape(-1, 4)
     second = np.asarray(b, np.float64).reshape(-1, 4)
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = np.maximum(high - low, 0.0).prod(-1)
+    shared = shared_areas(first, second)
     areas = [np.maximum(x[:, 2:] - x[:, :2], 0.0).prod(-1) for x in (first, second)]
     both = areas[0][:, None] + areas[1][None] - shared
     return np.asarray(np.divide(shared, both, out=np.zeros_like(shared), where=both > 0))
@@ -75,6 +74,7 @@ class AveragePrecision:
     """
 
     num_true: int = 0
+    num_found: int = 0
     _scores: list[Floats] = field(default_factory=list)
     _hits: list[npt.NDArray[np.bool_]] = field(default_factory=list)
 
@@ -87,6 +87,7 @@ class AveragePrecision:
         """
         order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
         self.num_true += overlaps.shape[1]
+        self.num_found += len(order)
         hits = np.zeros((len(OVERLAPS), len(order)), np.bool_)
         for k, least in enumerate(OVERLAPS):
             is_left = np.ones(overlaps.shape[1], np.bool_)
@@ -102,12 +103,8 @@ class AveragePrecision:
         """Return AP at each of ``OVERLAPS``, (10,), 0..1; None where no thing was true."""
         if not self.num_true:
             return None
-        if not self._scores:
-            return np.zeros(len(OVERLAPS))
         order = np.argsort(-np.concatenate(self._scores), kind="stable")
         right = np.cumsum(np.concatenate(self._hits, axis=1)[:, order], axis=1, dtype=np.float64)
-        if not len(order):
-            return np.zeros(len(OVERLAPS))
         precision = right / np.arange(1, len(order) + 1)
         best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
         found = np.zeros((len(OVERLAPS), len(RECALLS)))
@@ -135,11 +132,9 @@ class BoxPrecision:
 
     num_classes: int
     _classes: list[AveragePrecision] = field(init=False)
-    _found: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
         self._classes = [AveragePrecision() for _ in range(self.num_classes)]
-        self._found = [0] * self.num_classes
 
     def add(self, truth: Sequence[ScoredBox], found: Sequence[ScoredBox]) -> None:
         """Count the boxes of one image."""
@@ -147,14 +142,13 @@ class BoxPrecision:
             true = [b.box_xyxy for b in truth if b.class_id == k]
             own = [b for b in found if b.class_id == k]
             scorer.add(box_overlaps([b.box_xyxy for b in own], true), [b.score for b in own])
-            self._found[k] += len(own)
 
     def to_dict(self, names: Sequence[str]) -> dict[str, object]:
         """Return AP50 and AP of every class that is there, and their means over true classes."""
         rows = {
             name: scorer.to_dict()
-            for name, scorer, found in zip(names, self._classes, self._found, strict=True)
-            if scorer.num_true or found
+            for name, scorer in zip(names, self._classes, strict=True)
+            if scorer.num_true or scorer.num_found
         }
         means = {}
         for key in ("ap50", "ap50_95"):

@@ -15,7 +15,7 @@ Source:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -153,19 +153,22 @@ def _count_idf1(counts: TrackCounts, frames: Sequence[Frame], overlaps: Sequence
     for (truth, found), overlap in zip(frames, overlaps, strict=True):
         for i, j in zip(*np.nonzero(overlap >= MIN_IOU - TOLERANCE), strict=True):
             agree[truth[i].track_id, found[j].track_id] += 1
-    rows = {name: k for k, name in enumerate(dict.fromkeys(t for t, _ in agree))}
-    columns = {name: k for k, name in enumerate(dict.fromkeys(f for _, f in agree))}
+    rows, columns = _numbered(t for t, _ in agree), _numbered(f for _, f in agree)
     table = np.zeros((len(rows), len(columns)))
     for (t, f), number in agree.items():
         table[rows[t], columns[f]] = number
     counts.same_id += int(sum(table[i, j] for i, j in best_pairs(table)))
 
 
+def _numbered(names: Iterable[str]) -> dict[str, int]:
+    return {name: k for k, name in enumerate(dict.fromkeys(names))}
+
+
 def _count_hota(counts: TrackCounts, frames: Sequence[Frame], overlaps: Sequence[Floats]) -> None:
-    true_ids = list(dict.fromkeys(b.track_id for truth, _ in frames for b in truth))
-    found_ids = list(dict.fromkeys(b.track_id for _, found in frames for b in found))
+    true_ids = _numbered(b.track_id for truth, _ in frames for b in truth)
+    found_ids = _numbered(b.track_id for _, found in frames for b in found)
     rows, columns = (
-        [np.array([ids.index(b.track_id) for b in frame[side]], np.int64) for frame in frames]
+        [np.array([ids[b.track_id] for b in frame[side]], np.int64) for frame in frames]
         for side, ids in enumerate((true_ids, found_ids))
     )
     lengths = (

@@ -42,7 +42,7 @@ class BoxFilter:
         "centre", "velocity", "size", "centre_var", "cross_cov", "velocity_var", "size_var",
     )  # fmt: skip
 
-    def __init__(self, *, noise_px: float = 2.0, agility: float = 2.0) -> None:
+    def __init__(self, *, noise_px: float, agility: float) -> None:
         self.noise_px = noise_px
         self.agility = agility
         self.centre = np.empty((0, 2))

@@ -135,16 +135,15 @@ class Tracker:
 
     def __init__(self, config: TrackerConfig | None = None) -> None:
         self.config = config or TrackerConfig()
-        self._tracks: list[_Track] = []
-        self._filter = BoxFilter()
         self._next_id = 1
         self._now_us = 0
         self._before_us = 0
+        self.reset()
 
     def reset(self) -> None:
         """Forget all tracks; ids go on counting, so that none is used twice."""
-        self._tracks = []
-        self._filter = BoxFilter()
+        self._tracks: list[_Track] = []
+        self._filter = BoxFilter(noise_px=self.config.noise_px, agility=self.config.agility)
 
     def update(
         self,
@@ -275,7 +274,7 @@ class Tracker:
         if not lost or not len(corners):
             return {}
         predicted = self._filter.corners()
-        inside = _shared_area(predicted[lost], corners) / self._filter.size[lost].prod(
+        inside = shared_areas(predicted[lost], corners) / self._filter.size[lost].prod(
             axis=1, keepdims=True
         )
         groups: dict[int, list[int]] = {}
@@ -317,7 +316,7 @@ class Tracker:
             for track in tracks[1:]:
                 track.has_ended = True
             tracks[0].merged_us = None
-            self._see(found, box[None], np.array(rows[:1], np.intp), restart=True)
+            self._see([found], box[None], np.array(rows[:1], np.intp), restart=True)
             return [_Saying(found, rows[0], found.box_xyxy)]
         if not self._pass_one_another(rows):
             return [_Saying(found, rows[0], found.box_xyxy)]
@@ -359,12 +358,9 @@ class Tracker:
         for is_restart in (False, True):
             chosen = is_far == is_restart
             for_rows = [found[i] for i in columns[chosen]]
-            self._see_all(for_rows, measured[chosen], rows[chosen], restart=is_restart)
+            self._see(for_rows, measured[chosen], rows[chosen], restart=is_restart)
 
-    def _see(self, found: Detection, corners: Array, rows: Index, *, restart: bool) -> None:
-        self._see_all([found], corners, rows, restart=restart)
-
-    def _see_all(
+    def _see(
         self, found: Sequence[Detection], corners: Array, rows: Index, *, restart: bool
     ) -> None:
         if not len(rows):
@@ -393,7 +389,7 @@ class Tracker:
             self._next_id += 1
         chosen = corners[starts]
         self._filter.add((chosen[:, :2] + chosen[:, 2:]) / 2, chosen[:, 2:] - chosen[:, :2])
-        self._see_all([found[i] for i in starts], chosen, rows, restart=True)
+        self._see([found[i] for i in starts], chosen, rows, restart=True)
         return dict(zip(starts, rows.tolist(), strict=True))
 
     def _box(
@@ -453,7 +449,7 @@ def _rank(detection: Detection) -> tuple[float, ...]:
     return (-d.area_px, *d.box_xyxy, d.class_id, -d.score)
 
 
-def _shared_area(boxes: Array, others: Array) -> Array:
+def shared_areas(boxes: Array, others: Array) -> Array:
     """Return (N, M) areas that boxes (N, 4) and (M, 4) xyxy share."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])

@@ -1,3 +1,5 @@
+from dataclasses import fields, replace
+
 import cv2
 import numpy as np
 import pytest
@@ -311,6 +313,17 @@ def test_unknown_thing_ids_are_ignored():
 def test_config_names_the_wrong_value_and_the_range(name, value):
     with pytest.raises(ConfigError, match=rf"{name} must lie in .*got {value}"):
         PostprocessConfig(**{name: value})
+
+
+def test_the_tracker_takes_its_parameters():
+    names = {"min_score": "min_score", "track_smooth_boxes": "smooth"}
+    for field in fields(PostprocessConfig):
+        name = names.get(field.name, field.name.removeprefix("track_"))
+        if field.name not in names and not field.name.startswith("track_"):
+            continue
+        other = not field.default if isinstance(field.default, bool) else field.default / 2
+        changed = PostprocessConfig(**{field.name: other}).tracker()
+        assert changed == replace(tracking.TrackerConfig(), **{name: other})
 
 
 def test_warming_up_runs_the_assignment_of_the_tracker_too(monkeypatch):
