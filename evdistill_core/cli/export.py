@@ -48,9 +48,9 @@ def command(
         ),
     ] = None,
     share: Annotated[
-        float,
-        typer.Option(metavar="SHARE", help="Share of the weights of --average, 0..1."),
-    ] = 0.5,
+        float | None,
+        typer.Option(metavar="SHARE", help="Share of --average, 0..1; default: 0.5."),
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -68,6 +68,8 @@ def command(
     from evdistill_core.foundation.errors import ConfigError
     from evdistill_core.foundation.outputs import check_file
 
+    if share is not None and average is None:
+        raise ConfigError("--share is of the weights of --average: name that checkpoint too")
     file = target_of(target, out, checkpoint)
     check_file(file, overwrite=overwrite, sources=(checkpoint, *([average] if average else [])))
     card_text = None
@@ -78,7 +80,9 @@ def command(
             raise ConfigError(f"cannot read --card {card}: {error}") from error
     trained, older_text = load_trained(checkpoint)
     if average is not None:
-        trained = averaged(trained, load_trained(average)[0], share, origin=str(average))
+        trained = averaged(
+            trained, load_trained(average)[0], 0.5 if share is None else share, origin=str(average)
+        )
     text = older_text if card_text is None else card_text
     facts = write_and_report(trained, file, onnx=onnx, card_text=text, as_json=as_json)
     if as_json:

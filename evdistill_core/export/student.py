@@ -20,6 +20,7 @@ from evdistill_core.inference.student import (
     NetworkInfo,
     StudentFile,
     StudentInfo,
+    student_path,
     write_student,
 )
 from evdistill_core.models.checkpoint import Checkpoint, load_checkpoint
@@ -92,13 +93,15 @@ def load_trained(path: Path) -> tuple[Checkpoint, str]:
     """Return what can be exported, and the Markdown that opens its card.
 
     Args:
-        path: a checkpoint, or a student file (``*.evstudent``) of this or an older format. The
+        path: a checkpoint, or a student file (``*.evstudent``, or the name of one of the package)
+            of this or an older format. The
             weights of a student are those that were trained, so nothing is lost.
 
     Raises:
         StudentError: missing, damaged, or neither of the two.
         PluginError: its network or its input is code which nobody allowed.
     """
+    path = student_path(path)
     if path.suffix != SUFFIX:
         return load_checkpoint(path), ""
     student = StudentFile.open(path)

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from evdistill_core.foundation.errors import ConfigError, StudentError
 from evdistill_core.foundation.extras import install_command
+from evdistill_core.foundation.suggestions import did_you_mean
 from evdistill_core.models.checkpoint import (
     Checkpoint,
+    check_is_there,
     check_weights,
     load_checkpoint,
     load_tensors,
@@ -55,8 +57,9 @@ def start_encoder(network: nn.Module, pretrained: str) -> None:
             encoder (a teacher, or a student of any task), or of published weights.
 
     Raises:
-        ConfigError: the network has no such encoder, or the package with the weights is missing.
-        StudentError: the file is missing or damaged, or its weights do not fit.
+        ConfigError: the network has no such encoder, or the package or file with the weights is
+            missing.
+        StudentError: the file is damaged, or its weights do not fit.
     """
     if pretrained == NONE:
         return
@@ -71,6 +74,12 @@ def start_encoder(network: nn.Module, pretrained: str) -> None:
         weights = load_tensors(path)
     else:
         path = Path(pretrained).expanduser()
+        word = did_you_mean(pretrained, (IMAGENET, NONE))
+        if word and not path.exists():
+            raise ConfigError(
+                f"network.pretrained must be {IMAGENET}, {NONE} or a checkpoint, got "
+                f"{pretrained!r}{word}"
+            )
         weights = _weights_of(path)
     if not isinstance(weights, Mapping):
         raise StudentError(f"{path} holds no weights but {type(weights).__name__}")
@@ -133,6 +142,7 @@ def _weights_of(path: Path) -> object:
             f"network.pretrained takes the checkpoint of a run (.pt), got {path}; to go on from a "
             "student file use network.start_from"
         )
+    check_is_there(path, "network.pretrained")
     content = load_tensors(path)
     if not (isinstance(content, dict) and "state_dict" in content):
         return content

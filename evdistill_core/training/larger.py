@@ -13,7 +13,7 @@ from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.inference.student import StudentFile, student_path
 from evdistill_core.inference.torch_runner import load_network
 from evdistill_core.losses.distillation import posterior_kd
-from evdistill_core.models.checkpoint import load_checkpoint
+from evdistill_core.models.checkpoint import check_is_there, load_checkpoint
 from evdistill_core.models.network import StudentNetwork, logits_of
 from evdistill_core.models.registry import IMAGE_PREFIX
 from evdistill_core.representations.spec import InputSpec
@@ -32,7 +32,7 @@ class LargerStudent:
 
     Raises:
         StudentError: no checkpoint or student file, or a damaged one.
-        ConfigError: it looks at images, sees another input, or knows other classes.
+        ConfigError: it is missing, looks at images, sees another input, or knows other classes.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class LargerStudent:
     ) -> None:
         self._config = config
         path = student_path(config.student)
+        check_is_there(path, "larger.student")
         network, own_spec, own_classes = _open(path)
         if own_spec.channels != spec.channels or own_spec.kind != spec.kind:
             raise ConfigError(

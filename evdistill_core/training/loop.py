@@ -29,7 +29,7 @@ from evdistill_core.foundation.outputs import remove_results
 from evdistill_core.inference.student import StudentFile, student_path
 from evdistill_core.inference.torch_runner import load_network
 from evdistill_core.losses.segmentation import SegmentationBatch, weighted_sum
-from evdistill_core.models.checkpoint import load_checkpoint, load_weights
+from evdistill_core.models.checkpoint import check_is_there, load_checkpoint, load_weights
 from evdistill_core.models.joined import join_batches, joined_batch
 from evdistill_core.models.network import logits_of
 from evdistill_core.models.pretrained import start_encoder
@@ -446,6 +446,7 @@ class Trainer:
         start_encoder(network, config.network.pretrained)
         if config.network.start_from:
             start = student_path(config.network.start_from)
+            check_is_there(start, "network.start_from")
             load_weights(network, _weights_of(start), str(start))
         network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = AveragedWeights(network, config.optimiser.ema_decay)

@@ -13,7 +13,7 @@ from torch import Tensor
 from evdistill_core.data.unpaired import build_stills, build_stills_sets
 from evdistill_core.foundation.errors import StudentError
 from evdistill_core.foundation.labels import ClassTable
-from evdistill_core.models.checkpoint import load_checkpoint, load_weights
+from evdistill_core.models.checkpoint import check_is_there, load_checkpoint, load_weights
 from evdistill_core.models.generators import IMAGE_CHANNELS
 from evdistill_core.models.network import StudentNetwork, seen_by
 from evdistill_core.models.registry import IMAGE_PREFIX, build_student
@@ -109,6 +109,7 @@ def load_teacher(
     """
     if isinstance(source, OnnxTeacherConfig):
         return OnnxTeacher(source, classes, device)
+    check_is_there(source, "teacher")
     checkpoint = load_checkpoint(source)
     if not checkpoint.network.startswith(IMAGE_PREFIX):
         raise StudentError(

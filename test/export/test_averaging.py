@@ -66,3 +66,11 @@ def test_the_command_notes_it_in_the_file(tmp_path):
     assert run(["export", *arguments, "--average", str(tmp_path / "1.pt"), "--share", "0.4"]) == 0
     provenance = StudentFile.open(tmp_path / "x.evstudent").info.provenance
     assert provenance["averaged_with"]["share"] == 0.4
+
+
+def test_a_share_without_the_other_checkpoint_is_refused(tmp_path, capsys):
+    save_checkpoint(tmp_path / "0.pt", stage(0))
+    target = tmp_path / "x.evstudent"
+    assert run(["export", str(tmp_path / "0.pt"), str(target), "--share", "0.4"]) == 2
+    assert "--share is of the weights of --average" in capsys.readouterr().err
+    assert not target.exists()

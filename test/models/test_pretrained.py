@@ -77,8 +77,12 @@ def test_the_teachers_encoder_starts_the_students(tmp_path):
 def test_what_cannot_be_a_start_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="is for lite-seg and lite-cls, got 'imagenet'"):
         start_encoder(make("onboard-seg"), "imagenet")
-    with pytest.raises(StudentError, match=r"no checkpoint at .*nowhere\.pt"):
+    with pytest.raises(
+        ConfigError, match=r"network.pretrained names .*nowhere\.pt, which does not"
+    ):
         start_encoder(make(), str(tmp_path / "nowhere.pt"))
+    with pytest.raises(ConfigError, match="got 'imagnet'; did you mean 'imagenet'"):
+        start_encoder(make(), "imagnet")
     other = checkpoint_of(tmp_path / "other.pt", make("onboard-seg"), "onboard-seg")
     with pytest.raises(StudentError, match="'onboard-seg', which has no encoder"):
         start_encoder(make(), other)

@@ -100,6 +100,14 @@ def test_a_student_that_does_not_fit_is_refused(tiny_run, tmp_path, changes, wor
         Trainer(config_of(tiny_run(larger={"student": str(larger)})), tmp_path / "run")
 
 
+def test_a_missing_student_is_named_with_its_key(tiny_run, tmp_path):
+    for key in ("larger.student", "network.start_from"):
+        section, name = key.split(".")
+        given = {section: {name: "runs/nowhere/last.pt"}}
+        with pytest.raises(ConfigError, match=f"{key} names runs/nowhere/last.pt, which does not"):
+            Trainer(config_of(tiny_run(**given)), tmp_path / "run")
+
+
 def test_a_teacher_has_no_larger_student(tmp_path, make_camvid):
     make_camvid(tmp_path / "camvid", height=72, width=96)
     stills = {"images": {"root": str(tmp_path / "camvid")}, "crop": [32, 48]}

@@ -14,7 +14,7 @@ import tokenize
 import zipfile
 import zlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -47,6 +47,8 @@ TRIGGER_COLUMNS: Mapping[str, Any] = {
     "trigger_channel": np.uint8,
     "trigger_edge": np.uint8,
 }
+#: files of so many events stay in memory while they are open: 32 MB at most in int64
+KEPT_EVENTS = 1_000_000
 #: the usual order of a table
 TABLE_ORDER = "txyp"
 #: fields of the bounding boxes that go with Prophesee's data sets
@@ -114,12 +116,18 @@ class Header:
 class NumpyRecording(ColumnsRecording):
     """What ``.npz`` and ``.npy`` have in common."""
 
+    #: all rows of a small file, which is unpacked once and not for each pass over it
+    _kept: list[tuple[float, list[Array]]] | None = None
+
     def _tell(self) -> None:
         self._order = Order(TABLE_ORDER)
         self._unit = ""
         with self._opened() as openers:
             self._arrays, named = self._chosen(openers)
-            head = next(self._rows(openers), None)
+            rows = self._rows(openers)
+            head = next(rows, None)
+            if head is not None and len(head[1][0]) <= head[0] * KEPT_EVENTS:
+                self._kept = [head, *rows]
         if named is not None:
             self._order = named
         if head is not None:
@@ -141,8 +149,11 @@ class NumpyRecording(ColumnsRecording):
         return _columns_of({name: openers[name] for name in self._arrays}, self._path)
 
     def _chunks(self) -> Iterator[Quad]:
-        with self._opened() as openers:
-            for fraction, columns in self._rows(openers):
+        with contextlib.ExitStack() as stack:
+            pieces: Iterable[tuple[float, list[Array]]] | None = self._kept
+            if pieces is None:
+                pieces = self._rows(stack.enter_context(self._opened()))
+            for fraction, columns in pieces:
                 self._fraction = fraction
                 t, x, y, p = self._order.pick(columns)
                 yield microseconds(t, self._unit), x, y, p
