@@ -162,8 +162,8 @@ def start_processes(config: TrainConfig) -> Processes:
 def resolve_precision(name: str, device: torch.device) -> str:
     """Return the precision that a name means on a device.
 
-    ``auto`` is bfloat16 on a GPU that has it, float32 elsewhere: depthwise convolutions in bfloat16
-    are slower on CPUs, those with units for bfloat16 included (docs/training.md).
+    ``auto`` is bfloat16 on a GPU that has it, float32 elsewhere: on the one CPU that was tried,
+    which has units for bfloat16, ``lite-seg`` was slower in it (docs/training.md).
     """
     if name != "auto":
         return name
