@@ -108,10 +108,16 @@ class Processes:
             parameter.grad = gradient.copy_(total.view(gradient.shape)) if has else None
 
     def gathered(self, content: object) -> object:
-        """Return nested plain data whose tensors are those of all processes, joined by axis 0."""
+        """Return nested plain data whose tensors are those of all processes, joined by axis 0.
+
+        A tensor that one of them lacks (None) becomes None, as in a batch of one process.
+        """
         if isinstance(content, Mapping):
             return {key: self.gathered(value) for key, value in content.items()}
-        if not isinstance(content, Tensor) or self.count == 1:
+        if self.agree(not isinstance(content, Tensor)):
+            return None if isinstance(content, Tensor) else content
+        assert isinstance(content, Tensor)
+        if self.count == 1:
             return content
         own = content.to(self.device).contiguous()
         parts = [torch.empty_like(own) for _ in range(self.count)]

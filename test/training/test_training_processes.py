@@ -409,6 +409,40 @@ def test_a_loss_that_is_not_finite_stops_all_and_the_joined_batch_is_kept(folder
     assert torch.equal(kept["label"], whole.label)
 
 
+LACKING = """
+import sys
+from types import SimpleNamespace
+import torch
+import torch.distributed as dist
+from evdistill_core.training.processes import Processes
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
+own = SimpleNamespace(device=torch.device("cpu"), global_rank=rank, world_size=2)
+part = torch.full((1, 2), rank)
+lacks = [None, part]
+batch = {"first": rank, "picture": lacks[rank], "instances": lacks[1 - rank], "past": None,
+         "labelled": {"label": part}}
+print(Processes(own, "float32").gathered(batch))
+"""
+
+
+@pytest.mark.slow
+def test_what_one_process_lacks_keeps_nobody_waiting(tmp_path):
+    parts = [
+        subprocess.Popen(
+            [sys.executable, "-c", LACKING, str(rank), str(tmp_path / "meet")],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for rank, part in enumerate(parts):
+        said, _ = part.communicate(timeout=120)
+        assert f"{{'first': {rank}, 'picture': None, 'instances': None, 'past': None, " in said
+        assert "'label': tensor([[0, 0],\n        [1, 1]])" in said
+
+
 def half(folder, name, **changes):
     return replace(load_experiment(folder / f"{name}.yaml"), precision="float16", **changes)
 
