@@ -52,6 +52,7 @@ from evdistill_core.foundation.labels import (
     OTHER,
     ClassTable,
     lookup_table,
+    mapped_ids,
 )
 from evdistill_core.foundation.plugins import Registry
 from evdistill_core.foundation.suggestions import did_you_mean
@@ -267,8 +268,7 @@ def mask_reader(
             f"what {config.layout} labels mean for the classes {list(classes.names)} is not known: "
             "give every class its ids in a class file (docs/classes.md), or the images a class_map"
         )
-    table = lookup_table(tuple(names), mapping, classes)
-    ids = {k: int(table[k]) for k in range(len(names))}
+    ids = dict(enumerate(mapped_ids(names, mapping, classes)))
     complete = complete_classes(config.complete_for, classes, classes.complete_for)
     others = [k for k, n in enumerate(names) if ids[k] == IGNORE and not _is_unknown(n)]
     if complete and not others and config.complete_for != AUTO:

@@ -21,9 +21,14 @@ from evdistill_core.data.masks import UnknownValuesError, Value, counted
 from evdistill_core.foundation.class_file import CLASS_FILE, ClassEntry, ClassFile
 from evdistill_core.foundation.config import load_yaml
 from evdistill_core.foundation.errors import ConfigError, DataError
-from evdistill_core.foundation.labels import IGNORE, OTHER, ClassTable, excluded_mask
+from evdistill_core.foundation.labels import (
+    IGNORE,
+    OTHER,
+    ClassTable,
+    excluded_mask,
+    mapped_ids,
+)
 from evdistill_core.foundation.mask_values import MaskValues
-from evdistill_core.foundation.suggestions import did_you_mean
 
 NAMES_FILE = "data.yaml"
 MIN_POINTS = 3
@@ -263,21 +268,14 @@ def _mapped_ids(
     classes: ClassTable, names: Mapping[int, str], class_map: Mapping[str, str], rest: int
 ) -> dict[int, int]:
     """Return class id, or ``rest``, by the number of a polygon."""
-    unknown = sorted(set(class_map) - set(names.values()))
-    if unknown:
+    if not names:
         raise ConfigError(
-            f"class_map names {unknown[0]!r}, which is none of the names of these polygons "
-            f"({', '.join(names.values()) or 'there are none: say them in data.yaml, or as names'})"
-            f"{did_you_mean(unknown[0], names.values())}"
+            "class_map maps names, and the numbers of these polygons have none: say them in "
+            f"{NAMES_FILE}, or as names"
         )
-    lost = sorted(set(class_map.values()) - set(classes.names))
-    if lost:
-        raise ConfigError(
-            f"class_map leads to {lost[0]!r}, which is none of {list(classes.names)}"
-            f"{did_you_mean(lost[0], classes.names)}"
-        )
-    place = {name: k for k, name in enumerate(classes.names)}
-    return {n: place[class_map[name]] if name in class_map else rest for n, name in names.items()}
+    said = tuple(names.values())
+    ids = mapped_ids(said, class_map, classes, rest=rest, source="polygons")
+    return dict(zip(names, ids, strict=True))
 
 
 def _class_ids(classes: ClassTable, masks: MaskValues, names: Mapping[int, str]) -> dict[int, int]:

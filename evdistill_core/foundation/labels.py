@@ -8,7 +8,7 @@ marks completely, and nobody knows of which of the others (docs/adr/0023-partial
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -253,19 +253,51 @@ def lookup_table(
         (256,) uint8; every value without a source name becomes 255.
 
     Raises:
+        ConfigError: see ``mapped_ids``.
+    """
+    table = np.full(256, IGNORE, np.uint8)
+    table[: len(source_names)] = mapped_ids(source_names, mapping, target)
+    return table
+
+
+def mapped_ids(
+    source_names: Sequence[str],
+    mapping: Mapping[str, str],
+    target: ClassTable,
+    *,
+    rest: int = IGNORE,
+    source: str = "labels",
+) -> tuple[int, ...]:
+    """Return the class id of every source name.
+
+    Args:
+        source_names: any number of names; equal ones become the same class.
+        mapping: source name to target name.
+        target: the classes to map to.
+        rest: of source names that are absent from the mapping.
+        source: what errors call the owner of the source names.
+
+    Raises:
         ConfigError: the mapping names a class that either side does not have.
     """
-    unknown = (set(mapping) - set(source_names)) | (set(mapping.values()) - set(target.names))
-    if unknown:
-        raise ConfigError(
-            f"class map names {sorted(unknown)}, which are neither in the source "
-            f"{list(source_names)} nor in the target {list(target.names)}"
-        )
-    table = np.full(256, IGNORE, np.uint8)
-    for i, name in enumerate(source_names):
-        if name in mapping:
-            table[i] = target.names.index(mapping[name])
-    return table
+    for side, given, known in (
+        (source, mapping.keys(), source_names),
+        ("target", mapping.values(), target.names),
+    ):
+        unknown = next((n for n in given if n not in known), None)
+        if unknown is not None:
+            raise ConfigError(
+                f"class_map names {unknown!r}, which is no class of the {side} "
+                f"({listed(known)}){did_you_mean(unknown, known)}"
+            )
+    place = {name: k for k, name in enumerate(target.names)}
+    return tuple(place[mapping[n]] if n in mapping else rest for n in source_names)
+
+
+def listed(names: Sequence[str], most: int = 30) -> str:
+    """Return names for an error: all, or the first ones and how many there are beside them."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def excluded_mask(names: Iterable[str], classes: ClassTable) -> npt.NDArray[np.bool_] | None:

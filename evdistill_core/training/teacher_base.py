@@ -15,8 +15,7 @@ from torch import Tensor
 
 from evdistill_core.foundation.class_maps import known_class_map
 from evdistill_core.foundation.errors import ConfigError
-from evdistill_core.foundation.labels import IGNORE, ClassTable
-from evdistill_core.foundation.suggestions import did_you_mean
+from evdistill_core.foundation.labels import IGNORE, ClassTable, listed, mapped_ids
 from evdistill_core.losses.divergence import log_posterior, merge_log_posterior
 from evdistill_core.models.task_name import TaskName
 
@@ -96,30 +95,16 @@ def class_ids(
     mapping = dict(class_map or known_class_map(names, classes))
     if not mapping:
         raise ConfigError(
-            f"no map from the teacher's classes {_listed(names)} to the student's "
-            f"{_listed(classes.names)}: give both the same names, or an ONNX teacher a class_map "
+            f"no map from the teacher's classes {listed(names)} to the student's "
+            f"{listed(classes.names)}: give both the same names, or an ONNX teacher a class_map "
             "such as {car: vehicle}"
         )
-    for side, given, known in (
-        ("teacher", mapping.keys(), names),
-        ("student", mapping.values(), classes.names),
-    ):
-        wrong = next((n for n in given if n not in known), None)
-        if wrong is not None:
-            raise ConfigError(
-                f"class_map names {wrong!r}, which is no class of the {side} ({_listed(known)})"
-                f"{did_you_mean(wrong, known)}"
-            )
+    ids = mapped_ids(names, mapping, classes, source="teacher")
     missing = [n for n in classes.names if n not in mapping.values()]
     if missing:
         raise ConfigError(
             f"no class of the teacher becomes {', '.join(map(repr, missing))} of the student: add "
-            f"one to class_map (the teacher has {_listed(names)}), or leave the class out of the "
+            f"one to class_map (the teacher has {listed(names)}), or leave the class out of the "
             "student's"
         )
-    return tuple(classes.names.index(mapping[n]) if n in mapping else IGNORE for n in names)
-
-
-def _listed(names: tuple[str, ...], most: int = 30) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+    return ids

@@ -252,8 +252,8 @@ def test_whoever_marks_nothing_completely_ignores_what_lies_outside(tmp_path):
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"class_map": {"lorry": "box"}}, "'lorry', which is none of the names of these polygons"),
-        ({"class_map": {"box": "dots"}}, "'dots', which is none of.*did you mean 'dot'"),
+        ({"class_map": {"lorry": "box"}}, "'lorry', which is no class of the poly"),
+        ({"class_map": {"box": "dots"}}, "'dots', which is no class of.*did you mean 'dot'"),
         ({"class_map": {"box": "box"}, "complete_for": ("b",)}, "complete_for names 'b'"),
         ({"class_map": {"box": "box"}, "complete_for": ("box", "dot")}, "names every class"),
     ],
@@ -262,3 +262,9 @@ def test_maps_that_lead_nowhere_are_refused(tmp_path, how, said):
     make_set(tmp_path, {"x": SQUARE})
     with pytest.raises(ConfigError, match=said):
         YoloSegmentation(tmp_path, "train", TWO, number_names=("box",), **how)
+
+
+def test_a_map_of_numbers_without_names_is_refused(tmp_path):
+    make_set(tmp_path, {"x": SQUARE})
+    with pytest.raises(ConfigError, match=r"have none: say them in data\.yaml"):
+        YoloSegmentation(tmp_path, "train", TWO, class_map={"box": "box"})

@@ -269,7 +269,7 @@ REFUSED = {
         r"does not take 2 images of 224x224.*set teacher\.size",
     ),
     "unknown class": ({}, {"class_map": {"aa": "a"}}, "'aa', which is no class of the teacher"),
-    "unknown student class": ({}, {"class_map": {"a": "z"}}, "'z', which is no class of the stud"),
+    "unknown student class": ({}, {"class_map": {"a": "z"}}, "'z', which is no class of the targ"),
     "no map": ({}, {"classes": ("x", "y", "z")}, "no map from the teacher's classes.*class_map"),
 }  # fmt: skip
 
