@@ -98,8 +98,8 @@ def command(
     from evdistill_core.data.simulated_films import FILM
     from evdistill_core.data.simulated_sets import (
         SimulateConfig,
-        simulate_film,
         simulate_images,
+        simulate_video,
         simulated_classes,
     )
     from evdistill_core.foundation.config import from_mapping, load_yaml, naming
@@ -150,7 +150,7 @@ def command(
                 )  # fmt: skip
         else:
             with _progress(count) as report:
-                simulate_film(
+                simulate_video(
                     source, folder, settings, seed=seed, count=count, overwrite=overwrite,
                     on_window=report,
                 )  # fmt: skip

@@ -233,7 +233,7 @@ class StoredWindows:
         self._seed = seed
         self._augmentation = augmentation
         if not self._set.is_labelled or not len(self._set):
-            raise DataError(f"{folder} holds no labelled windows (films have none)")
+            raise DataError(f"{folder} holds no labelled windows (those of a video have no labels)")
         refuse_sequences(spec, f"{folder} holds single windows")
         if self._set.classes.names != classes.names:
             raise DataError(

@@ -1,4 +1,4 @@
-"""Making a simulated set on disk from labelled images or a film."""
+"""Making a simulated set on disk from labelled images or a video."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class SimulateConfig:
         window_us: length of a window.
         windows_per_shard: windows in one file.
         scene: what moves, and how (labelled images).
-        sensor: what the pixels are like; a film is seen by one sensor, images by one per window.
-        interpolation: how frames between frames are made (films).
+        sensor: what the pixels are like; a video is seen by one sensor, images by one per window.
+        interpolation: how frames between frames are made (videos).
         classes: what the labels mean.
         names: names of the source's label ids, for folders of images and masks; empty: the ids
             are those of ``classes``.
@@ -153,8 +153,8 @@ def simulate_images(  # noqa: PLR0913
         pool.shutdown(cancel_futures=True)
 
 
-def simulate_film(  # noqa: PLR0913
-    film: Path,
+def simulate_video(  # noqa: PLR0913
+    video: Path,
     target: Path,
     config: SimulateConfig,
     *,
@@ -163,27 +163,27 @@ def simulate_film(  # noqa: PLR0913
     overwrite: bool = False,
     on_window: Callable[[int], None] = lambda done: None,
 ) -> None:
-    """Make a set of the consecutive windows that one sensor sees of a film; it has no labels.
+    """Make a set of the consecutive windows that one sensor sees of a video; it has no labels.
 
-    A film is simulated in one go: pixels remember, so an interrupted run begins again.
+    A video is simulated in one go: pixels remember, so an interrupted run begins again.
 
     Args:
-        film: video file.
+        video: the file.
         target: folder of the set.
         config: everything else.
         seed: of all draws.
-        count: number of windows; None: to the end of the film.
+        count: number of windows; None: to the end of the video.
         overwrite: replace a set of another request.
         on_window: told how many windows are done.
 
     Raises:
-        DataError: no film, a film shorter than a window, or ``target`` holds another set.
+        DataError: no video, one shorter than a window, or ``target`` holds another set.
     """
-    frames = read_video(film, height=config.height, width=config.width)
-    first = next(frames)  # refuse what is no film before a folder is made
+    frames = read_video(video, height=config.height, width=config.width)
+    first = next(frames)  # refuse what is no video before a folder is made
     writer = SetWriter(
         target,
-        _request(seed, config, {"film": film.name, "bytes": film.stat().st_size}),
+        _request(seed, config, {"film": video.name, "bytes": video.stat().st_size}),
         config.classes,
         height=config.height,
         width=config.width,
@@ -209,7 +209,7 @@ def simulate_film(  # noqa: PLR0913
         writer.write_shard(shards, part)
         shards += 1
     if shards == 0:
-        raise DataError(f"{film} is shorter than a window of {config.window_us} us")
+        raise DataError(f"{video} is shorter than a window of {config.window_us} us")
     writer.finish(shards)
 
 

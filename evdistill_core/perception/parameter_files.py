@@ -14,11 +14,11 @@ from evdistill_core.foundation.suggestions import did_you_mean
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.perception.parameters import (
     KINDS,
-    RENAMED,
     Kind,
     PerceptionParameters,
     SegmentationParameters,
     declarations,
+    renamed,
 )
 
 QOS = "qos_overrides"
@@ -61,8 +61,8 @@ def load_as(
     unknown = sorted(set(values) - set(declarations(kind)))
     if unknown:
         where = f" in {path}" if path is not None else ""
-        if unknown[0] in RENAMED:
-            raise ConfigError(f"parameter {unknown[0]}{where} is now {RENAMED[unknown[0]]}")
+        if unknown[0] in renamed(kind):
+            raise ConfigError(f"parameter {unknown[0]}{where} is now {renamed(kind)[unknown[0]]}")
         near = did_you_mean(unknown[0], declarations(kind))
         allowed = near or f" (parameters are: {', '.join(declarations(kind))})"
         raise ConfigError(f"unknown parameter {', '.join(unknown)}{where}{allowed}")

@@ -68,7 +68,9 @@ class PerceptionParameters(ABC):
     """Task of the students that these are for, and the usual name of their node."""
 
     student: str = _p(
-        "", "Student file; empty: the one that comes with the package (segmentation only)."
+        "",
+        "Student file, or the name of one that comes with the package; empty: street6 "
+        "(segmentation only).",
     )
     runtime: str = _p(
         "auto", "What runs the network; also one of your own.", choices=tuple(RUNTIMES.own),
@@ -312,13 +314,13 @@ class RecognitionParameters(PerceptionParameters):
         return Ranker(self.postprocess(), classes.names)
 
 
-RENAMED = {
+_RENAMED = {
     "track_max_missed": (
-        "track_max_missed_s, which counts seconds of sensor time and not windows: 4 windows of "
-        "50 ms are 0.2"
+        "track_max_missed_s",
+        "which counts seconds of sensor time and not windows: 4 windows of 50 ms are 0.2",
     )
 }
-"""Names that parameters once had, and what to write instead."""
+"""Names that parameters once had, the names of today, and what changed."""
 
 Kind = type[PerceptionParameters]
 KINDS: dict[TaskName, Kind] = {k.TASK: k for k in (SegmentationParameters, RecognitionParameters)}
@@ -327,6 +329,12 @@ KINDS: dict[TaskName, Kind] = {k.TASK: k for k in (SegmentationParameters, Recog
 def declarations(kind: Kind = SegmentationParameters) -> dict[str, Declaration]:
     """Return the declaration of every parameter by name, in order."""
     return {f.name: f.metadata["declaration"] for f in dataclasses.fields(kind)}
+
+
+def renamed(kind: Kind = SegmentationParameters) -> dict[str, str]:
+    """Return the names that parameters of a kind once had, and what to write instead."""
+    known = declarations(kind)
+    return {old: f"{new}, {change}" for old, (new, change) in _RENAMED.items() if new in known}
 
 
 def defaults(kind: Kind = SegmentationParameters) -> dict[str, object]:

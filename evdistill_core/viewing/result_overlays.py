@@ -61,6 +61,7 @@ class ResultOverlays:
         names = _class_names(results, labels[:1])
         self._classes = _class_table(names)
         self._has_names = bool(names)
+        self._legend = np.empty((0, 0, 3), np.uint8)
         wanted = [t for t in (self._mask_topic, self._box_topic) if t]
         self._messages = self._parsed(results, wanted)
         self._next = next(self._messages, None)
@@ -82,7 +83,9 @@ class ResultOverlays:
         """Return the classes and their colours as a strip, (rows, width, 3); no rows: no names."""
         if not self._has_names:
             return np.empty((0, width, 3), np.uint8)
-        return legend(self._classes, width=width)
+        if self._legend.shape[1] != width:  # drawn once a film, not once a picture
+            self._legend = legend(self._classes, width=width)
+        return self._legend
 
     def lay_over(self, picture: Image, host_ns: int, window_ns: int) -> Image:
         """Return the picture with the latest results up to ``host_ns`` that are not older."""

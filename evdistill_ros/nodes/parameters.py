@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 from evdistill_core.foundation.config import from_mapping, to_mapping
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.perception.parameters import (
-    RENAMED,
     Declaration,
     Kind,
     PerceptionParameters,
     choices_text,
     declarations,
     defaults,
+    renamed,
 )
 
 P = TypeVar("P", bound=PerceptionParameters)
@@ -41,16 +41,16 @@ def declare(node: Any, kind: Kind) -> tuple[str, ...]:
     """
     from rcl_interfaces.msg import ParameterDescriptor  # noqa: PLC0415 - ROS only
 
-    renamed = []
-    for name, instead in RENAMED.items():
+    found = []
+    for name, instead in renamed(kind).items():
         any_type = ParameterDescriptor(name=name, dynamic_typing=True)
         if node.declare_parameter(name, descriptor=any_type).value is not None:
-            renamed.append(f"parameter {name} is now {instead}")
+            found.append(f"parameter {name} is now {instead}")
         node.undeclare_parameter(name)
     for name, declaration in declarations(kind).items():
         default = defaults(kind)[name]
         node.declare_parameter(name, default, descriptor(name, declaration, default))
-    return tuple(renamed)
+    return tuple(found)
 
 
 def descriptor(name: str, declaration: Declaration, default: object) -> Any:

@@ -197,3 +197,5 @@ def test_a_parameter_under_its_old_name_is_refused_with_the_new_one(tmp_path):
         load_parameters(path)
     with pytest.raises(ConfigError, match=r"windows of 50 ms are 0\.2"):
         load_parameters(None, {"track_max_missed": 4})
+    with pytest.raises(ConfigError, match="unknown parameter track_max_missed"):
+        load_as(RecognitionParameters, None, {"track_max_missed": 4})  # it has none of either name
