@@ -1,7 +1,7 @@
 """Ids that stay with a thing from window to window, and where it is going.
 
-Every track has a Kalman filter (``box_filter``), with steps in sensor time, so that dropped and
-overlapping windows make no difference. Detections are assigned to tracks in two rounds, the sure
+Every track has a Kalman filter (``box_filter``) with steps in sensor time: windows may be dropped
+or overlap, and need no rule of their own. Detections are assigned to tracks in two rounds, the sure
 ones first, as in ByteTrack (Zhang et al., ECCV 2022). Three things differ, because an event camera
 sees only what moves and the boxes are connected components:
 
