@@ -26,9 +26,7 @@ from evdistill_core.data.class_survey import MaskSurvey, survey_masks, survey_po
 from evdistill_core.data.drawn_patterns import PATTERNS, draw_pattern
 from evdistill_core.data.masks import MaskDecoder, decoder_of
 from evdistill_core.data.yolo_segmentation import (
-    AUTO,
     YoloSegmentation,
-    complete_classes,
     is_yolo,
     yolo_classes,
     yolo_files,
@@ -46,11 +44,13 @@ from evdistill_core.foundation.class_maps import (
 )
 from evdistill_core.foundation.errors import ConfigError, DataError
 from evdistill_core.foundation.labels import (
+    AUTO,
     CAMVID_NAMES,
     CAMVID_VOID,
     IGNORE,
     OTHER,
     ClassTable,
+    complete_classes,
     lookup_table,
     mapped_ids,
 )

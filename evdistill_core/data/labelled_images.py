@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evdistill_core.data.image_layouts import LAYOUTS, LabelledImage
-from evdistill_core.data.yolo_segmentation import AUTO
 from evdistill_core.foundation.config import LATER, from_mapping
 from evdistill_core.foundation.errors import ConfigError, DataError
-from evdistill_core.foundation.labels import OTHER, SIX_CLASSES, ClassTable, excluded_mask
+from evdistill_core.foundation.labels import AUTO, OTHER, SIX_CLASSES, ClassTable, excluded_mask
 
 
 @dataclass(frozen=True, kw_only=True)

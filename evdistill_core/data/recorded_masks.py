@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.data.augment import AugmentConfig
+from evdistill_core.data.class_images import read_image
 from evdistill_core.data.masks import counted, decoder_of
 from evdistill_core.data.recording_index import (
     IndexedRecording,
@@ -173,12 +174,11 @@ class RecordedMasks:
         path = mask.parent.parent / INSTANCES / mask.name
         if not path.is_file():
             return None
-        stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if stored is None or stored.dtype not in (np.uint8, np.uint16) or stored.shape != size:
-            found = "unreadable" if stored is None else f"{stored.dtype} {stored.shape}"
+        stored = read_image(path, cv2.IMREAD_UNCHANGED)
+        if stored.dtype not in (np.uint8, np.uint16) or stored.shape != size:
             raise DataError(
                 f"{path} must be a grey image of 8 or 16 bits and {size[1]}x{size[0]} pixels, as "
-                f"its mask is; it is {found}"
+                f"its mask is; it is {stored.dtype} {stored.shape}"
             )
         return stored.astype(np.uint16)
 

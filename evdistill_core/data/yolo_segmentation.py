@@ -8,7 +8,7 @@ then x1 y1 x2 y2 ... as shares of width and height.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +22,11 @@ from evdistill_core.foundation.class_file import CLASS_FILE, ClassEntry, ClassFi
 from evdistill_core.foundation.config import load_yaml
 from evdistill_core.foundation.errors import ConfigError, DataError
 from evdistill_core.foundation.labels import (
+    AUTO,
     IGNORE,
     OTHER,
     ClassTable,
-    excluded_mask,
+    complete_classes,
     mapped_ids,
 )
 from evdistill_core.foundation.mask_values import MaskValues
@@ -34,7 +35,6 @@ NAMES_FILE = "data.yaml"
 MIN_POINTS = 3
 # Exporters round and cut: what lies outside by less than this share of the image is moved inside.
 OUTSIDE = 0.01
-AUTO = "auto"  # of ``complete_for``
 _SHIFT = 4  # bits of a pixel's fraction in OpenCV's drawing
 
 
@@ -241,27 +241,6 @@ class YoloSegmentation:
         rest = IGNORE if self._rest is None else self._rest
         ids = {n: self._ids.get(n, rest) for n in numbers}
         return draw_polygons(polygons, ids, height=height, width=width, background=self._background)
-
-
-def complete_classes(
-    complete_for: str | Sequence[str], classes: ClassTable, reached: Iterable[str]
-) -> tuple[str, ...]:
-    """Return the classes that a label set marks completely, in the order of the table.
-
-    Args:
-        complete_for: of ``ImagesConfig``.
-        classes: the table.
-        reached: what "auto" stands for; where these are all classes, nothing is left that the rest
-            could be, and nothing is said about it.
-
-    Raises:
-        ConfigError: a name is none of the classes, or all are named.
-    """
-    if complete_for == AUTO:
-        names = set(reached)
-        return tuple(n for n in classes.names if n in names) if len(names) < len(classes) else ()
-    excluded_mask(complete_for, classes)
-    return tuple(n for n in classes.names if n in complete_for)
 
 
 def _mapped_ids(

@@ -23,6 +23,7 @@ IGNORE = 255
 OTHER = 254
 OTHER_RGB = (60, 60, 60)  # of 254 in pictures of labels
 MAX_CLASSES = 254
+AUTO = "auto"  # of the classes that a label set marks completely: what its layout knows
 
 
 @dataclass(frozen=True)
@@ -329,3 +330,24 @@ def excluded_mask(names: Iterable[str], classes: ClassTable) -> npt.NDArray[np.b
     if not chosen:
         return None
     return np.isin(np.array(classes.names), np.array(chosen))
+
+
+def complete_classes(
+    complete_for: str | Sequence[str], classes: ClassTable, reached: Iterable[str]
+) -> tuple[str, ...]:
+    """Return the classes that a label set marks completely, in the order of the table.
+
+    Args:
+        complete_for: names, or "auto".
+        classes: the table.
+        reached: what "auto" stands for; where these are all classes, nothing is left that the rest
+            could be, and nothing is said about it.
+
+    Raises:
+        ConfigError: a name is none of the classes, or all are named.
+    """
+    if complete_for == AUTO:
+        names = set(reached)
+        return tuple(n for n in classes.names if n in names) if len(names) < len(classes) else ()
+    excluded_mask(complete_for, classes)
+    return tuple(n for n in classes.names if n in complete_for)
