@@ -5,7 +5,7 @@ import pytest
 
 from evdistill_core.data.augment import AugmentConfig
 from evdistill_core.data.batches import load_batches, stack
-from evdistill_core.data.labelled_images import ImagesConfig
+from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
 from evdistill_core.data.moving_stills import MovingStills, MovingStillsConfig
 from evdistill_core.data.simulated import (
     SimulatedWindows,
@@ -13,6 +13,7 @@ from evdistill_core.data.simulated import (
     _Stopping,
     make_sample,
     represent_sequence,
+    scene_factory,
 )
 from evdistill_core.data.unlabelled import RecordingsConfig, UnlabelledWindows, open_windows
 from evdistill_core.events.array import Events, Triggers
@@ -102,8 +103,10 @@ def test_a_simulated_sequence_is_one_long_window_cut_up(camvid):
 
 
 def test_scenes_may_stop_and_keep_their_labels(camvid):
-    moving = simulated(camvid, THREE, scene=SceneRanges(moving_camera=1.0))
-    scene = moving._make_factory().make(SensorModel(), np.random.default_rng(4))
+    files = LabelledImages(camvid, SIX_CLASSES)
+    ranges = SceneRanges(moving_camera=1.0)
+    factory = scene_factory(files, SIX_CLASSES, height=24, width=40, ranges=ranges)
+    scene = factory.make(SensorModel(), np.random.default_rng(4))
     stopped = _Stopping(scene, 0.005)
     for t_s in (-0.02, 0.0, 0.005):
         np.testing.assert_array_equal(stopped.draw(t_s), scene.draw(t_s))
