@@ -1,8 +1,17 @@
 """Events of a window -> dense input of a network; without torch except in ``on_torch``."""
 
+from evdistill_core.representations.building import InputBuilder
 from evdistill_core.representations.grid import Grid
 from evdistill_core.representations.represent import represent
 from evdistill_core.representations.representation import InputWindow, Representation
 from evdistill_core.representations.spec import BackgroundFilter, InputSpec
 
-__all__ = ["BackgroundFilter", "Grid", "InputSpec", "InputWindow", "Representation", "represent"]
+__all__ = [
+    "BackgroundFilter",
+    "Grid",
+    "InputBuilder",
+    "InputSpec",
+    "InputWindow",
+    "Representation",
+    "represent",
+]

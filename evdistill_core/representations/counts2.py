@@ -13,8 +13,15 @@ import numpy.typing as npt
 from numba import njit
 
 from evdistill_core.events.array import Events
-from evdistill_core.representations.kernels import CellTables, EventArrays, bare
+from evdistill_core.representations.kernels import (
+    CellTables,
+    EventArrays,
+    KeptArray,
+    bare,
+    bare_kept,
+)
 from evdistill_core.representations.representation import (
+    BoolArray,
     FloatArray,
     InputWindow,
     Representation,
@@ -29,17 +36,22 @@ ROBUST_QUANTILE = 0.999
 
 
 def _fill(out: FloatArray, events: Events, window: InputWindow) -> None:
-    """Add the two event counts of a window.
+    _add(out, events, None, window)
+
+
+def _add(out: FloatArray, events: Events, kept: BoolArray | None, window: InputWindow) -> None:
+    """Add the two counts of some events of a window.
 
     Args:
         out: (3, H, W): brighter counts, darker counts, zeros. Counts are exact up to 2**24 events
             in a cell.
         events: N >= 0 events in any order; time is not looked at, events outside the frame are
             left out (decoders count them).
+        kept: (N,), which of them count; None: all.
         window: where they go.
     """
     arrays, tables, _ = bare(events, window)
-    _count(out.reshape(-1), window.plane, arrays, tables)
+    _count(out.reshape(-1), window.plane, arrays, tables, bare_kept(kept))
 
 
 def _fill_torch(out: Tensor, events: TorchEvents, window: InputWindow) -> None:
@@ -51,6 +63,7 @@ COUNTS2 = Representation(
     channels=lambda spec: 3,
     fill=_fill,
     fill_torch=_fill_torch,
+    add=_add,
     normalisations=("maximum", "robust", "fixed"),
     polarity="halves",
     empty_channels=1,
@@ -75,13 +88,17 @@ def robust_rank(cells: int) -> int:
 
 @njit(nogil=True, cache=True)
 def _count(
-    flat: npt.NDArray[np.float32], plane: int, events: EventArrays, tables: CellTables
+    flat: npt.NDArray[np.float32],
+    plane: int,
+    events: EventArrays,
+    tables: CellTables,
+    kept: KeptArray,
 ) -> None:
     x, y, _, p = events
     columns, rows = tables
     width, height = len(columns), len(rows)
     one = np.float32(1.0)
     for i in range(len(p)):
-        if x[i] < width and y[i] < height:
+        if x[i] < width and y[i] < height and (not len(kept) or kept[i]):
             cell = rows[y[i]] + columns[x[i]]
             flat[cell if p[i] else cell + plane] += one

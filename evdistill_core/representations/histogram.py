@@ -13,8 +13,15 @@ import numpy.typing as npt
 from numba import njit
 
 from evdistill_core.events.array import Events
-from evdistill_core.representations.kernels import CellTables, EventArrays, bare
+from evdistill_core.representations.kernels import (
+    CellTables,
+    EventArrays,
+    KeptArray,
+    bare,
+    bare_kept,
+)
 from evdistill_core.representations.representation import (
+    BoolArray,
     FloatArray,
     InputWindow,
     Representation,
@@ -26,7 +33,11 @@ if TYPE_CHECKING:
 
 
 def _fill(out: FloatArray, events: Events, window: InputWindow) -> None:
-    """Add the counts of a window.
+    _add(out, events, None, window)
+
+
+def _add(out: FloatArray, events: Events, kept: BoolArray | None, window: InputWindow) -> None:
+    """Add the counts of some events of a window.
 
     Bin b holds the events with b <= bins * (t - t_start) / (t_end - t_start) < b + 1. Events before
     the window count in its first bin and events after it in its last. Events outside the frame are
@@ -36,9 +47,10 @@ def _fill(out: FloatArray, events: Events, window: InputWindow) -> None:
         out: (2 * bins, H, W): brighter events by bin, then darker ones by bin. Counts are exact up
             to 2**24 events in a cell.
         events: N >= 0 events in any order.
+        kept: (N,), which of them count; None: all.
         window: where they go.
     """
-    _count(out.reshape(-1), window.plane, len(out) // 2, *bare(events, window))
+    _count(out.reshape(-1), window.plane, len(out) // 2, *bare(events, window), bare_kept(kept))
 
 
 def _fill_torch(out: Tensor, events: TorchEvents, window: InputWindow) -> None:
@@ -52,6 +64,7 @@ HISTOGRAM = Representation(
     channels=lambda spec: 2 * spec.bins,
     fill=_fill,
     fill_torch=_fill_torch,
+    add=_add,
     normalisations=("fixed", "nonzero"),
     polarity="halves",
 )
@@ -65,6 +78,7 @@ def _count(  # noqa: PLR0913, PLR0917 - a kernel takes bare arrays
     events: EventArrays,
     tables: CellTables,
     interval_us: tuple[int, int],
+    kept: KeptArray,
 ) -> None:
     x, y, t_us, p = events
     columns, rows = tables
@@ -72,7 +86,7 @@ def _count(  # noqa: PLR0913, PLR0917 - a kernel takes bare arrays
     width, height, span_us = len(columns), len(rows), t_end_us - t_start_us
     one = np.float32(1.0)
     for i in range(len(t_us)):
-        if x[i] < width and y[i] < height:
+        if x[i] < width and y[i] < height and (not len(kept) or kept[i]):
             elapsed_us = min(max(t_us[i], t_start_us), t_end_us - 1) - t_start_us
             channel = elapsed_us * bins // span_us + (0 if p[i] else bins)
             flat[channel * plane + rows[y[i]] + columns[x[i]]] += one

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from evdistill_core.events.array import Events
 from evdistill_core.representations.background import filter_background
+from evdistill_core.representations.building import check_window
 from evdistill_core.representations.counts2 import LEVELS, robust_rank
 from evdistill_core.representations.grid import Grid
+from evdistill_core.representations.normalisation import fixed_factor
 from evdistill_core.representations.registry import inside
-from evdistill_core.representations.represent import check_window, fixed_factor, represent
+from evdistill_core.representations.represent import represent
 from evdistill_core.representations.representation import InputWindow
 from evdistill_core.representations.spec import InputSpec
 

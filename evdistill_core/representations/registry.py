@@ -37,7 +37,7 @@ def _adapt(name: str, found: object) -> Representation:
     def fill_inside(out: FloatArray, events: Events, window: InputWindow) -> None:
         fill(out, inside(events), window)
 
-    return replace(made, fill=fill_inside)
+    return replace(made, fill=fill_inside, add=None)
 
 
 REPRESENTATIONS: Registry[Representation] = Registry(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from evdistill_core.events.array import Events
-from evdistill_core.events.window import Window
+from evdistill_core.events.window import Window, never_falls
 from evdistill_core.foundation.errors import ConfigError
-from evdistill_core.representations.background import filter_background
-from evdistill_core.representations.counts2 import LEVELS, robust_maximum
-from evdistill_core.representations.grid import Grid
-from evdistill_core.representations.representation import InputWindow
+from evdistill_core.representations.building import InputBuilder
 from evdistill_core.representations.spec import InputSpec
 
 
@@ -56,61 +54,25 @@ def represent(
         events = events.events
     if t_start_us is None or t_end_us is None:
         raise ValueError("give t_start_us and t_end_us with Events, or a Window instead of them")
-    check_window(t_start_us, t_end_us)
-    shape = spec.shape(height=events.height, width=events.width)
-    if out is None:
-        out = np.empty(shape, np.float32)
-    elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
-        raise ValueError(f"out must be C-contiguous float32 {shape}, got {out.dtype} {out.shape}")
-    grid = spec.grid(height=events.height, width=events.width)
-    kept = filter_background(events, spec.background_filter)
-    out.fill(0.0)
-    spec.representation.fill(out, kept, InputWindow(spec, grid, t_start_us, t_end_us))
-    _normalise_inplace(out, spec, grid)
-    return out
+    if spec.background_filter is not None and not never_falls(events.t_us):
+        events = events[np.argsort(events.t_us, kind="stable")]
+    # Taken out while in use: a plugin's representation may call this function again.
+    builder, _workspace.builder = _workspace.builder or InputBuilder(), None
+    builder.start(
+        spec, height=events.height, width=events.width,
+        t_start_us=t_start_us, t_end_us=t_end_us, out=out,
+    )  # fmt: skip
+    builder.add(events)
+    made = builder.finish()
+    _workspace.builder = builder
+    return made
 
 
-def check_window(t_start_us: int, t_end_us: int) -> None:
-    """Refuse a window without duration.
+class _Workspace(threading.local):
+    """One builder for each thread, for its room in memory."""
 
-    Raises:
-        ValueError: the end is not above the start.
-    """
-    if t_end_us <= t_start_us:
-        raise ValueError(f"a window ends after it starts, got [{t_start_us}, {t_end_us})")
+    def __init__(self) -> None:
+        self.builder: InputBuilder | None = None
 
 
-def fixed_factor(spec: InputSpec, grid: Grid) -> np.float32:
-    """Return what "fixed" multiplies by; float32, the same number in every implementation."""
-    return np.float32(1.0 / (spec.scale * grid.factor**2))
-
-
-def _normalise_inplace(out: npt.NDArray[np.float32], spec: InputSpec, grid: Grid) -> None:
-    if spec.normalisation == "fixed":
-        _scale_and_clip(out.reshape(-1), fixed_factor(spec, grid), np.float32(spec.clip))
-    elif spec.normalisation == "nonzero":
-        mask = out != 0
-        values = out[mask].astype(np.float64)
-        if values.size:
-            mean, deviation = values.mean(), values.std()
-            out[mask] = (values - mean) / (deviation if deviation > 0 else 1.0)
-    elif spec.normalisation != "none":
-        for channel in out[: len(out) - spec.representation.empty_channels]:
-            used = channel[: grid.used_height, : grid.used_width]
-            top = float(used.max()) if spec.normalisation == "maximum" else robust_maximum(used)
-            _quantise(channel.reshape(-1), max(1.0, top))
-
-
-@njit(nogil=True, cache=True)
-def _scale_and_clip(flat: npt.NDArray[np.float32], factor: np.float32, limit: np.float32) -> None:
-    for i in range(len(flat)):
-        flat[i] = min(max(flat[i] * factor, -limit), limit)
-
-
-@njit(nogil=True, cache=True)
-def _quantise(flat: npt.NDArray[np.float32], top: float) -> None:
-    # Whole numbers up to 255 * 2**24 are exact in float64: rounding half up is the same everywhere.
-    for i in range(len(flat)):
-        if flat[i] > 0:
-            count = min(float(flat[i]), top)
-            flat[i] = np.floor((count * (2 * LEVELS) + top) / (2.0 * top)) / LEVELS
+_workspace = _Workspace()

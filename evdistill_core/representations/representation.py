@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
 X = TypeVar("X", FloatArray, "Tensor")
 NORMALISATIONS = ("none", "fixed", "nonzero", "maximum", "robust")
 POLARITIES = ("signed", "halves", "ignored")
@@ -119,6 +120,9 @@ class Representation:
             inside the frame.
         fill_torch: the same with tensors: ``out`` lies on the device, see ``TorchEvents``. None:
             ``fill`` does it on the CPU.
+        add: as ``fill``, for a window in parts: adds the values of the next events. It is also told
+            which ones: (N,) bool, or None for all. None: ``fill`` gets all events at once; so it
+            always is with plugins.
         normalisations: of ``NORMALISATIONS``, which ones fit; the first is the default. "none"
             means that ``fill`` itself writes values within -1 .. 1.
         polarity: how brighter and darker events show. "signed": their signs. "halves": the first
@@ -131,6 +135,7 @@ class Representation:
     channels: Callable[[Described], int]
     fill: Callable[[FloatArray, Events, InputWindow], None]
     fill_torch: Callable[[Tensor, TorchEvents, InputWindow], None] | None = None
+    add: Callable[[FloatArray, Events, BoolArray | None, InputWindow], None] | None = None
     normalisations: tuple[str, ...] = ("none",)
     polarity: Literal["signed", "halves", "ignored"] = "halves"
     empty_channels: int = 0

@@ -17,8 +17,15 @@ import numpy.typing as npt
 from numba import njit
 
 from evdistill_core.events.array import Events
-from evdistill_core.representations.kernels import CellTables, EventArrays, bare
+from evdistill_core.representations.kernels import (
+    CellTables,
+    EventArrays,
+    KeptArray,
+    bare,
+    bare_kept,
+)
 from evdistill_core.representations.representation import (
+    BoolArray,
     FloatArray,
     InputWindow,
     Representation,
@@ -38,7 +45,11 @@ def steps_per_us(bins: int, span_us: int) -> float:
 
 
 def _fill(out: FloatArray, events: Events, window: InputWindow) -> None:
-    """Add the voxel grid of a window.
+    _add(out, events, None, window)
+
+
+def _add(out: FloatArray, events: Events, kept: BoolArray | None, window: InputWindow) -> None:
+    """Add the voxel grid of some events of a window.
 
     Bin b stands for the time t_start_us + b * (t_end_us - t_start_us) / (bins - 1); one bin takes
     all. Events before the window count as at its start and events after it as at its end: a late
@@ -47,11 +58,12 @@ def _fill(out: FloatArray, events: Events, window: InputWindow) -> None:
     Args:
         out: (bins, H, W). The sum over all cells becomes brighter minus darker events.
         events: N >= 0 events in any order.
+        kept: (N,), which of them count; None: all.
         window: where they go.
     """
     bins = len(out)
     per_us = steps_per_us(bins, window.span_us)
-    _scatter(out.reshape(-1), window.plane, bins, *bare(events, window), per_us)
+    _scatter(out.reshape(-1), window.plane, bins, *bare(events, window), bare_kept(kept), per_us)
 
 
 def _fill_torch(out: Tensor, events: TorchEvents, window: InputWindow) -> None:
@@ -71,6 +83,7 @@ VOXEL = Representation(
     channels=lambda spec: spec.bins,
     fill=_fill,
     fill_torch=_fill_torch,
+    add=_add,
     normalisations=("fixed", "nonzero"),
     polarity="signed",
 )
@@ -84,6 +97,7 @@ def _scatter(  # noqa: PLR0913, PLR0917 - a kernel takes bare arrays
     events: EventArrays,
     tables: CellTables,
     interval_us: tuple[int, int],
+    kept: KeptArray,
     per_us: float,
 ) -> None:
     x, y, t_us, p = events
@@ -93,7 +107,7 @@ def _scatter(  # noqa: PLR0913, PLR0917 - a kernel takes bare arrays
     last_step = max(0, (bins - 1) * STEPS - 1)  # keeps bin + 1 inside the grid
     unit = np.float32(1.0 / STEPS)
     for i in range(len(t_us)):
-        if x[i] >= width or y[i] >= height:
+        if x[i] >= width or y[i] >= height or (len(kept) and not kept[i]):
             continue
         t = min(max(t_us[i], t_start_us), t_end_us - 1)
         step = min(int((t - t_start_us) * per_us), last_step)
