@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from evdistill_core.foundation.errors import ConfigError
+
+Ranges = Mapping[str, tuple[float, float]]
+"""Name of a number -> the lowest and the highest value allowed."""
 
 
 def check_ranges(values: object, /, **ranges: tuple[float, float]) -> None:

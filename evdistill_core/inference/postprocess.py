@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numba
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import StudentError
 from evdistill_core.foundation.labels import IGNORE
-from evdistill_core.foundation.ranges import check_ranges
+from evdistill_core.foundation.ranges import Ranges, check_ranges
 from evdistill_core.inference.prediction import Detection, Prediction, refuse_unfinite
 from evdistill_core.inference.tracking import Tracker, TrackerConfig
 
@@ -52,32 +52,29 @@ class PostprocessConfig:
     closing_px: int = 3
     join_px: int = 4
     min_area_px: int = 60
-    min_score: float = 0.4
+    min_score: float = TrackerConfig.min_score
     keep_score: float = 0.3
-    track_min_iou: float = 0.2
-    track_max_missed_s: float = 0.5
-    track_max_merged_s: float = 1.0
-    track_noise_px: float = 2.0
-    track_agility: float = 1.0
-    track_smooth_boxes: bool = True
+    track_min_iou: float = TrackerConfig.min_iou
+    track_max_missed_s: float = TrackerConfig.max_missed_s
+    track_max_merged_s: float = TrackerConfig.max_merged_s
+    track_noise_px: float = TrackerConfig.noise_px
+    track_agility: float = TrackerConfig.agility
+    track_smooth_boxes: bool = TrackerConfig.smooth
+
+    RANGES: ClassVar[Ranges] = {
+        "unlabelled_radius_px": (-1, 64),
+        "min_neighbours": (0, 8),
+        "closing_px": (0, 32),
+        "join_px": (0, 32),
+        "min_area_px": (1, 1 << 24),
+        "min_score": TrackerConfig.RANGES["min_score"],
+        "keep_score": (0, 1),
+        **{f"track_{k}": v for k, v in TrackerConfig.RANGES.items() if k != "min_score"},
+    }
 
     def __post_init__(self) -> None:
         """Refuse values that no mask could be made with."""
-        check_ranges(
-            self,
-            unlabelled_radius_px=(-1, 64),
-            min_neighbours=(0, 8),
-            closing_px=(0, 32),
-            join_px=(0, 32),
-            min_area_px=(1, 1 << 24),
-            min_score=(0, 1),
-            keep_score=(0, 1),
-            track_min_iou=(0, 1),
-            track_max_missed_s=(0, 60),
-            track_max_merged_s=(0, 60),
-            track_noise_px=(0.1, 100),
-            track_agility=(0.01, 100),
-        )
+        check_ranges(self, **self.RANGES)
 
     def tracker(self) -> TrackerConfig:
         """Return the part that makes tracks of detections."""

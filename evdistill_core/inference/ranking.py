@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import StudentError
-from evdistill_core.foundation.ranges import check_ranges
+from evdistill_core.foundation.ranges import Ranges, check_ranges
 from evdistill_core.inference.prediction import Guess, Recognition, refuse_unfinite
 
 
@@ -29,9 +30,15 @@ class RankingConfig:
     min_score: float = 0.0
     min_events: int = 1
 
+    RANGES: ClassVar[Ranges] = {
+        "top_k": (1, 255),
+        "min_score": (0, 1),
+        "min_events": (0, 100_000_000),
+    }
+
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
-        check_ranges(self, top_k=(1, 255), min_score=(0, 1), min_events=(0, 100_000_000))
+        check_ranges(self, **self.RANGES)
 
 
 class Ranker:

@@ -17,12 +17,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from evdistill_core.foundation.ranges import check_ranges
+from evdistill_core.foundation.ranges import Ranges, check_ranges
 from evdistill_core.inference.assignment import best_pairs
 from evdistill_core.inference.box_filter import Array, BoxFilter
 from evdistill_core.inference.prediction import Detection
@@ -71,17 +71,18 @@ class TrackerConfig:
     agility: float = 1.0
     smooth: bool = True
 
+    RANGES: ClassVar[Ranges] = {
+        "min_score": (0, 1),
+        "min_iou": (0, 1),
+        "max_missed_s": (0, 60),
+        "max_merged_s": (0, 60),
+        "noise_px": (0.1, 100),
+        "agility": (0.01, 100),
+    }
+
     def __post_init__(self) -> None:
         """Refuse values that no track could be kept with."""
-        check_ranges(
-            self,
-            min_score=(0, 1),
-            min_iou=(0, 1),
-            max_missed_s=(0, 60),
-            max_merged_s=(0, 60),
-            noise_px=(0.1, 100),
-            agility=(0.01, 100),
-        )
+        check_ranges(self, **self.RANGES)
 
 
 class _Saying(NamedTuple):

@@ -1,7 +1,8 @@
 """Every parameter of the front ends, declared once.
 
 One field is one ROS parameter: its default, range, unit, meaning, and whether it may change while
-running stand together. ``PerceptionParameters`` has what every task needs, one class for each task
+running stand together. Where a part that works without ROS has the same number, default and range
+are taken from there. ``PerceptionParameters`` has what every task needs, one class for each task
 adds its own. The rclpy nodes, the DDS front end, ``evdistill run`` and the tables in the
 documentation all read them from here.
 """
@@ -55,6 +56,15 @@ class Declaration:
 
 def _p(default: Any, text: str, **more: Any) -> Any:
     return field(default=default, metadata={"declaration": Declaration(text, **more)})
+
+
+def _of(
+    config: type[PostprocessConfig | RankingConfig], name: str, text: str, *, unit: str = ""
+) -> Any:
+    """Declare a dynamic parameter whose default and range stand in the part that uses it."""
+    default = next(f.default for f in dataclasses.fields(config) if f.name == name)
+    low, high = config.RANGES.get(name, (None, None))
+    return _p(default, text, unit=unit, low=low, high=high, dynamic=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,58 +228,56 @@ class SegmentationParameters(PerceptionParameters):
 
     TASK: ClassVar[TaskName] = "segmentation"
 
-    unlabelled_radius_px: int = _p(
-        3, "Pixels with no event in the square of this radius are 255 (unlabelled); -1: none are.",
-        unit="px", low=-1, high=64, dynamic=True,
-    )  # fmt: skip
-    min_neighbours: int = _p(
-        1, "An event counts only if so many of the 8 pixels around it fired too (noise is alone).",
-        unit="px", low=0, high=8, dynamic=True,
-    )  # fmt: skip
-    closing_px: int = _p(
-        3, "Gaps up to twice this wide between labelled regions are filled.", unit="px", low=0,
-        high=32, dynamic=True,
-    )  # fmt: skip
-    join_px: int = _p(
-        4,
-        "Parts of things up to twice this far apart are one detection.",
+    unlabelled_radius_px: int = _of(
+        PostprocessConfig, "unlabelled_radius_px",
+        "Pixels with no event in the square of this radius are 255 (unlabelled); -1: none are.",
         unit="px",
-        low=0,
-        high=32,
-        dynamic=True,
+    )  # fmt: skip
+    min_neighbours: int = _of(
+        PostprocessConfig, "min_neighbours",
+        "An event counts only if so many of the 8 pixels around it fired too (noise is alone).",
+        unit="px",
+    )  # fmt: skip
+    closing_px: int = _of(
+        PostprocessConfig, "closing_px",
+        "Gaps up to twice this wide between labelled regions are filled.", unit="px",
+    )  # fmt: skip
+    join_px: int = _of(
+        PostprocessConfig, "join_px",
+        "Parts of things up to twice this far apart are one detection.", unit="px",
+    )  # fmt: skip
+    min_area_px: int = _of(
+        PostprocessConfig, "min_area_px", "Smaller components are no detections.", unit="px"
     )
-    min_area_px: int = _p(
-        60, "Smaller components are no detections.", unit="px", low=1, high=1 << 24, dynamic=True
+    min_score: float = _of(
+        PostprocessConfig, "min_score", "Components with a lower score are no new detections."
     )
-    min_score: float = _p(
-        0.4, "Components with a lower score are no new detections.", low=0, high=1, dynamic=True
+    keep_score: float = _of(
+        PostprocessConfig, "keep_score", "Score that is enough for one that goes on with an id."
     )
-    keep_score: float = _p(
-        0.3, "Score that is enough for one that goes on with an id.", low=0, high=1, dynamic=True
-    )
-    track_min_iou: float = _p(
-        0.2, "Overlap with the predicted box that keeps a detection's id.", low=0, high=1,
-        dynamic=True,
+    track_min_iou: float = _of(
+        PostprocessConfig, "track_min_iou",
+        "Overlap with the predicted box that keeps a detection's id.",
     )  # fmt: skip
-    track_max_missed_s: float = _p(
-        0.5, "Sensor time that an id survives unseen (occluded, or standing still).", unit="s",
-        low=0, high=60, dynamic=True,
+    track_max_missed_s: float = _of(
+        PostprocessConfig, "track_max_missed_s",
+        "Sensor time that an id survives unseen (occluded, or standing still).", unit="s",
     )  # fmt: skip
-    track_max_merged_s: float = _p(
-        1.0, "Sensor time that ids survive while one component covers several things.", unit="s",
-        low=0, high=60, dynamic=True,
+    track_max_merged_s: float = _of(
+        PostprocessConfig, "track_max_merged_s",
+        "Sensor time that ids survive while one component covers several things.", unit="s",
     )  # fmt: skip
-    track_noise_px: float = _p(
-        2.0, "Noise of a component's centre, width and height (one standard deviation).",
-        unit="px", low=0.1, high=100, dynamic=True,
+    track_noise_px: float = _of(
+        PostprocessConfig, "track_noise_px",
+        "Noise of a component's centre, width and height (one standard deviation).", unit="px",
     )  # fmt: skip
-    track_agility: float = _p(
-        1.0, "Change of velocity within 1 s, in sides of the box a second (the same).",
-        unit="1/s", low=0.01, high=100, dynamic=True,
+    track_agility: float = _of(
+        PostprocessConfig, "track_agility",
+        "Change of velocity within 1 s, in sides of the box a second (the same).", unit="1/s",
     )  # fmt: skip
-    track_smooth_boxes: bool = _p(
-        True, "Publish filtered boxes from the third window of a track on, not the component's.",
-        dynamic=True,
+    track_smooth_boxes: bool = _of(
+        PostprocessConfig, "track_smooth_boxes",
+        "Publish filtered boxes from the third window of a track on, not the component's.",
     )  # fmt: skip
 
     overlay_alpha: float = _p(
@@ -295,14 +303,14 @@ class RecognitionParameters(PerceptionParameters):
 
     TASK: ClassVar[TaskName] = "recognition"
 
-    top_k: int = _p(
-        3, "At most so many classes are named, the likeliest.", unit="classes", low=1, high=255,
-        dynamic=True,
-    )  # fmt: skip
-    min_score: float = _p(0.0, "Less likely classes are not named.", low=0, high=1, dynamic=True)
-    min_events: int = _p(
-        1, "Windows with fewer events name no class (a network guesses from noise as well).",
-        unit="events", low=0, high=100_000_000, dynamic=True,
+    top_k: int = _of(
+        RankingConfig, "top_k", "At most so many classes are named, the likeliest.", unit="classes"
+    )
+    min_score: float = _of(RankingConfig, "min_score", "Less likely classes are not named.")
+    min_events: int = _of(
+        RankingConfig, "min_events",
+        "Windows with fewer events name no class (a network guesses from noise as well).",
+        unit="events",
     )  # fmt: skip
 
     def postprocess(self) -> RankingConfig:
