@@ -7,9 +7,10 @@ near it in the same window; all others say 255, unlabelled (``unlabelled_radius_
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import cv2
 import numba
@@ -17,11 +18,16 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.events.array import Events
-from evdistill_core.foundation.errors import StudentError
+from evdistill_core.foundation.errors import ConfigError, StudentError
 from evdistill_core.foundation.labels import IGNORE
 from evdistill_core.foundation.ranges import Ranges, check_ranges
+from evdistill_core.inference.grouping import GroupingConfig, InstanceOutput, Instances, group
 from evdistill_core.inference.prediction import Detection, Prediction, refuse_unfinite
 from evdistill_core.inference.tracking import Tracker, TrackerConfig
+
+HowApart = Literal["auto", "components"]
+MAX_INSTANCES = np.iinfo(np.uint16).max
+"""What comes after is a detection without pixels in the map."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +41,16 @@ class PostprocessConfig:
             3 x 3 neighbourhood fired too (sensor noise comes alone); 0 trusts every event.
         closing_px: gaps of up to twice this many pixels between supported regions are filled (a
             car's inside is often silent).
-        join_px: parts of things up to twice this far apart are one detection.
-        min_area_px: smaller components are no detections.
-        min_score: components with a lower score are no detections ...
+        instances: how things are told apart. "auto": by centres and offsets where the student has
+            an instance head, else by components. "components": always so.
+        join_px: components: parts of things up to twice this far apart are one detection.
+        min_area_px: smaller things are no detections.
+        centre_min_score: instance head: a maximum of its heat map below this is no centre.
+        centre_distance_px: instance head: two centres are further apart than this; never less than
+            one cell of the network.
+        vote_reach_px: instance head: a pixel belongs to a centre when its offset leads this near,
+            or misses it by half of its own length.
+        min_score: things with a lower score are no detections ...
         keep_score: ... unless they go on with an id and score at least this.
         track_min_iou: overlap with the predicted box that keeps an id.
         track_max_missed_s: seconds of sensor time that an id survives unseen.
@@ -50,8 +63,12 @@ class PostprocessConfig:
     unlabelled_radius_px: int = 3
     min_neighbours: int = 1
     closing_px: int = 3
+    instances: HowApart = "auto"
     join_px: int = 4
     min_area_px: int = 60
+    centre_min_score: float = GroupingConfig.min_score
+    centre_distance_px: float = GroupingConfig.distance_px
+    vote_reach_px: float = GroupingConfig.reach_px
     min_score: float = TrackerConfig.min_score
     keep_score: float = 0.3
     track_min_iou: float = TrackerConfig.min_iou
@@ -67,6 +84,9 @@ class PostprocessConfig:
         "closing_px": (0, 32),
         "join_px": (0, 32),
         "min_area_px": (1, 1 << 24),
+        "centre_min_score": GroupingConfig.RANGES["min_score"],
+        "centre_distance_px": GroupingConfig.RANGES["distance_px"],
+        "vote_reach_px": GroupingConfig.RANGES["reach_px"],
         "min_score": TrackerConfig.RANGES["min_score"],
         "keep_score": (0, 1),
         **{f"track_{k}": v for k, v in TrackerConfig.RANGES.items() if k != "min_score"},
@@ -75,6 +95,17 @@ class PostprocessConfig:
     def __post_init__(self) -> None:
         """Refuse values that no mask could be made with."""
         check_ranges(self, **self.RANGES)
+        if self.instances not in get_args(HowApart):
+            allowed = ", ".join(get_args(HowApart))
+            raise ConfigError(f"instances must be one of {allowed}, got {self.instances!r}")
+
+    def grouping(self) -> GroupingConfig:
+        """Return the part that makes instances of centres and offsets."""
+        return GroupingConfig(
+            min_score=self.centre_min_score,
+            distance_px=self.centre_distance_px,
+            reach_px=self.vote_reach_px,
+        )
 
     def tracker(self) -> TrackerConfig:
         """Return the part that makes tracks of detections."""
@@ -119,23 +150,37 @@ class Postprocessor:
         self._tracker.reset()
 
     def warm_up(
-        self, logits: npt.NDArray[np.float32], events: Events, *, stride: float
+        self,
+        logits: npt.NDArray[np.float32],
+        events: Events,
+        *,
+        stride: float,
+        head: InstanceOutput | None = None,
+        factor: int = 1,
     ) -> Prediction:
         """Run every step once: a dense mask in which every class is a thing, and one as told."""
         every = range(len(logits))
-        dense = replace(self._config, unlabelled_radius_px=-1, min_area_px=1, min_score=0)
-        Postprocessor(self._config, every)(logits, events, stride=stride, span_us=(0, 1))
-        post = Postprocessor(dense, every)
-        post(logits, events, stride=stride, span_us=(0, 1))
-        return post(logits, events, stride=stride, span_us=(1, 2))  # assigns to the first one's
+        dense = replace(
+            self._config, unlabelled_radius_px=-1, min_area_px=1, min_score=0, keep_score=0,
+            centre_min_score=0, instances="auto",
+        )  # fmt: skip
+        for config in (self._config, replace(dense, instances="components"), dense):
+            post = Postprocessor(config, every)
+            for span_us in ((0, 1), (1, 2)):  # the second window assigns to the first one's tracks
+                last = post(
+                    logits, events, stride=stride, span_us=span_us, head=head, factor=factor
+                )
+        return last
 
-    def __call__(
+    def __call__(  # noqa: PLR0913 - what the network says, and where it lies
         self,
         logits: npt.NDArray[np.float32],
         events: Events,
         *,
         stride: float,
         span_us: tuple[int, int],
+        head: InstanceOutput | None = None,
+        factor: int = 1,
     ) -> Prediction:
         """Return the prediction of one window.
 
@@ -145,22 +190,37 @@ class Postprocessor:
             stride: sensor pixels a logit (network stride times the input's shrink factor).
             span_us: start and end of the window, microseconds of sensor time. Where the end lies
                 before that of the last window, all tracks are forgotten.
+            head: what the student's instance head says; None: it has none.
+            factor: sensor pixels a pixel of the input and axis.
 
         Raises:
-            StudentError: the logits do not cover the sensor.
+            StudentError: the logits do not cover the sensor, or the head's maps do not fit them.
         """
         config = self._config
         support = event_support(events, config)
         mask, confidence, counts = segment(logits, support, stride=stride)
         found: list[Detection] = []
+        numbers = np.zeros(mask.shape, np.uint16)
+        boxes: Mapping[int, Sequence[int]] = {}
         if (counts * self._is_thing[: len(counts)]).sum() >= config.min_area_px:
-            found = find_components(mask, confidence, self._is_thing, config)
+            if head is None or config.instances == "components":
+                found = find_components(mask, confidence, self._is_thing, config, numbers)
+                boxes = {d.instance_id: d.box_xyxy for d in found}
+            else:
+                instances = group(
+                    mask, confidence, logits, head, self._is_thing, stride=stride,
+                    cell_px=stride / factor, config=config.grouping(),
+                )  # fmt: skip
+                found, numbers = detections_of(instances, config), instances.ids
+                boxes = dict(enumerate(instances.boxes_xyxy.tolist(), 1))
         tracked = self._tracker.update(
             found, t_start_us=span_us[0], t_end_us=span_us[1], size=mask.shape
         )
         if self._names:
             tracked = tuple(replace(d, class_name=self._names[d.class_id]) for d in tracked)
-        return Prediction(mask, confidence, tracked)
+        kept = {d.instance_id for d in tracked}
+        _forget(numbers, {number: box for number, box in boxes.items() if number not in kept})
+        return Prediction(mask, confidence, tracked, numbers)
 
 
 def event_support(events: Events, config: PostprocessConfig) -> npt.NDArray[np.uint8]:
@@ -230,6 +290,7 @@ def find_components(
     confidence: npt.NDArray[np.float32],
     is_thing: npt.NDArray[np.uint8],
     config: PostprocessConfig,
+    numbers: npt.NDArray[np.uint16] | None = None,
 ) -> list[Detection]:
     """Return the connected parts (8 neighbours) of thing classes that are large and sure enough.
 
@@ -241,10 +302,11 @@ def find_components(
         confidence: (H, W) float32, probability of the class in ``mask``.
         is_thing: (256,) uint8, 1 for ids of thing classes; 0 for 255.
         config: limits, and how far parts are joined.
+        numbers: (H, W) uint16 of zeros; the pixels of a detection get its ``instance_id``.
 
     Returns:
-        Largest first. Area and box are those of the thing pixels; the score is the sum of the
-        winning class's probability over its pixels, divided by the area.
+        Largest first, numbered from 1. Area and box are those of the thing pixels; the score is the
+        sum of the winning class's probability over its pixels, divided by the area.
     """
     everywhere = np.asarray(cv2.LUT(mask, is_thing), np.uint8)
     rows, columns = _surroundings(everywhere, 2 * config.join_px)
@@ -256,16 +318,58 @@ def find_components(
         labels, own, mask[rows, columns], confidence[rows, columns], count
     )
     boxes += np.array([columns.start, rows.start] * 2)
+    found = _detections(area, boxes, votes, None, config)
+    new = np.zeros(count, np.uint16)
+    for number, detection in enumerate(found[:MAX_INSTANCES], 1):
+        new[detection.instance_id] = number
+    if numbers is not None and found:
+        _write_numbers(labels, own, new, numbers[rows, columns])
+    return [replace(d, instance_id=int(new[d.instance_id])) for d in found]
+
+
+def detections_of(instances: Instances, config: PostprocessConfig) -> list[Detection]:
+    """Return the instances that are large and sure enough, largest first.
+
+    The class is that with most probability in its pixels. The score is the geometric mean of this
+    class's mean probability and of the height of the centre: 0.6 and 0.6 give 0.6.
+    """
+    found = _detections(
+        instances.area_px, instances.boxes_xyxy, instances.votes, instances.centre_scores, config
+    )
+    return [replace(d, instance_id=d.instance_id + 1) for d in found]
+
+
+def _detections(
+    area: npt.NDArray[np.int64],
+    boxes: npt.NDArray[np.int64],
+    votes: npt.NDArray[np.float64],
+    centre_scores: npt.NDArray[np.float64] | None,
+    config: PostprocessConfig,
+) -> list[Detection]:
+    """Return what is large and sure enough, largest first, with its row as ``instance_id``."""
     found = []
-    for i in range(1, count):
-        if area[i] < config.min_area_px:
-            continue
+    for i in np.flatnonzero(area >= config.min_area_px).tolist():
         class_id = int(votes[i].argmax())
         score = min(float(votes[i, class_id] / area[i]), 1.0)
+        if centre_scores is not None:
+            score = math.sqrt(score * centre_scores[i])
         if score >= min(config.min_score, config.keep_score):
             left, top, right, bottom = (int(v) for v in boxes[i])
-            found.append(Detection(class_id, score, (left, top, right, bottom), int(area[i])))
+            box = (left, top, right, bottom)
+            found.append(Detection(class_id, score, box, int(area[i]), instance_id=i))
     return sorted(found, key=lambda d: (-d.area_px, d.box_xyxy))
+
+
+def _forget(numbers: npt.NDArray[np.uint16], dropped: Mapping[int, Sequence[int]]) -> None:
+    """Take things that are not given out off a map of instances, in place.
+
+    Args:
+        numbers: (H, W) uint16.
+        dropped: number of a thing to its box xyxy.
+    """
+    for number, (left, top, right, bottom) in dropped.items():
+        part = numbers[top:bottom, left:right]
+        part[part == number] = 0
 
 
 def _surroundings(image: npt.NDArray[np.uint8], margin_px: int) -> tuple[slice, slice]:
@@ -377,3 +481,17 @@ def _component_sums(
             boxes[i, 2] = max(boxes[i, 2], x + 1)
             boxes[i, 3] = max(boxes[i, 3], y + 1)
     return area, votes, boxes
+
+
+@numba.njit(nogil=True, cache=True)
+def _write_numbers(
+    labels: npt.NDArray[np.int32],
+    own: npt.NDArray[np.uint8],
+    new: npt.NDArray[np.uint16],
+    numbers: npt.NDArray[np.uint16],
+) -> None:
+    height, width = labels.shape
+    for y in range(height):
+        for x in range(width):
+            if own[y, x] and new[labels[y, x]]:
+                numbers[y, x] = new[labels[y, x]]

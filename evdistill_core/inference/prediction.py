@@ -18,10 +18,11 @@ class Detection:
 
     Attributes:
         class_id: id in the student's class table: the class with most votes in the track so far.
-        score: of the component: probability of its likeliest class summed over its pixels, divided
-            by the area, 0..1.
+        score: probability of its likeliest class summed over its pixels, divided by the area,
+            0..1. Of an instance that the network told apart: the geometric mean of this and the
+            height of its centre in the heat map.
         box_xyxy: left, top, right, bottom in sensor pixels, half open (right and bottom outside).
-        area_px: pixels of thing classes inside the component, at least 1.
+        area_px: pixels of thing classes that belong to it, at least 1.
         track_id: stays with a thing from window to window, counted from 1; no id is used twice. 0:
             not tracked.
         class_name: of the student's class table; empty where no table was given.
@@ -29,6 +30,8 @@ class Detection:
         velocity_px_s: x and y of its centre's velocity, pixels a second; 0 until it is seen twice.
         covariance: (4, 4) of the centre x and y (px) and its velocity x and y (px/s), as rows;
             empty: not tracked.
+        instance_id: its number in ``Prediction.instances`` of the same window. Two tracks that have
+            merged share one. 0: it has none.
     """
 
     class_id: int
@@ -40,6 +43,7 @@ class Detection:
     age_s: float = 0.0
     velocity_px_s: tuple[float, float] = (0.0, 0.0)
     covariance: tuple[tuple[float, ...], ...] = ()
+    instance_id: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +53,15 @@ class Prediction:
     Attributes:
         mask: (H, W) uint8, class id, or 255 where nothing can be said.
         confidence: (H, W) float32, probability of the class in ``mask``; 0 where mask is 255.
-        detections: components of the thing classes, largest first.
+        detections: things of the countable classes, largest first.
+        instances: (H, W) uint16, the ``instance_id`` of the detection that a pixel belongs to; 0:
+            none. Numbers mean nothing in the next window: ``track_id`` does. None: not made.
     """
 
     mask: npt.NDArray[np.uint8]
     confidence: npt.NDArray[np.float32]
     detections: tuple[Detection, ...] = ()
+    instances: npt.NDArray[np.uint16] | None = None
 
     def __post_init__(self) -> None:
         """Refuse parts that do not belong together."""
@@ -65,11 +72,18 @@ class Prediction:
                 f"confidence must be {self.mask.shape} float32, "
                 f"got {self.confidence.shape} {self.confidence.dtype}"
             )
+        if self.instances is not None and (
+            self.instances.shape != self.mask.shape or self.instances.dtype != np.uint16
+        ):
+            raise ValueError(
+                f"instances must be {self.mask.shape} uint16, "
+                f"got {self.instances.shape} {self.instances.dtype}"
+            )
 
     def without_confidence(self) -> Prediction:
         """Return the same with a confidence of 0 that takes no memory, for what is only drawn."""
         nothing = np.broadcast_to(np.float32(0), self.mask.shape)
-        return Prediction(self.mask, nothing, self.detections)
+        return Prediction(self.mask, nothing, self.detections, self.instances)
 
 
 @dataclass(frozen=True)

@@ -425,6 +425,7 @@ class Tracker:
                     (self._now_us - track.born_us) / 1e6,
                     (u, v),
                     covariance,
+                    found.instance_id,
                 )
             )
         return tuple(described)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from evdistill_core.events.filters import FilterConfig
 from evdistill_core.events.filters.chain import load_hot_pixels
@@ -22,7 +22,7 @@ from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.foundation.plugins import Registry
 from evdistill_core.foundation.suggestions import did_you_mean
-from evdistill_core.inference.postprocess import PostprocessConfig, Postprocessor
+from evdistill_core.inference.postprocess import HowApart, PostprocessConfig, Postprocessor
 from evdistill_core.inference.prediction import Interpreter
 from evdistill_core.inference.ranking import Ranker, RankingConfig
 from evdistill_core.inference.runner import Device, Precision
@@ -58,13 +58,11 @@ def _p(default: Any, text: str, **more: Any) -> Any:
     return field(default=default, metadata={"declaration": Declaration(text, **more)})
 
 
-def _of(
-    config: type[PostprocessConfig | RankingConfig], name: str, text: str, *, unit: str = ""
-) -> Any:
+def _of(config: type[PostprocessConfig | RankingConfig], name: str, text: str, **more: Any) -> Any:
     """Declare a dynamic parameter whose default and range stand in the part that uses it."""
     default = next(f.default for f in dataclasses.fields(config) if f.name == name)
     low, high = config.RANGES.get(name, (None, None))
-    return _p(default, text, unit=unit, low=low, high=high, dynamic=True)
+    return _p(default, text, low=low, high=high, dynamic=True, **more)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,15 +240,32 @@ class SegmentationParameters(PerceptionParameters):
         PostprocessConfig, "closing_px",
         "Gaps up to twice this wide between labelled regions are filled.", unit="px",
     )  # fmt: skip
+    instances: HowApart = _of(
+        PostprocessConfig, "instances",
+        "How things are told apart; auto: by the student's instance head, where it has one.",
+        choices=get_args(HowApart),
+    )  # fmt: skip
     join_px: int = _of(
         PostprocessConfig, "join_px",
-        "Parts of things up to twice this far apart are one detection.", unit="px",
+        "Components: parts of things up to twice this far apart are one detection.", unit="px",
+    )  # fmt: skip
+    centre_min_score: float = _of(
+        PostprocessConfig, "centre_min_score",
+        "Instance head: a maximum of the heat map below this is no centre of a thing.",
+    )  # fmt: skip
+    centre_distance_px: float = _of(
+        PostprocessConfig, "centre_distance_px",
+        "Instance head: two centres are further apart than this.", unit="px",
+    )  # fmt: skip
+    vote_reach_px: float = _of(
+        PostprocessConfig, "vote_reach_px",
+        "Instance head: how far a pixel's offset may miss the centre of its thing.", unit="px",
     )  # fmt: skip
     min_area_px: int = _of(
-        PostprocessConfig, "min_area_px", "Smaller components are no detections.", unit="px"
+        PostprocessConfig, "min_area_px", "Smaller things are no detections.", unit="px"
     )
     min_score: float = _of(
-        PostprocessConfig, "min_score", "Components with a lower score are no new detections."
+        PostprocessConfig, "min_score", "Things with a lower score are no new detections."
     )
     keep_score: float = _of(
         PostprocessConfig, "keep_score", "Score that is enough for one that goes on with an id."
@@ -269,7 +284,7 @@ class SegmentationParameters(PerceptionParameters):
     )  # fmt: skip
     track_noise_px: float = _of(
         PostprocessConfig, "track_noise_px",
-        "Noise of a component's centre, width and height (one standard deviation).", unit="px",
+        "Noise of a thing's centre, width and height (one standard deviation).", unit="px",
     )  # fmt: skip
     track_agility: float = _of(
         PostprocessConfig, "track_agility",
@@ -277,7 +292,7 @@ class SegmentationParameters(PerceptionParameters):
     )  # fmt: skip
     track_smooth_boxes: bool = _of(
         PostprocessConfig, "track_smooth_boxes",
-        "Publish filtered boxes from the third window of a track on, not the component's.",
+        "Publish filtered boxes from the third window of a track on, not the window's.",
     )  # fmt: skip
 
     overlay_alpha: float = _p(

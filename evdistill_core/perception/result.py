@@ -67,6 +67,14 @@ class Result:
         return self._segmentation("detections").detections
 
     @property
+    def instances(self) -> npt.NDArray[np.uint16]:
+        """(H, W) uint16, ``instance_id`` of the detection that a pixel belongs to; 0: none."""
+        found = self._segmentation("instances").instances
+        if found is None:
+            raise ResultError("this result was made without instances")
+        return found
+
+    @property
     def guesses(self) -> tuple[Guess, ...]:
         """Classes that the whole window may show, likeliest first."""
         if not isinstance(self.prediction, Recognition):
@@ -138,9 +146,10 @@ class Result:
         """Write the result and return the path; the suffix says what.
 
         ``.png``: the picture of ``plot``. ``.npz``: what NumPy reads (``mask``, ``confidence``,
-        ``boxes_xyxy``, ``scores``, ``class_ids``, ``track_ids``, ``ages_s``, ``velocities_px_s``,
-        ``covariances``, or ``class_ids``, ``scores`` of the guesses, with ``t_start_us``,
-        ``t_end_us``, ``stamp_ns`` and ``class_names``). Fields of a detection as in ``Detection``.
+        ``instances``, ``boxes_xyxy``, ``scores``, ``class_ids``, ``instance_ids``, ``track_ids``,
+        ``ages_s``, ``velocities_px_s``, ``covariances``, or ``class_ids``, ``scores`` of the
+        guesses, with ``t_start_us``, ``t_end_us``, ``stamp_ns`` and ``class_names``). Fields of a
+        detection as in ``Detection``.
 
         Raises:
             ResultError: another suffix.
@@ -175,7 +184,10 @@ class Result:
             boxes = [d.box_xyxy for d in found]
             content["mask"] = self.prediction.mask
             content["confidence"] = self.prediction.confidence
+            if self.prediction.instances is not None:
+                content["instances"] = self.prediction.instances
             content["boxes_xyxy"] = np.array(boxes, np.int32).reshape(-1, 4)
+            content["instance_ids"] = np.array([d.instance_id for d in found], np.uint16)
             content["track_ids"] = np.array([d.track_id for d in found], np.int64)
             content["ages_s"] = np.array([d.age_s for d in found], np.float64)
             speeds = np.array([d.velocity_px_s for d in found], np.float64)

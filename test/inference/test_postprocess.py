@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from instance_heads import perfect_heads
 
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import ConfigError, StudentError
@@ -294,6 +295,91 @@ def test_postprocessor_finds_a_thing_where_events_are_and_keeps_its_id():
     post(logits, Events.empty(38, 37), stride=4, span_us=(100, 150))
     post.reset()
     assert post(logits, events, stride=4, span_us=(150, 200)).detections[0].track_id == 2
+
+
+TWO_CARS = ((20, 30, 52, 46), (52, 28, 84, 46))
+
+
+def cars_in(boxes=TWO_CARS, size=(80, 120)):
+    """The logits, the head and the events of cars; each box is one."""
+    labels, numbers = np.zeros(size, np.uint8), np.zeros(size, np.uint16)
+    for number, (left, top, right, bottom) in enumerate(boxes, 1):
+        labels[top:bottom, left:right], numbers[top:bottom, left:right] = 5, number
+    y, x = np.nonzero(numbers)
+    events = events_at(np.column_stack([x, y]), width=size[1], height=size[0])
+    return *perfect_heads(labels, numbers, stride=4, num_classes=6), events
+
+
+def test_a_student_with_a_head_tells_things_apart_that_touch():
+    logits, head, events = cars_in()
+    for how, said, count in (("auto", head, 2), ("components", head, 1), ("auto", None, 1)):
+        post = Postprocessor(PostprocessConfig(instances=how), (4, 5))
+        for k in range(3):
+            found = post(logits, events, stride=4, span_us=(k, k + 1), head=said)
+            assert sorted(d.track_id for d in found.detections) == list(range(1, count + 1))
+        assert set(np.unique(found.instances)) == {0, *(d.instance_id for d in found.detections)}
+        for d in found.detections:
+            assert (found.instances == d.instance_id).sum() == d.area_px
+            assert d.class_id == 5
+
+
+def test_the_score_of_an_instance_is_the_mean_of_its_class_and_its_centre():
+    logits, head, events = cars_in(TWO_CARS[:1])
+    post = Postprocessor(PostprocessConfig(min_score=0.5, keep_score=0.5), (5,))
+    (sure,) = post(logits, events, stride=4, span_us=(0, 1), head=head).detections
+    assert sure.score > 0.9
+    lower = head._replace(centre=np.minimum(head.centre, np.float32(np.log(0.49 / 0.51))))
+    (unsure,) = post(logits, events, stride=4, span_us=(1, 2), head=lower).detections
+    assert unsure.score == pytest.approx(sure.score * 0.7, rel=0.06)
+    assert unsure.track_id == sure.track_id
+    lowest = head._replace(centre=np.minimum(head.centre, np.float32(np.log(0.22 / 0.78))))
+    last = post(logits, events, stride=4, span_us=(2, 3), head=lowest)
+    assert last.detections == ()
+    assert not last.instances.any()
+
+
+def test_a_detection_that_is_not_given_out_has_no_pixels_in_the_map():
+    logits, head, events = cars_in()
+    # Enough to go on with an id, too little for a new one; the second car is surer.
+    weak = head._replace(
+        centre=np.where(np.arange(30) < 13, np.minimum(head.centre, -2.0), head.centre).astype(
+            np.float32
+        )
+    )
+    config = PostprocessConfig(min_score=0.6, keep_score=0.1, centre_min_score=0.05)
+    found = Postprocessor(config, (5,))(logits, events, stride=4, span_us=(0, 1), head=weak)
+    (d,) = found.detections
+    assert d.box_xyxy[0] > 45
+    assert set(np.unique(found.instances)) == {0, d.instance_id}
+
+
+def test_components_are_numbered_from_the_largest():
+    mask = np.zeros((40, 60), np.uint8)
+    mask[2:12, 2:12], mask[20:38, 5:40], mask[5:7, 50:52] = 5, 5, 5
+    numbers = np.zeros(mask.shape, np.uint16)
+    found = find_components(
+        mask, np.ones(mask.shape, np.float32), CARS, PostprocessConfig(join_px=1), numbers
+    )
+    assert [d.instance_id for d in found] == [1, 2]
+    np.testing.assert_array_equal(numbers == 1, (mask == 5) & (np.arange(40) >= 20)[:, None])
+    assert (numbers == 2).sum() == 100
+    assert numbers[5, 50] == 0  # too small
+
+
+def test_a_shrunken_input_needs_the_factor_for_its_offsets():
+    logits, head, events = cars_in()
+    big = Events.from_columns(
+        events.x * 2, events.y * 2, events.t_us, events.p, width=240, height=160
+    )
+    post = Postprocessor(PostprocessConfig(min_neighbours=0), (5,))
+    found = post(logits, big, stride=8, span_us=(0, 1), head=head, factor=2)
+    boxes = sorted(d.box_xyxy for d in found.detections)
+    assert np.abs(np.array(boxes) - 2 * np.array(TWO_CARS)).max() <= 8
+
+
+def test_unknown_ways_to_tell_things_apart_are_refused():
+    with pytest.raises(ConfigError, match="instances must be one of auto, components, got 'no'"):
+        PostprocessConfig(instances="no")
 
 
 def test_unknown_thing_ids_are_ignored():

@@ -27,9 +27,14 @@ def segmented(events):
     mask[4:9, 3:12] = 5
     confidence = np.where(mask == 5, np.float32(0.75), np.float32(0))
     covariance = tuple(tuple(float(i == k) for k in range(4)) for i in range(4))
-    moves = {"age_s": 0.5, "velocity_px_s": (30.0, -4.0), "covariance": covariance}
+    moves = {
+        "age_s": 0.5,
+        "velocity_px_s": (30.0, -4.0),
+        "covariance": covariance,
+        "instance_id": 1,
+    }
     found = (Detection(5, 0.75, (3, 4, 12, 9), 45, 7, "vehicle", **moves),)
-    prediction = Prediction(mask, confidence, found)
+    prediction = Prediction(mask, confidence, found, (mask == 5).astype(np.uint16))
     return Result(3, 50_000, 100_000, 1_000_100_000_000, "cam", events, prediction, SIX_CLASSES)
 
 
@@ -43,10 +48,12 @@ def test_a_result_gives_the_parts_of_its_task(segmented, recognised):
     assert segmented.mask.dtype == np.uint8
     assert segmented.confidence[5, 5] == 0.75
     assert [d.class_name for d in segmented.detections] == ["vehicle"]
+    (car,) = segmented.detections
+    assert (segmented.instances == car.instance_id).sum() == 45
     assert [g.class_name for g in recognised.guesses] == ["vehicle", "human"]
 
 
-@pytest.mark.parametrize("name", ["mask", "confidence", "detections"])
+@pytest.mark.parametrize("name", ["mask", "confidence", "detections", "instances"])
 def test_what_recognition_does_not_have_is_refused(recognised, name):
     with pytest.raises(ResultError, match=f"no {name}: its student recognises.*guesses"):
         getattr(recognised, name)
@@ -80,6 +87,8 @@ def test_a_saved_array_holds_everything(segmented, recognised, tmp_path):
     with np.load(segmented.save(tmp_path / "a" / "one.npz")) as saved:
         assert (saved["mask"] == segmented.mask).all()
         assert saved["boxes_xyxy"].tolist() == [[3, 4, 12, 9]]
+        assert (saved["instances"] == segmented.instances).all()
+        assert saved["instance_ids"].tolist() == [1]
         assert saved["track_ids"].tolist() == [7]
         assert saved["ages_s"].tolist() == [0.5]
         assert saved["velocities_px_s"].tolist() == [[30, -4]]
