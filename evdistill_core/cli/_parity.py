@@ -31,10 +31,11 @@ def write_and_report(
     console = Console(stderr=as_json)
     with Console(stderr=True).status("exporting and comparing ..."):
         rows = export_student(checkpoint, out, onnx=onnx, card_text=card_text)
-    table = Table("form", "input", "largest difference", "largest logit", "same class")
+    table = Table("form", "output", "input", "largest difference", "largest value", "same class")
     for row in rows:
         table.add_row(
             row.form,
+            row.output,
             f"{row.height}x{row.width}",
             f"{row.max_abs_difference:.2g}",
             f"{row.max_abs_logit:.3g}",

@@ -20,8 +20,12 @@ from evdistill_core.foundation.config import LATER
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import IGNORE, OTHER, ClassTable
 from evdistill_core.foundation.ranges import check_ranges
+from evdistill_core.simulation.images import number_things
 
 Grey = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.uint8]
+Numbers = npt.NDArray[np.uint16]
+_Kept = tuple[Labels, Labels, Numbers]  # grey image, labels, numbers of things
 RARE_MIN_PIXELS = 100
 KEPT_BYTES = 256 * 2**20  # of decoded images a process; reading one again costs as much as a change
 
@@ -98,7 +102,7 @@ class Stills:
         self._classes = classes
         self._seed = seed
         self._images = LabelledImages(config.images, classes)
-        self._kept: dict[int, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]] = {}
+        self._kept: dict[int, _Kept] = {}
         self._room = KEPT_BYTES
         self._shuffle = Shuffle(len(self._images), seed=seed)
         self._by_class, self._chance = self._rarity() if config.rare_temperature > 0 else ([], [])
@@ -114,13 +118,13 @@ class Stills:
             where there is image (1) and padding (0).
         """
         rng = np.random.default_rng(seed_of(self._seed, index, 21))
-        grey, label = self._grey(self._choose(index, rng))
+        grey, label, things = self._grey(self._choose(index, rng))
         recognised = label[:1, :1]
         image = grey.astype(np.float32)
-        image, label = _scaled(image, label, self.config.scale, rng)
+        image, label, things = _scaled(image, label, things, self.config.scale, rng)
         if rng.random() < self.config.flip:
-            image, label = image[:, ::-1], label[:, ::-1]
-        image, label, inside = self._fitted(image, label, rng)
+            image, label, things = image[:, ::-1], label[:, ::-1], things[:, ::-1]
+        image, label, things, inside = self._fitted(image, label, things, rng)
         image = np.clip(self._lit(image, rng), 0, 255)
         network_input = np.where(inside, image / np.float32(127.5) - 1, np.float32(0))
         if self.config.images.is_recognition:
@@ -130,20 +134,24 @@ class Stills:
             label,
             inside.astype(np.uint8),
             excluded=self._images.excluded,
+            instances=None if self.config.images.is_recognition else np.ascontiguousarray(things),
         )
 
-    def _grey(self, number: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Return an image and its labels; they are kept while there is room."""
+    def _grey(self, number: int) -> _Kept:
+        """Return an image, its labels and the numbers of its things; kept while there is room."""
         if number in self._kept:
             return self._kept[number]
         still = self._images[number]
         # Grey: what the frames of an event camera are, and what its events can hold.
         grey = np.asarray(cv2.cvtColor(still.image, cv2.COLOR_BGR2GRAY), np.uint8)
-        size = grey.nbytes + still.label.nbytes
+        things = np.zeros(still.label.shape, np.uint16)
+        if not self.config.images.is_recognition:
+            things = number_things(still.label, still.objects, self._classes.thing_ids)
+        size = grey.nbytes + still.label.nbytes + things.nbytes
         if size <= self._room:
             self._room -= size
-            self._kept[number] = (grey, still.label)
-        return grey, still.label
+            self._kept[number] = (grey, still.label, things)
+        return grey, still.label, things
 
     def __getstate__(self) -> dict[str, object]:
         # Workers decode for themselves instead of receiving images through a pipe.
@@ -178,8 +186,8 @@ class Stills:
         return [self._images[i] for i in range(len(self._images))]
 
     def _fitted(
-        self, image: Grey, label: npt.NDArray[np.uint8], rng: np.random.Generator
-    ) -> tuple[Grey, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        self, image: Grey, label: Labels, things: Numbers, rng: np.random.Generator
+    ) -> tuple[Grey, Labels, Numbers, npt.NDArray[np.bool_]]:
         height, width = label.shape
         multiple = self.config.multiple
         rows, columns = self.config.crop
@@ -188,13 +196,14 @@ class Stills:
         top = int(rng.integers(max(0, height - rows) + 1))
         left = int(rng.integers(max(0, width - columns) + 1))
         part = (slice(top, top + rows), slice(left, left + columns))
-        image, label = image[part], label[part]
+        image, label, things = image[part], label[part], things[part]
         lacking = (rows - label.shape[0], columns - label.shape[1])
         if self.config.border == "edge":
             around = [(n // 2, n - n // 2) for n in lacking]
             return (
                 np.pad(image, around, mode="edge"),
                 np.pad(label, around, constant_values=IGNORE),
+                np.pad(things, around),
                 np.ones((rows, columns), np.bool_),
             )
         missing = [(0, n) for n in lacking]
@@ -202,6 +211,7 @@ class Stills:
         return (
             np.pad(image, missing),
             np.pad(label, missing, constant_values=IGNORE),
+            np.pad(things, missing),
             inside,
         )
 
@@ -225,18 +235,20 @@ class Stills:
 
 def _scaled(
     image: Grey,
-    label: npt.NDArray[np.uint8],
+    label: Labels,
+    things: Numbers,
     limits: tuple[float, float],
     rng: np.random.Generator,
-) -> tuple[Grey, npt.NDArray[np.uint8]]:
+) -> tuple[Grey, Labels, Numbers]:
     factor = math.exp(rng.uniform(math.log(limits[0]), math.log(limits[1])))
     if abs(factor - 1) < 1e-6:
-        return image, label
+        return image, label, things
     size = (max(1, round(label.shape[1] * factor)), max(1, round(label.shape[0] * factor)))
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     return (
         np.asarray(cv2.resize(image, size, interpolation=method), np.float32),
         np.asarray(cv2.resize(label, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8),
+        np.asarray(cv2.resize(things, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint16),
     )
 
 

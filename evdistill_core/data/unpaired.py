@@ -132,6 +132,7 @@ class UnpairedBatch(Batch):
         image_valid: (B, h, w) uint8, 1 on the image, 0 on padding.
         labelled: labelled events, or None.
         image_excluded: (B, K) bool, see ``Batch.excluded``, of the images.
+        image_instances: (B, h, w) int64, see ``Batch.instances``, of the images.
     """
 
     valid: torch.Tensor
@@ -142,6 +143,7 @@ class UnpairedBatch(Batch):
     image_valid: torch.Tensor
     labelled: Batch | None
     image_excluded: torch.Tensor | None = None
+    image_instances: torch.Tensor | None = None
 
 
 class UnpairedSource:
@@ -271,6 +273,7 @@ def stack_unpaired(first_index: int, samples: list[UnpairedSample]) -> UnpairedB
         image_label=stills.label,
         image_valid=stills.active,
         image_excluded=stills.excluded,
+        image_instances=stills.instances,
         labelled=stack(first_index, labelled) if labelled else None,
         past=stack_past([w.past for w in windows]),
     )

@@ -22,7 +22,8 @@ def averaged(later: Checkpoint, earlier: Checkpoint, share: float, *, origin: st
 
     Args:
         later: what it is otherwise: input, classes, provenance.
-        earlier: where ``later`` started from, of the same network.
+        earlier: where ``later`` started from, of the same network. It may lack what an option
+            added to the later one (an instance head, a memory): that keeps its weights.
         share: of the earlier weights, 0..1; 0 is ``later``.
         origin: what the earlier one is called in the provenance and in errors.
 
@@ -32,8 +33,14 @@ def averaged(later: Checkpoint, earlier: Checkpoint, share: float, *, origin: st
     """
     if not 0 <= share <= 1:
         raise ConfigError(f"--share must lie in 0..1, got {share}")
+    added = {
+        option
+        for part, option in later.build().added_parts.items()
+        if not any(key.startswith(f"{part}.") for key in earlier.state_dict)
+    }
+    options = [{k: v for k, v in c.options.items() if k not in added} for c in (later, earlier)]
     for what, a, b in (
-        ("network", (later.network, dict(later.options)), (earlier.network, dict(earlier.options))),
+        ("network", (later.network, options[0]), (earlier.network, options[1])),
         ("input", later.input, earlier.input),
         ("classes", later.classes.names, earlier.classes.names),
     ):
@@ -44,7 +51,7 @@ def averaged(later: Checkpoint, earlier: Checkpoint, share: float, *, origin: st
             )
     weights = {
         key: torch.lerp(value.float(), earlier.state_dict[key].float(), share).to(value.dtype)
-        if value.is_floating_point()
+        if value.is_floating_point() and key in earlier.state_dict
         else value
         for key, value in later.state_dict.items()
     }

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 OPSET = 18
 INPUT_NAME = "input"
 OUTPUT_NAME = "logits"
+INSTANCE_NAMES = ("centre", "offset_px")
 STATE_NAMES = ("state", "state_out")
 
 
@@ -33,6 +34,8 @@ def to_onnx(network: StudentNetwork) -> bytes:
         Serialized model: ``input`` (1, C, H, W) to ``logits`` (1, K, H / s, W / s), H and W any
         multiples of ``network.size_multiple``. Recognition: ``logits`` (1, K). Weights are inside,
         with the numbers of the ``state_dict``: batch norms are not folded.
+        A network with an instance head also gives ``centre`` (1, 1, H / s, W / s) and ``offset_px``
+        (1, 2, H / s, W / s), see ``models.network.InstanceMaps``.
         A recurrent network also takes ``state`` (1, S, H / r, W / r), zeros at the start of a
         stream, and gives ``state_out``, the state for the next window.
 
@@ -47,11 +50,14 @@ def to_onnx(network: StudentNetwork) -> bytes:
     cells = [torch.export.Dim(name, min=low, max=high) for name in ("h", "w")]
     inputs: tuple[torch.Tensor, ...] = (example,)
     shapes: tuple[dict[int, Any], ...] = (_sizes(cells, multiple),)
-    if getattr(network, "state_channels", 0):
+    taken, given = [INPUT_NAME], [OUTPUT_NAME]
+    if network.has_instances:
+        given += INSTANCE_NAMES
+    if network.state_channels:
         inputs += (zero_state(network, example),)
         shapes += (_sizes(cells, multiple // network.state_stride),)
-    names = zip([INPUT_NAME, OUTPUT_NAME], STATE_NAMES, strict=True)
-    taken, given = ([*pair][: len(inputs)] for pair in names)
+        taken.append(STATE_NAMES[0])
+        given.append(STATE_NAMES[1])
     folded = fold_batch_norm(network)
     with _quiet():
         try:

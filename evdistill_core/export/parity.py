@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from evdistill_core.foundation.errors import StudentError
+from evdistill_core.inference.runner import FloatArray, Output
 
-FloatArray = npt.NDArray[np.float32]
-Logits = Callable[[FloatArray], FloatArray]
+Form = Callable[[FloatArray], Output]
 # fp32 rounding gives 1e-6 to 1e-5; a wrong layer gives far more.
 TOLERANCE = 1e-3
 _CURE = "retrain or report this"
@@ -25,15 +24,16 @@ _MIN_AGREEMENT = 0.99  # near ties fall either way; the difference is the strict
 
 @dataclass(frozen=True, kw_only=True)
 class ParityRow:
-    """One form at one size, against the trained network.
+    """One output of one form at one size, against the trained network.
 
     Attributes:
         form: "folded" or "onnx".
+        output: "logits", or "centre" and "offset_px" of networks with an instance head.
         height: rows of the input.
         width: columns of the input.
-        max_abs_difference: largest difference of two logits.
-        max_abs_logit: largest logit of the trained network, the scale of the difference.
-        argmax_agreement: share of cells with the same class, 0..1.
+        max_abs_difference: largest difference of two values.
+        max_abs_logit: largest value of the trained network, the scale of the difference.
+        argmax_agreement: share of cells with the same class, 0..1; 1 of other outputs.
     """
 
     form: str
@@ -42,6 +42,7 @@ class ParityRow:
     max_abs_difference: float
     max_abs_logit: float
     argmax_agreement: float
+    output: str = "logits"
 
     @property
     def is_equal(self) -> bool:
@@ -59,8 +60,8 @@ class ParityRow:
 
 
 def compare(  # noqa: PLR0913 - what to compare, and on what
-    trained: Logits,
-    forms: dict[str, Logits],
+    trained: Form,
+    forms: dict[str, Form],
     *,
     channels: int,
     sizes: Iterable[tuple[int, int]],
@@ -70,7 +71,8 @@ def compare(  # noqa: PLR0913 - what to compare, and on what
     """Run forms of a network on the same inputs.
 
     Args:
-        trained: (C, H, W), or (T, C, H, W) windows in a row, to logits (K, h, w), the truth.
+        trained: (C, H, W), or (T, C, H, W) windows in a row, to what it says of the last: the
+            truth.
         forms: name to the same, exported.
         channels: C.
         sizes: heights and widths to try.
@@ -83,20 +85,31 @@ def compare(  # noqa: PLR0913 - what to compare, and on what
         shape = (channels, height, width)
         x = rng.normal(0, 1, shape if windows == 1 else (windows, *shape)).astype(np.float32)
         x[rng.random(x.shape) < 0.7] = 0
-        truth = trained(x)
+        truth = _by_name(trained(x))
         for name, form in forms.items():
-            logits = form(x)
-            rows.append(
+            given = _by_name(form(x))
+            rows += [
                 ParityRow(
                     form=name,
                     height=height,
                     width=width,
-                    max_abs_difference=float(np.abs(logits - truth).max()),
-                    max_abs_logit=float(np.abs(truth).max()),
-                    argmax_agreement=float((logits.argmax(0) == truth.argmax(0)).mean()),
+                    max_abs_difference=float(np.abs(given[output] - right).max()),
+                    max_abs_logit=float(np.abs(right).max()),
+                    argmax_agreement=_agreement(given[output], right) if output == "logits" else 1,
+                    output=output,
                 )
-            )
+                for output, right in truth.items()
+            ]
     return rows
+
+
+def _by_name(output: Output) -> dict[str, FloatArray]:
+    instances = {} if output.instances is None else output.instances._asdict()
+    return {"logits": output.logits, **instances}
+
+
+def _agreement(logits: FloatArray, truth: FloatArray) -> float:
+    return float((logits.argmax(0) == truth.argmax(0)).mean())
 
 
 def require_parity(rows: Iterable[ParityRow]) -> None:
@@ -109,7 +122,7 @@ def require_parity(rows: Iterable[ParityRow]) -> None:
         if not row.is_equal:
             raise StudentError(
                 f"export refused: the {row.form} network differs from the trained one at "
-                f"{row.height}x{row.width} by {row.max_abs_difference:.3g} (largest logit "
-                f"{row.max_abs_logit:.3g}, allowed {TOLERANCE:g} of it), same class in "
-                f"{row.argmax_agreement:.2%} of cells; {_CURES.get(row.form, _CURE)}"
+                f"{row.height}x{row.width} by {row.max_abs_difference:.3g} in {row.output} "
+                f"(largest value {row.max_abs_logit:.3g}, allowed {TOLERANCE:g} of it), same class "
+                f"in {row.argmax_agreement:.2%} of cells; {_CURES.get(row.form, _CURE)}"
             )

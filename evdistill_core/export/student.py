@@ -12,9 +12,10 @@ import torch
 import yaml
 
 from evdistill_core.export.onnx_model import to_onnx
-from evdistill_core.export.parity import FloatArray, Logits, ParityRow, compare, require_parity
+from evdistill_core.export.parity import Form, ParityRow, compare, require_parity
+from evdistill_core.inference.grouping import InstanceOutput
 from evdistill_core.inference.onnx_runner import OnnxRunner
-from evdistill_core.inference.runner import run_sequence
+from evdistill_core.inference.runner import FloatArray, Output, run_whole_sequence
 from evdistill_core.inference.student import (
     SUFFIX,
     NetworkInfo,
@@ -27,7 +28,7 @@ from evdistill_core.models.checkpoint import Checkpoint, load_checkpoint
 from evdistill_core.models.network import (
     StudentNetwork,
     fold_batch_norm,
-    logits_of,
+    output_of,
     parameter_count,
 )
 from evdistill_core.models.registry import check_network_of_file, network_entry, network_task
@@ -67,7 +68,7 @@ def export_student(
         if model is not None:
             trial = Path(folder) / f"trial{SUFFIX}"
             write_student(trial, info, weights=weights, onnx=model)
-            forms["onnx"] = partial(run_sequence, OnnxRunner(StudentFile.open(trial)))
+            forms["onnx"] = partial(run_whole_sequence, OnnxRunner(StudentFile.open(trial)))
         rows = compare(
             _on_torch(network),
             forms,
@@ -135,6 +136,7 @@ def _describe(checkpoint: Checkpoint, network: StudentNetwork) -> StudentInfo:
             parameters=parameter_count(network),
             state_channels=network.state_channels,
             state_stride=network.state_stride,
+            has_instances=network.has_instances,
         ),
         input=checkpoint.input,
         classes=checkpoint.classes,
@@ -142,13 +144,28 @@ def _describe(checkpoint: Checkpoint, network: StudentNetwork) -> StudentInfo:
     )
 
 
-def _on_torch(network: StudentNetwork) -> Logits:
-    def run(x: FloatArray) -> FloatArray:
+def _on_torch(network: StudentNetwork) -> Form:
+    def run(x: FloatArray) -> Output:
         with torch.inference_mode():
-            logits: FloatArray = logits_of(network, torch.from_numpy(x)[None])[0].numpy()
-        return logits
+            logits, instances = output_of(network, torch.from_numpy(x)[None])
+        if instances is None:
+            return Output(logits[0].numpy())
+        return Output(
+            logits[0].numpy(),
+            InstanceOutput(instances.centre[0, 0].numpy(), instances.offset_px[0].numpy()),
+        )
 
     return run
+
+
+def _instance_lines(info: StudentInfo) -> list[str]:
+    if not info.network.has_instances:
+        return []
+    things = ", ".join(info.classes.names[k] for k in info.classes.thing_ids)
+    return [
+        "- Instances: a centre heat map and offsets to the centre, at the size of the logits, tell "
+        f"things of these classes apart: {things}."
+    ]
 
 
 _TASK_TEXTS = {"segmentation": "semantic segmentation", "recognition": "recognition"}
@@ -191,6 +208,7 @@ def model_card(info: StudentInfo, text: str = "") -> str:
         f"- Parameters: {network.parameters:,}; {_output_text(info)}.",
         f"- Input: `{json.dumps(info.input.to_mapping())}`",
         *_state_lines(info),
+        *_instance_lines(info),
         "",
         "## Where the weights come from",
         "",
@@ -207,14 +225,15 @@ def model_card(info: StudentInfo, text: str = "") -> str:
         "",
         "## Checked at export",
         "",
-        "| form | input | largest difference of logits | largest logit | same class |",
-        "|---|---|---|---|---|",
+        "| form | output | input | largest difference | largest value | same class |",
+        "|---|---|---|---|---|---|",
     ]
     rows = info.parity.get("rows", [])
     for row in rows if isinstance(rows, list) else []:
         lines.append(
-            f"| {row['form']} | {row['height']}x{row['width']} | {row['max_abs_difference']:.2g} | "
-            f"{row['max_abs_logit']:.3g} | {row['argmax_agreement']:.3%} |"
+            f"| {row['form']} | {row['output']} | {row['height']}x{row['width']} | "
+            f"{row['max_abs_difference']:.2g} | {row['max_abs_logit']:.3g} | "
+            f"{row['argmax_agreement']:.3%} |"
         )
     if "config" in info.provenance:
         text = yaml.safe_dump(info.provenance["config"], sort_keys=False)

@@ -9,7 +9,13 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as _ort
 
 from evdistill_core.foundation.errors import ConfigError, StudentError
-from evdistill_core.inference.runner import FloatArray, StudentRunner, check_run_input
+from evdistill_core.inference.grouping import InstanceOutput
+from evdistill_core.inference.runner import (
+    FloatArray,
+    Output,
+    StudentRunner,
+    check_run_input,
+)
 from evdistill_core.inference.student import StudentFile
 
 # What the runtime raises for a model that it cannot load or run.
@@ -88,15 +94,17 @@ class OnnxRunner(StudentRunner):
     def _check_signature(self, session: onnxruntime.InferenceSession, student: StudentFile) -> None:
         inputs, outputs = session.get_inputs(), session.get_outputs()
         taken, given = ([list(v.shape) for v in values] for values in (inputs, outputs))
-        # Dimensions and channels of what goes in and comes out, then those of the state.
+        # Dimensions and channels of what goes in and comes out: logits, instances, state.
         state = [(4, self._info.state_channels)] * self._info.is_recurrent
+        instances = [(4, 1), (4, 2)] if self._info.has_instances else []
         answer = (2 if student.info.task == "recognition" else 4, len(student.classes))
         fits = [(len(s), s[1] if len(s) > 1 else 0) for s in taken] == [
             (4, self._channels),
             *state,
-        ] and [(len(s), s[1] if len(s) > 1 else 0) for s in given] == [answer, *state]
+        ] and [(len(s), s[1] if len(s) > 1 else 0) for s in given] == [answer, *instances, *state]
         if not fits:
-            memory = f" and a state of {state[0][1]} channels" if state else ""
+            memory = " with instances" if instances else ""
+            memory += f" and a state of {state[0][1]} channels" if state else ""
             raise StudentError(
                 f"{student.path}: its ONNX model maps {taken} to {given}, but its description "
                 f"says {self._channels} channels to {len(student.classes)} classes{memory}; "
@@ -112,21 +120,32 @@ class OnnxRunner(StudentRunner):
             f"{threads if self._device == 'cpu' else ''}"
         )
 
+    @property
+    def has_instances(self) -> bool:
+        """Whether ``run_whole`` gives instances."""
+        return self._info.has_instances
+
     def reset(self) -> None:
         """Forget earlier windows."""
         self._state = None
 
     def run(self, input_chw: FloatArray) -> FloatArray:
         """Return the logits of one window (see ``runner.Runner.run``)."""
+        return self.run_whole(input_chw).logits
+
+    def run_whole(self, input_chw: FloatArray) -> Output:
+        """Return logits and instances of one window (see ``runner.Runner.run_whole``)."""
         check_run_input(input_chw, self._channels, self.size_multiple)
         given = [np.ascontiguousarray(input_chw)[None]]
         if self.is_recurrent:
             given.append(self._state_for(*input_chw.shape[1:]))
         results = self._session.run(None, dict(zip(self._input_names, given, strict=True)))
         if self.is_recurrent:
-            self._state = results[1]
+            self._state = results[-1]
         logits: FloatArray = results[0][0]
-        return logits
+        if not self.has_instances:
+            return Output(logits)
+        return Output(logits, InstanceOutput(results[1][0, 0], results[2][0]))
 
     def _state_for(self, height: int, width: int) -> FloatArray:
         shape = self._info.state_shape(height, width)

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from evdistill_core.inference.grouping import InstanceOutput
 from evdistill_core.inference.student import StudentFile
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 FloatArray = npt.NDArray[np.float32]
+
+
+class Output(NamedTuple):
+    """Everything that a student says of one window.
+
+    Attributes:
+        logits: see ``Runner.run``.
+        instances: of students with an instance head.
+    """
+
+    logits: FloatArray
+    instances: InstanceOutput | None = None
 
 
 class Runner(Protocol):
@@ -25,6 +38,7 @@ class Runner(Protocol):
         size_multiple: height and width of the input are multiples of this.
         output_stride: input cells per logit and axis.
         is_recurrent: whether ``run`` depends on the windows that it was given before.
+        has_instances: whether ``run_whole`` gives instances.
     """
 
     @property
@@ -47,8 +61,21 @@ class Runner(Protocol):
         """Whether a state is carried from call to call; then a runner serves one stream."""
         ...
 
+    @property
+    def has_instances(self) -> bool:
+        """Whether ``run_whole`` gives instances."""
+        ...
+
     def reset(self) -> None:
         """Forget earlier windows: the next one begins a stream. Without a state: nothing."""
+        ...
+
+    def run_whole(self, input_chw: FloatArray) -> Output:
+        """Return everything that the student says of one window; ``run`` gives its logits alone.
+
+        Args, errors and what is remembered are those of ``run``. All arrays are the caller's to
+        keep.
+        """
         ...
 
     def run(self, input_chw: FloatArray) -> FloatArray:
@@ -81,6 +108,9 @@ class Runner(Protocol):
 class StudentRunner(ABC):
     """Base of runners; one of your own writes ``description`` and ``run`` (see ``Runner``).
 
+    One that can run instance heads writes ``run_whole`` and ``has_instances`` too. Without them a
+    student with a head is run as one without.
+
     Args:
         student: an opened student file.
     """
@@ -109,12 +139,21 @@ class StudentRunner(ABC):
         """Whether a state is carried from call to call."""
         return self._info.is_recurrent
 
+    @property
+    def has_instances(self) -> bool:
+        """Whether ``run_whole`` gives instances."""
+        return False
+
     def reset(self) -> None:  # noqa: B027 - most runners have nothing to forget
         """Forget earlier windows; those that carry a state override this."""
 
     @abstractmethod
     def run(self, input_chw: FloatArray) -> FloatArray:
         """Return the logits of one window (see ``Runner.run``)."""
+
+    def run_whole(self, input_chw: FloatArray) -> Output:
+        """Return logits and instances of one window (see ``Runner.run_whole``)."""
+        return Output(self.run(input_chw))
 
     def warm_up(self, height: int, width: int) -> None:
         """Run on zeros of this size."""
@@ -124,7 +163,12 @@ class StudentRunner(ABC):
 
 
 def run_sequence(runner: Runner, x: FloatArray) -> FloatArray:
-    """Return the logits of the last window of a stream that begins with the first.
+    """Return the logits of the last window; see ``run_whole_sequence``."""
+    return run_whole_sequence(runner, x).logits
+
+
+def run_whole_sequence(runner: Runner, x: FloatArray) -> Output:
+    """Return what a student says of the last window of a stream that begins with the first.
 
     Args:
         runner: is left with the state after the last window.
@@ -132,10 +176,10 @@ def run_sequence(runner: Runner, x: FloatArray) -> FloatArray:
     """
     runner.reset()
     if x.ndim == 3:
-        return runner.run(x)
+        return runner.run_whole(x)
     for window in x[:-1] if runner.is_recurrent else ():
         runner.run(window)
-    return runner.run(x[-1])
+    return runner.run_whole(x[-1])
 
 
 def check_run_input(input_chw: FloatArray, channels: int, size_multiple: int) -> None:

@@ -124,7 +124,8 @@ def _torch_runner(
 
 
 _RUNNER_MEMBERS = (
-    "description", "size_multiple", "output_stride", "is_recurrent", "reset", "run", "warm_up",
+    "description", "size_multiple", "output_stride", "is_recurrent", "has_instances", "reset",
+    "run", "run_whole", "warm_up",
 )  # fmt: skip
 
 

@@ -79,6 +79,8 @@ class NetworkInfo:
         parameters: learned values.
         state_channels: channels of the state that it carries from window to window; 0: none.
         state_stride: input cells per cell of the state and axis.
+        has_instances: whether it also says which cells belong to one thing: the centre heat map
+            and the offsets of ``grouping.InstanceOutput``, for the thing classes of the table.
     """
 
     name: str
@@ -88,6 +90,7 @@ class NetworkInfo:
     parameters: int
     state_channels: int = field(default=0, metadata=LATER)
     state_stride: int = field(default=0, metadata=LATER)
+    has_instances: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         """Refuse names and sizes that mean nothing."""
@@ -144,6 +147,13 @@ class StudentInfo:
         own = NETWORKS.own.get(self.network.name)
         if own is not None and own.task != self.task:
             raise ConfigError(f"{self.network.name} is no network for {self.task}")
+        if self.network.has_instances and (
+            self.task != "segmentation" or not self.classes.thing_ids
+        ):
+            raise ConfigError(
+                "an instance head needs the task segmentation and a class with is_thing: true, got "
+                f"{self.task} of {', '.join(self.classes.names)}"
+            )
         if self.input.size_multiple % self.network.size_multiple:
             raise ConfigError(
                 f"size_multiple of the input must be a multiple of {self.network.size_multiple} "

@@ -8,16 +8,18 @@ import numpy as np
 import torch
 
 from evdistill_core.foundation.errors import ConfigError, StudentError
+from evdistill_core.inference.grouping import InstanceOutput
 from evdistill_core.inference.runner import (
     Device,
     FloatArray,
+    Output,
     Precision,
     StudentRunner,
     check_run_input,
 )
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.models.checkpoint import load_weights
-from evdistill_core.models.network import StudentNetwork, fold_batch_norm
+from evdistill_core.models.network import NetworkOutput, StudentNetwork, fold_batch_norm
 from evdistill_core.models.registry import build_student, check_network_of_file
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -54,12 +56,21 @@ class TorchRunner(StudentRunner):
             where = f"cpu {self._precision}, {threads} thread{'s' if threads > 1 else ''}"
         return f"{self._info.name} on torch {torch.__version__}, {where}"
 
+    @property
+    def has_instances(self) -> bool:
+        """Whether ``run_whole`` gives instances."""
+        return self._info.has_instances
+
     def reset(self) -> None:
         """Forget earlier windows."""
         self._state = None
 
     def run(self, input_chw: FloatArray) -> FloatArray:
         """Return the logits of one window (see ``runner.Runner.run``)."""
+        return self.run_whole(input_chw).logits
+
+    def run_whole(self, input_chw: FloatArray) -> Output:
+        """Return logits and instances of one window (see ``runner.Runner.run_whole``)."""
         check_run_input(input_chw, self._channels, self.size_multiple)
         # A copy, because torch warns of read-only arrays, and so that nothing of ours keeps it.
         x_bchw = torch.from_numpy(np.array(input_chw, order="C", copy=True))[None]
@@ -69,18 +80,29 @@ class TorchRunner(StudentRunner):
             memory_format=torch.channels_last,
         )
         with torch.inference_mode():
-            logits = self._step(x_bchw) if self.is_recurrent else self._network(x_bchw)
-        result: FloatArray = logits[0].float().contiguous().cpu().numpy()
-        return result
+            given = self._step(x_bchw) if self.is_recurrent else self._network(x_bchw)
+            if not isinstance(given, NetworkOutput):
+                return Output(_on_cpu(given))
+            logits, instances = given
+            if instances is None:
+                return Output(_on_cpu(logits))
+            centre, offset_px = (_on_cpu(part) for part in instances)
+            return Output(_on_cpu(logits), InstanceOutput(centre[0], offset_px))
 
-    def _step(self, x_bchw: torch.Tensor) -> torch.Tensor:
+    def _step(self, x_bchw: torch.Tensor) -> torch.Tensor | NetworkOutput:
         shape = self._info.state_shape(x_bchw.shape[2], x_bchw.shape[3])
         state = self._state
         if state is None or state.shape != shape:
             state = x_bchw.new_zeros(shape)
-        logits: torch.Tensor
-        logits, self._state = self._network(x_bchw, state)
-        return logits
+        given: torch.Tensor | NetworkOutput
+        given, self._state = self._network(x_bchw, state)
+        return given
+
+
+def _on_cpu(x_bxhw: torch.Tensor) -> FloatArray:
+    """Return the first of a batch as an array."""
+    result: FloatArray = x_bxhw[0].float().contiguous().cpu().numpy()
+    return result
 
 
 def load_network(student: StudentFile) -> StudentNetwork:
@@ -98,7 +120,7 @@ def load_network(student: StudentFile) -> StudentNetwork:
         in_channels=student.info.input.channels,
         num_classes=len(student.classes),
     )
-    facts = ("size_multiple", "output_stride", "state_channels", "state_stride")
+    facts = ("size_multiple", "output_stride", "state_channels", "state_stride", "has_instances")
     if any(getattr(network, f) != getattr(student.info.network, f) for f in facts):
         raise StudentError(
             f"{student.path} describes another version of {student.info.network.name}; export it "

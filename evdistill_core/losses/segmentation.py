@@ -19,7 +19,9 @@ import torch.nn.functional as F
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import IGNORE, OTHER
 from evdistill_core.foundation.suggestions import did_you_mean
+from evdistill_core.losses.instances import InstanceTargets, centre, offset
 from evdistill_core.models.joined import joined_gather, joined_sums
+from evdistill_core.models.network import InstanceMaps
 
 DICE_SMOOTH = 1.0  # pixels added to both sides of the ratio: a class that is absent costs nothing
 
@@ -36,6 +38,7 @@ class SegmentationBatch:
         class_weight_K: float >= 0, what a class counts.
         excluded_BK: bool, True for the classes that a pixel of the value 254 is not of. Where a row
             excludes no class or all of them, such pixels are ignored; None: in all samples.
+        instances: what the instance head says and should say; None: there is no head.
     """
 
     logits_BKHW: torch.Tensor
@@ -43,6 +46,7 @@ class SegmentationBatch:
     weight_BHW: torch.Tensor
     class_weight_K: torch.Tensor
     excluded_BK: torch.Tensor | None = None
+    instances: tuple[InstanceMaps, InstanceTargets] | None = None
 
     def __post_init__(self) -> None:
         """Refuse tensors that do not belong together."""
@@ -192,12 +196,29 @@ def boundary(batch: SegmentationBatch) -> torch.Tensor:
     )
 
 
+def _of_instances(
+    loss: Callable[[InstanceMaps, InstanceTargets], torch.Tensor],
+) -> Callable[[SegmentationBatch], torch.Tensor]:
+    def on_batch(batch: SegmentationBatch) -> torch.Tensor:
+        if batch.instances is None:
+            raise ConfigError(
+                f"the loss {loss.__name__} needs a network with an instance head: set "
+                "network.options.instances: true"
+            )
+        return loss(*batch.instances)
+
+    return on_batch
+
+
 LOSSES: dict[str, Callable[[SegmentationBatch], torch.Tensor]] = {
     "cross_entropy": cross_entropy,
     "dice": dice,
     "lovasz": lovasz,
     "boundary": boundary,
+    "centre": _of_instances(centre),
+    "offset": _of_instances(offset),
 }
+INSTANCE_LOSSES = ("centre", "offset")
 
 
 def check_names(weights: dict[str, float]) -> None:

@@ -101,6 +101,43 @@ def load_weights(network: torch.nn.Module, state_dict: Mapping[str, Tensor], ori
     network.load_state_dict(dict(state_dict), strict=False)
 
 
+def start_weights(
+    network: StudentNetwork, state_dict: Mapping[str, Tensor], origin: str
+) -> list[str]:
+    """Load weights as the start of a training; parts that they lack keep their fresh weights.
+
+    Args:
+        network: changed in place.
+        state_dict: of the same network, perhaps without the parts that an option adds
+            (``StudentNetwork.added_parts``), or with parts that this one does not have.
+        origin: what to call the weights in an error.
+
+    Returns:
+        Names of the parts that start fresh.
+
+    Raises:
+        StudentError: see ``check_weights``; or the weights have an added part, such as an instance
+            head, that the network does not have.
+    """
+    fresh = network.state_dict()
+    has = {part: bool(_keys_of(part, fresh)) for part in network.added_parts}
+    given = {part: bool(_keys_of(part, state_dict)) for part in network.added_parts}
+    for part, option in network.added_parts.items():
+        if given[part] and not has[part]:
+            raise StudentError(
+                f"{origin} has the part {part}, and this network has not: add {option}: true to "
+                "network.options"
+            )
+    lacking = [part for part in network.added_parts if has[part] and not given[part]]
+    added = {key: fresh[key] for part in lacking for key in _keys_of(part, fresh)}
+    load_weights(network, {**state_dict, **added}, origin)
+    return lacking
+
+
+def _keys_of(part: str, state_dict: Mapping[str, Tensor]) -> list[str]:
+    return [key for key in state_dict if key.startswith(f"{part}.")]
+
+
 def check_weights(network: torch.nn.Module, state_dict: Mapping[str, Tensor], origin: str) -> None:
     """Refuse weights that are not those of this network.
 

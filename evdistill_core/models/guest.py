@@ -10,6 +10,7 @@ from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.plugins import in_one_line
 from evdistill_core.models.network import (
     ClassificationNetwork,
+    NetworkOutput,
     SegmentationNetwork,
     StudentNetwork,
     zero_state,
@@ -102,16 +103,27 @@ def _check_output(name: str, network: StudentNetwork) -> None:
     finally:
         network.train(was_training)
     expected = [_logits_shape(network, height, width)]
+    if network.has_instances:
+        expected += [(1, channels, *expected[0][2:]) for channels in (1, 2)]
     if network.state_channels:
         expected.append(tuple(zero_state(network, x_BCHW).shape))
-    outputs = given if network.state_channels and isinstance(given, tuple) else (given,)
+    outputs = _outputs(network, given)
     shapes = [tuple(o.shape) if isinstance(o, torch.Tensor) else type(o).__name__ for o in outputs]
     if shapes != expected:
         raise ConfigError(
             f"network {name!r} maps {tuple(x_BCHW.shape)} to {_listed(shapes)}, but its attributes "
             f"promise {_listed(expected)} (num_classes {network.num_classes}, output_stride "
-            f"{network.output_stride}, state_channels {network.state_channels})"
+            f"{network.output_stride}, state_channels {network.state_channels}, has_instances "
+            f"{network.has_instances})"
         )
+
+
+def _outputs(network: StudentNetwork, given: object) -> list[object]:
+    """Return the parts of what ``forward`` gave: logits, instance maps, state."""
+    parts = list(given) if network.state_channels and isinstance(given, tuple) else [given]
+    if network.has_instances and isinstance(parts[0], NetworkOutput):
+        parts[:1] = [parts[0].logits, *(parts[0].instances or ())]
+    return parts
 
 
 def _logits_shape(network: StudentNetwork, height: int, width: int) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 The default student, and the teacher: its encoder starts from ImageNet weights (``pretrained:
 imagenet``, see ``models.pretrained``). With the option ``recurrent`` it carries a state from window
-to window.
+to window, with ``instances`` it tells things of one class apart.
 """
 
 # Shape letters: B batch, C channels, H and W of the feature map at hand.
@@ -30,6 +30,7 @@ class LiteSegOptions:
         dropout: share of decoder channels that training silences, 0 <= dropout < 1.
         recurrent: whether it carries a state from window to window.
         state_channels: of that state, 8..256.
+        instances: whether it has an instance head: things of one class are told apart.
     """
 
     encoder: Variant = "lite0"
@@ -37,6 +38,7 @@ class LiteSegOptions:
     dropout: float = 0.1
     recurrent: bool = False
     state_channels: int = 32
+    instances: bool = False
 
     def __post_init__(self) -> None:
         """Refuse sizes that are no network of ours."""
@@ -55,12 +57,16 @@ class LiteSeg(PyramidSegmenter):
     def __init__(self, options: LiteSegOptions, *, in_channels: int, num_classes: int) -> None:
         super().__init__(in_channels=in_channels, num_classes=num_classes)
         self.encoder = EfficientNetLite(options.encoder, in_channels=in_channels)
-        self._add_decoder(self.encoder.channels[::-1], options.decoder_channels, options.dropout)
+        self._add_decoder(
+            self.encoder.channels[::-1],
+            options.decoder_channels,
+            options.dropout,
+            instances=options.instances,
+        )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        self._initialise_heads()
 
     def encode(self, x_BCHW: Tensor) -> list[Tensor]:
         """Return the features at strides 32, 16, 8 and 4."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Mapping
 from functools import partial
-from typing import TypeVar
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import nn
@@ -16,6 +18,45 @@ from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.models.task_name import TaskName
 
 M = TypeVar("M", bound=nn.Module)
+
+
+class InstanceMaps(NamedTuple):
+    """What an instance head says, at the size of the logits.
+
+    Attributes:
+        centre: (B, 1, h, w) logits; their sigmoid is 1 at the centre of a thing.
+        offset_px: (B, 2, h, w), x first: from a cell to the centre of its thing, in pixels of the
+            network's input.
+    """
+
+    centre: torch.Tensor
+    offset_px: torch.Tensor
+
+
+class NetworkOutput(NamedTuple):
+    """What a network says of a window.
+
+    Attributes:
+        logits: of the classes, (B, K, h, w), or (B, K) of recognition.
+        instances: of networks with an instance head.
+    """
+
+    logits: torch.Tensor
+    instances: InstanceMaps | None = None
+
+
+class Seen(NamedTuple):
+    """What a network says of a window, and a feature map behind it.
+
+    Attributes:
+        logits: see ``NetworkOutput``.
+        features: (B, C, h, w), sizes are the network's own; None where a teacher has none.
+        instances: of networks with an instance head.
+    """
+
+    logits: torch.Tensor
+    features: torch.Tensor | None
+    instances: InstanceMaps | None = None
 
 
 class StudentNetwork(nn.Module):
@@ -31,6 +72,10 @@ class StudentNetwork(nn.Module):
         output_stride: s, input cells per logit and axis.
         state_channels: channels of the state; 0: there is none.
         state_stride: input cells per cell of the state and axis.
+        has_instances: whether it has an instance head: ``forward`` then gives a ``NetworkOutput``
+            where others give logits.
+        added_parts: option by the name of the module that it adds. Weights of a network without it
+            can be the start of one that has it (``checkpoint.start_weights``).
         folds_batch_norm: whether ``fold_batch_norm`` may look for batch norms after convolutions.
     """
 
@@ -39,6 +84,8 @@ class StudentNetwork(nn.Module):
     output_stride: int
     state_channels: int = 0
     state_stride: int = 0
+    has_instances: bool = False
+    added_parts: Mapping[str, str] = MappingProxyType({})
     folds_batch_norm: bool = True
 
     def __init__(self, *, in_channels: int, num_classes: int) -> None:
@@ -46,8 +93,10 @@ class StudentNetwork(nn.Module):
         self.in_channels = in_channels
         self.num_classes = num_classes
 
-    def forward_with_features(self, x_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the logits of ``forward`` and a deep feature map (B, C, h, w).
+    def forward_with_features(
+        self, x_BCHW: torch.Tensor
+    ) -> tuple[torch.Tensor | NetworkOutput, torch.Tensor]:
+        """Return what ``forward`` returns and a deep feature map (B, C, h, w).
 
         Affinity distillation compares the feature maps of two networks; C, h and w are theirs.
         """
@@ -56,7 +105,7 @@ class StudentNetwork(nn.Module):
             "the logits and a deep feature map (docs/extending.md)"
         )
 
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor | NetworkOutput:
         """Map (B, in_channels, H, W) to logits."""
         return self.forward_with_features(x_BCHW)[0]
 
@@ -65,7 +114,8 @@ class SegmentationNetwork(StudentNetwork):
     """Base of the segmentation networks: logits (B, num_classes, H / s, W / s).
 
     A recurrent one (``state_channels`` above 0) maps a window and the state after the window
-    before to (logits, state): see ``logits_of`` and ``zero_state``.
+    before to (logits, state): see ``output_of`` and ``zero_state``. One with an instance head
+    (``has_instances``) gives a ``NetworkOutput`` in the place of its logits.
     """
 
     task: TaskName = "segmentation"
@@ -78,9 +128,9 @@ class ClassificationNetwork(StudentNetwork):
     output_stride: int = 1
 
 
-def logits_of(
+def output_of(
     network: nn.Module, x: torch.Tensor, weights: dict[str, torch.Tensor] | None = None
-) -> torch.Tensor:
+) -> NetworkOutput:
     """Return what a network says of the last window of a sequence, recurrent or not.
 
     Args:
@@ -90,22 +140,30 @@ def logits_of(
         weights: by name, to be used instead of the network's own.
 
     Returns:
-        Logits as ``forward`` of the network gives them.
+        What ``forward`` of the network gives, without the state.
     """
     run = network if weights is None else partial(functional_call, network, weights)
-    logits: torch.Tensor
     if network.state_channels:
-        logits, _ = run(x)
+        given, _ = run(x)
     else:
-        logits = run(x[:, -1] if x.ndim == 5 else x)
-    return logits
+        given = run(x[:, -1] if x.ndim == 5 else x)
+    return given if isinstance(given, NetworkOutput) else NetworkOutput(given)
 
 
-def seen_by(network: StudentNetwork, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return logits and features of the last window; see ``logits_of``."""
+def logits_of(
+    network: nn.Module, x: torch.Tensor, weights: dict[str, torch.Tensor] | None = None
+) -> torch.Tensor:
+    """Return the logits alone; see ``output_of``."""
+    return output_of(network, x, weights).logits
+
+
+def seen_by(network: StudentNetwork, x: torch.Tensor) -> Seen:
+    """Return output and features of the last window; see ``output_of``."""
     if x.ndim == 5 and not network.state_channels:
         x = x[:, -1]
-    return network.forward_with_features(x)
+    given, features = network.forward_with_features(x)
+    output = given if isinstance(given, NetworkOutput) else NetworkOutput(given)
+    return Seen(output.logits, features, output.instances)
 
 
 def zero_state(network: StudentNetwork, x_BCHW: torch.Tensor) -> torch.Tensor:

@@ -39,11 +39,13 @@ class OnboardSegOptions:
             and parameters grow with its square.
         dropout: share of decoder channels that training silences, 0 <= dropout < 1.
         recurrent: whether it carries a state from window to window.
+        instances: whether it has an instance head: things of one class are told apart.
     """
 
     width: float = 1.0
     dropout: float = 0.1
     recurrent: bool = False
+    instances: bool = False
 
     def __post_init__(self) -> None:
         """Refuse sizes that are no network of ours."""
@@ -100,7 +102,7 @@ class OnboardSeg(PyramidSegmenter):
             )
         )
         self.context = GlobalContext(channels[-1])
-        self._add_decoder(channels[:0:-1], decoder, options.dropout)
+        self._add_decoder(channels[:0:-1], decoder, options.dropout, instances=options.instances)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -112,7 +114,7 @@ class OnboardSeg(PyramidSegmenter):
             elif isinstance(module, ResidualBlock):
                 # A block starts as the identity, which lets short trainings settle sooner.
                 nn.init.zeros_(module.second[1].weight)  # type: ignore[arg-type]
-        nn.init.normal_(self.head.weight, std=0.01)
+        self._initialise_heads()
 
     def encode(self, x_BCHW: Tensor) -> list[Tensor]:
         """Return the features at strides 32, 16, 8 and 4."""

@@ -242,7 +242,7 @@ class SceneFactory:
     ) -> tuple[FloatImage, npt.NDArray[np.uint8], npt.NDArray[np.uint16], Matrix]:
         image = self._images[rng.integers(len(self._images))]
         code, labels = image.code, image.labels
-        objects = number_things(image, self._thing_ids)
+        objects = number_things(image.labels, image.objects, self._thing_ids)
         if rng.random() < 0.5:
             code, labels, objects = code[:, ::-1], labels[:, ::-1], objects[:, ::-1]
         rows, columns = code.shape

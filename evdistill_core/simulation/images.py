@@ -110,25 +110,30 @@ def cut_things(
             yield Thing(image.code[part].copy(), index[part] == k, label)
 
 
-def number_things(image: LabelledImage, thing_ids: Iterable[int]) -> npt.NDArray[np.uint16]:
+def number_things(
+    labels: Labels, objects: npt.NDArray[np.uint16] | None, thing_ids: Iterable[int]
+) -> npt.NDArray[np.uint16]:
     """Return which thing each pixel of an image shows, (H, W) uint16: 1, 2, ...; 0 no thing.
 
     Things are the objects that the image names, else the connected components of each thing class:
     two cars that touch there are one, and a car behind a pole is two.
+
+    Args:
+        labels: (H, W) uint8, class ids.
+        objects: (H, W) uint16, see ``LabelledImage.objects``.
+        thing_ids: ids of the thing classes.
     """
-    if image.objects is not None:
+    if objects is not None:
         is_thing = np.zeros(256, np.bool_)
         is_thing[list(thing_ids)] = True
-        kept = np.where(is_thing[image.labels], image.objects, 0)
+        kept = np.where(is_thing[labels], objects, 0)
         is_used = np.bincount(kept.ravel(), minlength=1) > 0
         is_used[0] = False
         return np.asarray((np.cumsum(is_used) * is_used).astype(np.uint16)[kept])
-    numbers = np.zeros(image.labels.shape, np.uint16)
+    numbers = np.zeros(labels.shape, np.uint16)
     last = 0
     for label in thing_ids:
-        count, index = cv2.connectedComponents(
-            (image.labels == label).astype(np.uint8), connectivity=4
-        )
+        count, index = cv2.connectedComponents((labels == label).astype(np.uint8), connectivity=4)
         numbers += np.where(index > 0, index + last, 0).astype(np.uint16)
         last += count - 1
     return numbers

@@ -8,6 +8,7 @@ from typing import Literal
 
 from evdistill_core.data.build import DataConfig
 from evdistill_core.foundation.class_file import Classes, table_of
+from evdistill_core.foundation.config import LATER
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.foundation.ranges import check_ranges
@@ -128,15 +129,17 @@ class LargerConfig:
             experiment.
         weight: of KL(larger || smaller) beside the supervised losses.
         temperature: that softens both posteriors.
+        instances: weight of the distance of their instance maps, where both have an instance head.
     """
 
     student: str = ""
     weight: float = 1.0
     temperature: float = 1.0
+    instances: float = field(default=1.0, metadata=LATER)
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range."""
-        check_ranges(self, weight=(0.0, 1e6), temperature=(1e-3, 1e3))
+        check_ranges(self, weight=(0.0, 1e6), temperature=(1e-3, 1e3), instances=(0.0, 1e6))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,9 @@ TERMS: dict[str, str] = {
     "matching_event": "pooled class posteriors of T(G_ei(x_e)) and S(x_e)",
     "affinity_generated": "affinity graphs of T(x_i) and S(G_ie(x_i))",
     "affinity_event": "affinity graphs of T(G_ei(x_e)) and S(x_e)",
+    "kd_instances_generated": "centres and offsets of T(x_i) onto S(G_ie(x_i)), where both have an "
+    "instance head",
+    "kd_instances_event": "centres and offsets of T(G_ei(x_e)) onto S(x_e)",
     "mutual": "S(x_e) and a student of frames pull each other, where there are frames",
     "mutual_task": "supervised losses of the student of frames on labelled images",
     "output": "WGAN: S(x_e) looks like a posterior of the teacher",
@@ -45,6 +48,8 @@ TERMS: dict[str, str] = {
     "class_mix": "the same on windows with pasted classes of labelled ones",
 }
 
+# Those that came later: configurations that do not name them have them off.
+LATER_TERMS = ("kd_instances_generated", "kd_instances_event")
 
 # Those that train translation and nothing else: they may be computed at some steps only.
 TRANSLATION_TERMS = (
@@ -66,11 +71,12 @@ GENERATOR_TERMS = (
     "kd_generated",
     "matching_generated",
     "affinity_generated",
+    "kd_instances_generated",
 )
 
 
 # Those in which the teacher judges reconstructions for the student.
-FADING_TERMS = ("kd_event", "matching_event", "affinity_event")
+FADING_TERMS = ("kd_event", "matching_event", "affinity_event", "kd_instances_event")
 
 # Those whose gradient passes through the teacher to a generator: it must be one of ours.
 THROUGH_TEACHER_TERMS = ("task_reconstructed", "consistency_event")
@@ -269,7 +275,8 @@ class DistillConfig(TrainConfig):
     Attributes:
         data: both sides.
         teacher: checkpoint of the teacher stage, or a model from elsewhere in an ONNX file.
-        terms: a weight for every name in ``TERMS``; 0 switches a term off.
+        terms: a weight for every name in ``TERMS``; 0 switches a term off. Those in
+            ``LATER_TERMS`` may be left out.
         transfer: how knowledge is passed on.
         adversary: generators and discriminators.
         frame_network: student of frames for the mutual terms.
@@ -285,7 +292,7 @@ class DistillConfig(TrainConfig):
     def __post_init__(self) -> None:
         """Refuse weights that do not name exactly the terms, and terms without their data."""
         super().__post_init__()
-        check_weights(self.terms, TERMS, "term")
+        check_weights(self._all_terms, TERMS, "term")
         if not any(self.terms.values()):
             raise ConfigError("one term needs a weight above 0")
         for name in ("task_events", "task_reconstructed", "paired_simulated"):
@@ -304,13 +311,22 @@ class DistillConfig(TrainConfig):
                 )
 
     @property
+    def _all_terms(self) -> dict[str, float]:
+        return {**dict.fromkeys(LATER_TERMS, 0.0), **self.terms}
+
+    @property
+    def passes_instances(self) -> bool:
+        """Whether a term passes on what the teacher's instance head says."""
+        return any(self._all_terms[name] > 0 for name in LATER_TERMS)
+
+    @property
     def translates(self) -> bool:
         """Whether a term moves a generator."""
-        return any(self.terms[name] > 0 for name in GENERATOR_TERMS)
+        return any(self._all_terms[name] > 0 for name in GENERATOR_TERMS)
 
     def weights_at(self, step: int) -> dict[str, float]:
         """Return the weight of every term at a step of the run; 0: not computed."""
-        weights = dict(self.terms)
+        weights = self._all_terms
         if step % self.translation_every:
             weights |= dict.fromkeys(TRANSLATION_TERMS, 0.0)
         if self.transfer.teacher_fade > 0:
@@ -347,6 +363,11 @@ class DistillConfig(TrainConfig):
             reasons.append(
                 f"{', '.join(compared)} compare features of the teacher: set these weights to 0, "
                 "or name an output of features in teacher.features"
+            )
+        if self.passes_instances:
+            reasons.append(
+                "a teacher in an ONNX file has no instance head of ours: leave "
+                f"{' and '.join(LATER_TERMS)} out"
             )
         if reasons:
             raise ConfigError(

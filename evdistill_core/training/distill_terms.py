@@ -39,6 +39,7 @@ from evdistill_core.losses.distillation import (
     posterior_kd,
 )
 from evdistill_core.losses.divergence import confidence_weight, log_posterior
+from evdistill_core.losses.instances import instance_kd, instance_targets, nearest
 from evdistill_core.losses.pseudo_labels import (
     averaged_pseudo_labels,
     changed_view,
@@ -46,7 +47,12 @@ from evdistill_core.losses.pseudo_labels import (
     hybrid_pseudo_labels,
 )
 from evdistill_core.losses.reconstruction import reconstruction_l1
-from evdistill_core.losses.segmentation import SegmentationBatch, cross_entropy, weighted_sum
+from evdistill_core.losses.segmentation import (
+    INSTANCE_LOSSES,
+    SegmentationBatch,
+    cross_entropy,
+    weighted_sum,
+)
 from evdistill_core.models.discriminators import OutputDiscriminator, PatchDiscriminator
 from evdistill_core.models.generators import (
     IMAGE_CHANNELS,
@@ -60,7 +66,7 @@ from evdistill_core.models.joined import (
     joined_mean,
     joined_sums,
 )
-from evdistill_core.models.network import StudentNetwork, seen_by
+from evdistill_core.models.network import InstanceMaps, Seen, StudentNetwork, seen_by
 from evdistill_core.models.registry import build_student
 from evdistill_core.representations.spec import InputSpec
 from evdistill_core.training.config import LossConfig
@@ -68,8 +74,6 @@ from evdistill_core.training.distill_config import AdversaryConfig, DistillConfi
 from evdistill_core.training.tasks import Task
 from evdistill_core.training.teacher_base import Teacher
 
-Seen = tuple[Tensor, Tensor]
-TeacherSeen = tuple[Tensor, Tensor | None]  # without features, affinity is refused
 # Which terms ask what the student says of which input; see ``DistillStep`` for ``event`` and
 # ``view``.
 STUDENT_INPUTS = {
@@ -80,6 +84,7 @@ STUDENT_INPUTS = {
         "kd_paired",
         "matching_event",
         "affinity_event",
+        "kd_instances_event",
         "mutual",
         "output",
     ),
@@ -131,6 +136,7 @@ class Networks:
         teacher: T.
         frame_student: S_a, or None.
         task: what the student does.
+        thing_ids: ids of the thing classes.
         mixed: gives the context that networks run in (mixed precision or not).
     """
 
@@ -140,6 +146,7 @@ class Networks:
     teacher: Teacher
     frame_student: StudentNetwork | None
     task: Task
+    thing_ids: tuple[int, ...]
     mixed: Callable[[], AbstractContextManager[object]]
 
 
@@ -200,10 +207,16 @@ class DistillStep:
             ),
             "affinity_generated": lambda: self._affinity(self.s_generated, self.t_image),
             "affinity_event": lambda: self._affinity(self.s_event, self.t_fake),
+            "kd_instances_generated": lambda: self._kd_instances(
+                self.s_generated, self.t_image, self._image_weight()
+            ),
+            "kd_instances_event": lambda: self._kd_instances(
+                self.s_event, self.t_fake, self._event_weight()
+            ),
             "mutual": lambda: mutual_distillation(
                 self.s_event[0], self.a_frame[0], self._with_frame()
             ),
-            "mutual_task": lambda: self._supervised_by_images(self._see_frame(self.batch.image)[0]),
+            "mutual_task": lambda: self._supervised_by_images(self._see_frame(self.batch.image)),
             "output": self._output,
             "pseudo_label": self._pseudo_label,
             "class_mix": self._class_mix,
@@ -313,11 +326,11 @@ class DistillStep:
                 f"joint_batch needs inputs of one size, got {sorted(sizes)}: give all the same crop"
             )
         joined = torch.cat([*inputs.values()])
-        logits, features = self._see(self.networks.student, joined)
+        whole = self._see(self.networks.student, joined)
         seen, first = {}, 0
         for name, x_BCHW in inputs.items():
             part = slice(first, first + len(x_BCHW))
-            seen[name], first = (logits[part], features[part]), part.stop
+            seen[name], first = _part_of(whole, part), part.stop
         return seen
 
     @cached_property
@@ -354,13 +367,13 @@ class DistillStep:
         return self._see_aside(made)
 
     @cached_property
-    def t_image(self) -> TeacherSeen:
+    def t_image(self) -> Seen:
         """T(x_i)."""
         with torch.no_grad():
             return self._see_teacher(self.batch.image)
 
     @cached_property
-    def t_fake(self) -> TeacherSeen:
+    def t_fake(self) -> Seen:
         """T(G_ei(x_e)); the gradient reaches G_ei."""
         asked = self._translates and self.config.terms["consistency_event"] > 0
         wanted = torch.is_grad_enabled() and asked
@@ -368,7 +381,7 @@ class DistillStep:
             return self._see_teacher(self.fake_image)
 
     @cached_property
-    def t_frame(self) -> TeacherSeen:
+    def t_frame(self) -> Seen:
         """T(frame)."""
         with torch.no_grad():
             return self._see_teacher(self.batch.frame)
@@ -396,15 +409,16 @@ class DistillStep:
     # The terms.
 
     def _task_generated(self) -> Tensor:
-        return self._supervised_by_images(self.s_generated[0])
+        return self._supervised_by_images(self.s_generated)
 
     def _task_events(self) -> Tensor:
-        return self._supervised_by_windows(self.s_labelled[0])
+        return self._supervised_by_windows(self.s_labelled)
 
     def _task_reconstructed(self) -> Tensor:
-        logits, _ = self._see_teacher(self.fake_labelled)
+        seen = self._see_teacher(self.fake_labelled)
         # Log posteriors are logits of themselves, in the student's classes.
-        return self._supervised_by_windows(self.networks.teacher.log_posterior(logits))
+        posterior = self.networks.teacher.log_posterior(seen.logits)
+        return self._supervised_by_windows(seen._replace(logits=posterior))
 
     def _cycle_image(self) -> Tensor:
         with self.networks.mixed():
@@ -427,7 +441,7 @@ class DistillStep:
 
     def _consistency_image(self) -> Tensor:
         with as_judge(self.networks.student):
-            after, _ = self._see(self.networks.student, self.fake_event)
+            after = self._see(self.networks.student, self.fake_event).logits
         before = self.networks.teacher.log_posterior(self.t_image[0])
         weight = self._image_weight() * self._known(self.t_image)
         return semantic_consistency(before, log_posterior(after), weight)
@@ -438,7 +452,7 @@ class DistillStep:
         weight = self._valid_weight() * self._known(self.t_fake)
         return semantic_consistency(before, after, weight)
 
-    def _kd(self, student: Seen, teacher: TeacherSeen, weight_BHW: Tensor) -> Tensor:
+    def _kd(self, student: Seen, teacher: Seen, weight_BHW: Tensor) -> Tensor:
         transfer = self._transfer
         sure = confidence_weight(
             self.networks.teacher.log_posterior(teacher[0]),
@@ -453,7 +467,19 @@ class DistillStep:
             class_map=self.networks.teacher.class_map,
         )
 
-    def _matching(self, student: Seen, teacher: TeacherSeen, weight_BHW: Tensor) -> Tensor:
+    def _kd_instances(self, student: Seen, teacher: Seen, weight_BHW: Tensor) -> Tensor:
+        # The run refuses the term where one of them has no head.
+        assert student.instances is not None
+        assert teacher.instances is not None
+        posterior = self.networks.teacher.log_posterior(teacher.logits.detach()).exp()
+        thing_BHW = posterior[:, list(self.networks.thing_ids)].sum(1)
+        cells = (student.instances.centre.shape[2], student.instances.centre.shape[3])
+        known = weight_BHW * self._known(teacher)
+        return instance_kd(
+            student.instances, teacher.instances, nearest(known, cells), nearest(thing_BHW, cells)
+        )
+
+    def _matching(self, student: Seen, teacher: Seen, weight_BHW: Tensor) -> Tensor:
         task = self.networks.task
         seen = [student[0], teacher[0], weight_BHW * self._known(teacher)]
         if task.pools_samples:
@@ -468,7 +494,7 @@ class DistillStep:
                 class_map=self.networks.teacher.class_map,
             )
 
-    def _affinity(self, student: Seen, teacher: TeacherSeen) -> Tensor:
+    def _affinity(self, student: Seen, teacher: Seen) -> Tensor:
         transfer = self._transfer
 
         def nodes(features_BCHW: Tensor) -> Tensor:
@@ -478,8 +504,10 @@ class DistillStep:
                 return scaled_nodes(features_BCHW, transfer.pool_scale)
             return grid_nodes(features_BCHW, transfer.affinity_nodes)
 
-        assert teacher[1] is not None  # the configuration refuses the term without
-        student_nodes, teacher_nodes = nodes(student[1]), nodes(teacher[1])
+        # The configuration refuses the term without.
+        assert student.features is not None
+        assert teacher.features is not None
+        student_nodes, teacher_nodes = nodes(student.features), nodes(teacher.features)
         with _the_same_everywhere(transfer.affinity_graph == "batch"):
             return affinity_kd(student_nodes, teacher_nodes, norm=transfer.affinity_norm)
 
@@ -514,8 +542,8 @@ class DistillStep:
         )
         label, weight = (self.networks.task.labels(x) for x in (label, weight))
         see = self._see_aside if self._transfer.target_statistics else self._see_student
-        logits, _ = see(mixed.view_as(target))
-        return self._cross_entropy(logits, label, weight)
+        seen = see(mixed.view_as(target))
+        return self._cross_entropy(seen.logits, label, weight)
 
     # The discriminators.
 
@@ -549,7 +577,7 @@ class DistillStep:
 
     # Of the pixels of inputs (..._valid, _frame_weight), and of labels and posteriors.
 
-    def _known(self, teacher: TeacherSeen) -> Tensor:
+    def _known(self, teacher: Seen) -> Tensor:
         """Return how much of what the teacher says is about classes of the student."""
         return self.networks.teacher.known_mass(teacher[0])
 
@@ -577,14 +605,22 @@ class DistillStep:
 
     def _see(self, network: StudentNetwork, x: Tensor) -> Seen:
         with self.networks.mixed():
-            logits, features = seen_by(network, x)
-        return self._at_labels(logits, x), features.float()
+            seen = seen_by(network, x)
+        return self._whole(seen, x)
 
-    def _see_teacher(self, image_B1HW: Tensor) -> TeacherSeen:
+    def _see_teacher(self, image_B1HW: Tensor) -> Seen:
         with self.networks.mixed():
-            logits, features = self.networks.teacher.see(image_B1HW)
-        features = features if features is None else features.float()
-        return self._at_labels(logits, image_B1HW), features
+            seen = self.networks.teacher.see(image_B1HW)
+        return self._whole(seen, image_B1HW)
+
+    def _whole(self, seen: Seen, x: Tensor) -> Seen:
+        """Return logits at the size of the labels and the rest as it is, all float32."""
+        logits, features, instances = seen
+        return Seen(
+            self._at_labels(logits, x),
+            None if features is None else features.float(),
+            None if instances is None else InstanceMaps(*(part.float() for part in instances)),
+        )
 
     def _see_student(self, x: Tensor) -> Seen:
         return self._see(self.networks.student, x)
@@ -601,26 +637,73 @@ class DistillStep:
         assert self.networks.frame_student is not None  # built where a term needs it
         return self._see(self.networks.frame_student, x_BCHW)
 
-    def _supervised(
-        self, logits_BKHW: Tensor, label_BHW: Tensor, weight_BHW: Tensor, excluded_BK: Tensor | None
+    def _supervised(  # noqa: PLR0913 - what is said, and what is known of it
+        self,
+        seen: Seen,
+        label_BHW: Tensor,
+        *,
+        pixel_weight_BHW: Tensor,
+        weight_BHW: Tensor,
+        excluded_BK: Tensor | None,
+        instances_BHW: Tensor | None,
     ) -> Tensor:
-        return weighted_sum(
-            SegmentationBatch(
-                logits_BKHW, label_BHW, weight_BHW, self._class_weight_K, excluded_BK
-            ),
-            self.config.loss.weights,
-        )[0]
+        """Return the supervised losses.
 
-    def _supervised_by_images(self, logits_BKHW: Tensor) -> Tensor:
-        label_BHW = self.networks.task.labels(self.batch.image_label)
-        weight_BHW = torch.ones_like(logits_BKHW[:, 0])
-        return self._supervised(logits_BKHW, label_BHW, weight_BHW, self.batch.image_excluded)
+        Args:
+            seen: what a network says.
+            label_BHW: labels at the size of the input.
+            pixel_weight_BHW: what a pixel of the input counts.
+            weight_BHW: what a label that is compared counts.
+            excluded_BK: see ``SegmentationBatch``.
+            instances_BHW: see ``Batch.instances``.
+        """
+        weights, instances = self.config.loss.weights, None
+        if seen.instances is None:  # of a network without an instance head
+            weights = {n: w for n, w in weights.items() if n not in INSTANCE_LOSSES}
+        else:
+            cells = (seen.instances.centre.shape[2], seen.instances.centre.shape[3])
+            known = torch.full_like(label_BHW, -1) if instances_BHW is None else instances_BHW
+            targets = instance_targets(
+                known,
+                label_BHW,
+                pixel_weight_BHW,
+                size=cells,
+                thing_ids=self.networks.thing_ids,
+                excluded_BK=excluded_BK,
+            )
+            instances = (seen.instances, targets)
+        batch = SegmentationBatch(
+            seen.logits,
+            self.networks.task.labels(label_BHW),
+            weight_BHW,
+            self._class_weight_K,
+            excluded_BK,
+            instances,
+        )
+        return weighted_sum(batch, weights)[0]
 
-    def _supervised_by_windows(self, logits_BKHW: Tensor) -> Tensor:
-        labelled, task = self._labelled(), self.networks.task
-        weight_BHW = task.at_label_size(activity_weights(labelled.active, self.config.loss))
+    def _supervised_by_images(self, seen: Seen) -> Tensor:
+        batch = self.batch
+        weight_BHW = torch.ones_like(seen.logits[:, 0])
         return self._supervised(
-            logits_BKHW, task.labels(labelled.label), weight_BHW, labelled.excluded
+            seen,
+            batch.image_label,
+            pixel_weight_BHW=batch.image_valid.float(),
+            weight_BHW=weight_BHW,
+            excluded_BK=batch.image_excluded,
+            instances_BHW=batch.image_instances,
+        )
+
+    def _supervised_by_windows(self, seen: Seen) -> Tensor:
+        labelled, task = self._labelled(), self.networks.task
+        pixel_weight_BHW = activity_weights(labelled.active, self.config.loss)
+        return self._supervised(
+            seen,
+            labelled.label,
+            pixel_weight_BHW=pixel_weight_BHW,
+            weight_BHW=task.at_label_size(pixel_weight_BHW),
+            excluded_BK=labelled.excluded,
+            instances_BHW=labelled.instances,
         )
 
     def _cross_entropy(self, logits_BKHW: Tensor, label_BHW: Tensor, weight_BHW: Tensor) -> Tensor:
@@ -647,6 +730,16 @@ def scaled_gradient(x: Tensor, factor: float) -> Tensor:
     if factor == 0:
         return x.detach()
     return cast("Tensor", _ScaledGradient.apply(x, factor))  # type: ignore[no-untyped-call]
+
+
+def _part_of(seen: Seen, part: slice) -> Seen:
+    """Return what was seen of some samples of a batch."""
+    logits, features, instances = seen
+    return Seen(
+        logits[part],
+        None if features is None else features[part],
+        None if instances is None else InstanceMaps(*(m[part] for m in instances)),
+    )
 
 
 def _enlarged(x_Bhw: Tensor, size: tuple[int, ...]) -> Tensor:

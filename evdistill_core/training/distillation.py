@@ -103,6 +103,14 @@ class DistillTrainer(Trainer):
                 f"teacher {self.teacher.path} is for {self.teacher.task}, and network "
                 f"{config.network.name} for {self.task.name}: take a teacher of the same task"
             )
+        if config.passes_instances and not (
+            self.teacher.has_instances and state.network.has_instances
+        ):
+            raise ConfigError(
+                "the terms kd_instances_generated and kd_instances_event need an instance head in "
+                "student and teacher: set network.options.instances: true in both experiments, or "
+                "leave the terms out"
+            )
         self.translation = Translation(config.adversary, config.input, classes).to(self.device)
         if config.adversary.start_from:
             self._start_translation(Path(config.adversary.start_from))
@@ -189,6 +197,7 @@ class DistillTrainer(Trainer):
             teacher=self.teacher,
             frame_student=self.frame_student,
             task=self.task,
+            thing_ids=self.classes.thing_ids,
             mixed=self._mixed,
         )
         return DistillStep(
@@ -276,5 +285,6 @@ def _on(batch: UnpairedBatch, device: torch.device) -> UnpairedBatch:
             picture=None if labelled.picture is None else labelled.picture.to(device),
             past=None if labelled.past is None else labelled.past.to(device),
             excluded=None if labelled.excluded is None else labelled.excluded.to(device),
+            instances=None if labelled.instances is None else labelled.instances.to(device),
         )
     return dataclasses.replace(batch, **moved, labelled=labelled)

@@ -13,8 +13,9 @@ from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.inference.student import StudentFile, student_path
 from evdistill_core.inference.torch_runner import load_network
 from evdistill_core.losses.distillation import posterior_kd
+from evdistill_core.losses.instances import instance_kd, nearest
 from evdistill_core.models.checkpoint import check_is_there, load_checkpoint
-from evdistill_core.models.network import StudentNetwork, logits_of
+from evdistill_core.models.network import InstanceMaps, StudentNetwork, output_of
 from evdistill_core.models.registry import IMAGE_PREFIX
 from evdistill_core.representations.spec import InputSpec
 from evdistill_core.training.config import LargerConfig
@@ -57,24 +58,48 @@ class LargerStudent:
                 f"larger.student {path} knows the classes {list(own_classes.names)}, this "
                 f"experiment has {list(classes.names)}: both must be the same"
             )
+        self._thing_ids = list(classes.thing_ids)
         self._network = network.eval().requires_grad_(False).to(device)
 
-    def loss(self, inputs: Tensor, logits_BKHW: Tensor, weight_BHW: Tensor, task: Task) -> Tensor:
-        """Return how far the smaller student is from the larger, nats; weight included.
+    def losses(
+        self,
+        inputs: Tensor,
+        logits_BKHW: Tensor,
+        weight_BHW: Tensor,
+        task: Task,
+        maps: InstanceMaps | None = None,
+    ) -> dict[str, Tensor]:
+        """Return by name how far the smaller student is from the larger; weights included.
 
         Args:
             inputs: (B, C, H, W) windows, or (B, T, C, H, W) windows in a row.
             logits_BKHW: of the smaller student at the size of the labels.
             weight_BHW: what a pixel counts; pixels without a label count too.
             task: brings the logits of the larger one to that size.
+            maps: of the smaller student, where it has an instance head.
+
+        Returns:
+            ``larger``: the KL of the posteriors, nats; and ``larger_instances``, see
+            ``losses.instances.instance_kd``, where both have an instance head.
         """
         with torch.no_grad():
-            larger = logits_of(self._network, inputs)
+            larger = output_of(self._network, inputs)
             stride_size = (logits_BKHW.shape[2], logits_BKHW.shape[3])
-            target_BKHW = task.at_size(larger, stride_size)
-        return self._config.weight * posterior_kd(
-            logits_BKHW, target_BKHW, weight_BHW, temperature=self._config.temperature
-        )
+            target_BKHW = task.at_size(larger.logits, stride_size)
+        found = {
+            "larger": self._config.weight
+            * posterior_kd(
+                logits_BKHW, target_BKHW, weight_BHW, temperature=self._config.temperature
+            )
+        }
+        if maps is not None and larger.instances is not None and self._config.instances > 0:
+            cells = (maps.centre.shape[2], maps.centre.shape[3])
+            thing = task.at_size(larger.logits, cells).softmax(1)[:, self._thing_ids].sum(1)
+            weight = nearest(weight_BHW, cells)
+            found["larger_instances"] = self._config.instances * instance_kd(
+                maps, larger.instances, weight, thing
+            )
+        return found
 
 
 def _open(path: Path) -> tuple[StudentNetwork, InputSpec, ClassTable]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,10 +29,14 @@ from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.foundation.outputs import remove_results
 from evdistill_core.inference.student import StudentFile, student_path
 from evdistill_core.inference.torch_runner import load_network
-from evdistill_core.losses.segmentation import SegmentationBatch, weighted_sum
-from evdistill_core.models.checkpoint import check_is_there, load_checkpoint, load_weights
+from evdistill_core.losses.segmentation import (
+    INSTANCE_LOSSES,
+    SegmentationBatch,
+    weighted_sum,
+)
+from evdistill_core.models.checkpoint import check_is_there, load_checkpoint, start_weights
 from evdistill_core.models.joined import join_batches, joined_batch
-from evdistill_core.models.network import logits_of
+from evdistill_core.models.network import StudentNetwork, logits_of, output_of
 from evdistill_core.models.pretrained import start_encoder
 from evdistill_core.models.registry import build_student
 from evdistill_core.training.checkpoint import TrainingSnapshot, load_snapshot, save_snapshot
@@ -45,11 +50,12 @@ from evdistill_core.training.optimisation import (
 )
 from evdistill_core.training.processes import Processes, start_processes
 from evdistill_core.training.run_log import NoLog, RunLog
-from evdistill_core.training.tasks import task_of
+from evdistill_core.training.tasks import instance_targets_of, task_of
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+_log = logging.getLogger(__name__)
 Moved = tuple[torch.optim.Optimizer, list[nn.Parameter]]
 LAST = "last.pt"
 BEST = "best.pt"
@@ -360,7 +366,10 @@ class Trainer:
         inputs = batch.sequence.to(self.device)
         target_BHW = batch.label.to(self.device)
         with self._mixed():
-            logits = logits_of(self.state.network, inputs)
+            logits, maps = output_of(self.state.network, inputs)
+        instances = None
+        if maps is not None:
+            instances = (maps, instance_targets_of(batch, maps, self.classes, self.config.loss))
         logits_BKHW = self.task.at_labels(logits, (target_BHW.shape[1], target_BHW.shape[2]))
         target_BHW = self.task.labels(target_BHW)
         weight_BHW = self.task.label_weights(batch.active, self.config.loss).to(self.device)
@@ -370,12 +379,14 @@ class Trainer:
             weight_BHW,
             self.class_weight_K,
             None if batch.excluded is None else batch.excluded.to(self.device),
+            instances,
         )
         total, terms = weighted_sum(segmentation, self.config.loss.weights)
         if self._larger is not None:
             with self._mixed():
-                imitation = self._larger.loss(inputs, logits_BKHW, weight_BHW, self.task)
-            total, terms = total + imitation, {**terms, "larger": imitation}
+                imitated = self._larger.losses(inputs, logits_BKHW, weight_BHW, self.task, maps)
+            total = total + torch.stack(list(imitated.values())).sum()
+            terms = {**terms, **imitated}
         return total, terms
 
     def _load_larger(self) -> LargerStudent | None:
@@ -432,7 +443,7 @@ class Trainer:
     def _fresh_state(self) -> TrainingState:
         config = self.config
         torch.manual_seed(config.seed)
-        network: nn.Module = build_student(
+        network: StudentNetwork = build_student(
             config.network.name,
             config.network.options,
             in_channels=config.input.channels,
@@ -443,16 +454,38 @@ class Trainer:
                 "a recurrent network learns to remember from windows in a row: set input.sequence "
                 f"to 2 or more (4, say), got {config.input.sequence}"
             )
+        self._check_head(network)
         start_encoder(network, config.network.pretrained)
         if config.network.start_from:
             start = student_path(config.network.start_from)
             check_is_there(start, "network.start_from")
-            load_weights(network, _weights_of(start), str(start))
+            fresh = start_weights(network, _weights_of(start), str(start))
+            if fresh:
+                _log.info("%s has no %s: random weights there", start, " and no ".join(fresh))
         network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = AveragedWeights(network, config.optimiser.ema_decay)
         return TrainingState(
             network, average, make_optimiser(network, config.optimiser), 0, -1.0, {}
         )
+
+    def _check_head(self, network: StudentNetwork) -> None:
+        """Refuse losses without a head, and a head that nothing trains or that tells nothing."""
+        weighted = [n for n in INSTANCE_LOSSES if self.config.loss.weights.get(n, 0) > 0]
+        if network.has_instances and not self.classes.thing_ids:
+            raise ConfigError(
+                "network.options.instances tells things apart, and none of the classes "
+                f"{', '.join(self.classes.names)} is one: set is_thing: true in the class file"
+            )
+        if weighted and not network.has_instances:
+            raise ConfigError(
+                f"loss.weights has {' and '.join(weighted)}, and the network has no instance head: "
+                "set network.options.instances: true, or leave them out"
+            )
+        if network.has_instances and len(weighted) < len(INSTANCE_LOSSES):
+            raise ConfigError(
+                "an instance head learns nothing without its losses: give loss.weights centre and "
+                "offset (0.1 and 1, say), or leave network.options.instances out"
+            )
 
     def _join(self) -> None:
         """Take part with others: the same weights, and layers that see the joined batch."""

@@ -25,6 +25,7 @@ from evdistill_core.foundation.labels import IGNORE, ClassTable
 from evdistill_core.foundation.plugins import in_one_line
 from evdistill_core.foundation.suggestions import did_you_mean, near_path
 from evdistill_core.inference.onnx_runner import ORT_ERRORS, session_options
+from evdistill_core.models.network import Seen
 from evdistill_core.models.task_name import TaskName
 from evdistill_core.training.onnx_teacher_config import OnnxTeacherConfig
 from evdistill_core.training.teacher_base import Teacher, class_ids
@@ -105,15 +106,15 @@ class OnnxTeacher(Teacher):
         """As the shape of its predictions says."""
         return self._task
 
-    def see(self, image_B1HW: Tensor) -> tuple[Tensor, Tensor | None]:
+    def see(self, image_B1HW: Tensor) -> Seen:
         """Return logits and features; see ``Teacher.see``."""
         # Terms that need this gradient are refused with the configuration.
         assert not (image_B1HW.requires_grad and torch.is_grad_enabled())
         answer, *features = self._run(self._prepared(image_B1HW))
         logits = self._as_logits(answer).to(image_B1HW.device)
         if not features:
-            return logits, None
-        return logits, _as_map(features[0]).to(image_B1HW.device)
+            return Seen(logits, None)
+        return Seen(logits, _as_map(features[0]).to(image_B1HW.device))
 
     def _prepared(self, image_B1HW: Tensor) -> Array:
         image = image_B1HW.detach().float().cpu()

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from evdistill_core.data.batches import Batch
 from evdistill_core.evaluation.page import Panel, Result, panel_row
 from evdistill_core.evaluation.pictures import input_picture
 from evdistill_core.evaluation.recognition import caption_picture, score_recognition
@@ -28,6 +29,8 @@ from evdistill_core.evaluation.segmentation import (
 )
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.losses.instances import InstanceTargets, instance_targets
+from evdistill_core.models.network import InstanceMaps
 from evdistill_core.models.registry import network_task
 from evdistill_core.models.task_name import TaskName
 from evdistill_core.training.config import LossConfig
@@ -274,6 +277,31 @@ def task_of(network: str, *, label_stride: int = 1) -> Task:
             f"loss.label_stride is for dense labels; {network} recognises: leave it at 1"
         )
     return Recognition()
+
+
+def instance_targets_of(
+    batch: Batch, maps: InstanceMaps, classes: ClassTable, config: LossConfig
+) -> InstanceTargets:
+    """Return what the instance maps of a batch should say, on the device of the maps.
+
+    Args:
+        batch: on the CPU; nothing counts in samples that do not know their instances.
+        maps: what the network says.
+        classes: says which are things.
+        config: what a pixel counts.
+    """
+    label = batch.label
+    instances = torch.full_like(label, -1) if batch.instances is None else batch.instances
+    height, width = maps.centre.shape[2:]
+    found = instance_targets(
+        instances,
+        label,
+        pixel_weights(batch.active, config),
+        size=(height, width),
+        thing_ids=classes.thing_ids,
+        excluded_BK=batch.excluded,
+    )
+    return found.to(maps.centre.device)
 
 
 def pixel_weights(active: torch.Tensor, config: LossConfig) -> torch.Tensor:

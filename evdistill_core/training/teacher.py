@@ -15,7 +15,7 @@ from evdistill_core.foundation.errors import StudentError
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.models.checkpoint import check_is_there, load_checkpoint, load_weights
 from evdistill_core.models.generators import IMAGE_CHANNELS
-from evdistill_core.models.network import StudentNetwork, seen_by
+from evdistill_core.models.network import Seen, StudentNetwork, seen_by
 from evdistill_core.models.registry import IMAGE_PREFIX, build_student
 from evdistill_core.models.task_name import TaskName
 from evdistill_core.training.distill_config import TeacherConfig
@@ -71,8 +71,13 @@ class NetworkTeacher(Teacher):
         """That of its network."""
         return self.network.task
 
-    def see(self, image_B1HW: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits and features; see ``Teacher.see``."""
+    @property
+    def has_instances(self) -> bool:
+        """Whether its network has an instance head."""
+        return self.network.has_instances
+
+    def see(self, image_B1HW: Tensor) -> Seen:
+        """Return logits, features and instances; see ``Teacher.see``."""
         return seen_by(self.network, image_B1HW)
 
 

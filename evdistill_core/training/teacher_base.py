@@ -17,6 +17,7 @@ from evdistill_core.foundation.class_maps import known_class_map
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import IGNORE, ClassTable, listed, mapped_ids
 from evdistill_core.losses.divergence import log_posterior, merge_log_posterior
+from evdistill_core.models.network import Seen
 from evdistill_core.models.task_name import TaskName
 
 
@@ -40,8 +41,13 @@ class Teacher(ABC):
     def task(self) -> TaskName:
         """What it is for."""
 
+    @property
+    def has_instances(self) -> bool:
+        """Whether it has an instance head."""
+        return False
+
     @abstractmethod
-    def see(self, image_B1HW: Tensor) -> tuple[Tensor, Tensor | None]:
+    def see(self, image_B1HW: Tensor) -> Seen:
         """Return what it makes of images.
 
         Args:
@@ -49,7 +55,7 @@ class Teacher(ABC):
 
         Returns:
             Logits over its own classes, (B, T, h, w), or (B, T) for recognition; and a feature map
-            (B, C, h, w), or None where it has none.
+            (B, C, h, w), or None where it has none; instance maps where it has an instance head.
 
         Raises:
             ConfigError: it does not take images of this size.

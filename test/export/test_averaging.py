@@ -15,14 +15,15 @@ from evdistill_core.representations.spec import InputSpec
 SPEC = InputSpec(bins=2)
 
 
-def stage(seed, *, classes=SIX_CLASSES, spec=SPEC, width=0.25):
+def stage(seed, *, classes=SIX_CLASSES, spec=SPEC, width=0.25, **others):
     torch.manual_seed(seed)
+    options = {"width": width, **others}
     network = build_student(
-        "onboard-seg", {"width": width}, in_channels=spec.channels, num_classes=len(classes)
+        "onboard-seg", options, in_channels=spec.channels, num_classes=len(classes)
     )
     return Checkpoint(
         network="onboard-seg",
-        options={"width": width},
+        options=options,
         state_dict=network.state_dict(),
         input=spec,
         classes=classes,
@@ -51,6 +52,20 @@ def test_weights_lie_between_and_the_rest_is_of_the_later():
 def test_what_has_no_mean_is_refused(changes, what):
     with pytest.raises(StudentError, match=f"the {what} of first.pt is another one"):
         averaged(stage(0), stage(1, **changes), 0.5, origin="first.pt")
+
+
+def test_a_head_that_only_the_later_stage_has_keeps_its_weights():
+    later, earlier = stage(0, instances=True), stage(1)
+    mixed = averaged(later, earlier, 0.5, origin="first.pt")
+    for key, value in mixed.state_dict.items():
+        own = later.state_dict[key]
+        if key.startswith("instance_head."):
+            torch.testing.assert_close(value, own, rtol=0, atol=0)
+        elif value.is_floating_point():
+            torch.testing.assert_close(value, (own + earlier.state_dict[key]) / 2)
+    assert mixed.build().has_instances
+    with pytest.raises(StudentError, match=r"the network of first\.pt is another one"):
+        averaged(earlier, later, 0.5, origin="first.pt")
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])

@@ -63,7 +63,7 @@ def test_model_card_states_the_facts(exported):
     card = StudentFile.open(exported[1]).card()
     for fact in ("onboard-seg", "5 vehicle", "trained_on: random numbers", "licence: Apache-2.0"):
         assert fact in card
-    assert "| onnx | 264x352 |" in card
+    assert "| onnx | logits | 264x352 |" in card
 
 
 def test_onnx_model_is_whole_and_free_in_size(exported):

@@ -3,10 +3,12 @@ import pytest
 
 from evdistill_core.export.parity import ParityRow, compare, require_parity
 from evdistill_core.foundation.errors import StudentError
+from evdistill_core.inference.grouping import InstanceOutput
+from evdistill_core.inference.runner import Output
 
 
 def double(x):
-    return np.stack([2 * x[0], -x[0]])
+    return Output(np.stack([2 * x[0], -x[0]]))
 
 
 def row(**changes):
@@ -32,13 +34,31 @@ def test_equal_forms_have_no_difference():
 def test_the_difference_is_the_largest_of_all_logits():
     def off(x):
         y = double(x)
-        y[1, 2, 3] += 0.25
+        y.logits[1, 2, 3] += 0.25
         return y
 
     rows = compare(double, {"same": double, "off": off}, channels=1, sizes=[(8, 8)])
     assert [r.form for r in rows] == ["same", "off"]
     assert rows[1].max_abs_difference == pytest.approx(0.25)
     with pytest.raises(StudentError, match="the off network differs from the trained one at 8x8"):
+        require_parity(rows)
+
+
+def test_maps_of_an_instance_head_are_compared_too():
+    def with_instances(x, *, off_px=0.0):
+        instances = InstanceOutput(x[0], np.stack([x[0], x[0] + np.float32(off_px)]))
+        return Output(double(x).logits, instances)
+
+    rows = compare(
+        with_instances,
+        {"same": with_instances, "off": lambda x: with_instances(x, off_px=0.5)},
+        channels=1,
+        sizes=[(8, 8)],
+    )
+    assert [(r.form, r.output) for r in rows if not r.is_equal] == [("off", "offset_px")]
+    assert len(rows) == 6
+    assert all(r.argmax_agreement == 1 for r in rows)
+    with pytest.raises(StudentError, match=r"by 0\.5 in offset_px"):
         require_parity(rows)
 
 

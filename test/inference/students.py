@@ -11,14 +11,18 @@ from evdistill_core.models.registry import build_network
 from evdistill_core.representations.spec import InputSpec
 
 
-def random_checkpoint(*, recurrent: bool = False, **changes) -> Checkpoint:
+def random_checkpoint(*, recurrent: bool = False, instances: bool = False, **changes) -> Checkpoint:
     """A narrow `onboard-seg` whose batch norms have seen data."""
     torch.manual_seed(0)
-    options = {"width": 0.25, "recurrent": True} if recurrent else {"width": 0.25}
+    options = {"width": 0.25}
+    options |= {"recurrent": True} if recurrent else {}
+    options |= {"instances": True} if instances else {}
     network = build_network("onboard-seg", options, in_channels=3, num_classes=6)
     torch.nn.init.normal_(network.head.weight, std=0.5)
     if recurrent:
         torch.nn.init.normal_(network.recall.weight, std=0.5)
+    if instances:
+        torch.nn.init.normal_(network.instance_head.maps.weight, std=0.5)
     network.train()
     with torch.no_grad():
         for _ in range(5):

@@ -11,7 +11,7 @@ import torch
 
 from evdistill_core.export.parity import compare
 from evdistill_core.foundation.errors import StudentError
-from evdistill_core.inference.runner import run_sequence
+from evdistill_core.inference.runner import Output, run_sequence
 from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import MANIFEST, NetworkInfo, StudentFile, write_student
 from evdistill_core.inference.torch_runner import load_network
@@ -182,7 +182,7 @@ def test_parity_of_a_recurrent_network_is_judged_after_several_windows():
 
     def remember(x):
         seen.append(x.shape)
-        return x.sum(0)
+        return Output(x.sum(0))
 
     (row,) = compare(remember, {"same": remember}, channels=3, sizes=[(8, 16)], windows=4)
     assert seen == [(4, 3, 8, 16)] * 2

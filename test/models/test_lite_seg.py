@@ -41,7 +41,7 @@ def test_with_memory_it_begins_as_without():
     x = torch.randn(2, 3, 5, 40, 56)
     with torch.no_grad():
         torch.testing.assert_close(recurrent(x)[0], plain(x[:, -1]), atol=1e-5, rtol=1e-5)
-        logits, features = seen_by(recurrent, x)
+        logits, features, _ = seen_by(recurrent, x)
         torch.testing.assert_close(logits, logits_of(recurrent, x))
     assert features.shape == (2, 48, 5, 7)
     assert recurrent.state_stride == 8

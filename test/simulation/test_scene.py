@@ -292,15 +292,14 @@ def test_things_of_an_image_are_its_objects_or_the_components_of_its_thing_class
     labels[2:5, 10:14] = 5
     labels[6:9, 2:6] = 4
     labels[9, 19] = 1
-    picture = np.zeros((10, 20), np.uint8)
-    alone = number_things(LabelledImage.from_arrays(picture, labels), (4, 5))
+    alone = number_things(labels, None, (4, 5))
     assert len({int(alone[3, 3]), int(alone[3, 11]), int(alone[7, 3])} - {0}) == 3
     assert ((alone > 0) == np.isin(labels, (4, 5))).all()
     # Objects are numbered anew; those of other classes are none.
     objects = np.zeros((10, 20), np.uint16)
     objects[2:5, 2:14] = 900
     objects[9, 19] = 2
-    named = number_things(LabelledImage.from_arrays(picture, labels, objects=objects), (4, 5))
+    named = number_things(labels, objects, (4, 5))
     assert set(np.unique(named)) == {0, 1}
     assert (named[3, 3], named[3, 11], named[9, 19]) == (1, 1, 0)
 

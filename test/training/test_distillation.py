@@ -38,6 +38,7 @@ from evdistill_core.training.distill_config import (
     FADING_TERMS,
     FEATURE_TERMS,
     GENERATOR_TERMS,
+    LATER_TERMS,
     TERMS,
     THROUGH_TEACHER_TERMS,
     AdversaryConfig,
@@ -60,6 +61,8 @@ SPEC = InputSpec(bins=2, window_us=10_000, size_multiple=8, scale=1.0)
 TINY = NetworkConfig(name="onboard-seg", options={"width": 0.25, "dropout": 0.2})
 FAST = OptimiserConfig(lr=5e-3, warmup_steps=0, ema_decay=0.9)
 PAIRED = {"paired", "kd_paired", "mutual"}
+HEADED = replace(TINY, options={**TINY.options, "instances": True})
+HEAD_LOSSES = LossConfig(weights={"cross_entropy": 1.0, "dice": 0.5, "centre": 0.1, "offset": 1.0})
 
 
 def write_recording(path):
@@ -148,7 +151,7 @@ def config(root, teacher, *, without=PAIRED, **changes):
             validation=(simulated(root, "val"),),
         ),
         "teacher": teacher,
-        "terms": {name: 0.0 if name in without else 1.0 for name in TERMS},
+        "terms": {n: 0.0 if n in (*without, *LATER_TERMS) else 1.0 for n in TERMS},
         "transfer": TransferConfig(affinity_graph="grid", affinity_nodes=4, confidence="max"),
         "adversary": AdversaryConfig(
             generator=GeneratorOptions(base_channels=4, halvings=1, blocks=1),
@@ -187,7 +190,7 @@ def test_every_term_is_finite_logged_twice_and_adds_up(root, teacher, tmp_path):
     trainer = DistillTrainer(config(root, teacher), tmp_path)
     assert trainer.run()
     log = losses(tmp_path)
-    expected = set(TERMS) - PAIRED
+    expected = set(TERMS) - PAIRED - set(LATER_TERMS)
     for record in log:
         terms = {k.removeprefix("loss_"): v for k, v in record.items() if k.startswith("loss_")}
         critics = {"critic_image", "critic_event", "critic_output", "critic_output_penalty"}
@@ -308,6 +311,8 @@ MOVES = {
     "kd_generated": "S ie",
     "kd_event": "S",
     "kd_paired": "S",
+    "kd_instances_generated": "S ie",
+    "kd_instances_event": "S",
     "matching_generated": "S ie",
     "matching_event": "S",
     "affinity_generated": "S ie",
@@ -321,7 +326,15 @@ MOVES = {
 
 
 @pytest.fixture(scope="module")
-def all_on(root, teacher):
+def headed_teacher(root):
+    """A teacher with an instance head, hardly trained."""
+    trained = teacher_config(root, network=HEADED, loss=HEAD_LOSSES, steps=2)
+    assert TeacherTrainer(trained, root / "headed").run()
+    return root / "headed" / "last.pt"
+
+
+@pytest.fixture(scope="module")
+def all_on(root, headed_teacher):
     path = root / "frames" / "a.aedat4"
     path.parent.mkdir()
     with open_recording(root / "a.npz") as recording:
@@ -332,8 +345,15 @@ def all_on(root, teacher):
     recordings = RecordingsConfig(
         paths=(path,), cache=root / "cache", crop=(32, 48), frame_within_us=1
     )
-    base = config(root, teacher)
-    full = config(root, teacher, without=set(), data=replace(base.data, recordings=recordings))
+    base = config(root, headed_teacher)
+    full = config(
+        root,
+        headed_teacher,
+        data=replace(base.data, recordings=recordings),
+        network=HEADED,
+        loss=HEAD_LOSSES,
+        terms=dict.fromkeys(TERMS, 1.0),
+    )
     trainer = DistillTrainer(full, root / "all_on")
     batch, _ = one_step(trainer)
     generator = torch.Generator().manual_seed(0)
@@ -370,6 +390,48 @@ def test_each_term_moves_exactly_whom_it_should(all_on, name):
     }
     assert moved == set(MOVES[name].split())
     assert torch.isfinite(value)
+
+
+def test_instances_of_labelled_images_and_windows_teach_the_head(all_on):
+    """The supervised terms move the head, and less is learnt where nobody knows the things."""
+    trainer, batch = all_on
+    assert (batch.image_instances > 0).any()
+    assert (batch.labelled.instances > 0).any()
+    unknown = replace(
+        batch,
+        image_instances=torch.full_like(batch.image_instances, -1),
+        labelled=replace(batch.labelled, instances=None),
+    )
+    head = trainer.state.network.instance_head
+    for name in ("task_generated", "task_events"):
+        moved = []
+        for known in (batch, unknown):
+            head.zero_grad(set_to_none=True)
+            trainer._step_of(known).terms()[name]().backward()
+            moved.append(sum(float(p.grad.abs().sum()) for p in head.parameters()))
+        assert moved[0] > 0
+        assert moved[1] == 0
+
+
+@pytest.mark.parametrize("which", ["student", "teacher"])
+def test_instances_need_a_head_on_both_sides(root, teacher, headed_teacher, tmp_path, which):
+    given = config(
+        root,
+        headed_teacher if which == "student" else teacher,
+        **({} if which == "student" else {"network": HEADED, "loss": HEAD_LOSSES}),
+    )
+    given = replace(given, terms={**given.terms, "kd_instances_event": 1.0})
+    with pytest.raises(ConfigError, match="need an instance head in student and teacher"):
+        DistillTrainer(given, tmp_path)
+
+
+def test_configurations_from_before_do_not_name_the_terms_of_instances(root, teacher):
+    known = config(root, teacher)
+    terms = {n: w for n, w in known.terms.items() if n not in LATER_TERMS}
+    older = replace(known, terms=terms)
+    assert older.weights_at(0) == known.weights_at(0)
+    assert not older.passes_instances
+    assert "kd_instances_event" not in to_mapping(older)["terms"]
 
 
 def gradient_of_student_and_generator(trainer, batch, factor):
@@ -655,7 +717,7 @@ def test_an_onnx_teacher_serves_every_term_without_a_gradient_through_it(
     root, onnx_teacher, tmp_path
 ):
     _, described = onnx_teacher
-    off = PAIRED | set(THROUGH_TEACHER_TERMS)
+    off = PAIRED | set(THROUGH_TEACHER_TERMS) | set(LATER_TERMS)
     given = config(root, described, without=off)
     trainer = DistillTrainer(given, tmp_path / "run")
     assert trainer.run()

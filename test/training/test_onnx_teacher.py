@@ -64,7 +64,7 @@ def test_the_posterior_is_that_of_torch_in_the_students_classes(segmenter, size)
                    features="features")  # fmt: skip
     assert teacher.task == "segmentation"
     image = noise(3, 1, *size)
-    logits, features = teacher.see(image)
+    logits, features, _ = teacher.see(image)
     expected, expected_features = of_torch(model, image)
     torch.testing.assert_close(features, expected_features, rtol=1e-4, atol=1e-5)
     p = expected.softmax(1)
@@ -85,7 +85,7 @@ def test_classes_without_a_place_leave_the_rest_and_weigh_the_pixel(segmenter, c
                        class_map=places)  # fmt: skip
     assert "15 of 19 classes" in caplog.text
     image = noise(2, 1, 32, 48)
-    logits, features = teacher.see(image)
+    logits, features, _ = teacher.see(image)
     assert features is None
     names = CITYSCAPES_CLASSES.names
     p = of_torch(model, image)[0].softmax(1)
@@ -107,7 +107,7 @@ def test_a_classifier_that_ends_in_a_softmax_is_read_as_probabilities(tmp_path):
                    class_map={"v": "a", "w": "b", "x": "b", "z": "c"})  # fmt: skip
     assert teacher.task == "recognition"
     image = noise(3, 1, 24, 24)
-    logits, _ = teacher.see(image)
+    logits, *_ = teacher.see(image)
     assert logits.shape == (3, 5)
     with torch.no_grad():
         p = torch.cat([model(x[None]) for x in image])
@@ -143,7 +143,7 @@ def test_images_are_resized_to_a_fixed_size_and_shown_one_at_a_time(tmp_path):
     ramp = torch.linspace(-1, 1, 32).expand(3, 1, 24, 32) * torch.tensor([0.2, 0.5, 1.0]).view(
         3, 1, 1, 1
     )
-    logits, _ = teacher.see(ramp)
+    logits, *_ = teacher.see(ramp)
     assert logits.shape == (3, 3, 12, 16)
     expected = (ramp.unflatten(3, (16, 2)).mean(4)[:, 0, ::2] + 1) / 2
     # Antialiased halving of a ramp is its mean over pairs, but at the border.
@@ -158,7 +158,7 @@ def test_images_are_resized_to_a_fixed_size_and_shown_one_at_a_time(tmp_path):
 def test_other_floats_are_given_and_taken(tmp_path, dtype):
     teacher = load(write_model(tmp_path / "m.onnx", dtype=dtype))
     image = noise(1, 1, 6, 8)
-    logits, _ = teacher.see(image)
+    logits, *_ = teacher.see(image)
     assert logits.dtype == torch.float32
     torch.testing.assert_close(logits[:, :1], (image + 1) / 2, rtol=1e-3, atol=1e-3)
 
@@ -180,7 +180,7 @@ def labels_of_grey(path, top, *, keepdims, scale=1.0):
 def test_labels_become_a_smoothed_posterior(tmp_path, keepdims):
     teacher = load(labels_of_grey(tmp_path / "m.onnx", 3, keepdims=keepdims), label_smoothing=0.3)
     image = torch.tensor([-0.9, 0.0, 0.9]).expand(2, 1, 4, 3)
-    logits, _ = teacher.see(image)
+    logits, *_ = teacher.see(image)
     p = teacher.log_posterior(logits).exp()
     expected = torch.full((3, 3), 0.1) + 0.7 * torch.eye(3)
     torch.testing.assert_close(p[1, :, 2].T, expected, rtol=1e-4, atol=1e-5)
@@ -198,7 +198,7 @@ def test_the_label_255_counts_nothing_and_other_unknown_labels_are_refused(tmp_p
         constants={"half": np.float32(0.5), "none": np.int64(255), "one": np.int64(1)},
     )  # fmt: skip
     teacher = load(path)
-    logits, _ = teacher.see(torch.tensor([-0.5, 0.5]).expand(1, 1, 4, 2))
+    logits, *_ = teacher.see(torch.tensor([-0.5, 0.5]).expand(1, 1, 4, 2))
     mass = teacher.known_mass(logits)
     torch.testing.assert_close(mass[0, 0], torch.tensor([1.0, 0.0]), rtol=0, atol=1e-5)
     with pytest.raises(
@@ -285,7 +285,7 @@ def test_a_model_that_is_not_as_it_is_described_is_refused(tmp_path, name):
 def test_a_size_baked_in_is_cured_by_size(tmp_path):
     model, _, _ = REFUSED["size baked in"]
     path = write_model(tmp_path / "m.onnx", **model)
-    logits, _ = load(path, size=(20, 20)).see(noise(2, 1, 32, 48))
+    logits, *_ = load(path, size=(20, 20)).see(noise(2, 1, 32, 48))
     assert logits.shape == (2, 3, 20, 20)
     with pytest.raises(ConfigError, match="does not take 2 images of 20x24"):
         load(path, size=(20, 24))

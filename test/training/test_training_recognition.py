@@ -27,7 +27,12 @@ from evdistill_core.perception.offline import run_recording
 from evdistill_core.perception.parameters import RecognitionParameters, SegmentationParameters
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.representations import represent
-from evdistill_core.training.distill_config import FEATURE_TERMS, TERMS, THROUGH_TEACHER_TERMS
+from evdistill_core.training.distill_config import (
+    FEATURE_TERMS,
+    LATER_TERMS,
+    TERMS,
+    THROUGH_TEACHER_TERMS,
+)
 from evdistill_core.training.stages import load_experiment, make_trainer
 from evdistill_core.training.tasks import Recognition
 
@@ -113,7 +118,10 @@ def experiments(folder):
 
 
 # No frames in these recordings, no pictures behind moving stills; no dense predictions.
-NOT_HERE = ("paired", "paired_simulated", "kd_paired", "mutual", "output", "class_mix")
+NOT_HERE = (
+    *("paired", "paired_simulated", "kd_paired", "mutual", "output", "class_mix"),
+    *LATER_TERMS,
+)
 
 
 @pytest.fixture(scope="module")
