@@ -103,6 +103,23 @@ class Window:
     stamp_ns: int = 0
 
 
+@dataclass(frozen=True)
+class OpenWindow:
+    """The window that is being collected.
+
+    Attributes:
+        t_start_us: where it begins.
+        t_end_us: where it will end, exclusive.
+        first_event: number of its first event, as in ``Window``.
+        parts: its events so far, in order; at least one. More will follow them, none between.
+    """
+
+    t_start_us: int
+    t_end_us: int
+    first_event: int
+    parts: tuple[Events, ...]
+
+
 @dataclass
 class WindowCounters:
     """Where the events went; ``pushed == used + late + discarded + pending`` at any time.
@@ -169,6 +186,18 @@ class WindowAssembler:
     def reached_us(self) -> int | None:
         """Sensor time reached, by events or by ``close``; what lies far before it would be late."""
         return self._newest_us
+
+    def open_window(self) -> OpenWindow | None:
+        """Return the oldest window that is not complete.
+
+        None while it has no events, or its end is not known ahead (windows by count).
+        """
+        if self.spec.duration_us is None or self.spec.count is not None or not self._parts:
+            return None
+        start_us = self._resolve_start(self._parts[0].t_us, 0, self._newest_us)
+        assert start_us is not None
+        gone = self.counters.used + self.counters.discarded
+        return OpenWindow(start_us, start_us + self.spec.duration_us, gone, tuple(self._parts))
 
     def push(self, events: Events) -> list[Window]:
         """Take in events that follow those before; return the windows that this completes."""

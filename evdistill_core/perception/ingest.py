@@ -21,12 +21,17 @@ from evdistill_core.events.stream import DecodedPacket, PacketDecoder
 from evdistill_core.events.time_watch import TimeWatch
 from evdistill_core.events.window import MAX_REORDER_US, Window, WindowAssembler, WindowSpec
 from evdistill_core.foundation.worker import BoundedQueue
+from evdistill_core.perception.ahead import InputAhead
 from evdistill_core.perception.parameters import PerceptionParameters
 from evdistill_core.representations import InputSpec
+from evdistill_core.representations.representation import FloatArray
 
 IDLE_CHECK_S = 0.005
 WHOLE_BEFORE = {"time", "size", "encoding"}
 """Breaks before which no event is missing: what was collected becomes a last, shorter window."""
+BEHIND_PACKETS = 32
+"""With more waiting, live, inputs are left to the inference thread: a full queue loses packets, a
+late network only windows."""
 QUIET_US = 200_000
 """After a shorter silence, of a driver that was held up, nothing is guessed but a window's end."""
 
@@ -56,6 +61,9 @@ class Job:
         stretch: rises with every break at all: a recurrent state must not go on after it.
         received_ns: monotonic time at which the packet with its last event came in.
         closed_ns: monotonic time at which the window was closed.
+        input: (C, H, W), what the network is fed, where it was built while the window filled; None
+            where not.
+        represent_ms: time that the input took after the window was closed; 0 without one.
     """
 
     window: Window
@@ -65,6 +73,8 @@ class Job:
     stretch: int
     received_ns: int
     closed_ns: int
+    input: FloatArray | None = None
+    represent_ms: float = 0.0
 
 
 class Ingest:
@@ -103,6 +113,8 @@ class Ingest:
         self._filtered_by = parameters
         self._window_spec = self._wanted_spec()
         self._assembler = WindowAssembler(self._window_spec)
+        self._ahead = InputAhead(spec)
+        self._is_behind = False
         self._handed_over = 0
         self._replaced: Counter[str] = Counter()
         self._arrivals = _Arrivals()
@@ -121,6 +133,7 @@ class Ingest:
             taken = queue.get(timeout_s=IDLE_CHECK_S)
             self._follow_clock()
             if taken is not None:
+                self._is_behind = queue.fill[0] > BEHIND_PACKETS
                 self.take(*taken)
             elif self._window_spec.deadline_ms is not None:
                 self._close_overdue()
@@ -204,12 +217,28 @@ class Ingest:
         if decoded.t_end_us is not None:
             windows += self._assembler.advance_to(decoded.t_end_us)
         self._emit(windows)
+        self._build_ahead()
+
+    def _build_ahead(self) -> None:
+        """Build what can be built of the input of the open window."""
+        if not self._ahead.is_due(self._assembler.counters.pending):
+            return
+        if self._is_behind and not self._lossless:
+            self._ahead.forget()
+            return
+        stride_us, duration_us = self._window_spec.stride_us, self._window_spec.duration_us
+        if stride_us is not None and duration_us is not None and 2 * stride_us < duration_us:
+            return  # each event is in many windows, and those that are dropped cost nothing
+        window = self._assembler.open_window()
+        if window is not None and not self._is_too_soon(window.t_end_us):
+            self._ahead.follow(window)
 
     def _break(self, reason: str) -> None:
         self._count(f"breaks_{reason}", 1)
         if reason in WHOLE_BEFORE:
             self._emit(self._assembler.flush())
         self._assembler.reset()
+        self._ahead.forget()
         self._arrivals.reset()
         self._filters.reset()
         self._has_guessed = False
@@ -251,6 +280,7 @@ class Ingest:
             self._emit(self._assembler.flush())
             self._replaced += Counter(self._assembler.counters.as_dict())
             self._assembler = WindowAssembler(spec)
+            self._ahead.forget()
             self._handed_over = 0
 
     def _close_overdue(self) -> None:
@@ -274,10 +304,14 @@ class Ingest:
     def _emit(self, windows: list[Window]) -> None:
         closed_ns = time.monotonic_ns()
         for window in windows:
-            if self._is_too_soon(window):
+            if self._is_too_soon(window.t_end_us):
                 self._count("windows_skipped", 1)
                 continue
+            self._last_end_us = window.t_end_us
             self._count_events(window)
+            began_ns = time.monotonic_ns()
+            made = self._ahead.finish(window)
+            made_ns = time.monotonic_ns()
             last_us = int(window.events.t_us[-1]) if len(window.events) else window.t_start_us
             received_ns = self._arrivals.of(last_us, closed_ns)
             stamp_ns = self._clock.to_host_ns(window.t_end_us)
@@ -290,6 +324,8 @@ class Ingest:
                     self._stretch,
                     received_ns,
                     closed_ns,
+                    made,
+                    (made_ns - began_ns) / 1e6 if made is not None else 0.0,
                 )
             )
             self._index += 1
@@ -302,13 +338,10 @@ class Ingest:
             self._count("events_in_windows", new)
             self._handed_over = end
 
-    def _is_too_soon(self, window: Window) -> bool:
-        """Tell whether ``max_rate_hz`` forbids this window, in sensor time."""
+    def _is_too_soon(self, t_end_us: int) -> bool:
+        """Tell whether ``max_rate_hz`` forbids a window that ends then, in sensor time."""
         rate_hz, last_us = self.parameters.max_rate_hz, self._last_end_us
-        if rate_hz and last_us is not None and window.t_end_us - last_us < 1e6 / rate_hz:
-            return True
-        self._last_end_us = window.t_end_us
-        return False
+        return bool(rate_hz) and last_us is not None and t_end_us - last_us < 1e6 / rate_hz
 
 
 class _Arrivals:

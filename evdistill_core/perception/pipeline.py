@@ -2,7 +2,7 @@
 
 ::
 
-    push --> queue --> [ingest: decode, cut into windows] --> mailbox --> [inference] --> on_result
+    push --> queue --> [ingest: decode, cut, build input] --> mailbox --> [inference] --> on_result
 
 The caller's thread only appends to the queue. The ingest thread keeps the decoder's state; the
 inference thread keeps the network and the tracks. Between them is room for one window: when the
@@ -50,9 +50,9 @@ STAGES = (
 """Names of the latencies, in the order in which a packet meets them.
 
 queue: packet received until taken. decode: one packet. window: the window's last packet received
-until the window is closed. mailbox: waiting for the network. represent, infer, postprocess: the
-window's computation. publish: ``on_result``. total: the window's last packet received until
-``on_result`` returned.
+until the window is closed. mailbox: waiting for the network. represent: what is left of the
+network's input when the window is closed. infer, postprocess: the rest of its computation.
+publish: ``on_result``. total: the window's last packet received until ``on_result`` returned.
 """
 
 
