@@ -29,10 +29,12 @@ import real_recordings as real
 import torch
 
 from evdistill_core.data.recording_index import IndexedRecording, index_recording
+from evdistill_core.drawing.colours import to_bgr
+from evdistill_core.drawing.overlay import legend, overlay
+from evdistill_core.drawing.sheets import contact_sheet, write_image
 from evdistill_core.evaluation.confusion import Confusion
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.labels import ClassTable
-from evdistill_core.inference.pictures import contact_sheet, legend, overlay, to_bgr, write_image
 from evdistill_core.inference.postprocess import PostprocessConfig, event_support, segment
 from evdistill_core.inference.prediction import Prediction
 from evdistill_core.inference.runner import Runner
@@ -258,7 +260,7 @@ def sheet(
             captions.append(f"{name} {found[i].t_s:.2f} s")
     page = contact_sheet(pictures, captions, columns=len(columns))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_image(path, np.vstack([page, legend(classes, width=page.shape[1])]))
+    write_image(path, np.vstack([page, legend(classes, width=page.shape[1], more=())]))
 
 
 def main() -> None:

@@ -26,16 +26,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from evdistill_core.drawing.colours import blank, screen_factor, to_bgr
+from evdistill_core.drawing.overlay import legend, overlay
+from evdistill_core.drawing.sheets import contact_sheet, write_image
 from evdistill_core.events.window import Window, WindowAssembler, WindowSpec
 from evdistill_core.foundation.labels import IGNORE, SIX_CLASSES, ClassTable
-from evdistill_core.inference.pictures import (
-    contact_sheet,
-    event_picture,
-    legend,
-    overlay,
-    to_bgr,
-    write_image,
-)
 from evdistill_core.inference.postprocess import (
     PostprocessConfig,
     Postprocessor,
@@ -237,15 +232,13 @@ def measure(path: Path, method: StudentMethod | ClusterMethod, window_us: int, s
     pixels = np.zeros(3, np.int64)  # labelled, vehicle, human
     for window in windows_of(path, window_us):
         prediction = method(window)
-        background, cars = event_picture(window.events), []
+        background, cars = blank(window.events.height, window.events.width), []
         if frames:
             nearest = int(np.abs(times - window.t_end_us).argmin())
             background = to_bgr(frames[nearest].image)
             cars = moving_boxes(frames, nearest) if with_cars else []
         pixels += tally(row, prediction, cars, method.classes)
-        picture = drawn(background, prediction, cars, method.classes)
-        if not frames:
-            picture = np.hstack([background, picture])
+        picture = drawn(background, window, prediction, cars, method.classes)
         pictures.append((picture, f"{row.recording} {row.windows - 1}"))
     row.vehicle_share, row.human_share = (float(n / max(1, pixels[0])) for n in pixels[1:])
     chosen = pictures[:: max(1, -(-len(pictures) // SHEET_WINDOWS))]
@@ -275,13 +268,15 @@ def tally(
 
 def drawn(
     background: npt.NDArray[np.uint8],
+    window: Window,
     prediction: Prediction,
     cars: list[Box],
     classes: ClassTable,
 ) -> npt.NDArray[np.uint8]:
     """Return the overlay, with the cars of the camera's pictures framed in green."""
-    shown = overlay(background, prediction, classes)
-    for left, top, right, bottom in cars:
+    factor = screen_factor(*background.shape[:2])
+    shown = overlay(background, prediction, classes, events=window.events, factor=factor)
+    for left, top, right, bottom in (tuple(factor * v for v in box) for box in cars):
         cv2.rectangle(shown, (left - 1, top - 1), (right, bottom), (0, 255, 0), 1)
     return shown
 

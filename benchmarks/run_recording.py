@@ -29,8 +29,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from evdistill_core.drawing import colours, overlay
+from evdistill_core.drawing.films import FilmWriter
 from evdistill_core.foundation.files import write_text_atomic
-from evdistill_core.inference import pictures, postprocess
+from evdistill_core.inference import postprocess
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.inference.torch_runner import TorchRunner
 from evdistill_core.perception import offline, pipeline, predictor, result_pictures
@@ -50,10 +52,10 @@ STAGES: tuple[tuple[Any, str, str], ...] = (
     (postprocess, "find_components", "detections"),
     (SegmentationMessages, "_make_one", "messages"),
     (McapWriter, "write", "write the bag"),
-    (pictures, "event_picture", "draw"),
-    (pictures, "shrink", "draw"),
-    (pictures, "overlay", "draw"),
-    (pictures.FilmWriter, "add", "encode the video"),
+    (colours, "blank", "draw"),
+    (overlay, "shrink", "draw"),
+    (overlay, "overlay", "draw"),
+    (FilmWriter, "add", "encode the video"),
     (result_pictures.ResultPictures, "_write_sheet", "contact sheet"),
     (pipeline.Perception, "_infer", "rest of the inference thread"),
     (result_pictures.ResultPictures, "_work", "rest of the pictures' thread"),

@@ -64,7 +64,7 @@ def command(
     ] = 1.0,
     scale: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Enlargement; default: 2 up to 400 columns, else 1."),
+        typer.Option(metavar="N", help="Enlargement; default: up to 800 px a side."),
     ] = None,
     pictures: Annotated[int, typer.Option(metavar="N", help="Images on a sheet.")] = 12,
     reading: Reading = AS_TOLD,

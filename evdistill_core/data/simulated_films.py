@@ -25,11 +25,11 @@ from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
 from evdistill_core.data.recorded_masks import INSTANCES, LABELS, MASKS
 from evdistill_core.data.simulated import scene_factory
 from evdistill_core.data.simulated_sets import SimulateConfig
+from evdistill_core.drawing.sheets import write_image
 from evdistill_core.foundation.class_file import CLASS_FILE, ClassEntry, ClassFile
 from evdistill_core.foundation.config import to_mapping
 from evdistill_core.foundation.files import write_bytes_atomic, write_text_atomic
 from evdistill_core.foundation.labels import OTHER, ClassTable
-from evdistill_core.inference.pictures import write_image
 from evdistill_core.messages.standard import Header, Image, Time
 from evdistill_core.messages.vision import (
     BoundingBox2D,

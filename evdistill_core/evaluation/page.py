@@ -73,7 +73,7 @@ def panel_row(
     kind: str,
     activity_radius_px: int,
 ) -> list[npt.NDArray[np.uint8]]:
-    """Return the pictures of one window: events, labels, prediction (paler far from events)."""
+    """Return the pictures of one window: events, labels, prediction (dimmer far from events)."""
     near = near_events(window.active, activity_radius_px)
     shown = np.where(window.label == IGNORE, np.uint8(IGNORE), mask)
     return [
@@ -97,16 +97,18 @@ def add_result(  # noqa: PLR0913 - one block of a page
     if isinstance(result, RecognitionResult):
         page.table(*recognition_table(result, classes))
         counts, title = result.confusion.counts, f"{name}, {result.summary}"
-        caption = "Inputs; green frame: recognised, red: not"
+        caption = "Inputs; green frame: recognised, orange: not"
+        shown = None
     else:
         page.table(*score_table(result, classes))
         counts = result.near_events.counts
         title = f"{name}, pixels within {result.activity_radius_px} px of an event"
-        caption = "Events, labels, prediction (paler where no event is near)"
+        shown = classes
+        caption = "Events, labels, prediction (dimmer where no event is near)"
     write_confusion(folder / f"confusion_{name}.png", counts, classes.names, title)
     page.picture(f"confusion_{name}.png", "Share of each true class")
     if panels:
-        write_panels(folder / f"panels_{name}.png", panels)
+        write_panels(folder / f"panels_{name}.png", panels, shown)
         page.picture(f"panels_{name}.png", caption)
 
 

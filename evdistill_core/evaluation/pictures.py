@@ -9,22 +9,38 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from evdistill_core.drawing.colours import (
+    BACKGROUND_BGR,
+    Bgr,
+    color_mask,
+    enlarge,
+    polarity_picture,
+    screen_factor,
+    to_bgr,
+)
+from evdistill_core.drawing.overlay import EVENT_COLOURS, legend
+from evdistill_core.drawing.sheets import write_image
 from evdistill_core.foundation.errors import DataError
 from evdistill_core.foundation.files import atomic_path
-from evdistill_core.foundation.labels import OTHER, OTHER_RGB, ClassTable
-from evdistill_core.inference.pictures import write_image
+from evdistill_core.foundation.labels import OTHER_RGB, ClassTable
 from evdistill_core.representations.registry import REPRESENTATIONS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Picture = npt.NDArray[np.uint8]
+LABEL_COLOURS: tuple[tuple[str, Bgr], ...] = (
+    ("no label", (0, 0, 0)),
+    ("none of the marked classes", OTHER_RGB),
+    *EVENT_COLOURS,
+)
+"""What pictures of labels show beside the classes, for legends."""
 
 
 def input_picture(
     network_input: npt.NDArray[np.float32], kind: str = "voxel"
 ) -> npt.NDArray[np.uint8]:
-    """Return what the network sees: brighter events blue, darker ones red, on white.
+    """Return what the network sees: brighter events yellow, darker ones blue, on a dark ground.
 
     Args:
         network_input: (C, H, W) float32; channels of one polarity are summed.
@@ -36,10 +52,7 @@ def input_picture(
     if kind == "image":
         grey = np.clip((network_input[0] + 1) * 127.5, 0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
-    brighter, darker = REPRESENTATIONS.get(kind).polarities(network_input)
-    ink = np.clip(brighter + darker, 0, 1)[..., None]
-    colour = np.where((brighter >= darker)[..., None], (30, 80, 220), (210, 40, 40))
-    return np.asarray(255 * (1 - ink) + colour * ink).astype(np.uint8)
+    return polarity_picture(*REPRESENTATIONS.get(kind).polarities(network_input))[..., ::-1]
 
 
 def label_picture(
@@ -47,21 +60,26 @@ def label_picture(
     classes: ClassTable,
     where: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """Return the colours of a label image, paler where ``where`` is False.
-
-    255 is black; 254, which is none of some classes, is dark grey.
-    """
-    palette = classes.palette_rgb()
-    palette[OTHER] = OTHER_RGB
-    colours = palette[label]
+    """Return the colours of a label image, (H, W, 3) uint8 RGB, dimmer where ``where`` is False."""
+    colours = color_mask(label, classes)[..., ::-1]
     if where is None:
         return colours
-    pale = (colours.astype(np.uint16) + 3 * 255) // 4
-    return np.where(where[..., None], colours, pale).astype(np.uint8)
+    dim = (colours.astype(np.uint16) + 2 * np.array(BACKGROUND_BGR, np.uint16)) // 3
+    return np.where(where[..., None], colours, dim).astype(np.uint8)
 
 
-def write_panels(path: Path, rows: Sequence[Sequence[Picture]]) -> None:
-    """Write a grid of RGB pictures of one size as PNG, four pixels apart.
+def panel_grid(
+    rows: Sequence[Sequence[Picture]],
+    classes: ClassTable | None,
+    *,
+    more: Sequence[tuple[str, Bgr]] = LABEL_COLOURS,
+) -> Picture:
+    """Return a grid of RGB pictures of one size, four pixels apart, with a legend below.
+
+    Args:
+        rows: of as many pictures each. Small pictures are enlarged by a whole factor.
+        classes: whose colours the pictures have; None: no classes are shown.
+        more: names and BGR colours beside the classes.
 
     Raises:
         DataError: no picture, or sizes differ.
@@ -72,7 +90,13 @@ def write_panels(path: Path, rows: Sequence[Sequence[Picture]]) -> None:
     if len(shapes) != 1:
         raise DataError(f"the pictures of a panel must have one size, got {sorted(shapes)}")
     grid = np.vstack([np.hstack([_framed(p) for p in row]) for row in rows])
-    write_image(path, np.ascontiguousarray(grid[..., ::-1]))
+    grid = enlarge(grid, screen_factor(grid.shape[1], grid.shape[1]))
+    return np.vstack([grid, legend(classes, width=grid.shape[1], more=more)[..., ::-1]])
+
+
+def write_panels(path: Path, rows: Sequence[Sequence[Picture]], classes: ClassTable | None) -> None:
+    """Write a ``panel_grid`` as PNG. Arguments and errors are the same."""
+    write_image(path, to_bgr(panel_grid(rows, classes)))
 
 
 def write_curves(
@@ -139,4 +163,4 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def _framed(picture: Picture) -> Picture:
-    return np.pad(picture, ((2, 2), (2, 2), (0, 0)), constant_values=255)
+    return np.pad(picture, ((2, 2), (2, 2), (0, 0)), constant_values=24)

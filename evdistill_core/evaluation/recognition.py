@@ -14,6 +14,9 @@ from evdistill_core.evaluation.segmentation import LabelledWindow, Predict
 from evdistill_core.foundation.errors import DataError
 from evdistill_core.foundation.labels import IGNORE, ClassTable
 
+RIGHT_RGB, WRONG_RGB = (0, 158, 115), (213, 94, 0)
+"""Green and orange that colour-blind people tell apart too."""
+
 
 @dataclass
 class RecognitionResult:
@@ -101,10 +104,10 @@ def score_recognition(
 def caption_picture(
     picture: npt.NDArray[np.uint8], truth: int, guess: int
 ) -> npt.NDArray[np.uint8]:
-    """Return an (H, W, 3) picture, enlarged, in a green (right) or red (wrong) frame."""
+    """Return an (H, W, 3) picture, enlarged, in a green (right) or orange (wrong) frame."""
     factor = max(1, -(-128 // picture.shape[0]))
     large = np.repeat(np.repeat(picture, factor, axis=0), factor, axis=1)
-    colour = (40, 160, 60) if truth == guess else (210, 40, 40)
+    colour = RIGHT_RGB if truth == guess else WRONG_RGB
     framed = np.pad(large, ((8, 8), (8, 8), (0, 0)))
     edge = np.ones(framed.shape[:2], np.bool_)
     edge[8:-8, 8:-8] = False

@@ -129,11 +129,12 @@ class ClassTable:
         """Return the colour of every mask value.
 
         Returns:
-            (256, 3) uint8, red green blue; ids without a class, 254 and 255 are black.
+            (256, 3) uint8, red green blue; 254 is dark grey, 255 and ids without a class are black.
         """
         palette = np.zeros((256, 3), np.uint8)
         for i, c in enumerate(self.classes):
             palette[i] = c.color_rgb
+        palette[OTHER] = OTHER_RGB
         return palette
 
     def to_dict(self) -> list[dict[str, object]] | dict[str, object]:

@@ -15,10 +15,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from evdistill_core.drawing.colours import Image as Picture
+from evdistill_core.drawing.colours import to_bgr
 from evdistill_core.foundation.errors import MessageError
 from evdistill_core.foundation.labels import ClassTable
-from evdistill_core.inference.pictures import Image as Picture
-from evdistill_core.inference.pictures import to_bgr
 from evdistill_core.messages.calibration import fit_to
 from evdistill_core.messages.images import AnyImage, ImageReader
 from evdistill_core.messages.standard import CameraInfo, Header, Image, Time
@@ -114,19 +114,26 @@ class ResultMessages(ABC):
         """Take new values of what changes messages; from any thread."""
 
     def overlay(self, result: Result) -> Picture:
-        """Return what is shown to people of one window, (H, W, 3) uint8 BGR."""
+        """Return what is shown to people of one window, uint8 BGR, with a legend below it."""
         return self.draw(result, self.camera_image(result))
 
     @abstractmethod
     def draw(
-        self, result: Result, image: AnyImage | Picture | None, size: tuple[int, int] | None = None
+        self,
+        result: Result,
+        image: AnyImage | Picture | None,
+        size: tuple[int, int] | None = None,
+        *,
+        legend: bool = True,
     ) -> Picture:
         """Return the overlay on a given image, from any thread.
 
         Args:
             result: of the window.
-            image: of ``camera_image``; None draws the window's events.
-            size: (height, width) of the picture; None: that of the sensor.
+            image: of ``camera_image``; None: the events lie on a dark ground.
+            size: (height, width) of the picture, which is then enlarged if it is small (see
+                ``Result.plot``); None: that of the sensor.
+            legend: put the names of the colours below it.
         """
 
     @abstractmethod

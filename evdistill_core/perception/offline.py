@@ -9,13 +9,13 @@ from pathlib import Path
 
 import cv2
 
+from evdistill_core.drawing.colours import video_size
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import DecodedPacket, PacketDecoder
 from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.foundation.memory import keep_freed_memory
 from evdistill_core.foundation.progress import ProgressView
 from evdistill_core.foundation.reasons import sentences
-from evdistill_core.inference.pictures import video_size
 from evdistill_core.inference.prediction import Prediction
 from evdistill_core.messages.images import IMAGE_TYPES
 from evdistill_core.messages.standard import DiagnosticArray
@@ -160,7 +160,7 @@ class _Keep:
         if isinstance(result.prediction, Prediction):
             result = replace(result, prediction=result.prediction.without_confidence())
         self._files.add_picture(
-            lambda: self._messages.draw(result, image, video_size(height, width)),
+            lambda: self._messages.draw(result, image, video_size(height, width), legend=False),
             result.stamp_ns,
             caption,
             size_bytes=13 * len(result.events) + height * width,

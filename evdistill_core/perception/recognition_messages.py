@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from evdistill_core.drawing.colours import Image as Picture
 from evdistill_core.foundation.labels import ClassTable
-from evdistill_core.inference.pictures import Image as Picture
 from evdistill_core.messages.images import AnyImage
 from evdistill_core.messages.standard import CameraInfo, Header, Image
 from evdistill_core.messages.vision import Classification, LabelInfo, ObjectHypothesis
@@ -37,10 +37,15 @@ class RecognitionMessages(ResultMessages):
             self.min_score = parameters.min_score
 
     def draw(
-        self, result: Result, image: AnyImage | Picture | None, size: tuple[int, int] | None = None
+        self,
+        result: Result,
+        image: AnyImage | Picture | None,
+        size: tuple[int, int] | None = None,
+        *,
+        legend: bool = True,
     ) -> Picture:
-        """Return a camera image, else the window's events, with the guesses on it."""
-        return result.draw(self.background(image), size=size)
+        """Return a camera image, else a dark ground, with the events and the guesses on it."""
+        return result.draw(self.background(image), size=size, legend=legend)
 
     def facts(self, result: Result) -> dict[str, object]:
         """Return the likeliest class and its score; None where nothing is named."""

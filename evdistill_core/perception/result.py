@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from evdistill_core.drawing import colours, overlay, sheets
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import ResultError
+from evdistill_core.foundation.files import atomic_path
 from evdistill_core.foundation.labels import ClassTable
-from evdistill_core.inference import pictures
 from evdistill_core.inference.prediction import Answer, Detection, Guess, Prediction, Recognition
 
 
@@ -97,22 +98,23 @@ class Result:
         background: npt.NDArray[np.uint8] | None = None,
         *,
         alpha: float = 0.5,
-        scale: int = 1,
+        scale: int | None = None,
+        legend: bool = True,
     ) -> npt.NDArray[np.uint8]:
-        """Return a picture of the answer: colours of the mask, boxes, or the guesses as text.
+        """Return a picture of the answer: events, colours of the mask and boxes, or the guesses.
 
         Args:
-            background: (H, W) grey or (H, W, 3) RGB uint8 camera image; None draws the events.
-            alpha: weight of the colours, 0..1.
-            scale: whole factor of enlargement, 1 or more.
+            background: (H, W) grey or (H, W, 3) RGB uint8 camera image; None: a dark ground.
+            alpha: weight of the mask's colours, 0..1.
+            scale: whole factor of enlargement, 1 or more. None: small sensors are enlarged to at
+                most 800 pixels on their longer side, so that letters can be read.
+            legend: put the names of the colours below the picture.
 
         Returns:
-            (scale * H, scale * W, 3) uint8, RGB. Guesses on a sensor below 192 pixels a side are
-            enlarged until the text fits.
+            (scale * H, scale * W, 3) uint8, RGB; higher by the legend.
         """
-        below = None if background is None else pictures.to_bgr(background)
-        picture = self.draw(below, alpha=alpha)
-        picture = picture.repeat(scale, axis=0).repeat(scale, axis=1)
+        below = None if background is None else colours.to_bgr(background)
+        picture = self.draw(below, alpha=alpha, scale=scale, legend=legend)
         return np.ascontiguousarray(picture[:, :, ::-1])
 
     def draw(
@@ -121,26 +123,37 @@ class Result:
         *,
         alpha: float = 0.5,
         size: tuple[int, int] | None = None,
+        scale: int | None = None,
+        legend: bool = True,
     ) -> npt.NDArray[np.uint8]:
-        """Return the same as (H, W, 3) uint8 BGR on a BGR background, for OpenCV and messages.
+        """Return the same as uint8 BGR on a BGR background, for OpenCV and messages.
 
         Args:
-            background: (h, w, 3) uint8 BGR camera image of any size; None draws the events.
-            alpha: weight of the colours, 0..1.
-            size: (H, W) of the picture. None: that of the sensor; guesses stand on a background
-                of any size. The text is as large in a small picture as in a large one.
+            background: (h, w, 3) uint8 BGR camera image of any size; None: a dark ground.
+            alpha: weight of the mask's colours, 0..1.
+            size: (H, W) of the picture before its enlargement; None: that of the sensor.
+            scale: as for ``plot``.
+            legend: as for ``plot``.
         """
+        height, width = size or (self.events.height, self.events.width)
+        if scale is None:
+            scale = colours.screen_factor(height, width)
         if background is None:
-            background = pictures.event_picture(self.events, size)
-        if size is not None:
-            background = pictures.fit(background, size)
+            background = colours.blank(height, width)
+        classes: ClassTable | None = None
         if isinstance(self.prediction, Prediction):
-            prediction = self.prediction
-            if size is not None:
-                prediction = pictures.shrink(prediction, size)
-            return pictures.overlay(background, prediction, self.classes, alpha=alpha)
-        lines = [(f"{g.class_name} {g.score:.2f}", g.score) for g in self.prediction.guesses]
-        return pictures.label_picture(background, lines)
+            classes = self.classes
+            picture = overlay.overlay(
+                background, overlay.shrink(self.prediction, (height, width)), classes,
+                alpha=alpha, events=self.events, factor=scale,
+            )  # fmt: skip
+        else:
+            picture = colours.fit(background, (height, width)).copy()
+            colours.paint_events(picture, self.events)
+            picture = colours.enlarge(picture, scale)
+            lines = [(f"{g.class_name} {g.score:.2f}", g.score) for g in self.prediction.guesses]
+            overlay.write_guesses(picture, lines)
+        return overlay.with_legend(picture, classes) if legend else picture
 
     def save(self, path: str | Path) -> Path:
         """Write the result and return the path; the suffix says what.
@@ -157,7 +170,7 @@ class Result:
         """
         path = Path(path).expanduser()
         writers: Mapping[str, Callable[[Path], None]] = {
-            ".png": lambda target: pictures.write_image(target, self.draw()),
+            ".png": lambda target: sheets.write_image(target, self.draw()),
             ".npz": self._save_npz,
         }
         if path.suffix not in writers:
@@ -194,7 +207,9 @@ class Result:
             content["velocities_px_s"] = speeds.reshape(-1, 2)
             covariances = [d.covariance or np.full((4, 4), np.nan) for d in found]
             content["covariances"] = np.array(covariances, np.float64).reshape(-1, 4, 4)
-        pictures.write_npz(path, content)
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            arrays = {name: np.asarray(value) for name, value in content.items()}
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
     def _repr_png_(self) -> bytes:
         """Return the picture for notebooks."""

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+from evdistill_core.drawing.colours import Image
 from evdistill_core.foundation.files import FinishedBlock, write_text_atomic
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.foundation.outputs import remove_results
-from evdistill_core.inference.pictures import Image
 from evdistill_core.perception.result_pictures import FILM, SHEET, PictureCounts, ResultPictures
 from evdistill_core.recordings.writers.mcap import McapWriter
 
@@ -27,7 +27,8 @@ class ResultFiles(FinishedBlock):
 
     Args:
         folder: where; made when missing.
-        classes: for the legend of the sheet; None: no legend.
+        classes: for the legends, see ``ResultPictures``.
+        has_legend: pictures come with a legend of their own.
         bag: name of the bag.
         pictures: write overlay.mp4 and overlay.png too.
     """
@@ -37,13 +38,16 @@ class ResultFiles(FinishedBlock):
         folder: Path,
         classes: ClassTable | None = None,
         *,
+        has_legend: bool = False,
         bag: str = "masks.mcap",
         pictures: bool = True,
     ) -> None:
         self.folder = folder
         self._bag_path = folder / bag
         self._stack = ExitStack()
-        self._pictures = ResultPictures(folder, classes) if pictures else None
+        self._pictures = (
+            ResultPictures(folder, classes, has_legend=has_legend) if pictures else None
+        )
 
     def __enter__(self) -> ResultFiles:
         # Results of an earlier run must not stand beside half of this one's.

@@ -9,17 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from evdistill_core.drawing.colours import Image
+from evdistill_core.drawing.films import FilmWriter
+from evdistill_core.drawing.overlay import legend
+from evdistill_core.drawing.sheets import contact_sheet, write_image
 from evdistill_core.foundation.errors import EvdistillError
 from evdistill_core.foundation.files import FinishedBlock
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.foundation.worker import BoundedQueue, Worker
-from evdistill_core.inference.pictures import (
-    FilmWriter,
-    Image,
-    contact_sheet,
-    legend,
-    write_image,
-)
 
 FILM = "overlay.mp4"
 SHEET = "overlay.png"
@@ -62,14 +59,19 @@ class ResultPictures(FinishedBlock):
 
     Args:
         folder: where.
-        classes: for the legend of the sheet; None: no legend.
+        classes: for the legends of video and sheet; None: theirs have the events' colours alone.
+        has_legend: pictures come with a legend of their own.
 
     Attributes:
         counts: of windows; final when the block has ended.
     """
 
-    def __init__(self, folder: Path, classes: ClassTable | None = None) -> None:
+    def __init__(
+        self, folder: Path, classes: ClassTable | None = None, *, has_legend: bool = False
+    ) -> None:
         self._classes = classes
+        self._has_legend = has_legend
+        self._strip: Image | None = None
         self.counts = PictureCounts()
         self._folder = folder
         self._stack = ExitStack()
@@ -149,7 +151,7 @@ class ResultPictures(FinishedBlock):
                 continue
             task, _ = taken
             picture = task.draw()
-            self._film.add(picture, task.stamp_ns // 1000)
+            self._film.add(self._with_legend(picture), task.stamp_ns // 1000)
             self._samples.add(picture, task.caption)
             self.counts.drawn += 1
 
@@ -170,9 +172,16 @@ class ResultPictures(FinishedBlock):
             (self._folder / SHEET).unlink(missing_ok=True)
             return
         sheet = contact_sheet([p for p, _ in chosen], [c for _, c in chosen])
-        if self._classes is not None:
+        if not self._has_legend:
             sheet = np.concatenate([sheet, legend(self._classes, width=sheet.shape[1])])
         write_image(self._folder / SHEET, sheet)
+
+    def _with_legend(self, picture: Image) -> Image:
+        if self._has_legend:
+            return picture
+        if self._strip is None or self._strip.shape[1] != picture.shape[1]:
+            self._strip = legend(self._classes, width=picture.shape[1])
+        return np.concatenate([picture, self._strip])
 
 
 class _Samples:

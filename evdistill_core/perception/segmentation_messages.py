@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from evdistill_core.drawing.colours import Image as Picture
+from evdistill_core.drawing.colours import color_mask
 from evdistill_core.foundation.labels import IGNORE, ClassTable
-from evdistill_core.inference.pictures import Image as Picture
-from evdistill_core.inference.pictures import color_mask
 from evdistill_core.inference.prediction import Detection
 from evdistill_core.messages.images import AnyImage
 from evdistill_core.messages.standard import CameraInfo, Header, Image
@@ -54,10 +54,16 @@ class SegmentationMessages(ResultMessages):
             self.overlay_alpha = parameters.overlay_alpha
 
     def draw(
-        self, result: Result, image: AnyImage | Picture | None, size: tuple[int, int] | None = None
+        self,
+        result: Result,
+        image: AnyImage | Picture | None,
+        size: tuple[int, int] | None = None,
+        *,
+        legend: bool = True,
     ) -> Picture:
-        """Return the mask over a camera image, else over the window's events."""
-        return result.draw(self.background(image), alpha=self.overlay_alpha, size=size)
+        """Return mask, events and boxes over a camera image, else over a dark ground."""
+        background = self.background(image)
+        return result.draw(background, alpha=self.overlay_alpha, size=size, legend=legend)
 
     def facts(self, result: Result) -> dict[str, object]:
         """Return the number of detections."""

@@ -21,6 +21,7 @@ from evdistill_core.data.batches import Batch, load_batches, stack
 from evdistill_core.data.build import build_training_source, build_validation_sources
 from evdistill_core.data.samples import SampleSource
 from evdistill_core.evaluation.page import Result
+from evdistill_core.evaluation.pictures import panel_grid
 from evdistill_core.foundation.config import dump_yaml, to_mapping
 from evdistill_core.foundation.errors import ConfigError, TrainingError
 from evdistill_core.foundation.extras import install_command
@@ -424,7 +425,7 @@ class Trainer:
         if board is None:
             return
         for name, rows in self.panels().items():
-            grid = np.vstack([np.hstack(row) for row in rows])
+            grid = panel_grid(rows, self.classes)
             board.add_image(name, grid, self.state.step, dataformats="HWC")
 
     def _due(self, every: int) -> bool:

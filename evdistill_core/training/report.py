@@ -39,7 +39,7 @@ def write_training_report(trainer: Trainer, results: dict[str, Result]) -> Path:
         add_result(page, out, name, result, panels, classes=trainer.classes)
     for number, (caption, rows) in enumerate(trainer.panels().items()):
         page.heading(caption)
-        write_panels(out / f"panels_extra{number}.png", rows)
+        write_panels(out / f"panels_extra{number}.png", rows, trainer.classes)
         page.picture(f"panels_extra{number}.png", caption)
     page.heading("Configuration")
     page.code(dump_yaml(trainer.config))

@@ -250,7 +250,7 @@ class Recognition:
         kind: str,
         activity_radius_px: int,
     ) -> Panel:
-        """Return one row of inputs in green (recognised) and red frames."""
+        """Return one row of inputs in green (recognised) and orange frames."""
         del classes, activity_radius_px
         row = []
         for window in windows:

@@ -7,29 +7,31 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from evdistill_core.drawing.colours import (
+    Image,
+    blank,
+    enlarge,
+    fit,
+    paint_events,
+    polarity_picture,
+    screen_factor,
+    to_bgr,
+)
+from evdistill_core.drawing.films import FilmWriter
+from evdistill_core.drawing.overlay import legend
+from evdistill_core.drawing.sheets import contact_sheet, write_image
 from evdistill_core.events.array import Events
 from evdistill_core.events.window import Window
 from evdistill_core.foundation.errors import ConfigError, RecordingError
 from evdistill_core.foundation.reasons import sentences
-from evdistill_core.inference.pictures import (
-    SMALL_WIDTH_PX,
-    FilmWriter,
-    Image,
-    contact_sheet,
-    event_picture,
-    to_bgr,
-    write_image,
-)
 from evdistill_core.perception.messages import MAX_PICTURE_AGE_NS
 from evdistill_core.recordings.base import Frame, Recording
 from evdistill_core.viewing.result_overlays import ResultOverlays
 
 KINDS = ("events", "surface", "images")
 SUFFIXES = (".mp4", ".png")
-_GREY = 96
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,8 @@ class ViewConfig:
         start_us: begin this long after the first event.
         end_us: stop this long after the first event; ``None`` shows all.
         speed: of the film against the sensor's time.
-        scale: whole factor of enlargement; ``None`` doubles sensors of up to 400 columns.
+        scale: whole factor of enlargement; ``None`` enlarges small sensors to at most 800 pixels on
+            their longer side.
         pictures: on a sheet.
     """
 
@@ -119,28 +122,26 @@ def view(
         raise ConfigError(f"a view ends in {' or '.join(SUFFIXES)}, got '{target.name}'")
     overlays = ResultOverlays(results) if results is not None else None
     painter = _Painter(recording, config, overlays)
-    scale = config.scale or (2 if recording.info.width <= SMALL_WIDTH_PX else 1)
+    strip = _Strip(overlays)
     shown = events = 0
     sheet = _Sheet(config.pictures)
     with ExitStack() as stack:
         film = None
         if target.suffix == ".mp4":
-            film = stack.enter_context(FilmWriter(target, scale=scale))
+            film = stack.enter_context(FilmWriter(target))
         windows = _windows(recording, config, progress or (lambda events: None))
         for window, since_us, host_ns in windows:
             picture = painter.paint(window, host_ns)
             shown += 1
             events += len(window.events)
             if film is not None:
-                if overlays is not None:
-                    picture = np.concatenate([picture, overlays.legend(picture.shape[1])])
-                film.add(picture, round(window.t_end_us / config.speed))
+                film.add(strip.below(picture), round(window.t_end_us / config.speed))
             else:
                 sheet.add(picture, since_us)
         if not shown:
             raise recording.nothing_in_span()
     if target.suffix == ".png":
-        sheet.write(target, scale, overlays)
+        sheet.write(target, strip)
     lost = {} if overlays is None else overlays.left_out.as_dict()
     return ViewResult(shown, events, (*recording.info.warnings, *sentences("result", lost)))
 
@@ -171,20 +172,30 @@ class _Painter:
         self._images = _CameraImages(recording) if config.kind == "images" else None
 
     def paint(self, window: Window, host_ns: int) -> Image:
-        picture = self._background(window, host_ns)
-        if self._overlays is None:
-            return picture
-        return self._overlays.lay_over(picture, host_ns, self._config.window_us * 1000)
+        height, width = window.events.height, window.events.width
+        factor = self._config.scale or screen_factor(height, width)
+        picture, events = self._background(window, host_ns)
+        if self._overlays is not None:
+            window_ns = self._config.window_us * 1000
+            return self._overlays.lay_over(
+                picture, host_ns, window_ns, events=events, factor=factor
+            )
+        if events is not None:
+            paint_events(picture, events)
+        return enlarge(picture, factor)
 
-    def _background(self, window: Window, host_ns: int) -> Image:
+    def _background(self, window: Window, host_ns: int) -> tuple[Image, Events | None]:
+        """Return what lies below masks, and the events that are to be drawn over them."""
+        events = window.events
         if self._config.kind == "surface":
-            return self._surface.update(window.events, window.t_end_us)
+            return self._surface.update(events, window.t_end_us), None
         image = None if self._images is None else self._images.at(host_ns)
-        if image is None:
-            return event_picture(window.events)
         # Of the sensor's size: so are masks and boxes.
-        size = (window.events.width, window.events.height)
-        return image if image.shape[1::-1] == size else np.asarray(cv2.resize(image, size))
+        size = (events.height, events.width)
+        if image is None:
+            return blank(*size), events
+        # Who asked for images sees events only where results lie over them too, as in a run.
+        return fit(image, size), None if self._overlays is None else events
 
 
 class _CameraImages:
@@ -208,7 +219,7 @@ class _CameraImages:
 
 
 class TimeSurface:
-    """The time of each pixel's last event, as a picture that fades to grey.
+    """The time of each pixel's last event, as a picture that fades to the background.
 
     Args:
         decay_us: after which the contrast has fallen to 1 / e.
@@ -222,7 +233,7 @@ class TimeSurface:
     def update(self, events: Events, t_end_us: int) -> Image:
         """Take in events; return the surface at ``t_end_us`` as (H, W, 3) uint8 BGR.
 
-        Brighter pixels fade from white, darker ones from black; what never had an event is grey.
+        A pixel fades from the colour of its last event's polarity to the dark background.
         """
         if self._last_us.shape != (events.height, events.width):
             self._last_us = np.full((events.height, events.width), -(1 << 62), np.int64)
@@ -230,9 +241,8 @@ class TimeSurface:
         self._last_us[events.y, events.x] = events.t_us
         self._sign[events.y, events.x] = events.p.astype(np.int8) * 2 - 1
         age_us = np.maximum(t_end_us - self._last_us, 0)
-        contrast = np.exp(-age_us / self._decay_us) * self._sign
-        grey = np.where(contrast >= 0, _GREY + contrast * (255 - _GREY), _GREY * (1 + contrast))
-        return np.repeat(np.rint(grey).astype(np.uint8)[:, :, None], 3, axis=2)
+        fresh = np.exp(-age_us / self._decay_us).astype(np.float32)
+        return polarity_picture(fresh * (self._sign > 0), fresh * (self._sign < 0))
 
 
 class _Sheet:
@@ -252,11 +262,26 @@ class _Sheet:
             self._kept = self._kept[::2]
             self._step *= 2
 
-    def write(self, target: Path, scale: int, overlays: ResultOverlays | None) -> None:
+    def write(self, target: Path, strip: _Strip) -> None:
         last = len(self._kept) - 1
         places = np.unique(np.linspace(0, last, min(self._count, last + 1)).round().astype(int))
-        images = [self._kept[i][0].repeat(scale, 0).repeat(scale, 1) for i in places]
-        sheet = contact_sheet(images, [self._kept[i][1] for i in places])
-        if overlays is not None:
-            sheet = np.concatenate([sheet, overlays.legend(sheet.shape[1])])
-        write_image(target, sheet)
+        chosen = [self._kept[i] for i in places]
+        sheet = contact_sheet([image for image, _ in chosen], [caption for _, caption in chosen])
+        write_image(target, strip.below(sheet))
+
+
+class _Strip:
+    """The legend of every picture of a view, drawn once."""
+
+    def __init__(self, overlays: ResultOverlays | None) -> None:
+        self._overlays = overlays
+        self._events_alone = np.empty((0, 0, 3), np.uint8)
+
+    def below(self, picture: Image) -> Image:
+        """Return the picture with the legend below it."""
+        width = picture.shape[1]
+        if self._overlays is not None:
+            return np.concatenate([picture, self._overlays.legend(width)])
+        if self._events_alone.shape[1] != width:
+            self._events_alone = legend(None, width=width)
+        return np.concatenate([picture, self._events_alone])

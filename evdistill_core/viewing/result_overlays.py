@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import cv2
 import numpy as np
 
+from evdistill_core.drawing.colours import Image
+from evdistill_core.drawing.overlay import legend, overlay
+from evdistill_core.events.array import Events
 from evdistill_core.foundation.class_maps import CLASS_SETS, named_classes
 from evdistill_core.foundation.errors import MessageError, RecordingError
 from evdistill_core.foundation.labels import IGNORE, ClassTable
 from evdistill_core.foundation.reasons import Reasons
-from evdistill_core.inference.pictures import Image, legend, overlay
 from evdistill_core.inference.prediction import Detection, Prediction
 from evdistill_core.messages.cdr import Buffer
 from evdistill_core.messages.images import check_image
@@ -80,15 +82,32 @@ class ResultOverlays:
             yield packet.topic, message.header.stamp.to_ns(), message
 
     def legend(self, width: int) -> Image:
-        """Return the classes and their colours as a strip, (rows, width, 3); no rows: no names."""
-        if not self._has_names:
-            return np.empty((0, width, 3), np.uint8)
+        """Return names and colours of classes and events as a strip, (rows, width, 3).
+
+        A bag that does not name its classes has a strip of the events alone.
+        """
         if self._legend.shape[1] != width:  # drawn once a film, not once a picture
-            self._legend = legend(self._classes, width=width)
+            self._legend = legend(self._classes if self._has_names else None, width=width)
         return self._legend
 
-    def lay_over(self, picture: Image, host_ns: int, window_ns: int) -> Image:
-        """Return the picture with the latest results up to ``host_ns`` that are not older."""
+    def lay_over(
+        self,
+        picture: Image,
+        host_ns: int,
+        window_ns: int,
+        *,
+        events: Events | None = None,
+        factor: int = 1,
+    ) -> Image:
+        """Return the picture with the latest results up to ``host_ns`` that are not older.
+
+        Args:
+            picture: (H, W, 3) uint8 BGR, of the sensor's size.
+            host_ns: end of the window.
+            window_ns: its duration; results of up to two windows ago are shown.
+            events: of the window, drawn over the mask; None: the picture shows them.
+            factor: whole factor of enlargement.
+        """
         while self._next is not None and self._next[1] <= host_ns + window_ns // 2:
             self._latest[self._next[0]] = self._next[1:]
             self._next = next(self._messages, None)
@@ -104,7 +123,8 @@ class ResultOverlays:
                 d for b in boxes.detections if (d := _detection(b, len(self._classes))) is not None
             )
         confidence = np.zeros(mask.shape, np.float32)
-        return overlay(picture, Prediction(mask, confidence, found), self._classes)
+        prediction = Prediction(mask, confidence, found)
+        return overlay(picture, prediction, self._classes, events=events, factor=factor)
 
 
 def _parsed_mask(data: Buffer) -> ImageMessage:

@@ -58,13 +58,8 @@ def command(
     if student is not None:
         arguments += ["--student", str(student)]
     overrides: dict[str, object] = {} if student is None else {"student": str(student)}
-    opened = check_student(load_as(SegmentationParameters, params_file, overrides))
-    options = DemoOptions(
-        recording=path,
-        out=folder,
-        live_arguments=tuple(arguments),
-        classes=opened.info.classes,
-    )
+    check_student(load_as(SegmentationParameters, params_file, overrides))
+    options = DemoOptions(recording=path, out=folder, live_arguments=tuple(arguments))
     with interrupted_once(), StatusView(Console(stderr=True), "evdistill demo") as view:
         report = run_demo(options, say=view.say, show=view.show)
     _summary(report, folder)

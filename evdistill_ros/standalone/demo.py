@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.perception.result_files import ResultFiles, write_report
 from evdistill_ros.dds import DdsNode
 from evdistill_ros.standalone.children import Child, ChildError
@@ -34,13 +33,11 @@ class DemoOptions:
         recording: what ``evdistill play`` can play.
         out: folder of the results.
         live_arguments: passed to ``evdistill live``.
-        classes: of the student, for the legend of the contact sheet.
     """
 
     recording: Path
     out: Path
     live_arguments: tuple[str, ...] = ()
-    classes: ClassTable | None = None
 
 
 def run_demo(
@@ -65,7 +62,7 @@ def run_demo(
     with ExitStack() as stack:
         stack.enter_context(own_domain())
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evdistill-demo-")))
-        files = stack.enter_context(ResultFiles(options.out, options.classes))
+        files = stack.enter_context(ResultFiles(options.out, has_legend=True))
         sent, results = scratch / "sent.jsonl", scratch / "results.jsonl"
         arguments = [*options.live_arguments, "--result-log", str(results)]
         live = stack.enter_context(Child("live", arguments, scratch))

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from evdistill_core.drawing.colours import Image as Picture
+from evdistill_core.drawing.colours import fit, video_size
 from evdistill_core.events.packet import Packet
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.latency import percentiles_ms
-from evdistill_core.inference.pictures import Image as Picture
-from evdistill_core.inference.pictures import fit, video_size
 from evdistill_core.messages.standard import DiagnosticArray, Image
 from evdistill_core.messages.vision import Detection2DArray, LabelInfo
 from evdistill_core.perception.messages import LABEL_INFO

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from evdistill_core.drawing.colours import BACKGROUND_BGR
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import StudentError
 from evdistill_core.foundation.labels import ClassInfo, ClassTable
@@ -129,7 +130,7 @@ def test_a_classification_names_classes_best_first_under_the_windows_header(resu
     assert (calibration.width, calibration.height, calibration.k[0]) == (160, 130, 0.5)
     overlay = Image.parse(made["overlay"])
     assert overlay.header == found.header
-    assert (overlay.encoding, overlay.height, overlay.width) == ("bgr8", 260, 320)
+    assert (overlay.encoding, overlay.height, overlay.width) == ("bgr8", 5 * 130 + 24, 800)
     assert messages.facts(result) == {"class": "ball", "score": 0.75}
     assert messages.caption(result) == "ball 0.75"
     assert dict(messages.make(result, ())) == {}
@@ -146,9 +147,10 @@ def test_nothing_is_said_of_a_window_with_nothing_in_it(result, classes):
 
 def test_the_overlay_lies_on_the_cameras_picture(result, classes):
     messages = RecognitionMessages(classes)
-    assert messages.overlay(result)[-1, -1].tolist() == [96, 96, 96]
+    last = 5 * 130 - 1  # above the legend
+    assert messages.overlay(result)[last, -1].tolist() == list(BACKGROUND_BGR)
     messages.push_picture(np.full((130, 160), 7, np.uint8), STAMP_NS - 1)
-    assert messages.overlay(result)[-1, -1].tolist() == [7, 7, 7]
+    assert messages.overlay(result)[last, -1].tolist() == [7, 7, 7]
 
 
 def test_label_info_names_the_classes_and_the_threshold(classes):

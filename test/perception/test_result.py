@@ -4,10 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
+from evdistill_core.drawing.colours import BRIGHTER_BGR
+from evdistill_core.drawing.overlay import legend
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import ResultError
 from evdistill_core.foundation.labels import SIX_CLASSES
-from evdistill_core.inference.pictures import event_picture
 from evdistill_core.inference.prediction import Detection, Guess, Prediction, Recognition
 from evdistill_core.perception.result import Result
 
@@ -65,12 +66,21 @@ def test_what_segmentation_does_not_have_is_refused(segmented):
 
 
 def test_the_picture_is_rgb_and_draws_the_events_where_nothing_is_said(segmented):
-    picture = segmented.plot()
+    picture = segmented.plot(scale=1, legend=False)
     assert picture.shape == (HEIGHT, WIDTH, 3)
-    assert (picture[0, 29] == event_picture(segmented.events)[0, 29]).all()
+    assert picture[0, 29].tolist() == list(BRIGHTER_BGR[::-1])
     red, _, blue = picture[6, 5].astype(int)
     assert blue > red  # vehicle: (0, 0, 142)
-    assert segmented.plot(scale=3).shape == (3 * HEIGHT, 3 * WIDTH, 3)
+    assert segmented.plot(scale=3, legend=False).shape == (3 * HEIGHT, 3 * WIDTH, 3)
+
+
+def test_a_small_picture_is_enlarged_and_has_a_legend(segmented, recognised):
+    picture = segmented.plot()
+    assert picture.shape[1] == 26 * WIDTH  # 780 of at most 800 pixels
+    strip = picture[26 * HEIGHT :]
+    np.testing.assert_array_equal(strip[:, :, ::-1], legend(SIX_CLASSES, width=26 * WIDTH))
+    strip = recognised.plot()[26 * HEIGHT :]
+    np.testing.assert_array_equal(strip[:, :, ::-1], legend(None, width=26 * WIDTH))
 
 
 @pytest.mark.parametrize("shape", [(HEIGHT, WIDTH), (HEIGHT, WIDTH, 3)])
@@ -78,7 +88,7 @@ def test_a_background_is_grey_or_rgb(segmented, shape):
     background = np.full(shape, 10, np.uint8)
     if len(shape) == 3:
         background[..., 0] = 200
-    picture = segmented.plot(background)
+    picture = segmented.plot(background, scale=1)
     expected = (200, 10, 10) if len(shape) == 3 else (10, 10, 10)
     assert tuple(picture[0, 0]) == expected
 

@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
+from evdistill_core.drawing.colours import BACKGROUND_BGR, BRIGHTER_BGR, screen_factor
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.labels import SIX_CLASSES
 from evdistill_core.inference.prediction import Detection, Prediction
@@ -80,7 +81,12 @@ def camera_image(value, *, stamp_ns=STAMP_NS, encoding="mono8", size=(48, 64)):
 
 
 def overlay_of(messages, result):
-    return Image.parse(dict(messages.make(result, {"overlay"}))["overlay"]).to_array()
+    """Return one pixel for each of the sensor's: small pictures are enlarged, with a legend."""
+    picture = Image.parse(dict(messages.make(result, {"overlay"}))["overlay"]).to_array()
+    factor = screen_factor(48, 64)
+    assert picture.shape[0] > factor * 48
+    assert picture.shape[1] == factor * 64
+    return picture[: factor * 48 : factor, ::factor]
 
 
 def test_overlay_stands_on_the_latest_picture_before_the_windows_end(result):
@@ -95,8 +101,8 @@ def test_overlay_stands_on_events_when_there_is_no_fresh_picture(result):
     messages = SegmentationMessages(SIX_CLASSES)
     messages.push_image(camera_image(40, stamp_ns=STAMP_NS - 2_000_000_000))
     picture = overlay_of(messages, result)
-    assert picture[40, 5].tolist() == [96, 96, 96]
-    assert picture[2, 1].tolist() == [255, 255, 255]
+    assert picture[40, 5].tolist() == list(BACKGROUND_BGR)
+    assert picture[2, 1].tolist() == list(BRIGHTER_BGR)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +145,7 @@ def test_an_image_is_decoded_once_and_counted_once_if_it_is_damaged(result):
     damaged = CompressedImage(header, "jpeg", bytes(body))
     messages.push_image(damaged.serialize(), CompressedImage.TYPE)
     first, second = overlay_of(messages, result), overlay_of(messages, result)
-    assert first[40, 5].tolist() == second[40, 5].tolist() == [96, 96, 96]  # the events
+    assert first[40, 5].tolist() == second[40, 5].tolist() == list(BACKGROUND_BGR)
     assert messages.left_out_images.total == 1
     assert messages.images == 1
     image = Image.parse(camera_image(40))
@@ -150,7 +156,7 @@ def test_damaged_pictures_are_counted_and_left_out(result):
     messages = SegmentationMessages(SIX_CLASSES)
     messages.push_image(b"\x00\x01\x00\x00")
     messages.push_image(camera_image(9, encoding="mono8").replace(b"mono8", b"nono8"))
-    assert overlay_of(messages, result)[40, 5].tolist() == [96, 96, 96]
+    assert overlay_of(messages, result)[40, 5].tolist() == list(BACKGROUND_BGR)
     assert messages.left_out_images.total == 2
 
 
