@@ -208,8 +208,8 @@ def _finish(out: Path, preview: Path | None) -> None:
     what = "labelled windows" if made.is_labelled else "windows without labels"
     typer.echo(f"{out}: {len(made):,} {what} of {made.width}x{made.height}, {events:,} events")
     if preview is not None:
+        from evdistill_core.data.preview import preview as draw
         from evdistill_core.drawing.sheets import write_image
-        from evdistill_core.simulation.preview import preview as draw
 
         shown = [made[i] for i in range(min(PREVIEWED, len(made)))]
         write_image(preview, draw(shown, made.classes if made.is_labelled else None))

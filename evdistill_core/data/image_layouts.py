@@ -98,9 +98,13 @@ class LabelledImage:
 class ImageSource(Protocol):
     """The images of one configuration, in a fixed order.
 
-    A source whose labels hold 254 also has ``complete_for``, the names of the classes that such a
-    pixel is not of. One that has something to say about its files has ``notes``, a list of lines.
+    One that has something to say about its files also has ``notes``, a list of lines.
     """
+
+    @property
+    def complete_for(self) -> Sequence[str]:
+        """Names of the classes that a pixel of the value 254 is not of; empty: labels have none."""
+        ...
 
     @property
     def names(self) -> Sequence[str]:
@@ -178,7 +182,8 @@ class MaskImages:
     ) -> None:
         self._pairs, self._read_label = pairs, read_label
         self.names = [image.name for image, _ in pairs]
-        self.complete_for: tuple[str, ...] = getattr(read_label, "complete_for", ())
+        # Another function than a reader of ours says nothing of the kind.
+        self.complete_for = read_label.complete_for if isinstance(read_label, MaskReader) else ()
 
     def read(self, number: int) -> LabelledImage:
         """Return one image (see ``ImageSource``)."""
@@ -328,6 +333,7 @@ class OneClassImages:
             )
         table = lookup_table(names, config.class_map or {n: n for n in names}, classes)
         ids = table[files.ids]
+        self.complete_for: tuple[str, ...] = ()
         self._files, self._numbers = files, np.flatnonzero(ids != IGNORE)
         self._ids = ids[self._numbers]
         self.names = [files.names[i] for i in self._numbers]

@@ -107,7 +107,13 @@ class LabelledImages:
         self.config = config
         self.classes = classes
         self._source = LAYOUTS.get(config.layout).open(config, classes)
-        self.complete_for: tuple[str, ...] = tuple(getattr(self._source, "complete_for", ()))
+        if not hasattr(self._source, "complete_for"):
+            raise ConfigError(
+                f"what the layout {config.layout} opens lacks the attribute complete_for: give it "
+                "() if its labels never hold 254, else the names of the classes that such a pixel "
+                "is not of (docs/extending.md)"
+            )
+        self.complete_for = tuple(self._source.complete_for)
         self.excluded = excluded_mask(self.complete_for, classes)
         if config.complete_for not in (AUTO, ()) and not self.complete_for:
             raise ConfigError(

@@ -29,6 +29,7 @@ from evdistill_core.evaluation.replay_recognition import Answer, Answers, read_t
 from evdistill_core.foundation.errors import DataError
 from evdistill_core.messages.standard import DiagnosticArray, Image
 from evdistill_core.messages.vision import Classification, Detection2DArray, LabelInfo
+from evdistill_core.perception.diagnostics import OFFLINE
 from evdistill_core.recordings.opening import open_recording
 
 UNLABELLED_ID = 255
@@ -71,6 +72,9 @@ def replay_report(results: Path, labels: Path | None = None) -> dict[str, object
         "counters": {k: int(v) for k, v in sorted(found.values.items()) if v.isdecimal()},
         "latency_ms": {k: float(v) for k, v in sorted(found.values.items()) if "_ms_p" in k},
     }
+    if found.values.get(OFFLINE) == "true":
+        report["latency_ms"] = {}
+        report["latency_note"] = "computed offline, as fast as the machine could: no latencies"
     if labels is None:
         return report
     if not found.classes:

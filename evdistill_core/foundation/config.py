@@ -71,6 +71,57 @@ def naming(path: Path | None) -> Iterator[None]:
         raise ConfigError(f"{path}: {text}") from error
 
 
+def merged(base: Mapping[str, object], changes: Mapping[str, object]) -> dict[str, object]:
+    """Return nested plain data with changes made to it; neither is modified.
+
+    Mappings are merged key by key; an empty value (null) takes a key away. Lists whose entries all
+    have different ``name``s are merged entry by entry: one that the base has too is changed,
+    ``remove: true`` takes it away, and others are appended. All else is replaced.
+
+    Args:
+        base: what a YAML file holds.
+        changes: of the same shape.
+
+    Raises:
+        ConfigError: an entry that is to be removed is not there.
+    """
+    result = dict(base)
+    for key, value in changes.items():
+        old = base.get(key)
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, Mapping) and isinstance(old, Mapping):
+            result[key] = merged(old, value)
+        elif (entries := _by_name(value)) and (old_entries := _by_name(old)):
+            result[key] = _merged_entries(old_entries, entries, key)
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
+
+
+def _by_name(values: object) -> dict[str, Mapping[str, object]]:
+    """Return the entries of a list by their names; empty: not all have one of their own."""
+    if not isinstance(values, list) or not all(isinstance(v, Mapping) for v in values):
+        return {}
+    names = [v.get("name") for v in values]
+    if not all(isinstance(n, str) for n in names) or len(set(names)) < len(names):
+        return {}
+    return dict(zip(names, values, strict=True))
+
+
+def _merged_entries(
+    base: Mapping[str, Mapping[str, object]], changes: Mapping[str, Mapping[str, object]], key: str
+) -> list[dict[str, object]]:
+    result = {name: dict(entry) for name, entry in base.items()}
+    for name, change in changes.items():
+        if change.get("remove") is not True:
+            result[name] = merged(result.get(name, {}), change)
+        elif result.pop(name, None) is None:
+            near = did_you_mean(name, base)
+            raise ConfigError(f"{key} has no entry {name!r} to remove, only {list(base)}{near}")
+    return list(result.values())
+
+
 def with_assignments(values: Mapping[str, object], texts: Sequence[str]) -> dict[str, object]:
     """Return a copy of nested plain data in which ``KEY=VALUE`` texts are carried out.
 

@@ -10,10 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evdistill_core.foundation.config import from_mapping
-from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.ranges import check_ranges
 from evdistill_core.models.efficientnet_lite import EfficientNetLite, Variant
-from evdistill_core.models.network import ClassificationNetwork
+from evdistill_core.models.network import (
+    ClassificationNetwork,
+    check_dropout,
+    initialise_convolutions,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +37,7 @@ class LiteClsOptions:
     def __post_init__(self) -> None:
         """Refuse sizes that are no network of ours."""
         check_ranges(self, enlarge=(1, 8))
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout must be at least 0 and below 1, got {self.dropout}")
+        check_dropout(self.dropout)
 
 
 class LiteCls(ClassificationNetwork):
@@ -49,9 +51,7 @@ class LiteCls(ClassificationNetwork):
         self.encoder = EfficientNetLite(options.encoder, in_channels=in_channels)
         self.dropout = nn.Dropout(options.dropout)
         self.head = nn.Linear(self.encoder.channels[-1], num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialise_convolutions(self)
 
     def forward_with_features(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (B, K) and the last feature map (B, C, H, W)."""

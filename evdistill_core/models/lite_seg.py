@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from evdistill_core.foundation.config import from_mapping
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.ranges import check_ranges
 from evdistill_core.models.efficientnet_lite import EfficientNetLite, Variant
+from evdistill_core.models.network import check_dropout, initialise_convolutions
 from evdistill_core.models.pyramid import PyramidSegmenter, RecurrentPyramid
 
 
@@ -47,8 +48,7 @@ class LiteSegOptions:
             raise ConfigError(
                 f"decoder_channels must be a multiple of 8, got {self.decoder_channels}"
             )
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout must be at least 0 and below 1, got {self.dropout}")
+        check_dropout(self.dropout)
 
 
 class LiteSeg(PyramidSegmenter):
@@ -63,9 +63,7 @@ class LiteSeg(PyramidSegmenter):
             options.dropout,
             instances=options.instances,
         )
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialise_convolutions(self)
         self._initialise_heads()
 
     def encode(self, x_BCHW: Tensor) -> list[Tensor]:

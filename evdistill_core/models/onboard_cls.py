@@ -14,7 +14,11 @@ from torch import Tensor, nn
 from evdistill_core.foundation.config import from_mapping
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.ranges import check_ranges
-from evdistill_core.models.network import ClassificationNetwork
+from evdistill_core.models.network import (
+    ClassificationNetwork,
+    check_dropout,
+    initialise_convolutions,
+)
 from evdistill_core.models.onboard_seg import ResidualBlock
 from evdistill_core.models.pyramid import ConvNorm
 
@@ -41,8 +45,7 @@ class OnboardClsOptions:
         if not 0.25 <= self.width <= 4:
             raise ConfigError(f"width must lie in 0.25..4, got {self.width}")
         check_ranges(self, stages=(2, 5), blocks=(0, 8))
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout must be at least 0 and below 1, got {self.dropout}")
+        check_dropout(self.dropout)
 
 
 class OnboardCls(ClassificationNetwork):
@@ -63,9 +66,7 @@ class OnboardCls(ClassificationNetwork):
         self.stages = nn.Sequential(*stages)
         self.dropout = nn.Dropout(options.dropout)
         self.head = nn.Linear(previous, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialise_convolutions(self)
 
     def forward_with_features(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (B, K) and the last feature map (B, C, H, W)."""

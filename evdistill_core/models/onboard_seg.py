@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from evdistill_core.foundation.config import from_mapping
 from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.models.network import check_dropout, initialise_convolutions
 from evdistill_core.models.pyramid import ConvNorm, PyramidSegmenter, RecurrentPyramid
 
 _BASE_CHANNELS = (16, 32, 64, 80, 96)  # strides 2, 4, 8, 16, 32
@@ -51,8 +52,7 @@ class OnboardSegOptions:
         """Refuse sizes that are no network of ours."""
         if not 0.25 <= self.width <= 4:
             raise ConfigError(f"width must lie in 0.25..4, got {self.width}")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout must be at least 0 and below 1, got {self.dropout}")
+        check_dropout(self.dropout)
 
     def channels(self, base: int) -> int:
         """Return a channel count at this width: a multiple of 8, at least 8."""
@@ -106,11 +106,10 @@ class OnboardSeg(PyramidSegmenter):
         self._initialise()
 
     def _initialise(self) -> None:
+        initialise_convolutions(self)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+            if isinstance(module, nn.Conv2d) and module.bias is not None:
+                nn.init.zeros_(module.bias)
             elif isinstance(module, ResidualBlock):
                 # A block starts as the identity, which lets short trainings settle sooner.
                 nn.init.zeros_(module.second[1].weight)  # type: ignore[arg-type]

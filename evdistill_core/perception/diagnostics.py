@@ -59,6 +59,10 @@ def rates(before: Snapshot, after: Snapshot) -> Rates:
     )
 
 
+OFFLINE = "offline"
+"""Value beside the results that says "true" where nothing was live: latencies mean nothing."""
+
+
 def diagnostics(  # noqa: PLR0913 - two snapshots and what to call things
     before: Snapshot,
     after: Snapshot,

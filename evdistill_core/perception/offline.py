@@ -20,7 +20,7 @@ from evdistill_core.inference.prediction import Prediction
 from evdistill_core.messages.images import IMAGE_TYPES
 from evdistill_core.messages.standard import DiagnosticArray
 from evdistill_core.messages.vision import LabelInfo
-from evdistill_core.perception.diagnostics import diagnostics
+from evdistill_core.perception.diagnostics import OFFLINE, diagnostics
 from evdistill_core.perception.feed import in_order
 from evdistill_core.perception.front_end import open_student
 from evdistill_core.perception.messages import LABEL_INFO, ResultMessages
@@ -89,7 +89,7 @@ def run_recording(  # noqa: PLR0913 - the command's own options
                 keep.finish(
                     diagnostics(
                         before, after, parameters, stamp_ns=keep.last_stamp_ns, node=task.name,
-                        student=hardware,
+                        student=hardware, extra={OFFLINE: "true"},
                     )
                 )  # fmt: skip
         report = build_report(

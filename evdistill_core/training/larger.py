@@ -3,6 +3,7 @@
 # Shape letters: B batch, K classes, H and W of the labels at hand.
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -48,11 +49,7 @@ class LargerStudent:
         path = student_path(config.student)
         check_is_there(path, "larger.student")
         network, own_spec, own_classes = _open(path)
-        if own_spec.channels != spec.channels or own_spec.kind != spec.kind:
-            raise ConfigError(
-                f"larger.student {path} sees {own_spec.kind} with {own_spec.channels} channels, "
-                f"this experiment has {spec.kind} with {spec.channels}: give both the same input"
-            )
+        _check_input(path, own_spec, spec)
         if own_classes.names != classes.names:
             raise ConfigError(
                 f"larger.student {path} knows the classes {list(own_classes.names)}, this "
@@ -100,6 +97,21 @@ class LargerStudent:
                 maps, larger.instances, weight, thing
             )
         return found
+
+
+#: How an input is cut and padded; each network has its own, and sees the same events all the same.
+_OWN = {"max_pixels", "size_multiple", "sequence"}
+
+
+def _check_input(path: Path, larger: InputSpec, smaller: InputSpec) -> None:
+    """Refuse a student to which the same windows would mean something else."""
+    for field in fields(InputSpec):
+        theirs, ours = getattr(larger, field.name), getattr(smaller, field.name)
+        if field.name not in _OWN and theirs != ours:
+            raise ConfigError(
+                f"larger.student {path} was trained with input.{field.name} {theirs!r}, this "
+                f"experiment has {ours!r}: give both the same input"
+            )
 
 
 def _open(path: Path) -> tuple[StudentNetwork, InputSpec, ClassTable]:

@@ -12,11 +12,12 @@ from evdistill_core.foundation.config import (
     dump_yaml,
     from_mapping,
     load_yaml,
+    merged,
     naming,
     with_assignments,
 )
 from evdistill_core.foundation.errors import ConfigError
-from evdistill_core.foundation.suggestions import did_you_mean
+from evdistill_core.foundation.suggestions import did_you_mean, near_path
 from evdistill_core.training.config import TrainConfig
 from evdistill_core.training.distill_config import DistillConfig, TeacherConfig
 from evdistill_core.training.distillation import DistillTrainer
@@ -49,8 +50,11 @@ def load_experiment(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
         return experiment_of(with_assignments(_read(path), changes))
 
 
-def _read(path: Path) -> dict[str, object]:
-    """Return what a YAML file holds; paths of class files in it count from its folder."""
+def _read(path: Path, read_before: tuple[Path, ...] = ()) -> dict[str, object]:
+    """Return what a YAML file holds, with what it extends.
+
+    Paths of class files in it, and of the file that it extends, count from its folder.
+    """
     values = load_yaml(path)
     if any(isinstance(v, dict) and "ros__parameters" in v for v in values.values()):
         raise ConfigError(
@@ -63,7 +67,24 @@ def _read(path: Path) -> dict[str, object]:
     teacher = values.get("teacher")
     if isinstance(teacher, dict):
         values["teacher"] = with_class_path(teacher, path)
-    return values
+    if "extends" not in values:
+        return values
+    base = _extended(path, values.pop("extends"), read_before)
+    return merged(_read(base, (*read_before, path.resolve())), values)
+
+
+def _extended(path: Path, name: object, read_before: tuple[Path, ...]) -> Path:
+    """Return the path of the file that an experiment extends."""
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"{path}: extends must name a YAML file, got {name!r}")
+    base = path.parent / Path(name).expanduser()
+    if not base.is_file():
+        raise ConfigError(f"{path}: extends names {name}, but there is no {base}{near_path(base)}")
+    chain = [*read_before, path.resolve()]
+    if base.resolve() in chain:
+        circle = " -> ".join(p.name for p in (*chain[chain.index(base.resolve()) :], base))
+        raise ConfigError(f"{path}: extends goes in a circle: {circle}")
+    return base
 
 
 def experiment_of(given: Mapping[str, object]) -> TrainConfig:
@@ -118,7 +139,7 @@ def load_with_classes(
 
 def names_classes(path: Path, changes: Sequence[str] = ()) -> bool:
     """Return whether a YAML file of an experiment, or a change of it, has the key ``classes``."""
-    return "classes" in with_assignments(load_yaml(path), changes)
+    return "classes" in with_assignments(_read(path), changes)
 
 
 def train(

@@ -30,6 +30,7 @@ known = ImageLayout(flat_folder, find=find)
 class Held:
     def __init__(self):
         self.names = ["a", "b"]
+        self.complete_for = ()
         self.handle = open("/dev/null")
     def read(self, number):
         return LabelledImage(self.names[number], np.zeros((4, 6, 3), np.uint8), np.full((4, 6), 1, np.uint8))

@@ -438,6 +438,9 @@ def test_a_layout_of_a_plugin_must_say_of_what_its_labels_are_none(tmp_path, mon
 
     monkeypatch.setitem(LAYOUTS.own, "guest", ImageLayout(lambda config, classes: Source()))
     config = ImagesConfig(root=tmp_path, layout="guest")
+    with pytest.raises(ConfigError, match="guest opens lacks the attribute complete_for"):
+        LabelledImages(config)
+    Source.complete_for = ()
     with pytest.raises(DataError, match="does not say of which"):
         LabelledImages(config)[0]
     Source.complete_for = ("vehicle",)

@@ -103,6 +103,15 @@ def test_classes_are_counted_and_told_over_time(tmp_path):
     assert "score" not in report
 
 
+def test_an_offline_run_has_no_latencies(tmp_path):
+    values = [KeyValue("total_ms_p50", "1.5"), KeyValue("offline", "true")]
+    ours = DiagnosticArray(header(0), [DiagnosticStatus(0, "recognition: results", "", "", values)])
+    path = recognised(tmp_path / "r.mcap", ANSWERS, extra=[("/diagnostics", ours)])
+    report = replay_report(path)
+    assert report["latency_ms"] == {}
+    assert "computed offline" in report["latency_note"]
+
+
 def test_a_long_recording_is_told_in_parts(tmp_path):
     answers = [classification(k, ("0" if k < 500 else "1", 0.5)) for k in range(1000)]
     parts = replay_report(recognised(tmp_path / "r.mcap", answers))["over_time"]

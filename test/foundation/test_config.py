@@ -1,3 +1,4 @@
+import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -8,6 +9,7 @@ from evdistill_core.foundation.config import (
     dump_yaml,
     from_mapping,
     load_yaml,
+    merged,
     to_mapping,
     with_assignments,
 )
@@ -103,3 +105,46 @@ def test_unknown_names_get_the_nearest_one(tmp_path):
         ConfigError, match=r"no configuration .*stret6.yaml; did you mean .*street6"
     ):
         load_yaml(tmp_path / "stret6.yaml")
+
+
+def test_changes_are_merged_into_a_base():
+    base = {
+        "steps": 5,
+        "network": {"name": "a", "options": {"width": 1}},
+        "sizes": [1, 2],
+        "train": [{"name": "x", "share": 0.5, "images": {"root": "r"}}, {"name": "y", "share": 1}],
+    }
+    kept = copy.deepcopy(base)
+    changes = {
+        "network": {"options": None, "start": "s"},
+        "sizes": [3],
+        "train": [
+            {"name": "z", "share": 2},
+            {"name": "x", "images": {"split": "val"}},
+            {"name": "y", "remove": True},
+        ],
+    }
+    assert merged(base, changes) == {
+        "steps": 5,
+        "network": {"name": "a", "start": "s"},
+        "sizes": [3],
+        "train": [
+            {"name": "x", "share": 0.5, "images": {"root": "r", "split": "val"}},
+            {"name": "z", "share": 2},
+        ],
+    }
+    assert base == kept
+    assert merged(base, {}) == base
+    assert merged({}, base) == base
+
+
+def test_a_list_without_own_names_is_replaced():
+    base = {"rows": [{"name": "a"}, {"name": "a"}], "plain": [{"x": 1}]}
+    changes = {"rows": [{"name": "b"}], "plain": [{"y": 2}]}
+    assert merged(base, changes) == changes
+
+
+def test_what_is_not_there_cannot_be_removed():
+    base = {"train": [{"name": "street"}]}
+    with pytest.raises(ConfigError, match=r"train has no entry 'stret' to remove.*'street'\?"):
+        merged(base, {"train": [{"name": "stret", "remove": True}]})

@@ -1,5 +1,7 @@
 """A small student is distilled from a larger one that sees the same windows."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from evdistill_core.foundation.labels import CAMVID_CLASSES, SIX_CLASSES
 from evdistill_core.losses.divergence import kl_divergence, log_posterior
 from evdistill_core.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from evdistill_core.models.registry import build_student
-from evdistill_core.representations.spec import InputSpec
+from evdistill_core.representations.spec import BackgroundFilter, InputSpec
 from evdistill_core.training.config import LargerConfig, TrainConfig
 from evdistill_core.training.distill_config import TeacherConfig
 from evdistill_core.training.larger import LargerStudent
@@ -90,7 +92,19 @@ def test_the_loss_is_the_weighted_divergence(tmp_path):
     ("changes", "words"),
     [
         ({"network": "image:onboard-seg", "spec": InputSpec()}, "is a teacher: it looks at images"),
-        ({"spec": InputSpec(bins=3)}, "voxel with 3 channels, this experiment has voxel with 2"),
+        ({"spec": replace(SPEC, bins=3)}, "with input.bins 3, this experiment has 2"),
+        ({"spec": replace(SPEC, window_us=9)}, "input.window_us 9, this experiment has 30000"),
+        ({"spec": replace(SPEC, scale=3.0)}, "input.scale 3.0, this experiment has 2.0"),
+        ({"spec": replace(SPEC, clip=3.0)}, "input.clip 3.0, this experiment has 1.0"),
+        (
+            {"spec": replace(SPEC, normalisation="nonzero")},
+            "'nonzero', this experiment has 'fixed'",
+        ),
+        (
+            {"spec": replace(SPEC, background_filter=BackgroundFilter())},
+            "input.background_filter BackgroundFilter.*, this experiment has None",
+        ),
+        ({"spec": replace(SPEC, kind="histogram", bins=1)}, "input.kind 'histogram', .* 'voxel'"),
         ({"classes": CAMVID_CLASSES}, "knows the classes .*sky.* both must be the same"),
     ],
 )
@@ -121,3 +135,10 @@ def test_a_teacher_has_no_larger_student(tmp_path, make_camvid):
     )
     with pytest.raises(ConfigError, match="for the stage student, got stage teacher"):
         TeacherTrainer(config, tmp_path / "run")
+
+
+def test_a_student_may_cut_and_pad_its_input_in_its_own_way(tmp_path):
+    own = replace(SPEC, max_pixels=999, size_multiple=32, sequence=3)
+    larger = write_larger(tmp_path / "larger.pt", spec=own)
+    config = LargerConfig(student=str(larger))
+    LargerStudent(config, spec=SPEC, classes=SIX_CLASSES, device=torch.device("cpu"))

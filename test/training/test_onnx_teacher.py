@@ -444,7 +444,8 @@ def test_a_gradient_is_not_lost_in_silence(tmp_path):
         assert teacher.see(image)[0].shape == (1, 3, 8, 8)
 
 
-def test_no_cuda_in_the_runtime_is_told(tmp_path, caplog):
+def test_no_cuda_in_the_runtime_is_told(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
     path = write_model(tmp_path / "m.onnx")
     described = OnnxTeacherConfig(onnx=path, classes=ABC, normalise="0..1")
     load_teacher(replace(described, size=(16, 16)), THREE, torch.device("cuda", 0))

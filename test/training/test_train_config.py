@@ -10,7 +10,7 @@ from evdistill_core.foundation.config import dump_yaml, from_mapping, load_yaml,
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.losses.segmentation import LOSSES
 from evdistill_core.training.config import LossConfig, TrainConfig
-from evdistill_core.training.stages import load_experiment, load_with_classes
+from evdistill_core.training.stages import load_experiment, load_with_classes, names_classes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,6 +55,57 @@ def test_a_class_file_counts_from_the_folder_of_the_experiment(tmp_path, monkeyp
 def naming(classes):
     sets = [{"name": "s", "simulation": {"images": {"root": "x"}}}]
     return {"name": "e", "classes": classes, "data": {"train": sets}}
+
+
+def test_an_experiment_extends_another(tmp_path):
+    """Also one in another folder that extends a third; ``--set`` wins over all of them."""
+    (tmp_path / "deep").mkdir()
+    first = naming("six") | {"steps": 7, "seed": 3}
+    (tmp_path / "first.yaml").write_text(yaml.safe_dump(first))
+    (tmp_path / "deep" / "second.yaml").write_text(
+        "{extends: ../first.yaml, steps: 8, data: {train: [{name: s, count: 5}]}}"
+    )
+    third = tmp_path / "third.yaml"
+    third.write_text("{extends: deep/second.yaml, name: third, seed: null}")
+    for config in (load_experiment(third, ["batch_size=2"]),
+                   load_with_classes(third, ["batch_size=2"])[0]):  # fmt: skip
+        assert (config.name, config.steps, config.seed) == ("third", 8, TrainConfig.seed)
+        assert config.batch_size == 2
+        (train,) = config.data.train
+        assert (train.count, str(train.simulation.images.root)) == (5, "x")
+    assert names_classes(third)
+
+
+def test_a_class_file_of_an_extended_experiment_counts_from_its_own_folder(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "own.yaml").write_text("classes: [{name: floor, ids: [0]}]")
+    (tmp_path / "a" / "base.yaml").write_text(yaml.safe_dump(naming("own.yaml")))
+    (tmp_path / "e.yaml").write_text("extends: a/base.yaml")
+    assert load_experiment(tmp_path / "e.yaml").class_table().names == ("floor",)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"e": "extends: e.yaml"}, r"e\.yaml: extends goes in a circle: e\.yaml -> e\.yaml"),
+        (
+            {"e": "extends: a.yaml", "a": "extends: b.yaml", "b": "extends: a.yaml"},
+            r"b\.yaml: extends goes in a circle: a\.yaml -> b\.yaml -> a\.yaml",
+        ),
+        (
+            {"e": "extends: strete.yaml", "street": "{}"},
+            r"extends names strete\.yaml, but there is no .*did you mean '.*street\.yaml'",
+        ),
+        ({"e": "extends: [a.yaml]"}, r"extends must name a YAML file, got \['a\.yaml'\]"),
+        ({"e": "extends: ''"}, "extends must name a YAML file, got ''"),
+        ({"e": "extends: a.yaml", "a": "[1]"}, r"a\.yaml must hold a mapping at its top"),
+    ],
+)
+def test_what_cannot_be_extended_is_named(tmp_path, files, words):
+    for name, text in files.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        load_experiment(tmp_path / "e.yaml")
 
 
 def test_there_are_experiments():
