@@ -7,8 +7,9 @@ window, and reversed events would need those of its start.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -69,17 +70,37 @@ def augment(  # noqa: PLR0913 - numbers by name
 ) -> tuple[Events, npt.NDArray[L]]:
     """Return a changed window; the same generator state gives the same change.
 
-    Where things are moved to does not depend on the events, so that a picture of the same window,
-    or the numbers of its things, move alike when they stand in the place of the labels.
-
     Args:
         events: of one window. Not modified.
-        labels: (H, W) uint8 of the same size, or uint16 numbers of things. Not modified.
+        labels: (H, W) uint8 of the same size. Not modified.
         config: which changes.
         rng: draws whether and how much of each change.
         span_us: start and end of the window.
         outside: label of what a crop adds.
     """
+    events, (moved,) = augment_with(events, [(labels, outside)], config, rng, span_us=span_us)
+    return events, moved
+
+
+def augment_with(
+    events: Events,
+    maps: Sequence[tuple[npt.NDArray[Any], int]],
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    *,
+    span_us: tuple[int, int],
+) -> tuple[Events, list[npt.NDArray[Any]]]:
+    """Return a changed window with everything that is known of its pixels, moved alike.
+
+    Args:
+        events: as for ``augment``; so are ``config``, ``rng`` and ``span_us``.
+        maps: labels, numbers of things, a picture: (H, W) each, and what a crop adds to it. Not
+            modified.
+        config: which changes.
+        rng: draws whether and how much of each change.
+        span_us: start and end of the window.
+    """
+    values = [m for m, _ in maps]
     mirrored, inverted = rng.random() < config.flip, rng.random() < config.invert
     share, factor = rng.uniform(0.0, config.dropout), rng.uniform(*config.scale)
     place, cluttered = rng.random(2), rng.random() < config.clutter
@@ -88,21 +109,32 @@ def augment(  # noqa: PLR0913 - numbers by name
     if config.dropout > 0:
         events = drop_events(events, share, rng)
     if mirrored:
-        events, labels = flip(events, labels)
+        events, values = _flipped(events), [_flipped_map(v) for v in values]
     if inverted:
         events = _with(events, p=(1 - events.p).astype(np.uint8))
     if factor < 1:
-        events, labels = shrink(events, labels, factor)
+        values = [_shrunk_map(v, factor) for v in values]
+        events = _shrunk(events, factor)
     if config.crop != (0, 0):
         where = (float(place[0]), float(place[1]))
-        events, labels = crop(events, labels, config.crop, where, outside)
-    return events, labels
+        values = [
+            _cropped_map(v, config.crop, where, o) for v, (_, o) in zip(values, maps, strict=True)
+        ]
+        events = _cropped(events, config.crop, where)
+    return events, values
 
 
 def flip(events: Events, labels: npt.NDArray[L]) -> tuple[Events, npt.NDArray[L]]:
     """Return the left-right mirror."""
-    x = (events.width - 1 - events.x).astype(np.uint16)
-    return _with(events, x=x), np.ascontiguousarray(labels[:, ::-1])
+    return _flipped(events), _flipped_map(labels)
+
+
+def _flipped(events: Events) -> Events:
+    return _with(events, x=(events.width - 1 - events.x).astype(np.uint16))
+
+
+def _flipped_map(values: npt.NDArray[L]) -> npt.NDArray[L]:
+    return np.ascontiguousarray(values[:, ::-1])
 
 
 def drop_events(events: Events, share: float, rng: np.random.Generator) -> Events:
@@ -160,14 +192,24 @@ def shrink(events: Events, labels: npt.NDArray[L], factor: float) -> tuple[Event
 
     Events keep their number; labels are picked at cell centres.
     """
+    return _shrunk(events, factor), _shrunk_map(labels, factor)
+
+
+def _shrunk(events: Events, factor: float) -> Events:
     height = max(1, round(events.height * factor))
     width = max(1, round(events.width * factor))
     x = (events.x.astype(np.int64) * width // events.width).astype(np.uint16)
     y = (events.y.astype(np.int64) * height // events.height).astype(np.uint16)
-    rows = ((np.arange(height) + 0.5) * events.height / height).astype(np.int64)
-    columns = ((np.arange(width) + 0.5) * events.width / width).astype(np.int64)
-    smaller = Events(x, y, events.t_us, events.p, width, height)
-    return smaller, labels[rows[:, None], columns[None]]
+    return Events(x, y, events.t_us, events.p, width, height)
+
+
+def _shrunk_map(values: npt.NDArray[L], factor: float) -> npt.NDArray[L]:
+    sizes = [(whole, max(1, round(whole * factor))) for whole in values.shape]
+    rows, columns = (
+        ((np.arange(size) + 0.5) * whole / size).astype(np.int64) for whole, size in sizes
+    )
+    picked: npt.NDArray[L] = values[rows[:, None], columns[None]]
+    return picked
 
 
 def crop(
@@ -186,14 +228,23 @@ def crop(
         place: (row, column) position of the crop, 0 at the top left, below 1 at the far end.
         outside: label of what is added.
     """
+    return _cropped(events, size, place), _cropped_map(labels, size, place, outside)
+
+
+def _corner(
+    whole: tuple[int, ...], size: tuple[int, int], place: tuple[float, float]
+) -> tuple[int, int]:
+    """Return top and left of a crop."""
+    top, left = (int(p * (max(0, w - s) + 1)) for p, w, s in zip(place, whole, size, strict=True))
+    return top, left
+
+
+def _cropped(events: Events, size: tuple[int, int], place: tuple[float, float]) -> Events:
     height, width = size
-    top = int(place[0] * (max(0, events.height - height) + 1))
-    left = int(place[1] * (max(0, events.width - width) + 1))
+    top, left = _corner((events.height, events.width), size, place)
     x, y = events.x.astype(np.int64) - left, events.y.astype(np.int64) - top
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    part = labels[top : top + height, left : left + width]
-    padding = ((0, height - part.shape[0]), (0, width - part.shape[1]))
-    cropped = Events(
+    return Events(
         x[inside].astype(np.uint16),
         y[inside].astype(np.uint16),
         events.t_us[inside],
@@ -201,7 +252,15 @@ def crop(
         width,
         height,
     )
-    return cropped, np.pad(part, padding, constant_values=outside)
+
+
+def _cropped_map(
+    values: npt.NDArray[L], size: tuple[int, int], place: tuple[float, float], outside: int
+) -> npt.NDArray[L]:
+    top, left = _corner(values.shape, size, place)
+    part = values[top : top + size[0], left : left + size[1]]
+    padding = ((0, size[0] - part.shape[0]), (0, size[1] - part.shape[1]))
+    return np.asarray(np.pad(part, padding, constant_values=outside), values.dtype)
 
 
 def _with(

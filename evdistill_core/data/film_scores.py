@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from evdistill_core.data.recorded_masks import (
     LABELS,
@@ -16,7 +18,10 @@ from evdistill_core.evaluation.detections import ScoredBox
 from evdistill_core.evaluation.replay import nearest_results
 from evdistill_core.evaluation.replay_labels import read_boxes
 from evdistill_core.evaluation.tracks import Frame
+from evdistill_core.events.array import Events
+from evdistill_core.events.window import Window
 from evdistill_core.perception.student import Student
+from evdistill_core.recordings.opening import open_recording
 
 
 def films_in(path: Path) -> list[Path]:
@@ -27,7 +32,10 @@ def films_in(path: Path) -> list[Path]:
 
 
 def score_films(student: Student, films: Sequence[Path]) -> dict[str, object]:
-    """Run a student over films, as ``evdistill run`` does, and score its boxes and tracks.
+    """Run a student over films and score its boxes and tracks.
+
+    Windows are as long as the student's and end at the labels (see ``windows_to``), whenever the
+    first event of a film comes.
 
     Args:
         student: of segmentation.
@@ -46,11 +54,41 @@ def score_films(student: Student, films: Sequence[Path]) -> dict[str, object]:
 
 def _frames(student: Student, film: Path) -> list[Frame]:
     truth = read_boxes(film / LABELS, student.classes.names)
+    with open_recording(recording_in(film)) as recording:
+        events = Events.concatenate([batch.events for batch in recording.batches()])
+    window_us = student.parameters.window_us or student.input.window_us
+    windows = windows_to([stamp // 1000 for stamp in sorted(truth)], events, window_us)
     found = {
         1000 * result.t_end_us: [
             ScoredBox(d.class_id, d.box_xyxy, d.score, str(d.track_id)) for d in result.detections
         ]
-        for result in student.predict(recording_in(film))
+        for result in student.predict(windows)
     }
     pairs = nearest_results(sorted(found), truth, "detections")
     return [(truth[t], found[stamp]) for stamp in sorted(pairs) for t in sorted(pairs[stamp])]
+
+
+def windows_to(ends_us: Sequence[int], events: Events, window_us: int) -> Iterator[Window]:
+    """Yield windows that end at given times, and those between them.
+
+    Args:
+        ends_us: rising.
+        events: sorted by time.
+        window_us: length. Windows overlap where two ends are closer than that, and more windows
+            fill the time between ends that are further apart.
+
+    Yields:
+        Windows in order; of those without events in a row the first only, as in a live stream.
+    """
+    all_ends: list[int] = []
+    for end_us in ends_us:
+        before_us = all_ends[-1] if all_ends else end_us - window_us
+        between = range(end_us - window_us, before_us, -window_us)
+        all_ends += [*reversed(between), end_us]
+    was_empty, index = False, 0
+    for end_us in all_ends:
+        first, last = np.searchsorted(events.t_us, (end_us - window_us, end_us))
+        if first < last or not was_empty:
+            yield Window(events[first:last], end_us - window_us, end_us, index)
+            index += 1
+        was_empty = bool(first == last)

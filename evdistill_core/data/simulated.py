@@ -8,14 +8,14 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from evdistill_core import simulation
-from evdistill_core.data.augment import AugmentConfig, augment
+from evdistill_core.data.augment import AugmentConfig, augment_with
 from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
 from evdistill_core.data.samples import Sample, seed_of
 from evdistill_core.events.array import Events
@@ -32,7 +32,6 @@ from evdistill_core.simulation.sensor import SensorModel, SensorRanges
 from evdistill_core.simulation.window import SimulatedWindow, simulate_window
 
 V = TypeVar("V", bound=np.generic)
-L = TypeVar("L", np.uint8, np.uint16)
 MIDDLE_GREY = 128  # 0 for a network
 
 
@@ -279,11 +278,15 @@ def augmented_sample(
     span_us = (window.t_start_us, window.t_end_us)
     if augmentation is not None:
         rng = np.random.default_rng(seed_of(*seed, 3))
-        events, labels = augment(events, labels, augmentation, rng, span_us=span_us)
-    if augmentation is not None and picture is not None:
-        picture = _moved_alike(picture, augmentation, seed, outside=MIDDLE_GREY)
-    if augmentation is not None and instances is not None:
-        instances = _moved_alike(instances, augmentation, seed, outside=0)
+        maps: dict[str, tuple[npt.NDArray[Any], int]] = {"labels": (labels, IGNORE)}
+        maps |= {} if picture is None else {"picture": (picture, MIDDLE_GREY)}
+        maps |= {} if instances is None else {"instances": (instances, 0)}
+        events, moved = augment_with(
+            events, list(maps.values()), augmentation, rng, span_us=span_us
+        )
+        known = dict(zip(maps, moved, strict=True))
+        labels, picture = known["labels"], known.get("picture")
+        instances = known.get("instances")
     sample = make_sample(events, labels, spec, *span_us)
     if instances is not None:
         sample = replace(sample, instances=numbers_on_grid(instances, spec, sample.active.shape))
@@ -292,16 +295,6 @@ def augmented_sample(
     if is_recognition:
         return replace(sample, label=window.labels[:1, :1])
     return sample
-
-
-def _moved_alike(
-    values: npt.NDArray[L], augmentation: AugmentConfig, seed: tuple[int, int], *, outside: int
-) -> npt.NDArray[L]:
-    """Return a picture, or numbers of things, moved as the labels of the same window are."""
-    height, width = values.shape
-    rng = np.random.default_rng(seed_of(*seed, 3))
-    no_events = Events.empty(width, height)
-    return augment(no_events, values, augmentation, rng, span_us=(0, 1), outside=outside)[1]
 
 
 def numbers_on_grid(

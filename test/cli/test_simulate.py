@@ -70,7 +70,9 @@ def test_images_become_a_labelled_set(camvid_like, config, tmp_path):
         seen |= set(np.unique(window.labels))
     assert {0, 1, 4, 5} <= seen
     assert sum(len(made[k].events) for k in range(10)) > 2000
-    assert cv2.imread(str(sheet)).shape == (2 * 3 * 40, 4 * 56, 3)
+    height, width, _ = cv2.imread(str(sheet)).shape
+    assert width == 3 * 4 * 56  # enlarged to at most 800 pixels
+    assert 3 * (2 * 3 * 40) < height < 3 * (2 * 3 * 40) + 60  # and the legend
     with pytest.raises(IndexError):
         made[10]
 

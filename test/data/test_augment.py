@@ -7,6 +7,7 @@ from evdistill_core.data.augment import (
     AugmentConfig,
     add_clutter,
     augment,
+    augment_with,
     crop,
     drop_events,
     flip,
@@ -111,19 +112,22 @@ def test_same_seed_same_window_and_inputs_untouched():
     assert results[0][1].shape == (16, 16)
 
 
-def test_a_picture_moves_as_the_labels_do_whatever_the_events_are():
+def test_a_picture_and_numbers_of_things_move_as_the_labels_do():
     events, labels = window()
     config = AugmentConfig(
         flip=0.5, invert=0.5, clutter=0.5, dropout=0.5, scale=(0.5, 1.0), crop=(16, 48)
     )
     for seed in range(12):
-        moved = augment(events, labels, config, np.random.default_rng(seed), span_us=SPAN)[1]
-        picture = augment(events[:0], labels, config, np.random.default_rng(seed), span_us=(0, 1))
-        np.testing.assert_array_equal(picture[1], moved)
-        assert (moved == 255).any()
+        alone, moved = augment(events, labels, config, np.random.default_rng(seed), span_us=SPAN)
         numbers = labels.astype(np.uint16) + 1000
         rng = np.random.default_rng(seed)
-        things = augment(events[:0], numbers, config, rng, span_us=(0, 1), outside=0)[1]
+        maps = [(labels, 255), (numbers, 0), (labels // 2, 127)]
+        together, found = augment_with(events, maps, config, rng, span_us=SPAN)
+        labels_again, things, picture = found
+        assert together.equals(alone)
+        np.testing.assert_array_equal(labels_again, moved)
+        np.testing.assert_array_equal(picture, np.where(moved == 255, 127, moved // 2))
+        assert (moved == 255).any()
         assert things.dtype == np.uint16
         np.testing.assert_array_equal(things, np.where(moved == 255, 0, moved + np.uint16(1000)))
 

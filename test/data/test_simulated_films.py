@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from evdistill_core.cli.main import build_app
-from evdistill_core.data.film_scores import films_in, score_films
+from evdistill_core.data.film_scores import films_in, score_films, windows_to
 from evdistill_core.data.labelled_images import ImagesConfig
 from evdistill_core.data.recorded_masks import RecordedMasks, RecordedMasksConfig
 from evdistill_core.data.simulated_films import boxes_of_instances, simulate_films
@@ -98,29 +98,53 @@ class Follower:
     """Finds every true box of a film, and changes all ids in the middle."""
 
     classes = SIX_CLASSES
+    parameters = SimpleNamespace(window_us=0)
+    input = SimpleNamespace(window_us=WINDOW_US)
 
-    def predict(self, recording):
-        truth = read_boxes(recording.parent / "labels.mcap", SIX_CLASSES.names)
-        for k, stamp in enumerate(sorted(truth)):
+    def __init__(self, films):
+        self.truths = [read_boxes(f / "labels.mcap", SIX_CLASSES.names) for f in films]
+
+    def predict(self, windows):
+        truth = self.truths.pop(0)
+        for k, window in enumerate(windows):
+            assert window.t_end_us - window.t_start_us == WINDOW_US
+            assert (window.events.t_us >= window.t_start_us).all()
+            assert (window.events.t_us < window.t_end_us).all()
+            stamp = 1000 * window.t_end_us
             shift = 1000 * (k >= 5)
             found = [
                 Detection(b.class_id, 0.5, b.box_xyxy, 9, int(b.track_id) + shift)
                 for b in truth[stamp]
             ]
-            # Windows of a run begin at the first event, here 2 ms late.
-            yield SimpleNamespace(t_end_us=stamp // 1000 + 2000, detections=found)
+            yield SimpleNamespace(t_end_us=window.t_end_us, detections=found)
 
 
 def test_films_are_scored_each_with_ids_of_its_own(films):
     assert films_in(films) == [films / "film_0000", films / "film_0001"]
     assert films_in(films / "film_0001" / "masks") == []
-    scores = score_films(Follower(), films_in(films))
+    scores = score_films(Follower(films_in(films)), films_in(films))
     assert (scores["films"], scores["coco"]["ap50_95"]) == (2, pytest.approx(1))
     tracking = scores["tracking"]
     assert tracking["det_a"] == pytest.approx(1)
     # A track that lasts ten windows keeps its id for five: half of its boxes agree.
     assert 0.5 <= tracking["idf1"] < 0.75
     assert tracking["id_switches"] >= 2
+
+
+def test_windows_end_at_labels_wherever_the_first_event_is():
+    t_us = np.array([30_000, 39_999, 40_000, 90_000])
+    events = Events.from_columns(t_us * 0, t_us * 0, t_us, t_us * 0, width=2, height=2)
+
+    def told(ends_us):
+        found = windows_to(ends_us, events, 20_000)
+        return [(w.t_start_us // 1000, w.t_end_us // 1000, len(w.events)) for w in found]
+
+    # The first event comes after 30 ms; 0 .. 20 is empty, and so is 60 .. 80 after 40 .. 60.
+    assert told([20_000, 40_000]) == [(0, 20, 0), (20, 40, 2)]
+    # 50 is further from 110 than a window: two more lie between.
+    assert told([50_000, 110_000]) == [(30, 50, 3), (50, 70, 0), (90, 110, 1)]
+    assert told([40_000, 50_000]) == [(20, 40, 2), (30, 50, 3)]
+    assert told([]) == []
 
 
 def test_a_map_of_another_size_is_refused(films, tmp_path):
