@@ -34,7 +34,7 @@ def color_mask(mask: Image, classes: ClassTable) -> Image:
 
     Args:
         mask: (H, W) uint8. 255 and ids without a class are black; 254 (none of some classes) is
-            dark grey.
+            dark plum.
         classes: give the colours.
 
     Returns:

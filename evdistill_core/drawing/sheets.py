@@ -37,8 +37,10 @@ def contact_sheet(
     letters = letter_px(cell_w)
     line_px = plate_size("Ag", letters)[1] + 2
     cell_h = max(i.shape[0] for i in images) + line_px
-    fitting = max(1, min(4, MAX_WIDTH_PX // cell_w))
-    columns = min(columns or fitting, len(images))
+    if columns is None:
+        fitting = max(1, min(4, MAX_WIDTH_PX // cell_w))
+        columns = math.ceil(len(images) / math.ceil(len(images) / fitting))  # rows alike
+    columns = min(columns, len(images))
     rows = math.ceil(len(images) / columns)
     sheet = np.full(
         (rows * (cell_h + gap_px) + gap_px, columns * (cell_w + gap_px) + gap_px, 3), 24, np.uint8

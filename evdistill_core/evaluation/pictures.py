@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Picture = npt.NDArray[np.uint8]
 LABEL_COLOURS: tuple[tuple[str, Bgr], ...] = (
     ("no label", (0, 0, 0)),
-    ("none of the marked classes", OTHER_RGB),
+    ("none of the marked classes", OTHER_RGB[::-1]),
     *EVENT_COLOURS,
 )
 """What pictures of labels show beside the classes, for legends."""

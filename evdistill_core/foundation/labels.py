@@ -21,7 +21,7 @@ from evdistill_core.foundation.suggestions import did_you_mean
 
 IGNORE = 255
 OTHER = 254
-OTHER_RGB = (60, 60, 60)  # of 254 in pictures of labels
+OTHER_RGB = (60, 20, 60)  # of 254 in pictures of labels: a dark plum, which no preset class has
 MAX_CLASSES = 254
 AUTO = "auto"  # of the classes that a label set marks completely: what its layout knows
 
@@ -129,7 +129,7 @@ class ClassTable:
         """Return the colour of every mask value.
 
         Returns:
-            (256, 3) uint8, red green blue; 254 is dark grey, 255 and ids without a class are black.
+            (256, 3) uint8, red green blue; 254 is dark plum, 255 and ids without a class are black.
         """
         palette = np.zeros((256, 3), np.uint8)
         for i, c in enumerate(self.classes):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from evdistill_core.drawing.colours import BACKGROUND_BGR, BRIGHTER_BGR, DARKER_BGR, color_mask
+from evdistill_core.foundation.class_maps import CLASS_SETS
 from evdistill_core.foundation.labels import CAMVID_CLASSES, SIX_CLASSES
 
 # How linear RGB is seen without one kind of cone, from: Machado, Oliveira, Fernandes, "A
@@ -28,6 +29,14 @@ def seen_lab(bgr, matrix):
     linear = np.clip(linear @ matrix.T, 0, 1)
     srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     return cv2.cvtColor(np.float32(srgb)[None], cv2.COLOR_RGB2LAB)[0]
+
+
+@pytest.mark.parametrize("kind", SEEN)
+@pytest.mark.parametrize("classes", CLASS_SETS.values(), ids=CLASS_SETS)
+def test_pixels_of_no_marked_class_have_a_colour_of_their_own(kind, classes):
+    mask = np.array([[254, 255, *range(len(classes))]], np.uint8)
+    other, *rest = seen_lab(color_mask(mask, classes)[0], SEEN[kind])
+    assert np.linalg.norm(np.array(rest) - other, axis=1).min() > 12  # told apart side by side
 
 
 @pytest.mark.parametrize("kind", SEEN)
