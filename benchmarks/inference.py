@@ -1,6 +1,6 @@
 """Latency of the networks, or of student files, per input size, runtime and threads.
 
-    python benchmarks/inference.py [--network onboard-seg] [--seconds 4] [--out out/inference.json]
+    python benchmarks/inference.py [--network onboard-seg] [--instances] [--seconds 4] [--out FILE]
     python benchmarks/inference.py --student a.evstudent --student b.evstudent --sensor DAVIS346
 
 Sizes are those that ``InputSpec`` makes of common sensors: DAVIS346 (264x352), VGA (480x640) and
@@ -43,26 +43,37 @@ SENSORS = {"DAVIS346": (260, 346), "VGA": (480, 640), "1280x720": (720, 1280)}
 NAMES = [name for name, entry in NETWORKS.own.items() if entry.task == "segmentation"]
 
 
-def make_student(name: str, folder: Path) -> StudentFile:
-    """Return a student with random weights, ONNX included."""
+def make_student(name: str, folder: Path, *, instances: bool = False) -> StudentFile:
+    """Return a student with random weights, ONNX included.
+
+    Args:
+        name: of the network.
+        folder: where its file is written.
+        instances: whether it has an instance head.
+    """
     torch.manual_seed(0)
     spec = (
-        InputSpec(size_multiple=8)
-        if name == "onboard-seg"
-        else InputSpec(kind="counts2", size_multiple=1)
+        InputSpec(kind="counts2", size_multiple=1)
+        if name == "evdistill-2021"
+        else InputSpec(size_multiple=8)
     )
-    network = build_network(name, in_channels=spec.channels, num_classes=len(SIX_CLASSES)).eval()
+    options = {"instances": True} if instances else {}
+    network = build_network(
+        name, options, in_channels=spec.channels, num_classes=len(SIX_CLASSES)
+    ).eval()
     info = StudentInfo(
         network=NetworkInfo(
             name=name,
             size_multiple=network.size_multiple,
             output_stride=network.output_stride,
             parameters=parameter_count(network),
+            options=options,
+            has_instances=network.has_instances,
         ),
         input=spec,
         classes=SIX_CLASSES,
     )
-    path = folder / f"{name}.evstudent"
+    path = folder / f"{name}{'-instances' if instances else ''}.evstudent"
     weights = {k: v.numpy() for k, v in network.state_dict().items()}
     write_student(path, info, weights=weights, onnx=to_onnx(network))
     return StudentFile.open(path)
@@ -107,7 +118,10 @@ def groups(arguments: argparse.Namespace, folder: Path) -> Iterator[dict[str, St
     """
     if not arguments.student:
         for name in arguments.network or sorted(NAMES, reverse=True):
-            yield {name: make_student(name, folder)}
+            made = {name: make_student(name, folder)}
+            if arguments.instances and name != "evdistill-2021":
+                made[f"{name} with instances"] = make_student(name, folder, instances=True)
+            yield made
         return
     students = {str(path): StudentFile.open(path) for path in arguments.student}
     if len({s.input for s in students.values()}) > 1:
@@ -145,6 +159,9 @@ def main() -> None:
     """Measure, print a table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", choices=sorted(NAMES), action="append")
+    parser.add_argument(
+        "--instances", action="store_true", help="also with an instance head, in turn with without"
+    )
     parser.add_argument("--student", type=Path, action="append", help="instead of networks")
     parser.add_argument("--sensor", choices=sorted(SENSORS), action="append")
     parser.add_argument("--seconds", type=float, default=4.0, help="measuring time of a row")

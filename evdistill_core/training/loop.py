@@ -540,7 +540,7 @@ class Trainer:
 
     def _keep_bad_batch(self, batch: Batch, value: float) -> None:
         path = self.out / "nonfinite_batch.pt"
-        content = _with_all_excluded(dataclasses.asdict(batch), len(self.classes))
+        content = _with_same_fields(dataclasses.asdict(batch), len(self.classes))
         whole = self.processes.gathered(content)
         if self.processes.is_first:
             with atomic_path(path) as temporary:
@@ -577,20 +577,23 @@ def _changed_keys(old: object, new: object, where: str = "") -> list[str]:
     return [] if old == new else [where]
 
 
-def _with_all_excluded(batch: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
-    """Return a batch in which a part without partial labels excludes nothing.
+def _with_same_fields(batch: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
+    """Return a batch whose part without partial labels or instances says so in tensors.
 
-    Another process may have such labels in its part, and all must gather the same tensors.
+    Another process may have them in its part, and all must gather the same tensors.
     """
-    nothing = torch.zeros(len(batch["input"]), num_classes, dtype=torch.bool)
-    return {
-        name: nothing
-        if value is None and name.endswith("excluded")
-        else _with_all_excluded(value, num_classes)
-        if isinstance(value, Mapping)
-        else value
-        for name, value in batch.items()
-    }
+    filled: dict[str, Any] = {}
+    for name, value in batch.items():
+        if isinstance(value, Mapping):
+            filled[name] = _with_same_fields(value, num_classes)
+        elif value is None and name.endswith("excluded"):
+            filled[name] = torch.zeros(len(batch["input"]), num_classes, dtype=torch.bool)
+        elif value is None and name.endswith("instances"):
+            like = batch["image_valid"] if name.startswith("image") else batch["active"]
+            filled[name] = torch.full(like.shape, -1, dtype=torch.int64)
+        else:
+            filled[name] = value
+    return filled
 
 
 def _prefixed(terms: dict[str, float]) -> dict[str, float]:

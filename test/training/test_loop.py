@@ -200,6 +200,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_batch(
     assert kept["first_index"] == 0
     # In every process the same tensors, whoever of them has partial labels in its part.
     assert kept["excluded"].tolist() == [[False] * 6] * 2
+    assert kept["instances"].shape == (2, 32, 48)
     assert trainer.state.step == 0
 
 
