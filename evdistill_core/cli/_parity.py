@@ -39,7 +39,7 @@ def write_and_report(
             f"{row.height}x{row.width}",
             f"{row.max_abs_difference:.2g}",
             f"{row.max_abs_logit:.3g}",
-            f"{row.argmax_agreement:.3%}",
+            row.same_class,
         )
     console.print(table)
     console.print(f"wrote {out} ({out.stat().st_size / 1e6:.2f} MB)", soft_wrap=True, markup=False)

@@ -45,6 +45,11 @@ class ParityRow:
     output: str = "logits"
 
     @property
+    def same_class(self) -> str:
+        """The agreement for a table; a dash for outputs that are no classes."""
+        return f"{self.argmax_agreement:.3%}" if self.output == "logits" else "-"
+
+    @property
     def is_equal(self) -> bool:
         """Whether both are the same up to rounding.
 

@@ -229,11 +229,11 @@ def model_card(info: StudentInfo, text: str = "") -> str:
         "|---|---|---|---|---|---|",
     ]
     rows = info.parity.get("rows", [])
-    for row in rows if isinstance(rows, list) else []:
+    for content in rows if isinstance(rows, list) else []:
+        row = ParityRow(**content)
         lines.append(
-            f"| {row['form']} | {row['output']} | {row['height']}x{row['width']} | "
-            f"{row['max_abs_difference']:.2g} | {row['max_abs_logit']:.3g} | "
-            f"{row['argmax_agreement']:.3%} |"
+            f"| {row.form} | {row.output} | {row.height}x{row.width} | "
+            f"{row.max_abs_difference:.2g} | {row.max_abs_logit:.3g} | {row.same_class} |"
         )
     if "config" in info.provenance:
         text = yaml.safe_dump(info.provenance["config"], sort_keys=False)

@@ -131,7 +131,7 @@ def test_a_batch_of_unknown_things_moves_no_head(tiny_run, tmp_path):
     total, terms = trainer._loss(batch)
     total.backward()
     head = trainer.state.network.instance_head
-    assert float(terms["centre"]) == float(terms["offset"]) == 0
+    assert terms["centre"].item() == terms["offset"].item() == 0
     assert all(float(p.grad.abs().sum()) == 0 for p in head.parameters())
     with torch.no_grad():
         assert output_of(trainer.state.network, batch.sequence).instances is not None
