@@ -327,8 +327,8 @@ MOVES = {
 
 @pytest.fixture(scope="module")
 def headed_teacher(root):
-    """A teacher with an instance head, hardly trained."""
-    trained = teacher_config(root, network=HEADED, loss=HEAD_LOSSES, steps=2)
+    """A teacher with an instance head."""
+    trained = teacher_config(root, network=HEADED, loss=HEAD_LOSSES)
     assert TeacherTrainer(trained, root / "headed").run()
     return root / "headed" / "last.pt"
 
@@ -475,12 +475,16 @@ def test_labels_of_none_of_these_reach_every_supervised_term(all_on, term, seen_
     trainer, batch = all_on
     excluded = torch.tensor([[False] * 4 + [True] * 2, [True] + [False] * 5])
     labelled = replace(
-        batch.labelled, label=torch.full_like(batch.labelled.label, 254), excluded=excluded
+        batch.labelled,
+        label=torch.full_like(batch.labelled.label, 254),
+        excluded=excluded,
+        instances=None,
     )
     batch = replace(
         batch,
         image_label=torch.full_like(batch.image_label, 254),
         image_excluded=excluded,
+        image_instances=None,
         labelled=labelled,
     )
     step = trainer._step_of(batch)
