@@ -1,6 +1,12 @@
 """Representations beside a plain copy, np.add.at and torch, on the same events.
 
-Run: python benchmarks/representations.py [--repeats 30] [--json out.json]
+Run: python benchmarks/representations.py [--repeats 30] [--json out.json] [--student [NAME]]
+
+With ``--student`` only the input of a student is measured (the shipped one without a name): a
+million events in its window at three sensor sizes, at random places and on moving edges with a
+fifth of noise. The window is built in one go, and part by part as messages of 1.2 ms; "after the
+last part" is what is left when the window has ended. Cases take turns, so that a busy machine slows
+all of them alike; times are CPU time of the one thread.
 """
 
 from __future__ import annotations
@@ -9,16 +15,22 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from evdistill_core.events.array import Events
-from evdistill_core.representations import BackgroundFilter, InputSpec, represent
+from evdistill_core.inference.student import StudentFile, student_path
+from evdistill_core.perception.front_end import SHIPPED_STUDENT
+from evdistill_core.representations import BackgroundFilter, InputBuilder, InputSpec, represent
+from evdistill_core.representations.background import supported_events
 from evdistill_core.representations.voxel import STEPS, steps_per_us
 
 T_END_US = 50_000
+PARTS = 43
 
 
 def make_events(count: int, height: int, width: int) -> Events:
@@ -101,12 +113,91 @@ def measure(count: int, height: int, width: int, bins: int, repeats: int) -> dic
     return {"events": count, "size": f"{width}x{height}", "bins": bins, "results": results}
 
 
+def make_edges(count: int, height: int, width: int) -> Events:
+    """Return events of 20 vertical edges that move by one distance, and a fifth of noise."""
+    rng = np.random.default_rng(0)
+    t_us = np.sort(rng.integers(0, T_END_US, count))
+    distance = width // 20
+    edge = t_us * distance // T_END_US + rng.integers(0, 20, count) * distance
+    x = np.where(rng.random(count) < 1 / 5, rng.integers(0, width, count),
+                 (edge + rng.integers(0, 3, count)) % width)  # fmt: skip
+    y, p = rng.integers(0, height, count), rng.random(count) > 0.5
+    return Events.from_columns(x, y, t_us, p, width=width, height=height)
+
+
+def measure_student(spec: InputSpec, events: Events, repeats: int) -> dict[str, dict[str, float]]:
+    """Return percentiles of CPU time for each case, and the ratio of medians to a memcpy."""
+    builder = InputBuilder()
+    out = np.empty(spec.shape(height=events.height, width=events.width), np.float32)
+    cuts = np.linspace(0, len(events), PARTS + 1).astype(int)
+    parts = [events[a:b] for a, b in pairwise(cuts.tolist())]
+    without = replace(spec, background_filter=None)
+
+    def until_the_last() -> None:
+        builder.start(spec, height=events.height, width=events.width,
+                      t_start_us=0, t_end_us=T_END_US, out=out)  # fmt: skip
+        for part in parts[:-1]:
+            builder.add(part)
+
+    def after_the_last() -> None:
+        builder.add(parts[-1])
+        builder.finish()
+
+    columns = (events.x, events.y, events.t_us, events.p)
+    cases: dict[str, Callable[[], object]] = {
+        "memcpy of the events": lambda: [c.copy() for c in columns],
+        "grid": lambda: represent(events, without, 0, T_END_US, out=out),
+        "filter and grid, in one go": lambda: represent(events, spec, 0, T_END_US, out=out),
+        "in parts, until the last": until_the_last,
+        "in parts, after the last": after_the_last,
+    }
+    if spec.background_filter is not None:
+        wanted = spec.background_filter
+        cases["filter"] = lambda: supported_events(events, wanted)
+    times_ms: dict[str, list[float]] = {name: [] for name in cases}
+    for turn in range(repeats + 1):
+        for name, work in cases.items():
+            start = time.thread_time()
+            work()
+            if turn:  # the first one compiles
+                times_ms[name].append((time.thread_time() - start) * 1e3)
+    copied_ms = float(np.median(times_ms["memcpy of the events"]))
+    return {
+        name: {
+            "min_ms": round(min(times), 2),
+            **{f"p{q}_ms": round(float(np.percentile(times, q)), 2) for q in (50, 95)},
+            "x_memcpy": round(float(np.median(times)) / copied_ms, 1),
+        }
+        for name, times in times_ms.items()
+    }
+
+
+def student_main(options: argparse.Namespace) -> None:
+    """Measure the input of a student and print a table."""
+    path = SHIPPED_STUDENT if options.student == "shipped" else student_path(options.student)
+    spec = StudentFile.open(path).info.input
+    report = []
+    for height, width in ((260, 346), (480, 640), (720, 1280)):
+        for places, make in (("random places", make_events), ("edges", make_edges)):
+            results = measure_student(spec, make(1_000_000, height, width), options.repeats)
+            report.append({"size": f"{width}x{height}", "places": places, "results": results})
+            print(f"1,000,000 events, {width}x{height}, {places}")
+            for name, row in results.items():
+                print(f"  {name:26s} " + "  ".join(f"{k} {v:7.2f}" for k, v in row.items()))
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--student", nargs="?", const="shipped")
     options = parser.parse_args()
+    if options.student:
+        student_main(options)
+        return
     report = [
         measure(*case, options.repeats)
         for case in (
