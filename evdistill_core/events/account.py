@@ -12,6 +12,7 @@ LEFT_OUT = {
     "before_sync": "before the first time word",
     "outside_span": "outside --start and --end",
     "at_jump": "at times that stray far from those around them",
+    "outside_roi": "outside the region of interest (roi)",
     "hot_pixel": "at hot pixels",
     "refractory": "too soon after another one of their pixel",
     "background": "without company (background filter)",
@@ -102,7 +103,7 @@ def account_of_stream(
         "dropped": dropped,
         "at_end": counters.get("window_pending", 0),
     }
-    for name in ("hot_pixel", "refractory", "background", "rate_limit"):
+    for name in ("outside_roi", "hot_pixel", "refractory", "background", "rate_limit"):
         left_out[name] = counters.get(f"filter_{name}", 0)
     before = sum(
         left_out[name] for name in ("out_of_frame", "bad_time", "lost", "before_sync", "at_jump")

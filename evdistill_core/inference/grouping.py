@@ -13,7 +13,7 @@ weight; and only the pixels near events are asked.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numba
 import numpy as np
@@ -21,25 +21,12 @@ import numpy.typing as npt
 
 from evdistill_core.foundation.errors import StudentError
 from evdistill_core.foundation.ranges import Ranges, check_ranges
-from evdistill_core.inference.prediction import refuse_unfinite
+from evdistill_core.inference.prediction import InstanceOutput, refuse_unfinite
 
 FloatArray = npt.NDArray[np.float32]
 REACH_SHARE = 0.5
 """A vote may miss its centre by this share of its way, where that is more than ``reach_px``:
 long ways, those of large things, are less exact."""
-
-
-class InstanceOutput(NamedTuple):
-    """What the instance head of a student says of one window, at the size of the logits.
-
-    Attributes:
-        centre: (h, w) float32 logits; their sigmoid is 1 at the centre of a thing.
-        offset_px: (2, h, w) float32, x first: from the middle of a cell to the centre of its thing,
-            in pixels of the network's input. Means something on cells of things.
-    """
-
-    centre: FloatArray
-    offset_px: FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,8 +21,13 @@ from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import ConfigError, StudentError
 from evdistill_core.foundation.labels import IGNORE
 from evdistill_core.foundation.ranges import Ranges, check_ranges
-from evdistill_core.inference.grouping import GroupingConfig, InstanceOutput, Instances, group
-from evdistill_core.inference.prediction import Detection, Prediction, refuse_unfinite
+from evdistill_core.inference.grouping import GroupingConfig, Instances, group
+from evdistill_core.inference.prediction import (
+    Detection,
+    InstanceOutput,
+    Prediction,
+    refuse_unfinite,
+)
 from evdistill_core.inference.tracking import Tracker, TrackerConfig
 
 HowApart = Literal["auto", "components"]

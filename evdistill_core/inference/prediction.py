@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -86,6 +86,19 @@ class Prediction:
         return Prediction(self.mask, nothing, self.detections, self.instances)
 
 
+class InstanceOutput(NamedTuple):
+    """What the instance head of a student says of one window, at the size of the logits.
+
+    Attributes:
+        centre: (h, w) float32 logits; their sigmoid is 1 at the centre of a thing.
+        offset_px: (2, h, w) float32, x first: from the middle of a cell to the centre of its thing,
+            in pixels of the network's input. Means something on cells of things.
+    """
+
+    centre: npt.NDArray[np.float32]
+    offset_px: npt.NDArray[np.float32]
+
+
 @dataclass(frozen=True)
 class Guess:
     """One class that a window may show.
@@ -133,17 +146,27 @@ class Interpreter(Protocol):
         """Forget earlier windows (after a jump in time or a new sensor size)."""
         ...
 
-    def warm_up(self, logits: npt.NDArray[np.float32], events: Events, *, stride: float) -> Answer:
+    def warm_up(
+        self,
+        logits: npt.NDArray[np.float32],
+        events: Events,
+        *,
+        stride: float,
+        head: InstanceOutput | None = None,
+        factor: int = 1,
+    ) -> Answer:
         """Compile and load what any window could need; an answer with something in it."""
         ...
 
-    def __call__(
+    def __call__(  # noqa: PLR0913 - what the network says, and where it lies
         self,
         logits: npt.NDArray[np.float32],
         events: Events,
         *,
         stride: float,
         span_us: tuple[int, int],
+        head: InstanceOutput | None = None,
+        factor: int = 1,
     ) -> Answer:
         """Return the answer of one window.
 
@@ -152,6 +175,8 @@ class Interpreter(Protocol):
             events: those of the window; they carry the sensor's size.
             stride: sensor pixels a logit and axis.
             span_us: start and end of the window, microseconds of sensor time.
+            head: what the student's instance head says; None: it has none.
+            factor: sensor pixels a pixel of the network's input and axis.
 
         Raises:
             StudentError: the logits cannot be right.

@@ -12,7 +12,12 @@ import numpy.typing as npt
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import StudentError
 from evdistill_core.foundation.ranges import Ranges, check_ranges
-from evdistill_core.inference.prediction import Guess, Recognition, refuse_unfinite
+from evdistill_core.inference.prediction import (
+    Guess,
+    InstanceOutput,
+    Recognition,
+    refuse_unfinite,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,18 +66,27 @@ class Ranker:
         """Nothing is kept from window to window."""
 
     def warm_up(
-        self, logits: npt.NDArray[np.float32], events: Events, *, stride: float
+        self,
+        logits: npt.NDArray[np.float32],
+        events: Events,
+        *,
+        stride: float,
+        head: InstanceOutput | None = None,
+        factor: int = 1,
     ) -> Recognition:
         """Return the answer: nothing is compiled here."""
+        del head, factor
         return self(logits, events, stride=stride, span_us=(0, 1))
 
-    def __call__(
+    def __call__(  # noqa: PLR0913 - as every interpreter
         self,
         logits: npt.NDArray[np.float32],
         events: Events,
         *,
         stride: float,
         span_us: tuple[int, int],
+        head: InstanceOutput | None = None,
+        factor: int = 1,
     ) -> Recognition:
         """Return the guesses of one window.
 
@@ -81,11 +95,13 @@ class Ranker:
             events: those of the window; only their number counts.
             stride: not used: there is one answer for the whole window.
             span_us: not used: windows are ranked one by one.
+            head: not used.
+            factor: not used.
 
         Raises:
             StudentError: not one logit a class, or not finite.
         """
-        del stride, span_us
+        del stride, span_us, head, factor
         if logits.shape != (len(self._names),):
             raise StudentError(
                 f"the student must give ({len(self._names)},) logits, one a class, "

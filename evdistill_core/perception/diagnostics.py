@@ -97,7 +97,7 @@ def diagnostics(  # noqa: PLR0913 - two snapshots and what to call things
         f"{node}: results",
         f"{dropped} windows dropped: the network is slower than the windows come"
         if dropped
-        else "every window computed",
+        else "every window computed" + (f"; {after.input_note}" if after.input_note else ""),
         student,
         _results(after, period, extra or {}),
     )
@@ -160,6 +160,7 @@ def _stream(after: Snapshot, period: Rates) -> list[KeyValue]:
 def _results(after: Snapshot, period: Rates, extra: Mapping[str, str]) -> list[KeyValue]:
     rows = {"windows_per_s": f"{period.windows_per_s:.1f}"}
     rows |= {n: str(v) for n, v in sorted(after.counters.items()) if n.startswith(_RESULTS)}
+    rows |= {f"input_{name}": str(v) for name, v in after.input.items() if v is not None}
     for stage in STAGES:
         for name, value_ms in after.latency_ms[stage].to_dict().items():
             rows[f"{stage}_ms_{name}"] = f"{value_ms:.2f}"

@@ -31,6 +31,7 @@ from evdistill_core.perception.pipeline import Perception, Snapshot
 from evdistill_core.perception.predictor import sensor_stride
 from evdistill_core.perception.result import Result
 from evdistill_core.perception.tasks import SEGMENTATION, TASKS, PerceptionTask, task_of
+from evdistill_core.perception.working_size import run_network
 from evdistill_core.representations import represent
 
 _log = logging.getLogger(__name__)
@@ -126,15 +127,19 @@ def warm_up(
     # One core for pictures: the network's threads and the decoder have work for the others.
     cv2.setNumThreads(1)
     warm_up_events()
-    height, width = size
+    # The region of interest need not lie inside of a likely size.
+    height, width = parameters.roi[:1:-1] if parameters.roi[2] else size
+    height, width = (width, height) if parameters.rotation_deg % 180 else (height, width)
     i = np.arange(64)
     events = Events.from_columns(i % width, i % height, i, i % 2, width=width, height=height)
-    spec = student.info.input
-    runner.warm_up(*spec.shape(height=height, width=width)[1:])
-    logits = runner.run(represent(events, spec, 0, 64))
+    working = parameters.working_size(student.info.input, runner, (height, width))
+    spec = working.spec
+    if working.tiles == (1, 1):
+        runner.warm_up(*spec.shape(height=height, width=width)[1:])
+    logits = run_network(runner, working, represent(events, spec, 0, 64))
     interpreter = parameters.interpreter(student.info.classes)
     stride = sensor_stride(spec, logits, events)
-    answer = interpreter.warm_up(logits, events, stride=stride)
+    answer = interpreter.warm_up(logits, events, stride=stride, factor=working.factor)
     messages = task_of(parameters).messages(student.info.classes)
     result = Result(0, 0, 64, 64_000, "", events, answer, student.info.classes)
     for _ in range(2):

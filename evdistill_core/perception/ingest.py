@@ -221,6 +221,8 @@ class Ingest:
 
     def _build_ahead(self) -> None:
         """Build what can be built of the input of the open window."""
+        if not self.parameters.sees_as_trained:
+            return  # the network is fed something else
         if not self._ahead.is_due(self._assembler.counters.pending):
             return
         if self._is_behind and not self._lossless:

@@ -25,9 +25,11 @@ from evdistill_core.foundation.suggestions import did_you_mean
 from evdistill_core.inference.postprocess import HowApart, PostprocessConfig, Postprocessor
 from evdistill_core.inference.prediction import Interpreter
 from evdistill_core.inference.ranking import Ranker, RankingConfig
-from evdistill_core.inference.runner import Device, Precision
+from evdistill_core.inference.runner import Device, Precision, Runner
 from evdistill_core.inference.runtimes import RUNTIMES
 from evdistill_core.models.task_name import TaskName
+from evdistill_core.perception.view import View
+from evdistill_core.perception.working_size import WorkingSize, working_size
 from evdistill_core.representations.spec import InputSpec
 
 
@@ -145,6 +147,22 @@ class PerceptionParameters(ABC):
         unit="1/s", low=0, high=1_000_000_000, dynamic=True,
     )  # fmt: skip
 
+    roi: tuple[int, int, int, int] = _p(
+        (0, 0, 0, 0),
+        "Region that the student sees: x, y, width, height; events outside are left out, counted; "
+        "width and height 0: all of the sensor.",
+        unit="px", low=0, high=65_535,
+    )  # fmt: skip
+    rotation_deg: int = _p(
+        0, "Clockwise turn that puts the camera's image upright: 0, 90, 180 or 270.", unit="deg",
+        low=0, high=270,
+    )  # fmt: skip
+    max_pixels: int = _p(
+        0, "Larger images are reduced by a whole factor for the network; 0: the student's own "
+        "limit, -1: as many as this machine can do, measured at the start.",
+        unit="px", low=-1, high=1 << 28,
+    )  # fmt: skip
+
     frame_id: str = _p("", "frame_id of the results; empty: that of the events.", dynamic=True)
     camera_info_url: str = _p(
         "", "Calibration of the event camera (file://, package://); empty: from ~/camera_info_in."
@@ -184,6 +202,13 @@ class PerceptionParameters(ABC):
                 f"stall_error_ms must not be below stall_warn_ms ({self.stall_warn_ms}), "
                 f"got {self.stall_error_ms}"
             )
+        if self.rotation_deg % 90:
+            raise ConfigError(f"rotation_deg must be 0, 90, 180 or 270, got {self.rotation_deg}")
+        if (self.roi[2] == 0) != (self.roi[3] == 0):
+            raise ConfigError(
+                f"roi is x, y, width, height with both sizes above 0, or both 0 for all of the "
+                f"sensor; got {list(self.roi)}"
+            )
 
     @abstractmethod
     def postprocess(self) -> PostprocessConfig | RankingConfig:
@@ -207,6 +232,41 @@ class PerceptionParameters(ABC):
             refractory_us=self.refractory_us,
             background_us=self.background_us,
             max_events_per_s=self.max_events_per_s,
+            roi=self.roi if any(self.roi) else None,
+        )
+
+    @property
+    def tiles_wanted(self) -> tuple[int, int]:
+        """Columns and rows of tiles; (1, 1): none, (0, 0): as many as the student needs."""
+        return (1, 1)
+
+    @property
+    def sees_as_trained(self) -> bool:
+        """Whether the student is fed the whole sensor by its own description of the input."""
+        is_whole = not any(self.roi) and self.rotation_deg == 0
+        return is_whole and self.max_pixels == 0 and self.tiles_wanted == (1, 1)
+
+    def view(self, *, height: int, width: int) -> View:
+        """Return how the student looks at a sensor of this size.
+
+        Raises:
+            ConfigError: ``roi`` lies outside of it.
+        """
+        return View.of(height=height, width=width, roi=self.roi, rotation_deg=self.rotation_deg)
+
+    def working_size(self, spec: InputSpec, runner: Runner, seen: tuple[int, int]) -> WorkingSize:
+        """Return the size at which a student sees ``seen``, (height, width) of a view.
+
+        Raises:
+            ConfigError: impossible tiles.
+        """
+        return working_size(
+            spec,
+            runner,
+            seen=seen,
+            max_pixels=self.max_pixels,
+            tiles=self.tiles_wanted,
+            step_us=self.stride_us or self.window_us or spec.window_us,
         )
 
     def window_spec(self, spec: InputSpec) -> WindowSpec:
@@ -295,6 +355,13 @@ class SegmentationParameters(PerceptionParameters):
         "Publish filtered boxes from the third window of a track on, not the window's.",
     )  # fmt: skip
 
+    tiles: tuple[int, int] = _p(
+        (1, 1),
+        "Columns and rows of overlapping tiles at full resolution, one after another; 1, 1: no "
+        "tiles, 0, 0: as many as the student's limit needs.",
+        low=0, high=64,
+    )  # fmt: skip
+
     overlay_alpha: float = _p(
         0.5, "Weight of the colour in the overlay.", low=0, high=1, dynamic=True
     )
@@ -306,6 +373,19 @@ class SegmentationParameters(PerceptionParameters):
         """Return the part that makes masks from logits."""
         names = [f.name for f in dataclasses.fields(PostprocessConfig)]
         return PostprocessConfig(**{name: getattr(self, name) for name in names})
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their declared range, and half of a choice."""
+        super().__post_init__()
+        if (self.tiles[0] == 0) != (self.tiles[1] == 0):
+            raise ConfigError(
+                f"tiles is columns, rows, both above 0, or both 0; got {list(self.tiles)}"
+            )
+
+    @property
+    def tiles_wanted(self) -> tuple[int, int]:
+        """Columns and rows of tiles."""
+        return self.tiles
 
     def interpreter(self, classes: ClassTable) -> Postprocessor:
         """Return what makes masks and detections."""
@@ -361,8 +441,9 @@ def renamed(kind: Kind = SegmentationParameters) -> dict[str, str]:
 
 
 def defaults(kind: Kind = SegmentationParameters) -> dict[str, object]:
-    """Return the default of every parameter by name, in order."""
-    return {f.name: f.default for f in dataclasses.fields(kind)}
+    """Return the default of every parameter by name, in order, as plain data of YAML."""
+    values = {f.name: f.default for f in dataclasses.fields(kind)}
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
 def markdown_table(kind: Kind = SegmentationParameters) -> str:
@@ -394,9 +475,11 @@ def _as_yaml(value: object) -> str:
 
 def _check(name: str, value: Any, declaration: Declaration) -> None:
     low, high = declaration.low, declaration.high
-    if low is not None and high is not None and not low <= value <= high:
+    numbers = value if isinstance(value, tuple) else (value,)
+    if low is not None and high is not None and not all(low <= v <= high for v in numbers):
         unit = f" {declaration.unit}" if declaration.unit else ""
-        raise ConfigError(f"{name} must lie in {low:g}..{high:g}{unit}, got {value}")
+        shown = list(value) if isinstance(value, tuple) else value
+        raise ConfigError(f"{name} must lie in {low:g}..{high:g}{unit}, got {shown}")
     if declaration.plugins is not None:
         declaration.plugins.require(value)
     elif declaration.choices and value not in declaration.choices:

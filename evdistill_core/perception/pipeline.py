@@ -22,7 +22,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import DecodedPacket
@@ -73,6 +73,8 @@ class Snapshot:
         last_message_ns: monotonic time of the latest packet, 0 before the first.
         width: columns of the sensor, 0 before the first packet.
         height: rows of the sensor.
+        input: what the network is fed, see ``WorkingSize.to_dict``; empty before the first window.
+        input_note: what a user must know of it; empty where nothing is reduced.
     """
 
     time_ns: int
@@ -83,6 +85,8 @@ class Snapshot:
     last_message_ns: int
     width: int
     height: int
+    input: dict[str, object] = field(default_factory=dict)
+    input_note: str = ""
 
 
 class Perception:
@@ -218,6 +222,7 @@ class Perception:
             latency = {stage: ring.percentiles() for stage, ring in self._latency.items()}
             last_message_ns = self._last_message_ns
         counters.update(self._ingest.stream_counters())
+        working = self._predict.size
         return Snapshot(
             time_ns=time.monotonic_ns(),
             counters=counters,
@@ -227,6 +232,8 @@ class Perception:
             last_message_ns=last_message_ns,
             width=self._ingest.size[0],
             height=self._ingest.size[1],
+            input={} if working is None else working.to_dict(),
+            input_note="" if working is None else working.note(),
         )
 
     def _enter(self, content: Packet | DecodedPacket, size_bytes: int) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +17,11 @@ from evdistill_core.inference.student import StudentFile
 from evdistill_core.perception.ingest import Job
 from evdistill_core.perception.parameters import PerceptionParameters
 from evdistill_core.perception.result import Result
+from evdistill_core.perception.view import View
+from evdistill_core.perception.working_size import WorkingSize, run_network
 from evdistill_core.representations import InputSpec, represent
+
+_log = logging.getLogger(__name__)
 
 
 class WindowPredictor:
@@ -47,24 +53,33 @@ class WindowPredictor:
         self._epoch = 0
         self._stretch = 0
         self._has_state = False
+        self._view: View | None = None
+        self._size: WorkingSize | None = None
 
     def __call__(self, job: Job) -> Result:
         """Return the result of the next window."""
         self._follow_breaks(job)
         self._interpreter.configure(self.parameters.postprocess())
-        window, events, spec = job.window, job.window.events, self._info.input
+        window, sensed = job.window, job.window.events
+        size, view = self._follow_size(sensed)
         taken_ns = time.monotonic_ns()
+        events, spec = view.events(sensed), size.spec
         network_input = job.input
-        if network_input is None:
-            network_input = self._represent(window)
+        if network_input is None or spec != self._info.input or not view.is_whole:
+            network_input = self._represent(replace(window, events=events), spec)
         represented_ns = time.monotonic_ns()
-        logits = self._runner.run(network_input)
+        logits = run_network(self._runner, size, network_input)
         self._has_state = self._runner.is_recurrent
         inferred_ns = time.monotonic_ns()
         stride = sensor_stride(spec, logits, events)
         prediction = self._interpreter(
-            logits, events, stride=stride, span_us=(window.t_start_us, window.t_end_us)
+            logits,
+            events,
+            stride=stride,
+            span_us=(window.t_start_us, window.t_end_us),
+            factor=size.factor,
         )
+        prediction = view.place(prediction)
         done_ns = time.monotonic_ns()
         return Result(
             window.index,
@@ -72,7 +87,7 @@ class WindowPredictor:
             window.t_end_us,
             job.stamp_ns,
             self.parameters.frame_id or job.frame_id,
-            events,
+            sensed,
             prediction,
             self._info.classes,
             job.received_ns,
@@ -86,13 +101,29 @@ class WindowPredictor:
             job.epoch,
         )
 
-    def _represent(self, window: Window) -> npt.NDArray[np.float32]:
+    def _represent(self, window: Window, spec: InputSpec) -> npt.NDArray[np.float32]:
         """Return the input of a window, in a buffer that the next window overwrites."""
-        spec, events = self._info.input, window.events
-        shape = spec.shape(height=events.height, width=events.width)
+        shape = spec.shape(height=window.events.height, width=window.events.width)
         if self._input is None or self._input.shape != shape:
             self._input = np.empty(shape, np.float32)
-        return represent(events, spec, window.t_start_us, window.t_end_us, out=self._input)
+        return represent(window, spec, out=self._input)
+
+    @property
+    def size(self) -> WorkingSize | None:
+        """The input in use; None before the first window."""
+        return self._size
+
+    def _follow_size(self, events: Events) -> tuple[WorkingSize, View]:
+        """Return the input and the view for the sensor of these events."""
+        view, size = self._view, self._size
+        sensor = events.height, events.width
+        if view is None or size is None or (view.height, view.width) != sensor:
+            view = self.parameters.view(height=events.height, width=events.width)
+            size = self.parameters.working_size(self._info.input, self._runner, view.size)
+            self._view, self._size = view, size
+            if note := size.note():
+                _log.warning("%s", note)
+        return size, view
 
     def _follow_breaks(self, job: Job) -> None:
         if job.epoch != self._epoch:

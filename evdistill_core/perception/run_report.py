@@ -82,6 +82,7 @@ def build_report(  # noqa: PLR0913 - what the parts of a run know
         "width": info.width,
         "height": info.height,
         "student": student,
+        "input": {**snapshot.input, "note": snapshot.input_note},
         "events": counters.get("events", 0),
         "event_account": account.to_dict(),
         "windows": counters.get("windows_done", 0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from array import array
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -69,6 +70,8 @@ def descriptor(name: str, declaration: Declaration, default: object) -> Any:
         result.additional_constraints = f"one of {choices_text(declaration)}"
     if declaration.low is None or declaration.high is None:
         return result
+    if isinstance(default, list):
+        return result  # ROS checks the range of single numbers only; ours is checked by `read`
     if isinstance(default, float):
         result.floating_point_range = [
             FloatingPointRange(from_value=float(declaration.low), to_value=float(declaration.high))
@@ -86,7 +89,7 @@ def read(node: Any, kind: type[P]) -> P:
     Raises:
         ConfigError: a value is refused.
     """
-    values = {name: node.get_parameter(name).value for name in declarations(kind)}
+    values = {name: _plain(node.get_parameter(name).value) for name in declarations(kind)}
     return from_mapping(kind, values)
 
 
@@ -101,7 +104,7 @@ def changed(current: P, changes: Mapping[str, object]) -> P:
         ConfigError: a value is refused, or may not change while running.
     """
     declared = declarations(type(current))
-    ours = {name: value for name, value in changes.items() if name in declared}
+    ours = {name: _plain(value) for name, value in changes.items() if name in declared}
     fixed = [
         name
         for name, value in ours.items()
@@ -110,6 +113,11 @@ def changed(current: P, changes: Mapping[str, object]) -> P:
     if fixed:
         raise ConfigError(f"{', '.join(fixed)} cannot change while the node runs: restart it")
     return from_mapping(type(current), {**to_mapping(current), **ours})
+
+
+def _plain(value: Any) -> Any:
+    """Return the arrays of rclpy as tuples."""
+    return tuple(value) if isinstance(value, array | list) else value
 
 
 def different(a: PerceptionParameters, b: PerceptionParameters) -> tuple[str, ...]:

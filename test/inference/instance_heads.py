@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from evdistill_core.inference.grouping import InstanceOutput
+from evdistill_core.inference.prediction import InstanceOutput
 
 SIGMA_CELLS = 1.5
 

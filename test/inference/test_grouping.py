@@ -11,11 +11,11 @@ from evdistill_core.foundation.labels import SIX_CLASSES
 from evdistill_core.inference.grouping import (
     REACH_SHARE,
     GroupingConfig,
-    InstanceOutput,
     find_centres,
     group,
 )
 from evdistill_core.inference.postprocess import segment
+from evdistill_core.inference.prediction import InstanceOutput
 from evdistill_core.simulation.factory import SceneFactory, SceneRanges
 from evdistill_core.simulation.images import LabelledImage
 from evdistill_core.simulation.sensor import SensorModel

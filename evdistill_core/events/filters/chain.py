@@ -2,6 +2,7 @@
 
 The order is fixed, and each stage sees only what the one before let through:
 
+0. events outside of the region of interest are dropped;
 1. hot pixels are dropped, before they can vouch for their neighbours;
 2. refractory time: an event closer than ``refractory_us`` to the last event *that passed* at its
    pixel is dropped, of either polarity;
@@ -27,7 +28,7 @@ Every stage looks at times alone, never at packets: any split of a stream gives 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ class FilterConfig:
         background_us: longest time since a neighbour fired.
         max_events_per_s: limit of what is let through.
         seed: of the limiter's choice.
+        roi: x, y, width and height of the region whose events pass, pixels; a size of 0 reaches to
+            the border. None: all of the sensor.
     """
 
     hot_pixels: HotPixels | None = None
@@ -73,6 +76,7 @@ class FilterConfig:
     background_us: int = 0
     max_events_per_s: int = 0
     seed: int = 0
+    roi: tuple[int, int, int, int] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is below zero."""
@@ -91,7 +95,8 @@ class FilterConfig:
     def is_off(self) -> bool:
         """Whether every event passes."""
         wanted = (
-            self.hot_learn_ms, self.refractory_us, self.background_us, self.max_events_per_s,
+            self.roi, self.hot_learn_ms, self.refractory_us, self.background_us,
+            self.max_events_per_s,
         )  # fmt: skip
         return self.hot_pixels is None and not any(wanted)
 
@@ -100,10 +105,12 @@ class FilterConfig:
 class FilterCounters:
     """What was removed, by the stage that did it.
 
-    ``pushed`` less ``hot_pixel``, ``refractory``, ``background`` and ``rate_limit`` passed.
+    ``pushed`` less ``outside_roi``, ``hot_pixel``, ``refractory``, ``background`` and
+    ``rate_limit`` passed.
 
     Attributes:
         pushed: events taken in while any filter was on.
+        outside_roi: removed for lying outside of the region of interest.
         hot_pixel: removed at hot pixels.
         refractory: removed for following too soon at their pixel.
         background: removed because no neighbour vouched for them.
@@ -113,6 +120,7 @@ class FilterCounters:
     """
 
     pushed: int = 0
+    outside_roi: int = 0
     hot_pixel: int = 0
     refractory: int = 0
     background: int = 0
@@ -170,7 +178,8 @@ class EventFilters:
         if config.is_off:
             return events
         self.counters.pushed += len(events)
-        if not len(events):
+        events = self._of_region(events)
+        if not len(events) or replace(config, roi=None).is_off:
             return events
         if self._size != (events.width, events.height):
             self._size = (events.width, events.height)
@@ -191,6 +200,17 @@ class EventFilters:
         passed = columns.events(count, events.width, events.height)
         # A view of the few that passed would keep the room of all that came.
         return passed if 2 * count > len(events) else passed[np.arange(count)]
+
+    def _of_region(self, events: Events) -> Events:
+        if self.config.roi is None or not len(events):
+            return events
+        left, top, width, height = self.config.roi
+        right, bottom = left + (width or events.width), top + (height or events.height)
+        x, y = events.x, events.y
+        inside = (x >= left) & (x < right) & (y >= top) & (y < bottom)
+        passed = events[inside]
+        self.counters.outside_roi += len(events) - len(passed)
+        return passed
 
     def _add_up(self, tally: list[int]) -> None:
         self.counters.hot_pixel += tally[_HOT]
