@@ -36,6 +36,7 @@ from rich.table import Table
 from evdistill_core.events.array import Events
 from evdistill_core.events.packet import Packet
 from evdistill_core.foundation.files import write_text_atomic
+from evdistill_core.inference.runner import Output
 from evdistill_core.messages.event_messages import EventPacket
 from evdistill_core.messages.standard import DiagnosticArray, Header, Image, Time
 from evdistill_core.recordings.encoders.libcaer_cmp import encode_libcaer_cmp
@@ -92,6 +93,7 @@ class InstantRunner:
     size_multiple = 8
     output_stride = 4
     is_recurrent = False
+    has_instances = False
 
     def reset(self) -> None:
         """Nothing to forget."""
@@ -108,6 +110,10 @@ class InstantRunner:
             self._logits = np.zeros(shape, np.float32)
             self._logits[0] = 9
         return self._logits
+
+    def run_whole(self, input_chw: np.ndarray[Any, Any]) -> Output:
+        """Return the same as what a student without an instance head says."""
+        return Output(self.run(input_chw))
 
     def warm_up(self, height: int, width: int) -> None:
         """Nothing to warm."""

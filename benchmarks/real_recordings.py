@@ -133,12 +133,14 @@ class StudentMethod:
         """Return the prediction of a window."""
         events = window.events
         grid = self.spec.grid(height=events.height, width=events.width)
-        logits = self._runner.run(represent(events, self.spec, window.t_start_us, window.t_end_us))
+        logits, head = self._runner.run_whole(represent(window, self.spec))
         return self._post(
             logits,
             events,
             stride=self._runner.output_stride * grid.factor,
             span_us=(window.t_start_us, window.t_end_us),
+            head=head,
+            factor=grid.factor,
         )
 
 

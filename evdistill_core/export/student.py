@@ -13,8 +13,8 @@ import yaml
 
 from evdistill_core.export.onnx_model import to_onnx
 from evdistill_core.export.parity import Form, ParityRow, compare, require_parity
-from evdistill_core.inference.grouping import InstanceOutput
 from evdistill_core.inference.onnx_runner import OnnxRunner
+from evdistill_core.inference.prediction import InstanceOutput
 from evdistill_core.inference.runner import FloatArray, Output, run_whole_sequence
 from evdistill_core.inference.student import (
     SUFFIX,
@@ -32,6 +32,7 @@ from evdistill_core.models.network import (
     parameter_count,
 )
 from evdistill_core.models.registry import check_network_of_file, network_entry, network_task
+from evdistill_core.representations.spec import InputSpec
 
 _RULE = "\n\n---\n\n"  # between the text by people and the facts in a model card
 _PARITY_WINDOWS = 4  # of recurrent networks: errors of the state add up
@@ -187,6 +188,20 @@ def _state_lines(info: StudentInfo) -> list[str]:
     ]
 
 
+def _size_line(spec: InputSpec) -> str:
+    """Return what becomes of images of usual sizes."""
+    factors = {
+        f"{width}x{height}": spec.grid(height=height, width=width).factor
+        for width, height in ((346, 260), (640, 480), (1280, 720))
+    }
+    said = ", ".join(f"{size} by {factor}" for size, factor in factors.items() if factor > 1)
+    return (
+        f"- Image sizes: up to {spec.max_pixels:,} pixels at full resolution. Larger ones are "
+        f"reduced in width and height ({said or 'none of the usual sizes'}), unless the "
+        "parameters `max_pixels` or `tiles` say otherwise."
+    )
+
+
 def model_card(info: StudentInfo, text: str = "") -> str:
     """Return the Markdown text that travels in the student file.
 
@@ -207,6 +222,7 @@ def model_card(info: StudentInfo, text: str = "") -> str:
         f"- Classes: {classes}.",
         f"- Parameters: {network.parameters:,}; {_output_text(info)}.",
         f"- Input: `{json.dumps(info.input.to_mapping())}`",
+        _size_line(info.input),
         *_state_lines(info),
         *_instance_lines(info),
         "",

@@ -9,7 +9,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as _ort
 
 from evdistill_core.foundation.errors import ConfigError, StudentError
-from evdistill_core.inference.grouping import InstanceOutput
+from evdistill_core.inference.prediction import InstanceOutput
 from evdistill_core.inference.runner import (
     FloatArray,
     Output,

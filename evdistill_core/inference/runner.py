@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from evdistill_core.inference.grouping import InstanceOutput
+from evdistill_core.inference.prediction import InstanceOutput
 from evdistill_core.inference.student import StudentFile
 
 Device = Literal["auto", "cpu", "cuda"]

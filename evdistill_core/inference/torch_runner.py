@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from evdistill_core.foundation.errors import ConfigError, StudentError
-from evdistill_core.inference.grouping import InstanceOutput
+from evdistill_core.inference.prediction import InstanceOutput
 from evdistill_core.inference.runner import (
     Device,
     FloatArray,

@@ -136,10 +136,10 @@ def warm_up(
     spec = working.spec
     if working.tiles == (1, 1):
         runner.warm_up(*spec.shape(height=height, width=width)[1:])
-    logits = run_network(runner, working, represent(events, spec, 0, 64))
+    logits, head = run_network(runner, working, represent(events, spec, 0, 64))
     interpreter = parameters.interpreter(student.info.classes)
     stride = sensor_stride(spec, logits, events)
-    answer = interpreter.warm_up(logits, events, stride=stride, factor=working.factor)
+    answer = interpreter.warm_up(logits, events, stride=stride, head=head, factor=working.factor)
     messages = task_of(parameters).messages(student.info.classes)
     result = Result(0, 0, 64, 64_000, "", events, answer, student.info.classes)
     for _ in range(2):

@@ -68,7 +68,7 @@ class WindowPredictor:
         if network_input is None or spec != self._info.input or not view.is_whole:
             network_input = self._represent(replace(window, events=events), spec)
         represented_ns = time.monotonic_ns()
-        logits = run_network(self._runner, size, network_input)
+        logits, head = run_network(self._runner, size, network_input)
         self._has_state = self._runner.is_recurrent
         inferred_ns = time.monotonic_ns()
         stride = sensor_stride(spec, logits, events)
@@ -77,6 +77,7 @@ class WindowPredictor:
             events,
             stride=stride,
             span_us=(window.t_start_us, window.t_end_us),
+            head=head,
             factor=size.factor,
         )
         prediction = view.place(prediction)

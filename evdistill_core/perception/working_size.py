@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.foundation.errors import ConfigError
-from evdistill_core.inference.runner import Runner
+from evdistill_core.inference.prediction import InstanceOutput
+from evdistill_core.inference.runner import Output, Runner
 from evdistill_core.representations import InputSpec
 
 FloatArray = npt.NDArray[np.float32]
@@ -196,14 +197,17 @@ def _run_ms(runner: Runner, size: WorkingSize) -> float:
     return min(taken)
 
 
-def run_network(runner: Runner, size: WorkingSize, input_chw: FloatArray) -> FloatArray:
-    """Return the logits of a window, computed in one piece or in tiles."""
+def run_network(runner: Runner, size: WorkingSize, input_chw: FloatArray) -> Output:
+    """Return what a student says of a window, computed in one piece or in tiles."""
     if size.tiles == (1, 1):
-        return runner.run(input_chw)
-    (logits,) = run_in_tiles(
-        lambda part: (runner.run(part),), input_chw, size.tiles, size.spec.size_multiple
-    )
-    return logits
+        return runner.run_whole(input_chw)
+
+    def run(part: FloatArray) -> tuple[FloatArray, ...]:
+        logits, instances = runner.run_whole(part)
+        return (logits, *(instances or ()))
+
+    logits, *head = run_in_tiles(run, input_chw, size.tiles, size.spec.size_multiple)
+    return Output(logits, InstanceOutput(*head) if head else None)
 
 
 def run_in_tiles(

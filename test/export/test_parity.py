@@ -3,7 +3,7 @@ import pytest
 
 from evdistill_core.export.parity import ParityRow, compare, require_parity
 from evdistill_core.foundation.errors import StudentError
-from evdistill_core.inference.grouping import InstanceOutput
+from evdistill_core.inference.prediction import InstanceOutput
 from evdistill_core.inference.runner import Output
 
 

@@ -11,6 +11,7 @@ import pytest
 from evdistill_core.events.array import Events
 from evdistill_core.events.packet import Packet
 from evdistill_core.foundation.labels import ClassInfo, ClassTable
+from evdistill_core.inference.runner import Output
 from evdistill_core.messages.event_messages import EventArray, EventBlock, EventPacket
 from evdistill_core.messages.standard import Header, Time
 from evdistill_core.recordings.encoders.libcaer_cmp import encode_libcaer_cmp
@@ -89,6 +90,9 @@ class StubRunner:
         _, height, width = input_chw.shape
         activity = np.abs(input_chw).sum(0).reshape(height // 4, 4, width // 4, 4).mean((1, 3))
         return np.stack([np.full_like(activity, 0.05), 4 * activity]).astype(np.float32)
+
+    def run_whole(self, input_chw):
+        return Output(self.run(input_chw))
 
     def warm_up(self, height, width):
         self.run(np.zeros((5, height, width), np.float32))

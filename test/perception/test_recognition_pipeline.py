@@ -14,6 +14,7 @@ from evdistill_core.foundation.errors import StudentError
 from evdistill_core.foundation.labels import ClassInfo, ClassTable
 from evdistill_core.foundation.worker import wait_until
 from evdistill_core.inference.prediction import Guess, Recognition
+from evdistill_core.inference.runner import Output
 from evdistill_core.messages.standard import CameraInfo, DiagnosticArray, Header, Image, Time
 from evdistill_core.messages.vision import Classification, LabelInfo
 from evdistill_core.perception.front_end import FrontEnd, check_student, open_student, warm_up
@@ -42,6 +43,9 @@ class SideRunner:
         activity = np.abs(input_chw).sum((0, 1))
         left, right = np.array_split(activity, 2)
         return np.array([left.sum(), right.sum(), 0.0], np.float32)
+
+    def run_whole(self, input_chw):
+        return Output(self.run(input_chw))
 
     def warm_up(self, height, width):
         """Nothing to warm."""

@@ -4,10 +4,14 @@ import logging
 
 import numpy as np
 import pytest
+from inference.instance_heads import perfect_heads
 
 from evdistill_core.events.array import Events
 from evdistill_core.events.window import Window
 from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.inference.prediction import InstanceOutput
+from evdistill_core.inference.runner import Output
+from evdistill_core.perception import predictor as predictor_module
 from evdistill_core.perception.ingest import Job
 from evdistill_core.perception.parameters import SegmentationParameters
 from evdistill_core.perception.pipeline import Perception
@@ -97,7 +101,7 @@ def test_a_reduced_input_is_told_once(stub_student, stub_runner, square, caplog)
 
 def test_events_outside_of_the_region_are_counted(stub_student, stub_runner, scene):
     results = []
-    parameters = SegmentationParameters(roi=(0, 0, 20, 48))
+    parameters = SegmentationParameters(roi=(20, 0, 20, 48))
     pipeline = Perception(stub_student, stub_runner, parameters, results.append, lossless=True)
     pipeline.start()
     for k in range(10):
@@ -110,6 +114,51 @@ def test_events_outside_of_the_region_are_counted(stub_student, stub_runner, sce
     assert snapshot.counters["events"] - outside == sum(len(r.events) for r in results)
     assert snapshot.input["seen"] == "20x48"
     assert snapshot.input_note == ""
+
+
+class HeadRunner:
+    """Says the same of every window: two cars that touch, told apart by a head."""
+
+    is_recurrent = False
+
+    def __init__(self):
+        labels, numbers = np.zeros((80, 128), np.uint8), np.zeros((80, 128), np.uint16)
+        labels[28:46, 20:84] = 1
+        numbers[28:46, 20:52], numbers[28:46, 52:84] = 1, 2
+        y, x = np.nonzero(numbers)
+        self.events = Events.from_columns(
+            x, y, np.full(len(x), 1_020_000), x % 2, width=128, height=80
+        )
+        self.output = Output(*perfect_heads(labels, numbers, stride=4, num_classes=2))
+
+    def run_whole(self, x):
+        """Cells of a tile are found by what only the whole input has: its ramp."""
+        left, top = int(x[0, 0, 0]) // 4, int(x[1, 0, 0]) // 4
+        rows, columns = x.shape[1] // 4, x.shape[2] // 4
+        part = (..., slice(top, top + rows), slice(left, left + columns))
+        logits, head = self.output
+        return Output(logits[part], InstanceOutput(*(a[part] for a in head)))
+
+
+@pytest.mark.parametrize(
+    ("values", "count"), [({}, 2), ({"instances": "components"}, 1), ({"tiles": (2, 1)}, 2)]
+)
+def test_the_instance_head_reaches_detections_and_instances(
+    stub_student, monkeypatch, values, count
+):
+    def ramp(window, spec, out):
+        out[0] = np.arange(out.shape[2])
+        out[1] = np.arange(out.shape[1])[:, None]
+        return out
+
+    monkeypatch.setattr(predictor_module, "represent", ramp)
+    runner = HeadRunner()
+    _, found = predict(stub_student, runner, runner.events, **values)
+    assert len(found.detections) == count
+    for d in found.detections:
+        assert (found.instances == d.instance_id).sum() == d.area_px
+    widths = [d.box_xyxy[2] - d.box_xyxy[0] for d in found.detections]
+    assert np.abs(np.subtract(widths, 64 / count)).max() <= 4
 
 
 @pytest.mark.parametrize(
