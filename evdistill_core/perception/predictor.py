@@ -22,6 +22,8 @@ from evdistill_core.perception.working_size import WorkingSize, run_network
 from evdistill_core.representations import InputSpec, represent
 
 _log = logging.getLogger(__name__)
+Sizes = dict[tuple[int, int], tuple[WorkingSize, View]]
+"""Height and width of a sensor -> the input and the view for it."""
 
 
 class WindowPredictor:
@@ -35,6 +37,7 @@ class WindowPredictor:
         runner: the loaded network; this stream's alone.
         parameters: those of the student's task; the attribute may be replaced while running.
         count: adds one to a named counter.
+        sizes: what was worked out for sensors before, by (height, width); is added to.
     """
 
     def __init__(
@@ -43,6 +46,8 @@ class WindowPredictor:
         runner: Runner,
         parameters: PerceptionParameters,
         count: Callable[[str], None],
+        *,
+        sizes: Sizes | None = None,
     ) -> None:
         self.parameters = parameters
         self._info = student.info
@@ -53,7 +58,7 @@ class WindowPredictor:
         self._epoch = 0
         self._stretch = 0
         self._has_state = False
-        self._view: View | None = None
+        self._sizes: Sizes = {} if sizes is None else sizes
         self._size: WorkingSize | None = None
 
     def __call__(self, job: Job) -> Result:
@@ -116,15 +121,16 @@ class WindowPredictor:
 
     def _follow_size(self, events: Events) -> tuple[WorkingSize, View]:
         """Return the input and the view for the sensor of these events."""
-        view, size = self._view, self._size
         sensor = events.height, events.width
-        if view is None or size is None or (view.height, view.width) != sensor:
+        if sensor not in self._sizes:
             view = self.parameters.view(height=events.height, width=events.width)
             size = self.parameters.working_size(self._info.input, self._runner, view.size)
-            self._view, self._size = view, size
+            self._sizes[sensor] = size, view
             if note := size.note():
                 _log.warning("%s", note)
-        return size, view
+        found = self._sizes[sensor]
+        self._size = found[0]
+        return found
 
     def _follow_breaks(self, job: Job) -> None:
         if job.epoch != self._epoch:

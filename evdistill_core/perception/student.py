@@ -21,7 +21,7 @@ from evdistill_core.perception.front_end import make_student_runner, open_studen
 from evdistill_core.perception.ingest import Incoming, Ingest, Job
 from evdistill_core.perception.parameter_files import load_parameters
 from evdistill_core.perception.parameters import PerceptionParameters
-from evdistill_core.perception.predictor import WindowPredictor
+from evdistill_core.perception.predictor import Sizes, WindowPredictor
 from evdistill_core.perception.result import Result
 from evdistill_core.recordings.base import Frame, Recording
 from evdistill_core.recordings.opening import open_recording
@@ -46,6 +46,7 @@ class Student:
         self._file = file
         self._runner = runner
         self._parameters = parameters
+        self._sizes: Sizes = {}
 
     @staticmethod
     def load(path: str | Path | None = None, **parameters: object) -> Student:
@@ -156,7 +157,7 @@ class Student:
 
     def stream(self) -> Stream:
         """Return a new stream, for events that arrive piece by piece."""
-        return Stream(self._file, self._own_runner(), self._parameters)
+        return Stream(self._file, self._own_runner(), self._parameters, self._sizes)
 
     def __call__(self, window: Window | Events) -> Result:
         """Return the result of one window by itself: ids count from 1, no state is carried.
@@ -170,7 +171,9 @@ class Student:
                 to say when it was.
         """
         self._runner.reset()
-        predictor = WindowPredictor(self._file, self._runner, self._parameters, _ignore)
+        predictor = WindowPredictor(
+            self._file, self._runner, self._parameters, _ignore, sizes=self._sizes
+        )
         return predictor(_job_of(_as_window(window)))
 
     def _own_runner(self) -> Runner:
@@ -216,7 +219,9 @@ class Stream:
         counters: what came in and what became of it, by the names of the node's diagnostics.
     """
 
-    def __init__(self, file: StudentFile, runner: Runner, parameters: PerceptionParameters) -> None:
+    def __init__(
+        self, file: StudentFile, runner: Runner, parameters: PerceptionParameters, sizes: Sizes
+    ) -> None:
         self._jobs: list[Job] = []
         self._counts: Counter[str] = Counter()
         self._ingest = Ingest(
@@ -228,7 +233,7 @@ class Stream:
             lossless=True,
         )
         runner.reset()
-        self._predict = WindowPredictor(file, runner, parameters, self._count)
+        self._predict = WindowPredictor(file, runner, parameters, self._count, sizes=sizes)
 
     @property
     def counters(self) -> dict[str, int]:
