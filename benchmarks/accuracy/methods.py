@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -185,17 +186,28 @@ class Methods:
         if row.kind == "pseudo":
             labelled = {"pseudo": self._pseudo_set()}
         config = TrainConfig(
-            **self._common(row.name, self.settings.student, seed),
+            **self._common(row.name, self._student(row), seed),
             input=self.settings.input,
             data=DataConfig(train=tuple(_mirrored(n, f) for n, f in labelled.items())),
         )
         return self._train(Trainer, config, self._run_name(row, seed))
 
+    def _student(self, row: Row) -> Budget:
+        student = self.settings.student
+        if row.start == "teacher":
+            network = replace(student.network, pretrained=str(self.teacher()))
+            return replace(student, network=network)
+        return student
+
     def _distil(self, row: Row, seed: int) -> tuple[Path, DistillConfig]:
         settings = self.settings
         base = settings.height / STILL_ROWS
+        adversary = settings.adversary
+        if row.base:
+            generators, _ = self._distil(ROWS[row.base], seed)
+            adversary = replace(adversary, start_from=str(generators))
         config = DistillConfig(
-            **self._common(row.name, settings.student, seed),
+            **self._common(row.name, self._student(row), seed),
             input=settings.input,
             data=DistillDataConfig(
                 stills=self._stills(base, base / settings.scene.zoom[0]),
@@ -206,7 +218,7 @@ class Methods:
             teacher=self.teacher(),
             terms=row.all_terms(),
             transfer=from_mapping(TransferConfig, row.transfer),
-            adversary=settings.adversary,
+            adversary=adversary,
         )
         return self._train(DistillTrainer, config, self._run_name(row, seed)), config
 

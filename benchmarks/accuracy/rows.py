@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
-from evdistill_core.training.distill_config import TERMS
+from evdistill_core.training.distill_config import LABELLED_TERMS, TERMS
 
 Kind = Literal["prior", "pictures", "supervised", "adabn", "pseudo", "reconstruct", "distill"]
 
@@ -25,8 +25,8 @@ EVDISTILL_2021 = {
     "affinity_generated": 0.1,
     "affinity_event": 0.1,
 }
-# Weights of config/train/onboard.yaml.
-ONBOARD = {
+# Weights of config/train/onboard.yaml, whose terms need generators.
+TRANSLATION = {
     "task_generated": 0.25,
     "task_events": 1.0,
     "gan_image": 1.0,
@@ -44,6 +44,29 @@ ONBOARD = {
     "affinity_event": 0.5,
     "pseudo_label": 1.0,
     "class_mix": 0.5,
+}
+# The profile without generators, and with frames; not run yet, so its weights are round numbers.
+ONBOARD = {
+    "task_events": 1.0,
+    "kd_simulated": 1.0,
+    "affinity_simulated": 2.0,
+    "pseudo_label": 0.5,
+    "density_mix": 0.5,
+}
+ONBOARD_FRAMES = {
+    "task_events": 1.0,
+    "kd_simulated": 1.0,
+    "affinity_simulated": 2.0,
+    "kd_paired": 1.0,
+    "affinity_paired": 2.0,
+}
+# Generators that learn beside a simulator before a student learns from them.
+GENERATORS = {
+    "gan_image": 1.0,
+    "gan_event": 1.0,
+    "cycle_image": 10.0,
+    "cycle_event": 10.0,
+    "paired_simulated": 10.0,
 }
 PAPER_TRANSFER: dict[str, object] = {"affinity_graph": "scaled", "affinity_norm": "l2"}
 # The gradient into G_ie by the release's weights as they stand: 20 for KD where S has 20 x 32.
@@ -66,10 +89,29 @@ STEADY_TRANSFER: dict[str, object] = {
     "affinity_nodes": 8,
     "affinity_norm": "l1",
 }
-ONBOARD_TRANSFER: dict[str, object] = STEADY_TRANSFER | {"teacher_fade": 0.5}
+TRANSLATION_TRANSFER: dict[str, object] = STEADY_TRANSFER | {"teacher_fade": 0.5}
 # What a camera that also gives frames adds: T sees them, and G_ei is told what they show.
 FRAMES = {"kd_paired": 1.0, "paired": 10.0}
-LABELLED_TERMS = {"task_events", "task_reconstructed", "paired_simulated"}
+# Terms that are judged one by one beside the supervised loss on wide windows, and how T's features
+# are compared: cells of the student's map (12 x 16 at 192x256), where events are.
+SINGLE: dict[str, object] = {"affinity_graph": "events", "affinity_norm": "l1"}
+# Beside frames both kinds of windows stand in one batch, as in the trial of docs/results.md.
+JOINT: dict[str, object] = SINGLE | {"joint_batch": True}
+AFFINITY = 2.0
+# The averaged student as judge, normalised as it will be in use. Its batch norms need some hundred
+# steps to leave the statistics of ImageNet's pictures; before that it knows nothing.
+JUDGED: dict[str, object] = {
+    **SINGLE,
+    "labelled_statistics": True,
+    "pseudo_judges": "averaged",
+    "pseudo_threshold": 0.9,
+    "pseudo_mean": "all",
+    "pseudo_from": 0.4,
+    "pseudo_ramp": 0.3,
+    "view": {"dropout": 0.2, "strength": [0.7, 1.3]},
+}
+# G_ei comes from the row `reconstruct` and is not trained further.
+RECONSTRUCTED: dict[str, object] = {"confidence": "max", "confidence_floor": 0.7}
 # What is removed together: both directions of one idea.
 GROUPS = {
     "task": ("task_generated",),
@@ -82,6 +124,11 @@ GROUPS = {
     "kd-event": ("kd_event",),
     "matching": ("matching_generated", "matching_event"),
     "affinity": ("affinity_generated", "affinity_event"),
+    "kd-simulated": ("kd_simulated",),
+    "affinity-simulated": ("affinity_simulated",),
+    "kd-frames": ("kd_paired",),
+    "affinity-frames": ("affinity_paired",),
+    "density-mix": ("density_mix",),
     "pseudo-labels": ("pseudo_label",),
     "class-mix": ("class_mix",),
 }
@@ -96,7 +143,9 @@ class Row:
         title: in the table.
         kind: which code makes it.
         labelled: sets of labelled windows that it learns from.
-        base: row whose student it starts from.
+        base: row whose student it starts from; of a distillation, whose generators.
+        start: what the student's encoder starts from: empty, as the settings say; ``teacher``: the
+            encoder of T.
         terms: of a distillation, by weight.
         transfer: of a distillation.
         frames: whether it sees the target camera's frames.
@@ -112,10 +161,12 @@ class Row:
     transfer: dict[str, object] = field(default_factory=dict)
     frames: bool = False
     reads_target_labels: bool = False
+    start: Literal["", "teacher"] = ""
 
     def facts(self) -> dict[str, object]:
-        """Return what decides the result."""
-        return {k: v for k, v in asdict(self).items() if k != "title"}
+        """Return what decides the result; ``start`` only where it is used, so that keys stay."""
+        facts = {k: v for k, v in asdict(self).items() if k != "title"}
+        return facts if self.start else {k: v for k, v in facts.items() if k != "start"}
 
     def all_terms(self) -> dict[str, float]:
         """Return a weight for every term."""
@@ -133,10 +184,72 @@ def _without(row: Row, group: str) -> Row:
         name=f"{row.name}-without-{group}",
         title=f"{row.title}, without {group}",
         kind="distill",
-        labelled=row.labelled if LABELLED_TERMS & set(kept) else (),
+        labelled=row.labelled if set(LABELLED_TERMS) & set(kept) else (),
         terms=kept,
         transfer=row.transfer,
+        frames=row.frames,
     )
+
+
+def _beside_wide(
+    name: str, title: str, terms: dict[str, float], transfer: dict[str, object], **more: object
+) -> Row:
+    """Return a row with terms beside the supervised loss on wide windows."""
+    row = Row(
+        name=name,
+        title=f"wide + {title}",
+        kind="distill",
+        labelled=("wide",),
+        terms={"task_events": 1.0, **terms},
+        transfer=transfer,
+    )
+    return replace(row, **more)  # type: ignore[arg-type]
+
+
+def _single_terms() -> list[Row]:
+    frames = {"frames": True}
+    return [
+        _beside_wide("wide-kd", "KD on simulated pictures", {"kd_simulated": 1.0}, SINGLE),
+        _beside_wide(
+            "wide-affinity",
+            "affinity on simulated pictures",
+            {"affinity_simulated": AFFINITY},
+            SINGLE,
+        ),
+        Row(
+            name="wide-teacher-encoder",
+            title="wide, encoder of the teacher",
+            kind="supervised",
+            labelled=("wide",),
+            start="teacher",
+        ),
+        _beside_wide("wide-self", "self-training", {"pseudo_label": 1.0}, JUDGED),
+        _beside_wide("wide-entropy", "entropy where active", {"entropy": 0.1}, JUDGED),
+        _beside_wide("wide-class-mix", "class mix", {"class_mix": 0.5}, JUDGED),
+        _beside_wide("wide-density-mix", "mix by density", {"density_mix": 0.5}, JUDGED),
+        _beside_wide(
+            "wide-reconstructions",
+            "KD on reconstructions",
+            {"kd_event": 1.0},
+            RECONSTRUCTED,
+            base="reconstruct",
+        ),
+        _beside_wide(
+            "wide-few-reconstructions",
+            "KD on 5 % of the reconstructions",
+            {"kd_event": 1.0},
+            RECONSTRUCTED | {"translated_share": 0.05},
+            base="reconstruct",
+        ),
+        _beside_wide("wide-kd-frames", "KD with frames", {"kd_paired": 1.0}, JOINT, **frames),
+        _beside_wide(
+            "wide-affinity-frames",
+            "affinity with frames",
+            {"affinity_paired": AFFINITY},
+            JOINT,
+            **frames,
+        ),
+    ]
 
 
 def _table() -> dict[str, Row]:
@@ -153,21 +266,29 @@ def _table() -> dict[str, Row]:
         title="EvDistill 2021 profile (gradient into G_ie scaled)",
         transfer=PAPER_TRANSFER | SCALED,
     )
+    started = replace(
+        scaled,
+        name="evdistill-2021-started",
+        title="EvDistill 2021 terms, generators from simulated pairs, encoder of the teacher",
+        base="generators",
+        start="teacher",
+    )
     onboard = Row(
         name="onboard",
         title="onboard profile",
         kind="distill",
         labelled=("wide",),
         terms=ONBOARD,
-        transfer=ONBOARD_TRANSFER,
+        transfer=JUDGED,
     )
-    steady = Row(
-        name="onboard-steady",
-        title="onboard terms, none fades",
+    onboard_frames = Row(
+        name="onboard-frames",
+        title="onboard profile, with frames",
         kind="distill",
         labelled=("wide",),
-        terms=ONBOARD,
-        transfer=STEADY_TRANSFER,
+        terms=ONBOARD_FRAMES,
+        transfer=JOINT,
+        frames=True,
     )
     rows = [
         Row(name="prior", title="positional prior (no events)", kind="prior", labelled=("source",)),
@@ -231,28 +352,32 @@ def _table() -> dict[str, Row]:
             transfer=SELF_TRANSFER,
             frames=True,
         ),
+        *_single_terms(),
+        Row(
+            name="generators",
+            title="reconstruction and generators, then teacher",
+            kind="reconstruct",
+            labelled=("wide",),
+            terms=GENERATORS,
+        ),
         paper,
         scaled,
+        started,
+        _beside_wide(
+            "wide-translation",
+            "all terms on translations (config/train/onboard.yaml)",
+            TRANSLATION,
+            TRANSLATION_TRANSFER,
+        ),
+        _beside_wide(
+            "wide-translation-frames",
+            "all terms on translations, with frames",
+            TRANSLATION | FRAMES,
+            TRANSLATION_TRANSFER,
+            frames=True,
+        ),
         onboard,
-        steady,
-        Row(
-            name="onboard-frames",
-            title="onboard profile, with frames",
-            kind="distill",
-            labelled=onboard.labelled,
-            terms=ONBOARD | FRAMES,
-            transfer=ONBOARD_TRANSFER,
-            frames=True,
-        ),
-        Row(
-            name="onboard-steady-frames",
-            title="onboard terms, none fades, with frames",
-            kind="distill",
-            labelled=steady.labelled,
-            terms=ONBOARD | FRAMES,
-            transfer=STEADY_TRANSFER,
-            frames=True,
-        ),
+        onboard_frames,
         Row(
             name="upper",
             title="clean simulator + target labels (upper bound)",
@@ -268,7 +393,7 @@ def _table() -> dict[str, Row]:
             reads_target_labels=True,
         ),
     ]
-    for whole in (paper, steady):
+    for whole in (paper, onboard, onboard_frames):
         rows += [_without(whole, g) for g, names in GROUPS.items() if set(names) & set(whole.terms)]
     return {row.name: row for row in rows}
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from evdistill_core.data.batches import Batch, stack, stack_past
@@ -19,6 +21,8 @@ from evdistill_core.foundation.config import LATER
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import IGNORE, ClassTable
 from evdistill_core.representations import InputSpec
+
+ACTIVITY_BLUR_PX = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +184,18 @@ class UnpairedSource:
             self._windows.sample(index),
             self._labelled.sample(index) if self._labelled else None,
         )
+
+    def usual_activity(self, windows: int) -> npt.NDArray[np.float32]:
+        """Return how often the target has an event near a pixel, (H, W) float32 in 0..1.
+
+        Args:
+            windows: how many of the target's windows, from the first on, are looked at. They are
+                the same in every run and every process.
+        """
+        active = np.mean([self._windows.sample(i).active > 0 for i in range(windows)], 0)
+        size = (ACTIVITY_BLUR_PX, ACTIVITY_BLUR_PX)
+        near: npt.NDArray[np.float32] = cv2.blur(active.astype(np.float32), size)
+        return near
 
 
 class _WithoutLabels:

@@ -26,11 +26,8 @@ def as_judge(network: nn.Module) -> Iterator[nn.Module]:
     statistics = [(norm, norm.running_mean, norm.running_var) for norm in _batch_norms(network)]
     for parameter in trained:
         parameter.requires_grad_(False)
-    # The backward pass reads the statistics again, and passes in training move them in place before
-    # it comes: the graph gets copies of its own.
-    for norm, mean, variance in statistics:
-        norm.running_mean = None if mean is None else mean.clone()
-        norm.running_var = None if variance is None else variance.clone()
+    for norm, _, _ in statistics:
+        _copy_statistics(norm)
     network.eval()
     try:
         yield network
@@ -41,6 +38,26 @@ def as_judge(network: nn.Module) -> Iterator[nn.Module]:
             norm.running_mean, norm.running_var = mean, variance
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def normalised_as_in_use(network: nn.Module) -> Iterator[nn.Module]:
+    """Let batch norms use and keep their running statistics inside the block; the rest trains.
+
+    The network is then normalised as it will be in use, not by the batch that it sees. Gradients
+    reach all parameters.
+    """
+    norms = _batch_norms(network)
+    known = [(norm.training, norm.running_mean, norm.running_var) for norm in norms]
+    for norm in norms:
+        norm.training = False
+        _copy_statistics(norm)
+    try:
+        yield network
+    finally:
+        for norm, (training, mean, variance) in zip(norms, known, strict=True):
+            norm.training = training
+            norm.running_mean, norm.running_var = mean, variance
 
 
 @contextmanager
@@ -59,6 +76,14 @@ def statistics_kept(network: nn.Module) -> Iterator[nn.Module]:
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+
+
+def _copy_statistics(norm: nn.modules.batchnorm._BatchNorm) -> None:
+    # The backward pass reads the statistics again, and passes in training move them in place before
+    # it comes: the graph gets copies of its own.
+    mean, variance = norm.running_mean, norm.running_var
+    norm.running_mean = None if mean is None else mean.clone()
+    norm.running_var = None if variance is None else variance.clone()
 
 
 def _batch_norms(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:

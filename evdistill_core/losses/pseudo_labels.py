@@ -5,11 +5,15 @@ Shape letters: B batch, C channels, K classes, H and W the labels.
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import IGNORE
+from evdistill_core.losses.divergence import log_posterior, weighted_mean
 from evdistill_core.models.joined import joined_draw
 
 
@@ -71,6 +75,26 @@ def averaged_pseudo_labels(averaged_log_BKX: Tensor, *, threshold: float) -> tup
     return label.masked_fill(~kept, IGNORE), kept.to(sure.dtype)
 
 
+def weighted_entropy(logits_BKX: Tensor, weight_BX: Tensor) -> Tensor:
+    """Return the mean entropy of posteriors as a share of the largest, log K.
+
+    Args:
+        logits_BKX: of the student; the gradient flows here.
+        weight_BX: >= 0, what a pixel counts.
+
+    Returns:
+        Scalar, 0..1: 0 where the student is sure of everything; zero with a gradient when no pixel
+        counts.
+
+    Source:
+        Entropy minimisation (Grandvalet and Bengio, NeurIPS 2004). That pixels count by how often
+        the target is active there follows EventFly (CVPR 2025); the weight is the caller's.
+    """
+    log_p = log_posterior(logits_BKX)
+    entropy = -(log_p.exp() * log_p).sum(1) / math.log(max(2, logits_BKX.shape[1]))
+    return weighted_mean(entropy, weight_BX)
+
+
 def changed_view(
     x_BCHW: Tensor, *, dropout: float, strength: tuple[float, float], shift_px: int
 ) -> Tensor:
@@ -97,7 +121,7 @@ def changed_view(
     view = x_BCHW * (kept * factor).to(x_BCHW)
     if shift_px == 0:
         return view
-    padded = torch.nn.functional.pad(view, (shift_px,) * 4)
+    padded = F.pad(view, (shift_px,) * 4)
     places = joined_draw(lambda n: torch.randint(2 * shift_px + 1, (n, 2)), count).tolist()
     return torch.stack(
         [padded[i, :, y : y + height, x : x + width] for i, (y, x) in enumerate(places)]
@@ -125,19 +149,75 @@ def class_mix(
         ClassMix (Olsson et al., WACV 2021), on event inputs: they add up over time, not over
         surfaces, but a pasted region is still one that a sensor could have seen.
     """
-    source_input, source_label = source
-    target_input, target_label, target_weight = target
-    if source_input.shape != target_input.shape or source_label.shape != target_label.shape:
-        raise ConfigError(
-            f"windows that are mixed need one size, got {tuple(source_input.shape)} and "
-            f"{tuple(target_input.shape)}: give both the same crop"
-        )
+    _check_one_size(source, target)
+    source_label = source[1]
     classes = torch.arange(draw_BK.shape[1], device=source_label.device)
     is_class_BKHW = source_label[:, None] == classes[:, None, None]
     present_BK = is_class_BKHW.flatten(2).any(2)
     draw_BK = draw_BK.to(source_label.device).masked_fill(~present_BK, 2.0)
     chosen_BK = present_BK & ((draw_BK < 0.5) | (draw_BK == draw_BK.amin(1, keepdim=True)))
     paste_BHW = (is_class_BKHW & chosen_BK[:, :, None, None]).any(1)
+    return _pasted(source, target, paste_BHW)
+
+
+def density_mix(
+    source: tuple[Tensor, Tensor],
+    target: tuple[Tensor, Tensor, Tensor],
+    active: tuple[Tensor, Tensor],
+    *,
+    regions: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return target windows with regions of source windows where the density of events differs.
+
+    The windows are cut into ``regions`` x ``regions`` rectangles. The density of a rectangle is the
+    share of its pixels with an event. Those whose densities differ more than the median rectangle
+    of that pair of windows come from the source, with its labels. So at most half of them do.
+
+    Args:
+        source: input (B, C, H, W) and labels (B, H, W), ids or 255.
+        target: input, pseudo-labels and weights (B, H, W) of the same size.
+        active: (B, H, W) of source and target, above 0 where a pixel has an event.
+        regions: rectangles along an axis, at least 2.
+
+    Returns:
+        Input, labels, weights; pasted pixels weigh 1.
+
+    Raises:
+        ConfigError: sizes differ, or there are fewer regions than 2.
+
+    Source:
+        After EventFly (CVPR 2025), which blends events of two platforms by the similarity of their
+        densities. Rectangles and the median are a [choice]: where target windows are as dense as
+        simulated ones they stay, elsewhere a labelled region stands in.
+    """
+    if regions < 2:
+        raise ConfigError(f"regions must be at least 2, got {regions}")
+    _check_one_size(source, target)
+    size = source[1].shape[1:]
+    source_density, target_density = (
+        F.adaptive_avg_pool2d((a > 0).float()[:, None], regions) for a in active
+    )
+    apart_B1RR = (source_density - target_density).abs()
+    middle_B = apart_B1RR.flatten(1).median(1).values
+    # Equal differences of other shares are not equal in floating point.
+    differs_B1RR = (apart_B1RR > middle_B[:, None, None, None] + 1e-6).float()
+    paste_BHW = F.interpolate(differs_B1RR, size=size, mode="nearest")[:, 0] > 0
+    return _pasted(source, target, paste_BHW)
+
+
+def _check_one_size(source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor, Tensor]) -> None:
+    if source[0].shape != target[0].shape or source[1].shape != target[1].shape:
+        raise ConfigError(
+            f"windows that are mixed need one size, got {tuple(source[0].shape)} and "
+            f"{tuple(target[0].shape)}: give both the same crop"
+        )
+
+
+def _pasted(
+    source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor, Tensor], paste_BHW: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    source_input, source_label = source
+    target_input, target_label, target_weight = target
     return (
         torch.where(paste_BHW[:, None], source_input, target_input),
         torch.where(paste_BHW, source_label, target_label),

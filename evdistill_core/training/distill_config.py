@@ -34,6 +34,7 @@ TERMS: dict[str, str] = {
     "kd_generated": "pixel KD of T(x_i) onto S(G_ie(x_i))",
     "kd_event": "pixel KD of T(G_ei(x_e)) onto S(x_e)",
     "kd_paired": "pixel KD of T(frame) onto S(x_e): the paper's baseline with events and frames",
+    "kd_simulated": "pixel KD of T(picture) onto S, of simulated labelled windows",
     "matching_generated": "pooled class posteriors of T(x_i) and S(G_ie(x_i))",
     "matching_event": "pooled class posteriors of T(G_ei(x_e)) and S(x_e)",
     "affinity_generated": "affinity graphs of T(x_i) and S(G_ie(x_i))",
@@ -41,15 +42,28 @@ TERMS: dict[str, str] = {
     "kd_instances_generated": "centres and offsets of T(x_i) onto S(G_ie(x_i)), where both have an "
     "instance head",
     "kd_instances_event": "centres and offsets of T(G_ei(x_e)) onto S(x_e)",
+    "affinity_paired": "affinity graphs of T(frame) and S(x_e)",
+    "affinity_simulated": "affinity graphs of T(picture) and S, of simulated labelled windows",
     "mutual": "S(x_e) and a student of frames pull each other, where there are frames",
     "mutual_task": "supervised losses of the student of frames on labelled images",
     "output": "WGAN: S(x_e) looks like a posterior of the teacher",
     "pseudo_label": "cross entropy of S(x_e) and labels on which teacher and averaged S agree",
     "class_mix": "the same on windows with pasted classes of labelled ones",
+    "density_mix": "the same with pasted regions where the densities of events differ",
+    "entropy": "entropy of S(x_e), weighed by how often the target is active at a place",
 }
 
+# Those between two instance heads.
+INSTANCE_TERMS = ("kd_instances_generated", "kd_instances_event")
 # Those that came later: configurations that do not name them have them off.
-LATER_TERMS = ("kd_instances_generated", "kd_instances_event")
+LATER_TERMS = (
+    *INSTANCE_TERMS,
+    "kd_simulated",
+    "affinity_paired",
+    "affinity_simulated",
+    "density_mix",
+    "entropy",
+)
 
 # Those that train translation and nothing else: they may be computed at some steps only.
 TRANSLATION_TERMS = (
@@ -78,11 +92,38 @@ GENERATOR_TERMS = (
 # Those in which the teacher judges reconstructions for the student.
 FADING_TERMS = ("kd_event", "matching_event", "affinity_event", "kd_instances_event")
 
+# Those in which the student learns from what a generator made.
+TRANSLATED_TERMS = (
+    *FADING_TERMS,
+    "task_generated",
+    "kd_generated",
+    "matching_generated",
+    "affinity_generated",
+    "kd_instances_generated",
+)
+
+# Those in which the student learns from its own answers.
+SELF_TERMS = ("pseudo_label", "class_mix", "density_mix", "entropy")
+
+# Those that need the picture behind a simulated labelled window.
+PICTURE_TERMS = ("paired_simulated", "kd_simulated", "affinity_simulated")
+
+# Those that need a frame of the moment of a target window.
+FRAME_TERMS = ("paired", "kd_paired", "affinity_paired", "mutual")
+
+# Those that learn from labelled windows or need one beside a target window.
+LABELLED_TERMS = ("task_events", "task_reconstructed", "density_mix", *PICTURE_TERMS)
+
 # Those whose gradient passes through the teacher to a generator: it must be one of ours.
 THROUGH_TEACHER_TERMS = ("task_reconstructed", "consistency_event")
 
 # Those that compare a feature map of the teacher.
-FEATURE_TERMS = ("affinity_generated", "affinity_event")
+FEATURE_TERMS = (
+    "affinity_generated",
+    "affinity_event",
+    "affinity_paired",
+    "affinity_simulated",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,9 +199,11 @@ class TransferConfig:
         activity_weighted: on real windows, pixels far from events count ``loss.inactive_weight``.
         matching_cells: regions per axis of the distribution matching; 1: the whole image.
         affinity_graph: ``scaled``: windows of ``pool_scale`` (the authors'); ``grid``: dense;
-            ``batch``: every image of the batch is a node (recognition).
+            ``events``: cells of the student's feature map, drawn where events are; ``batch``: every
+            image of the batch is a node (recognition).
         pool_scale: of the scaled graph; .8 gives 2x2 nodes.
-        affinity_nodes: nodes per axis of the dense graph.
+        affinity_nodes: nodes per axis of the dense graph; its square is the most nodes of the graph
+            of cells with events.
         affinity_norm: of differences between similarities.
         pseudo_threshold: certainty from which a pseudo-label stands without agreement.
         pseudo_judges: who makes pseudo-labels: ``both``, the teacher on the reconstruction and the
@@ -168,10 +211,20 @@ class TransferConfig:
             generator is needed for it).
         pseudo_mean: the term ``pseudo_label`` is a mean over what is ``kept``, or over ``all``:
             then it counts less where few are sure.
-        pseudo_ramp: share of the run over which ``pseudo_label`` grows from nothing to its weight.
+        pseudo_ramp: share of the run over which ``pseudo_label`` and ``entropy`` grow from nothing
+            to their weights.
+        pseudo_from: share of the run before which terms in which the student learns from its own
+            answers (``SELF_TERMS``) are off: first it must know something. The ramp begins there.
+            Batch norms of a pretrained encoder need some hundred steps to leave the statistics of
+            pictures; before that its answers in use are noise.
         teacher_fade: share of the run in which the terms that pass on what the teacher makes of
             reconstructions (``FADING_TERMS``) shrink from their weights to nothing; 0: they keep
             them. What it sees there is known early and stays worse than what the student comes to.
+        translated_share: share of the steps, evenly spread, in which the student learns from
+            generated windows and reconstructions (``TRANSLATED_TERMS``). 1: all. Translations
+            err, and a few of them teach what they have to teach (5 % in HPL-ESS, CVPR 2024); a step
+            without them is also much cheaper.
+        density_regions: rectangles per axis that ``density_mix`` cuts windows into.
         generator_gradient: factor on the gradient that the student's terms on generated windows
             (``task_generated``, ``kd_generated``, ...) send into G_ie, 0..1. 1: end to end, as
             their weights say; 0: G_ie learns from its own terms alone. Weights that are right for
@@ -187,6 +240,9 @@ class TransferConfig:
             target, as they are, move the running statistics alone: what the student will be
             normalised by is its camera (AdaBN at every step). Where simulator and camera differ,
             one set of statistics for both fits neither.
+        labelled_statistics: the opposite: labelled windows alone move the running statistics, and
+            everything else is normalised by them in training too, as it will be in use. Statistics
+            of the target cost a pretrained encoder points.
     """
 
     temperature: float = 1.0
@@ -194,7 +250,7 @@ class TransferConfig:
     confidence_floor: float = 0.0
     activity_weighted: bool = False
     matching_cells: int = 1
-    affinity_graph: Literal["scaled", "grid", "batch"] = "scaled"
+    affinity_graph: Literal["scaled", "grid", "events", "batch"] = "scaled"
     pool_scale: float = 0.8
     affinity_nodes: int = 16
     affinity_norm: Literal["l1", "l2"] = "l2"
@@ -202,16 +258,23 @@ class TransferConfig:
     pseudo_judges: Literal["both", "averaged"] = "both"
     pseudo_mean: Literal["kept", "all"] = "kept"
     pseudo_ramp: float = 0.0
+    pseudo_from: float = field(default=0.0, metadata=LATER)
     teacher_fade: float = 0.0
+    translated_share: float = field(default=1.0, metadata=LATER)
+    density_regions: int = field(default=8, metadata=LATER)
     generator_gradient: float = field(default=1.0, metadata=LATER)
     view: ViewConfig = field(default_factory=ViewConfig)
     joint_batch: bool = False
     target_statistics: bool = False
+    labelled_statistics: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range."""
-        if self.joint_batch and self.target_statistics:
-            raise ConfigError("joint_batch and target_statistics exclude each other: leave one off")
+        if self.joint_batch + self.target_statistics + self.labelled_statistics > 1:
+            raise ConfigError(
+                "joint_batch, target_statistics and labelled_statistics exclude each other: leave "
+                "one of them on"
+            )
         check_ranges(
             self,
             temperature=(1e-3, 1e3),
@@ -221,6 +284,9 @@ class TransferConfig:
             affinity_nodes=(1, 64),
             pseudo_threshold=(0.0, 2.0),
             pseudo_ramp=(0.0, 1.0),
+            pseudo_from=(0.0, 1.0),
+            translated_share=(0.0, 1.0),
+            density_regions=(2, 64),
             teacher_fade=(0.0, 1.0),
             generator_gradient=(0.0, 1.0),
         )
@@ -292,43 +358,49 @@ class DistillConfig(TrainConfig):
     def __post_init__(self) -> None:
         """Refuse weights that do not name exactly the terms, and terms without their data."""
         super().__post_init__()
-        check_weights(self._all_terms, TERMS, "term")
+        check_weights(self.all_terms, TERMS, "term")
         if not any(self.terms.values()):
             raise ConfigError("one term needs a weight above 0")
-        for name in ("task_events", "task_reconstructed", "paired_simulated"):
-            if self.terms[name] > 0 and not self.data.train:
+        for name in LABELLED_TERMS:
+            if self.all_terms[name] > 0 and not self.data.train:
                 raise ConfigError(
                     f"the term {name} needs labelled windows in data.train; "
                     "give it the weight 0 to go without"
                 )
         self._check_task()
         self._check_teacher()
-        for name in ("paired", "kd_paired", "mutual"):
-            if self.terms[name] > 0 and not self.data.has_frames:
+        for name in FRAME_TERMS:
+            if self.all_terms[name] > 0 and not self.data.has_frames:
                 raise ConfigError(
                     f"the term {name} needs recordings with frames: set "
                     "data.recordings.frame_within_us, or give the term the weight 0"
                 )
 
     @property
-    def _all_terms(self) -> dict[str, float]:
+    def all_terms(self) -> dict[str, float]:
+        """A weight for every term, those left out too."""
         return {**dict.fromkeys(LATER_TERMS, 0.0), **self.terms}
 
     @property
     def passes_instances(self) -> bool:
         """Whether a term passes on what the teacher's instance head says."""
-        return any(self._all_terms[name] > 0 for name in LATER_TERMS)
+        return any(self.all_terms[name] > 0 for name in INSTANCE_TERMS)
 
     @property
     def translates(self) -> bool:
         """Whether a term moves a generator."""
-        return any(self._all_terms[name] > 0 for name in GENERATOR_TERMS)
+        return any(self.all_terms[name] > 0 for name in GENERATOR_TERMS)
 
     def weights_at(self, step: int) -> dict[str, float]:
         """Return the weight of every term at a step of the run; 0: not computed."""
-        weights = self._all_terms
+        weights = self.all_terms
         if step % self.translation_every:
             weights |= dict.fromkeys(TRANSLATION_TERMS, 0.0)
+        share = self.transfer.translated_share
+        if int((step + 1) * share) == int(step * share):
+            weights |= dict.fromkeys(TRANSLATED_TERMS, 0.0)
+        if step < self.transfer.pseudo_from * self.steps:
+            weights |= dict.fromkeys(SELF_TERMS, 0.0)
         if self.transfer.teacher_fade > 0:
             left = max(0.0, 1 - step / (self.transfer.teacher_fade * self.steps))
             weights |= {name: left * weights[name] for name in FADING_TERMS}
@@ -351,14 +423,14 @@ class DistillConfig(TrainConfig):
                     "imagenet} (docs/training.md)"
                 )
             return
-        through = [n for n in THROUGH_TEACHER_TERMS if self.terms[n] > 0]
+        through = [n for n in THROUGH_TEACHER_TERMS if self.all_terms[n] > 0]
         reasons = []
         if through:
             reasons.append(
                 "a teacher in an ONNX file gives no gradient: set the weights of "
                 f"{', '.join(through)} to 0"
             )
-        compared = [n for n in FEATURE_TERMS if self.terms[n] > 0 and not teacher.features]
+        compared = [n for n in FEATURE_TERMS if self.all_terms[n] > 0 and not teacher.features]
         if compared:
             reasons.append(
                 f"{', '.join(compared)} compare features of the teacher: set these weights to 0, "
@@ -367,7 +439,7 @@ class DistillConfig(TrainConfig):
         if self.passes_instances:
             reasons.append(
                 "a teacher in an ONNX file has no instance head of ours: leave "
-                f"{' and '.join(LATER_TERMS)} out"
+                f"{' and '.join(INSTANCE_TERMS)} out"
             )
         if reasons:
             raise ConfigError(
@@ -385,13 +457,16 @@ class DistillConfig(TrainConfig):
             raise ConfigError(
                 "view.shift_px moves windows away from their dense labels: leave it 0"
             )
-        if recognises and self.terms["paired_simulated"] > 0:
-            raise ConfigError(
-                "the term paired_simulated needs pictures at the ends of windows, which "
-                "moving_stills does not keep: give it the weight 0"
-            )
-        for name in ("output", "class_mix"):
-            if recognises and self.terms[name] > 0:
+        if recognises and self.transfer.affinity_graph == "events":
+            raise ConfigError("affinity_graph: events is for segmentation: take batch or grid")
+        for name in PICTURE_TERMS:
+            if recognises and self.all_terms[name] > 0:
+                raise ConfigError(
+                    f"the term {name} needs pictures at the ends of windows, which "
+                    "moving_stills does not keep: give it the weight 0"
+                )
+        for name in ("output", "class_mix", "density_mix"):
+            if recognises and self.all_terms[name] > 0:
                 raise ConfigError(
                     f"the term {name} looks at dense predictions; recognition has one a window: "
                     "give it the weight 0"

@@ -21,7 +21,7 @@ from evdistill_core.training.stages import STAGES, load_experiment
 from evdistill_core.training.teacher_base import class_ids
 
 C = TypeVar("C", bound=TrainConfig)
-# What frames of the camera itself add, with the weights of the row onboard-frames of
+# What frames of the camera itself add, with the weights of the row wide-translation-frames of
 # benchmarks/accuracy/: the teacher sees them, and G_ei is told what they show.
 FRAME_TERMS = {"paired": 10.0, "kd_paired": 1.0}
 FRAME_WITHIN_US = 100_000  # with 10 frames a second or more, every window ends at one

@@ -31,8 +31,19 @@ from evdistill_core.losses.adversarial import (
     wgan_critic,
     wgan_generator,
 )
-from evdistill_core.losses.affinity import affinity_kd, batch_nodes, grid_nodes, scaled_nodes
-from evdistill_core.losses.consistency import as_judge, semantic_consistency, statistics_kept
+from evdistill_core.losses.affinity import (
+    affinity_kd,
+    batch_nodes,
+    event_nodes,
+    grid_nodes,
+    scaled_nodes,
+)
+from evdistill_core.losses.consistency import (
+    as_judge,
+    normalised_as_in_use,
+    semantic_consistency,
+    statistics_kept,
+)
 from evdistill_core.losses.distillation import (
     distribution_matching,
     mutual_distillation,
@@ -44,7 +55,9 @@ from evdistill_core.losses.pseudo_labels import (
     averaged_pseudo_labels,
     changed_view,
     class_mix,
+    density_mix,
     hybrid_pseudo_labels,
+    weighted_entropy,
 )
 from evdistill_core.losses.reconstruction import reconstruction_l1
 from evdistill_core.losses.segmentation import (
@@ -77,7 +90,7 @@ from evdistill_core.training.teacher_base import Teacher
 # Which terms ask what the student says of which input; see ``DistillStep`` for ``event`` and
 # ``view``.
 STUDENT_INPUTS = {
-    "labelled": ("task_events",),
+    "labelled": ("task_events", "kd_simulated", "affinity_simulated"),
     "event": (
         "consistency_event",
         "kd_event",
@@ -85,8 +98,10 @@ STUDENT_INPUTS = {
         "matching_event",
         "affinity_event",
         "kd_instances_event",
+        "affinity_paired",
         "mutual",
         "output",
+        "entropy",
     ),
     "view": ("pseudo_label",),
 }
@@ -138,6 +153,8 @@ class Networks:
         task: what the student does.
         thing_ids: ids of the thing classes.
         mixed: gives the context that networks run in (mixed precision or not).
+        usual_activity: (H, W), how often the target has an event near a pixel, 0..1; None where no
+            term asks for it.
     """
 
     student: StudentNetwork
@@ -148,6 +165,7 @@ class Networks:
     task: Task
     thing_ids: tuple[int, ...]
     mixed: Callable[[], AbstractContextManager[object]]
+    usual_activity: Tensor | None = None
 
 
 class DistillStep:
@@ -199,14 +217,25 @@ class DistillStep:
             "kd_paired": lambda: self._kd(
                 self.s_event, self.t_frame, self._with_frame() * self._event_weight()
             ),
+            "kd_simulated": lambda: self._kd(
+                self.s_labelled, self.t_picture, self._labelled_weight()
+            ),
             "matching_generated": lambda: self._matching(
                 self.s_generated, self.t_image, self._image_weight()
             ),
             "matching_event": lambda: self._matching(
                 self.s_event, self.t_fake, self._event_weight()
             ),
-            "affinity_generated": lambda: self._affinity(self.s_generated, self.t_image),
-            "affinity_event": lambda: self._affinity(self.s_event, self.t_fake),
+            "affinity_generated": lambda: self._affinity(
+                self.s_generated, self.t_image, self._lit(self.fake_event)
+            ),
+            "affinity_event": lambda: self._affinity(self.s_event, self.t_fake, self.batch.active),
+            "affinity_paired": lambda: self._affinity(
+                self.s_event, self.t_frame, self.batch.active, self.batch.has_frame
+            ),
+            "affinity_simulated": lambda: self._affinity(
+                self.s_labelled, self.t_picture, self._labelled().active
+            ),
             "kd_instances_generated": lambda: self._kd_instances(
                 self.s_generated, self.t_image, self._image_weight()
             ),
@@ -220,6 +249,8 @@ class DistillStep:
             "output": self._output,
             "pseudo_label": self._pseudo_label,
             "class_mix": self._class_mix,
+            "density_mix": self._density_mix,
+            "entropy": self._entropy,
         }
 
     def critic_terms(self) -> dict[str, Callable[[], Tensor]]:
@@ -297,9 +328,7 @@ class DistillStep:
     def s_generated(self) -> Seen:
         """S(G_ie(x_i)); what reaches G_ie of the gradient is ``generator_gradient``."""
         shown = scaled_gradient(self.fake_event, self._transfer.generator_gradient)
-        if self._transfer.joint_batch or self._transfer.target_statistics:
-            return self._see_aside(shown)
-        return self._see_student(shown)
+        return self._see_student(shown) if self._all_alike else self._see_aside(shown)
 
     @cached_property
     def s_labelled(self) -> Seen:
@@ -359,7 +388,11 @@ class DistillStep:
         if self._transfer.joint_batch and self._asks(name):
             return self._seen_jointly[name]
         made = self._student_inputs[name]()
-        if not self._transfer.target_statistics or name == "event":
+        transfer = self._transfer
+        if transfer.labelled_statistics:
+            return self._see_student(made) if name == "labelled" else self._see_aside(made)
+        early = self._progress < transfer.pseudo_from  # no term may ask for the target yet
+        if not transfer.target_statistics or name == "event" or early:
             return self._see_student(made)
         if name == "view" and not self._asks("event"):
             with torch.no_grad():  # for the statistics alone
@@ -385,6 +418,12 @@ class DistillStep:
         """T(frame)."""
         with torch.no_grad():
             return self._see_teacher(self.batch.frame)
+
+    @cached_property
+    def t_picture(self) -> Seen:
+        """T of the pictures behind simulated labelled windows."""
+        with torch.no_grad():
+            return self._see_teacher(self._picture())
 
     @cached_property
     def a_frame(self) -> Seen:
@@ -431,13 +470,7 @@ class DistillStep:
         return reconstruction_l1(back, self.batch.input, self.batch.valid.float())
 
     def _paired_simulated(self) -> Tensor:
-        labelled = self._labelled()
-        if labelled.picture is None:
-            raise ConfigError(
-                "the term paired_simulated needs windows of data.train that know their picture, as "
-                "simulated street scenes do (a simulation, a folder): give it the weight 0"
-            )
-        return reconstruction_l1(self.fake_labelled, labelled.picture)
+        return reconstruction_l1(self.fake_labelled, self._picture())
 
     def _consistency_image(self) -> Tensor:
         with as_judge(self.networks.student):
@@ -494,8 +527,24 @@ class DistillStep:
                 class_map=self.networks.teacher.class_map,
             )
 
-    def _affinity(self, student: Seen, teacher: Seen) -> Tensor:
+    def _affinity(
+        self,
+        student: Seen,
+        teacher: Seen,
+        active_BHW: Tensor,
+        counts_B: Tensor | None = None,
+    ) -> Tensor:
         transfer = self._transfer
+        # The configuration refuses the term without.
+        assert student.features is not None
+        assert teacher.features is not None
+        if transfer.affinity_graph == "events":
+            of_student, of_teacher, lit_BN = event_nodes(
+                student.features, teacher.features, active_BHW, transfer.affinity_nodes**2
+            )
+            if counts_B is not None:
+                lit_BN = lit_BN * counts_B[:, None]
+            return affinity_kd(of_student, of_teacher, lit_BN, norm=transfer.affinity_norm)
 
         def nodes(features_BCHW: Tensor) -> Tensor:
             if transfer.affinity_graph == "batch":
@@ -504,12 +553,14 @@ class DistillStep:
                 return scaled_nodes(features_BCHW, transfer.pool_scale)
             return grid_nodes(features_BCHW, transfer.affinity_nodes)
 
-        # The configuration refuses the term without.
-        assert student.features is not None
-        assert teacher.features is not None
         student_nodes, teacher_nodes = nodes(student.features), nodes(teacher.features)
+        weight_BN: Tensor | None = None
+        if counts_B is not None and transfer.affinity_graph == "batch":
+            weight_BN = joined_gather(counts_B)[None]
+        elif counts_B is not None:
+            weight_BN = counts_B[:, None].expand(-1, student_nodes.shape[2])
         with _the_same_everywhere(transfer.affinity_graph == "batch"):
-            return affinity_kd(student_nodes, teacher_nodes, norm=transfer.affinity_norm)
+            return affinity_kd(student_nodes, teacher_nodes, weight_BN, norm=transfer.affinity_norm)
 
     def _output(self) -> Tensor:
         posterior = log_posterior(self.s_event[0]).exp()
@@ -523,8 +574,19 @@ class DistillStep:
         if self._transfer.pseudo_mean == "all":
             kept, all_ = joined_sums(weight.sum(), self._event_weight().sum())
             loss = loss * kept / all_.clamp_min(1e-6)
-        ramp = self._transfer.pseudo_ramp
-        return loss * min(1.0, self._progress / ramp) if ramp > 0 else loss
+        return loss * self._ramp()
+
+    def _ramp(self) -> float:
+        """Return the share of their weights that pseudo-labels and entropy have now."""
+        ramp, start = self._transfer.pseudo_ramp, self._transfer.pseudo_from
+        return min(1.0, max(0.0, self._progress - start) / ramp) if ramp > 0 else 1.0
+
+    def _entropy(self) -> Tensor:
+        usual_HW = self.networks.usual_activity
+        assert usual_HW is not None  # the trainer measures it where the term has a weight
+        weight_BHW = self.batch.valid.float() * usual_HW
+        weight_BHW = self.networks.task.at_label_size(weight_BHW)
+        return weighted_entropy(self.s_event.logits, weight_BHW) * self._ramp()
 
     def _class_mix(self) -> Tensor:
         target = self.batch.sequence
@@ -537,12 +599,28 @@ class DistillStep:
         draw_BK = joined_draw(lambda n: torch.rand(n, classes), len(self.batch.input))
         # Whole cells are pasted, so labels are put back to the size of the input for it.
         label, weight = (_enlarged(x, source[1].shape[1:]) for x in self.pseudo_labels)
-        mixed, label, weight = class_mix(
+        mixture = class_mix(
             (_stacked(source[0]), source[1]), (_stacked(target), label, weight), draw_BK
         )
+        return self._learn_mixture(mixture, target)
+
+    def _density_mix(self) -> Tensor:
+        target, labelled = self.batch.sequence, self._labelled()
+        label, weight = (_enlarged(x, labelled.label.shape[1:]) for x in self.pseudo_labels)
+        mixture = density_mix(
+            (_stacked(labelled.sequence), labelled.label),
+            (_stacked(target), label, weight),
+            (labelled.active, self.batch.active),
+            regions=self._transfer.density_regions,
+        )
+        return self._learn_mixture(mixture, target)
+
+    def _learn_mixture(self, mixture: tuple[Tensor, Tensor, Tensor], like: Tensor) -> Tensor:
+        mixed, label, weight = mixture
         label, weight = (self.networks.task.labels(x) for x in (label, weight))
-        see = self._see_aside if self._transfer.target_statistics else self._see_student
-        seen = see(mixed.view_as(target))
+        # With joint_batch a mixture moves the statistics, as it always did.
+        aside = self._transfer.target_statistics or self._transfer.labelled_statistics
+        seen = (self._see_aside if aside else self._see_student)(mixed.view_as(like))
         return self._cross_entropy(seen.logits, label, weight)
 
     # The discriminators.
@@ -599,6 +677,24 @@ class DistillStep:
     def _frame_weight(self) -> Tensor:
         return self.batch.valid.float() * self.batch.has_frame[:, None, None]
 
+    def _labelled_weight(self) -> Tensor:
+        near = activity_weights(self._labelled().active, self.config.loss)
+        return self.networks.task.at_label_size(near)
+
+    def _lit(self, events_BCHW: Tensor) -> Tensor:
+        """Return (B, H, W), above 0 where a generated window has an event."""
+        return events_BCHW.detach().abs().amax(1) * self.batch.image_valid
+
+    def _picture(self) -> Tensor:
+        picture = self._labelled().picture
+        if picture is None:
+            raise ConfigError(
+                "the terms paired_simulated, kd_simulated and affinity_simulated need windows of "
+                "data.train that know their picture, as simulated street scenes do (a simulation, "
+                "a folder): give them the weight 0"
+            )
+        return picture
+
     def _labelled(self) -> Batch:
         assert self.batch.labelled is not None  # the configuration refuses the term without
         return self.batch.labelled
@@ -627,8 +723,17 @@ class DistillStep:
 
     def _see_aside(self, x: Tensor) -> Seen:
         """Return what the student sees in windows that leave its running statistics alone."""
-        with statistics_kept(self.networks.student):
+        kept = normalised_as_in_use if self._transfer.labelled_statistics else statistics_kept
+        with kept(self.networks.student):
             return self._see_student(x)
+
+    @property
+    def _all_alike(self) -> bool:
+        """Whether every kind of windows moves the running statistics."""
+        transfer = self._transfer
+        return not (
+            transfer.joint_batch or transfer.target_statistics or transfer.labelled_statistics
+        )
 
     def _at_labels(self, logits: Tensor, x: Tensor) -> Tensor:
         return self.networks.task.at_labels(logits, (x.shape[-2], x.shape[-1]))

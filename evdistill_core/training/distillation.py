@@ -44,6 +44,7 @@ from evdistill_core.training.teacher import load_teacher
 
 Picture = npt.NDArray[np.uint8]
 PANEL_ROWS = 4
+ACTIVITY_WINDOWS = 64  # of the target, to see where it is usually active
 
 
 class DistillTrainer(Trainer):
@@ -117,7 +118,13 @@ class DistillTrainer(Trainer):
         frame = build_frame_student(config, classes)
         self.frame_student = frame.to(self.device) if frame is not None else None
         self.optimisers = self._other_optimisers()
+        self._usual_activity_HW = self._usual_activity()
         return state
+
+    def _usual_activity(self) -> Tensor | None:
+        if not self.config.all_terms["entropy"] > 0:
+            return None
+        return torch.from_numpy(self.unpaired.usual_activity(ACTIVITY_WINDOWS)).to(self.device)
 
     def _join(self) -> None:
         super()._join()
@@ -199,6 +206,7 @@ class DistillTrainer(Trainer):
             task=self.task,
             thing_ids=self.classes.thing_ids,
             mixed=self._mixed,
+            usual_activity=self._usual_activity_HW,
         )
         return DistillStep(
             _on(batch, self.device),

@@ -129,7 +129,7 @@ def test_what_the_command_adds_for_frames_is_what_was_measured(modules):
     ("name", "row", "smaller"),
     [
         ("evdistill-2021", "evdistill-2021-scaled", {}),
-        ("onboard", "onboard", {"activity_weighted": False, "affinity_nodes": 8}),
+        ("onboard", "wide-translation", {"activity_weighted": False, "affinity_nodes": 8}),
         ("recognition", "self-calibrated", {}),
         ("recognition-evdistill", "evdistill-self", {}),
     ],
@@ -145,6 +145,27 @@ def test_profiles_have_the_weights_of_the_rows_that_were_measured(modules, name,
     assert replace(config.transfer, **smaller) == transfer
 
 
+def test_the_key_of_a_row_tells_its_start_only_where_it_has_one(modules):
+    from rows import ROWS
+
+    assert "start" not in ROWS["wide"].facts()
+    assert ROWS["wide-teacher-encoder"].facts()["start"] == "teacher"
+
+
+def test_every_row_is_a_distillation_that_can_be_configured(modules):
+    """Terms without their data would be refused after hours of other rows."""
+    from rows import ROWS
+
+    from evdistill_core.training.distill_config import FRAME_TERMS, LABELLED_TERMS
+
+    for row in ROWS.values():
+        assert set(row.terms) <= set(row.all_terms())
+        from_mapping(TransferConfig, row.transfer)
+        assert not set(row.terms) & set(LABELLED_TERMS) or row.labelled, row.name
+        assert not set(row.terms) & set(FRAME_TERMS) or row.frames, row.name
+        assert not row.base or row.base in ROWS
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_rows_run_and_are_not_run_again(tmp_path, make_camvid):
@@ -155,7 +176,10 @@ def test_rows_run_and_are_not_run_again(tmp_path, make_camvid):
     make_camvid(camvid, split="test", stems=("0001TP_008550",))
     make_camvid(camvid, split="val", stems=[f"0016E5_{n:05d}" for n in range(7959, 7969, 2)])
     results = tmp_path / "results.json"
-    rows = "prior,pictures,source-adabn,pseudo-labels,kd-frames,reconstruct,self-training,onboard"
+    rows = (
+        "prior,pictures,source-adabn,pseudo-labels,kd-frames,reconstruct,self-training,onboard,"
+        "wide-few-reconstructions,onboard-frames"
+    )
     command = [sys.executable, str(HERE / "run.py"), "--config", str(HERE / "smoke.yaml")]
     command += ["--camvid", str(camvid), "--work", str(tmp_path / "work"), "--rows", rows]
     command += ["--results", str(results)]

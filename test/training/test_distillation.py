@@ -37,10 +37,14 @@ from evdistill_core.training.config import LossConfig, NetworkConfig, OptimiserC
 from evdistill_core.training.distill_config import (
     FADING_TERMS,
     FEATURE_TERMS,
+    FRAME_TERMS,
     GENERATOR_TERMS,
-    LATER_TERMS,
+    INSTANCE_TERMS,
+    PICTURE_TERMS,
+    SELF_TERMS,
     TERMS,
     THROUGH_TEACHER_TERMS,
+    TRANSLATED_TERMS,
     AdversaryConfig,
     DistillConfig,
     TeacherConfig,
@@ -60,7 +64,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SPEC = InputSpec(bins=2, window_us=10_000, size_multiple=8, scale=1.0)
 TINY = NetworkConfig(name="onboard-seg", options={"width": 0.25, "dropout": 0.2})
 FAST = OptimiserConfig(lr=5e-3, warmup_steps=0, ema_decay=0.9)
-PAIRED = {"paired", "kd_paired", "mutual"}
+PAIRED = set(FRAME_TERMS)
 HEADED = replace(TINY, options={**TINY.options, "instances": True})
 HEAD_LOSSES = LossConfig(weights={"cross_entropy": 1.0, "dice": 0.5, "centre": 0.1, "offset": 1.0})
 
@@ -151,7 +155,7 @@ def config(root, teacher, *, without=PAIRED, **changes):
             validation=(simulated(root, "val"),),
         ),
         "teacher": teacher,
-        "terms": {n: 0.0 if n in (*without, *LATER_TERMS) else 1.0 for n in TERMS},
+        "terms": {n: 0.0 if n in (*without, *INSTANCE_TERMS) else 1.0 for n in TERMS},
         "transfer": TransferConfig(affinity_graph="grid", affinity_nodes=4, confidence="max"),
         "adversary": AdversaryConfig(
             generator=GeneratorOptions(base_channels=4, halvings=1, blocks=1),
@@ -190,7 +194,7 @@ def test_every_term_is_finite_logged_twice_and_adds_up(root, teacher, tmp_path):
     trainer = DistillTrainer(config(root, teacher), tmp_path)
     assert trainer.run()
     log = losses(tmp_path)
-    expected = set(TERMS) - PAIRED - set(LATER_TERMS)
+    expected = set(TERMS) - PAIRED - set(INSTANCE_TERMS)
     for record in log:
         terms = {k.removeprefix("loss_"): v for k, v in record.items() if k.startswith("loss_")}
         critics = {"critic_image", "critic_event", "critic_output", "critic_output_penalty"}
@@ -220,7 +224,9 @@ def test_every_representation_is_distilled_into(root, teacher, tmp_path, kind):
 
 
 def test_the_objective_falls(root, teacher, tmp_path):
-    quiet = PAIRED | {"output", "gan_image", "gan_event"}  # a game has no value that must fall
+    # A game has no value that must fall, and what S alone learns says nothing of translation.
+    quiet = PAIRED | {"output", "gan_image", "gan_event"}
+    quiet |= {"kd_simulated", "affinity_simulated", "density_mix", "entropy"}
     trainer = DistillTrainer(config(root, teacher, without=quiet, steps=60), tmp_path)
     trainer.run()
     values = [r["loss"] for r in losses(tmp_path)]
@@ -313,15 +319,20 @@ MOVES = {
     "kd_paired": "S",
     "kd_instances_generated": "S ie",
     "kd_instances_event": "S",
+    "kd_simulated": "S",
     "matching_generated": "S ie",
     "matching_event": "S",
     "affinity_generated": "S ie",
     "affinity_event": "S",
+    "affinity_paired": "S",
+    "affinity_simulated": "S",
     "mutual": "S A",
     "mutual_task": "A",
     "output": "S",
     "pseudo_label": "S",
     "class_mix": "S",
+    "density_mix": "S",
+    "entropy": "S",
 }
 
 
@@ -427,7 +438,7 @@ def test_instances_need_a_head_on_both_sides(root, teacher, headed_teacher, tmp_
 
 def test_configurations_from_before_do_not_name_the_terms_of_instances(root, teacher):
     known = config(root, teacher)
-    terms = {n: w for n, w in known.terms.items() if n not in LATER_TERMS}
+    terms = {n: w for n, w in known.terms.items() if n not in INSTANCE_TERMS}
     older = replace(known, terms=terms)
     assert older.weights_at(0) == known.weights_at(0)
     assert not older.passes_instances
@@ -459,6 +470,122 @@ def test_the_gradient_into_the_generator_is_scaled_and_that_of_the_student_is_no
     same_student, none = gradient_of_student_and_generator(*all_on, 0.0)
     torch.testing.assert_close(same_student, student, rtol=0, atol=0)
     assert none is None
+
+
+def on_one_batch(trainer, batch, terms, **transfer):
+    """Return values of terms under changed options, all networks in evaluation mode."""
+    known = trainer.config
+    trainer.config = replace(known, transfer=replace(known.transfer, **transfer))
+    networks = (trainer.state.network, trainer.translation)
+    try:
+        for network in networks:
+            network.eval()
+        torch.manual_seed(0)
+        step = trainer._step_of(batch)
+        return [float(step.terms()[name]()) for name in terms]
+    finally:
+        for network in networks:
+            network.train()
+        trainer.config = known
+
+
+def test_what_the_teacher_sees_of_a_simulated_window_is_its_picture(all_on):
+    """The same windows as target with their pictures as frames give the paired terms."""
+    trainer, batch = all_on
+    labelled = batch.labelled
+    same = replace(
+        batch,
+        input=labelled.input,
+        active=labelled.active,
+        valid=torch.ones_like(batch.valid),
+        frame=labelled.picture,
+    )
+    for graph in ("events", "grid", "scaled"):
+        values = on_one_batch(
+            trainer,
+            same,
+            ["affinity_simulated", "affinity_paired"],
+            affinity_graph=graph,
+            affinity_nodes=8,
+        )
+        assert values[0] == pytest.approx(values[1], rel=1e-5)
+        assert values[0] > 0
+    # kd_simulated counts pixels near events, kd_paired does where it is told to.
+    names = ["kd_simulated", "kd_paired"]
+    one, two = on_one_batch(trainer, same, names, activity_weighted=True)
+    assert one == pytest.approx(two, rel=1e-5)
+    assert one > 0
+
+
+@pytest.mark.parametrize("graph", ["events", "grid", "batch"])
+def test_affinity_of_frames_looks_at_windows_with_a_frame_alone(all_on, graph):
+    trainer, batch = all_on
+    frames = torch.stack([batch.frame, -batch.frame])
+    values = [
+        on_one_batch(
+            trainer,
+            replace(batch, frame=torch.stack([f[0], g[1]]), has_frame=has),
+            ["affinity_paired"],
+            affinity_graph=graph,
+            affinity_nodes=4,
+        )[0]
+        for f, g, has in (
+            (frames[0], frames[0], torch.tensor([1.0, 0.0])),
+            (frames[0], frames[1], torch.tensor([1.0, 0.0])),
+            (frames[0], frames[1], torch.ones(2)),
+        )
+    ]
+    assert values[0] == values[1]
+    assert graph == "batch" or values[2] != values[1]
+
+
+def test_entropy_counts_places_where_the_target_is_usually_active(all_on):
+    trainer, batch = all_on
+    usual = trainer._usual_activity_HW
+    assert usual.shape == batch.active.shape[1:]
+    assert 0 <= float(usual.min()) <= float(usual.max()) <= 1
+    step = trainer._step_of(batch)
+    with torch.no_grad():
+        p = step.s_event[0].softmax(1)
+    entropy = -(p * p.log()).sum(1) / np.log(6)
+    weight = batch.valid * usual
+    expected = float((entropy * weight).sum() / weight.sum())
+    assert float(step.terms()["entropy"]()) == pytest.approx(expected, rel=1e-4)
+    assert DistillTrainer(
+        replace(trainer.config, terms=trainer.config.terms | {"entropy": 0.0}),
+        trainer.out.parent / "no_entropy",
+    )._usual_activity_HW is None  # fmt: skip
+
+
+def test_labelled_windows_alone_move_the_statistics_where_asked(root, teacher, tmp_path):
+    base = config(root, teacher)
+    names = ("task_events", "pseudo_label", "class_mix", "density_mix", "entropy", "kd_generated")
+    own = replace(
+        base,
+        terms={n: float(n in names) for n in TERMS},
+        transfer=replace(base.transfer, labelled_statistics=True, pseudo_threshold=0.0),
+    )
+    trainer = DistillTrainer(own, tmp_path)
+    _, step = one_step(trainer)
+    network = trainer.state.network
+    before = statistics(network)
+    total = step.terms()["kd_generated"]() + step.terms()["entropy"]()
+    for name in ("pseudo_label", "class_mix", "density_mix"):
+        total = total + step.terms()[name]()
+    assert torch.equal(statistics(network), before)
+    # What is seen so is what evaluation gives, drop-out aside.
+    network.eval()
+    with torch.no_grad():
+        expected = step._see(network, step.batch.input)[0]
+    network.train()
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout2d):
+            module.eval()
+    torch.testing.assert_close(step._see_aside(step.batch.input)[0], expected)
+    total = total + step.terms()["task_events"]()
+    assert not torch.equal(statistics(network), before)
+    total.backward()  # statistics that moved since do not disturb it
+    assert all(p.grad is not None for p in network.parameters())
 
 
 def test_the_terms_that_move_a_generator_are_known():
@@ -627,6 +754,48 @@ def test_weights_follow_the_step(root, teacher):
     assert base.weights_at(9) == base.terms  # nothing fades where nobody asked for it
 
 
+def test_the_student_looks_at_translations_in_a_share_of_the_steps(root, teacher):
+    base = config(root, teacher)
+    for share, count in ((0.05, 5), (0.5, 50), (1.0, 100), (0.0, 0)):
+        some = replace(base, steps=100, transfer=replace(base.transfer, translated_share=share))
+        weights = [some.weights_at(step) for step in range(100)]
+        for name in set(TRANSLATED_TERMS) - set(INSTANCE_TERMS):
+            assert sum(w[name] > 0 for w in weights) == count
+        steps = [k for k, w in enumerate(weights) if w["kd_event"]]
+        assert len(set(np.diff(steps))) <= 1  # evenly spread
+        others = set(TERMS) - set(TRANSLATED_TERMS)
+        assert all({n: w[n] for n in others} == {n: some.terms[n] for n in others} for w in weights)
+
+
+def test_the_student_learns_from_its_own_answers_from_a_step_on(root, teacher, tmp_path):
+    base = config(root, teacher)
+    later = replace(
+        base, transfer=replace(base.transfer, pseudo_from=0.5, pseudo_ramp=0.5), steps=4
+    )
+    for step in range(4):
+        weights = later.weights_at(step)
+        assert all((weights[n] > 0) == (step >= 2) for n in SELF_TERMS)
+        assert weights["task_events"] == base.terms["task_events"]
+    trainer = DistillTrainer(later, tmp_path)
+    for step, share in ((2, 0.0), (3, 0.5)):
+        trainer.state.step = step
+        assert one_step(trainer)[1]._ramp() == share
+
+
+def test_what_the_target_does_not_move_yet_labelled_windows_move(root, teacher, tmp_path):
+    base = config(root, teacher)
+    names = ("task_events", "pseudo_label")
+    later = replace(
+        base,
+        terms={n: float(n in names) for n in TERMS},
+        transfer=replace(base.transfer, target_statistics=True, pseudo_from=0.5),
+    )
+    trainer = DistillTrainer(later, tmp_path)
+    before = statistics(trainer.state.network)
+    one_step(trainer)[1].terms()["task_events"]()
+    assert not torch.equal(statistics(trainer.state.network), before)
+
+
 @pytest.mark.parametrize("step", [0, 1])
 def test_the_target_moves_the_statistics_when_no_term_asks_for_it_now(
     root, teacher, tmp_path, step
@@ -679,7 +848,7 @@ def test_a_window_without_a_valid_pixel_does_no_harm(all_on):
         value = term()
         assert torch.isfinite(value), name
         # These look at whole pictures, and the last at labelled windows, which are valid here.
-        exempt = ("gan_image", "gan_event", "output", "paired_simulated")
+        exempt = ("gan_image", "gan_event", "output", *PICTURE_TERMS)
         if name not in exempt and "affinity" not in name:
             assert float(value.detach()) == 0.0, name
 
@@ -721,7 +890,7 @@ def test_an_onnx_teacher_serves_every_term_without_a_gradient_through_it(
     root, onnx_teacher, tmp_path
 ):
     _, described = onnx_teacher
-    off = PAIRED | set(THROUGH_TEACHER_TERMS) | set(LATER_TERMS)
+    off = PAIRED | set(THROUGH_TEACHER_TERMS) | set(INSTANCE_TERMS)
     given = config(root, described, without=off)
     trainer = DistillTrainer(given, tmp_path / "run")
     assert trainer.run()
@@ -804,14 +973,16 @@ def test_terms_that_an_onnx_teacher_cannot_serve_are_refused_all_at_once(root, o
     with pytest.raises(ConfigError, match=r"no gradient.*task_reconstructed, consistency_event to 0"
                        ) as caught:  # fmt: skip
         config(root, blind)
-    assert "affinity_generated, affinity_event compare features" in str(caught.value)
+    assert "affinity_generated, affinity_event, affinity_simulated compare features" in str(
+        caught.value
+    )
     assert "config/train/onnx-teacher.yaml" in str(caught.value)
     for name in THROUGH_TEACHER_TERMS:
         off = PAIRED | set(THROUGH_TEACHER_TERMS) - {name}
         with pytest.raises(ConfigError, match=f"set the weights of {name} to 0") as caught:
             config(root, described, without=off)
         assert "features" not in str(caught.value)
-    for name in FEATURE_TERMS:
+    for name in set(FEATURE_TERMS) - PAIRED:
         off = PAIRED | {*THROUGH_TEACHER_TERMS, *FEATURE_TERMS} - {name}
         with pytest.raises(ConfigError, match=rf"{name} compare features.*teacher\.features"):
             config(root, blind, without=off)

@@ -23,7 +23,12 @@ from evdistill_core.foundation.config import load_yaml
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.models.checkpoint import load_checkpoint
 from evdistill_core.recordings.writers.npz import NpzWriter
-from evdistill_core.training.distill_config import LATER_TERMS, TERMS
+from evdistill_core.training.distill_config import (
+    FRAME_TERMS,
+    INSTANCE_TERMS,
+    PICTURE_TERMS,
+    TERMS,
+)
 from evdistill_core.training.run_log import read_records
 from evdistill_core.training.stages import load_experiment, make_trainer
 
@@ -33,8 +38,12 @@ STEPS = 4
 pytestmark = pytest.mark.timeout(600)  # two processes wait for each other, and for others
 NETWORK = {"name": "onboard-seg", "options": {"width": 0.25, "dropout": 0.2}}
 NOT_RECOGNITION = (
-    *("paired", "paired_simulated", "kd_paired", "mutual", "output", "class_mix"),
-    *LATER_TERMS,
+    *FRAME_TERMS,
+    *PICTURE_TERMS,
+    "output",
+    "class_mix",
+    "density_mix",
+    *INSTANCE_TERMS,
 )
 CLASSIFIER = {"name": "onboard-cls", "options": {"width": 0.25, "stages": 2, "dropout": 0.0}}
 SMALL = {"generator": {"base_channels": 4, "halvings": 1, "blocks": 1}}

@@ -29,7 +29,9 @@ from evdistill_core.recordings.opening import open_recording
 from evdistill_core.representations import represent
 from evdistill_core.training.distill_config import (
     FEATURE_TERMS,
-    LATER_TERMS,
+    FRAME_TERMS,
+    INSTANCE_TERMS,
+    PICTURE_TERMS,
     TERMS,
     THROUGH_TEACHER_TERMS,
 )
@@ -118,10 +120,7 @@ def experiments(folder):
 
 
 # No frames in these recordings, no pictures behind moving stills; no dense predictions.
-NOT_HERE = (
-    *("paired", "paired_simulated", "kd_paired", "mutual", "output", "class_mix"),
-    *LATER_TERMS,
-)
+NOT_HERE = (*FRAME_TERMS, *PICTURE_TERMS, "output", "class_mix", "density_mix", *INSTANCE_TERMS)
 
 
 @pytest.fixture(scope="module")
