@@ -82,8 +82,13 @@ def heads_at(boxes: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, Inst
         logits[VEHICLE][cells] = 12
         offset[0][cells] = x - (u[cells] + 0.5) * STRIDE
         offset[1][cells] = y - (v[cells] + 0.5) * STRIDE
-        near = np.exp(-((u + 0.5 - x / STRIDE) ** 2 + (v + 0.5 - y / STRIDE) ** 2) / 4.5)
-        heat = np.maximum(heat, near)
+        # A bell of 1.5 cells, drawn as far as it can be seen.
+        around = (
+            slice(max(0, int(y / STRIDE) - 6), max(0, int(y / STRIDE) + 7)),
+            slice(max(0, int(x / STRIDE) - 6), max(0, int(x / STRIDE) + 7)),
+        )
+        far = (u[around] + 0.5 - x / STRIDE) ** 2 + (v[around] + 0.5 - y / STRIDE) ** 2
+        heat[around] = np.maximum(heat[around], np.exp(-far / 4.5))
     heat = np.clip(heat, 1e-6, 1 - 1e-6)
     return logits, InstanceOutput(np.log(heat / (1 - heat)).astype(np.float32), offset)
 

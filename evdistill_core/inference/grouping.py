@@ -12,9 +12,11 @@ weight; and only the pixels near events are asked.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import cv2
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -132,8 +134,10 @@ def group(  # noqa: PLR0913 - a mask with what it was made of
         (cells + 0.5) * stride,
     )
     if len(cells):
+        # Left, top, width and height of all that is a thing: most of a window is none.
+        left, top, width, height = cv2.boundingRect(cv2.LUT(mask, is_thing))
         _group(
-            mask, confidence, np.ascontiguousarray(logits, np.float32),
+            mask, (left, top, width, height), confidence, np.ascontiguousarray(logits, np.float32),
             np.ascontiguousarray(head.offset_px, np.float32), is_thing, cells, 1.0 / stride,
             1.0 / cell_px, config.reach_px / stride, found.ids, found.area_px,
             found.boxes_xyxy, found.votes,
@@ -157,31 +161,46 @@ def find_centres(
         (N, 2) float64 column and row, to fractions of a cell, and (N,) float64 heat, highest
         first; equal ones by row and column.
     """
-    heat = 1.0 / (1.0 + np.exp(-np.clip(logits.astype(np.float64), -60.0, 60.0)))
-    rows, columns = _maxima(heat, min_score, radius)
-    order = np.argsort(-heat[rows, columns], kind="stable")[:limit]
+    # The sigmoid rises, so it is needed at the maxima alone.
+    least = _logit(min_score)
+    rows, columns = _maxima(np.ascontiguousarray(logits, np.float32), least, radius)
+    order = np.argsort(-logits[rows, columns], kind="stable")[:limit]
     rows, columns = rows[order], columns[order]
     places = np.empty((len(rows), 2))
-    places[:, 0] = columns + _peak_shift(heat, rows, columns, 0, 1)
-    places[:, 1] = rows + _peak_shift(heat, rows, columns, 1, 0)
-    return places, heat[rows, columns]
+    places[:, 0] = columns + _peak_shift(logits, rows, columns, 0, 1)
+    places[:, 1] = rows + _peak_shift(logits, rows, columns, 1, 0)
+    return places, np.exp(_log_heat(logits[rows, columns]))
+
+
+def _logit(share: float) -> float:
+    """Return the logit of a probability; infinite at 0 and 1."""
+    if share <= 0:
+        return -math.inf
+    return math.inf if share >= 1 else math.log(share / (1 - share))
+
+
+def _log_heat(logits: FloatArray) -> npt.NDArray[np.float64]:
+    """Return the logarithm of the sigmoid, exact for large logits too."""
+    found: npt.NDArray[np.float64] = -np.logaddexp(0.0, -logits.astype(np.float64))
+    return found
 
 
 def _peak_shift(
-    heat: npt.NDArray[np.float64],
+    logits: FloatArray,
     rows: npt.NDArray[np.int64],
     columns: npt.NDArray[np.int64],
     step_row: int,
     step_column: int,
 ) -> npt.NDArray[np.float64]:
     """Return how far the top of a bell lies from its highest cell along one axis, -0.5..0.5."""
-    height, width = heat.shape
-    level = np.log(np.maximum(heat, 1e-12))
-    before = level[np.maximum(rows - step_row, 0), np.maximum(columns - step_column, 0)]
-    after = level[
-        np.minimum(rows + step_row, height - 1), np.minimum(columns + step_column, width - 1)
-    ]
-    at = level[rows, columns]
+    height, width = logits.shape
+    before = _log_heat(logits[np.maximum(rows - step_row, 0), np.maximum(columns - step_column, 0)])
+    after = _log_heat(
+        logits[
+            np.minimum(rows + step_row, height - 1), np.minimum(columns + step_column, width - 1)
+        ]
+    )
+    at = _log_heat(logits[rows, columns])
     bend = before - 2 * at + after
     # The logarithm of a Gaussian is a parabola, so three cells give its top.
     shift = np.where(bend < -1e-9, 0.5 * (before - after) / np.minimum(bend, -1e-9), 0.0)
@@ -190,22 +209,22 @@ def _peak_shift(
 
 @numba.njit(nogil=True, cache=True)
 def _maxima(
-    heat: npt.NDArray[np.float64], min_score: float, radius: int
+    logits: npt.NDArray[np.float32], least: float, radius: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    height, width = heat.shape
+    height, width = logits.shape
     rows = np.empty(height * width, np.int64)
     columns = np.empty(height * width, np.int64)
     count = 0
     for y in range(height):
         for x in range(width):
-            value = heat[y, x]
-            if value < min_score:
+            value = logits[y, x]
+            if value < least:
                 continue
             is_maximum = True
             for v in range(max(0, y - radius), min(height, y + radius + 1)):
                 for u in range(max(0, x - radius), min(width, x + radius + 1)):
                     is_before = v < y or (v == y and u < x)
-                    if heat[v, u] > value or (is_before and heat[v, u] == value):
+                    if logits[v, u] > value or (is_before and logits[v, u] == value):
                         is_maximum = False
                         break
                 if not is_maximum:
@@ -271,6 +290,7 @@ def _heaviest(said: npt.NDArray[np.int64], share: npt.NDArray[np.float64]) -> in
 @numba.njit(nogil=True, cache=True)
 def _group(  # noqa: PLR0913, PLR0917 - a kernel writes into what it is given
     mask: npt.NDArray[np.uint8],
+    rectangle: tuple[int, int, int, int],
     confidence: npt.NDArray[np.float32],
     logits: npt.NDArray[np.float32],
     offset_px: npt.NDArray[np.float32],
@@ -285,23 +305,21 @@ def _group(  # noqa: PLR0913, PLR0917 - a kernel writes into what it is given
     votes: npt.NDArray[np.float64],
 ) -> None:
     _, rows, columns = logits.shape
-    height, width = mask.shape
     # What a cell says is worked out when the first pixel asks: most cells see no event.
     cell_id = np.full((rows, columns), -1, np.int32)
     cell_weight = np.zeros((rows, columns), np.float64)
-    boxes[:, 0] = width
-    boxes[:, 1] = height
+    boxes[:, :2] = 1 << 30
     said = np.empty(4, np.int64)
     weight = np.empty(4, np.float64)
     share = np.empty(4, np.float64)
-    for y in range(height):
+    for y in range(rectangle[1], rectangle[1] + rectangle[3]):
         at_y = max((y + 0.5) * step - 0.5, 0.0)
         top = min(int(at_y), rows - 1)
         bottom = min(top + 1, rows - 1)
         weight_y = at_y - top
         asked = -1
         agree = False
-        for x in range(width):
+        for x in range(rectangle[0], rectangle[0] + rectangle[2]):
             if is_thing[mask[y, x]] == 0:
                 continue
             at_x = max((x + 0.5) * step - 0.5, 0.0)

@@ -236,7 +236,7 @@ def _balance(assembler: WindowAssembler, filters: EventFilters, decoder: PacketD
     w, f = assembler.counters, filters.counters
     if w.pushed != w.used + w.late + w.discarded + w.pending:
         raise FindingError(f"events got lost in the windows: {w}")
-    removed = f.hot_pixel + f.refractory + f.background + f.rate_limit
+    removed = f.outside_roi + f.hot_pixel + f.refractory + f.background + f.rate_limit
     if decoder.counters.events != w.pushed + removed:
         raise FindingError(f"events got lost between decoder and windows: {f}")
 
