@@ -39,18 +39,23 @@ class GroupingConfig:
         min_score: a maximum of the heat map (0..1) below this is no centre.
         distance_px: two centres are further apart than this in x or in y, sensor pixels; never
             less than one cell.
+        valley: a maximum is no centre of its own if a higher place can be reached from it without
+            the heat falling below this share of it: the heat of a long thing has several tops,
+            and between two things lies a valley. 1: every maximum is a centre.
         reach_px: a vote at most this far from a centre belongs to it, sensor pixels.
         limit: at most so many centres, the highest.
     """
 
     min_score: float = 0.2
     distance_px: float = 6.0
+    valley: float = 0.9
     reach_px: float = 24.0
     limit: int = 200
 
     RANGES: ClassVar[Ranges] = {
         "min_score": (0, 1),
         "distance_px": (0, 1000),
+        "valley": (0, 1),
         "reach_px": (0, 10_000),
         "limit": (1, 10_000),
     }
@@ -123,6 +128,7 @@ def group(  # noqa: PLR0913 - a mask with what it was made of
         head.centre,
         min_score=config.min_score,
         radius=max(1, int(config.distance_px / stride)),
+        valley=config.valley,
         limit=config.limit,
     )
     found = Instances(
@@ -146,7 +152,7 @@ def group(  # noqa: PLR0913 - a mask with what it was made of
 
 
 def find_centres(
-    logits: FloatArray, *, min_score: float, radius: int, limit: int
+    logits: FloatArray, *, min_score: float, radius: int, valley: float, limit: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the local maxima of a heat map.
 
@@ -155,6 +161,8 @@ def find_centres(
         min_score: lower maxima are left out.
         radius: no higher cell lies in the square of this radius; of equal cells in one the first
             by row and column is the maximum.
+        valley: a maximum is left out if a higher cell can be reached from it over cells that have
+            at least this share of its heat (eight neighbours), 0..1.
         limit: at most so many, the highest.
 
     Returns:
@@ -163,7 +171,12 @@ def find_centres(
     """
     # The sigmoid rises, so it is needed at the maxima alone.
     least = _logit(min_score)
-    rows, columns = _maxima(np.ascontiguousarray(logits, np.float32), least, radius)
+    logits = np.ascontiguousarray(logits, np.float32)
+    rows, columns = _maxima(logits, least, radius)
+    if valley < 1:
+        floors = np.array([_logit(h) for h in valley * np.exp(_log_heat(logits[rows, columns]))])
+        own = _has_valley(logits, rows, columns, floors)
+        rows, columns = rows[own], columns[own]
     order = np.argsort(-logits[rows, columns], kind="stable")[:limit]
     rows, columns = rows[order], columns[order]
     places = np.empty((len(rows), 2))
@@ -234,6 +247,38 @@ def _maxima(
                 columns[count] = x
                 count += 1
     return rows[:count].copy(), columns[:count].copy()
+
+
+@numba.njit(nogil=True, cache=True)
+def _has_valley(
+    logits: FloatArray,
+    rows: npt.NDArray[np.int64],
+    columns: npt.NDArray[np.int64],
+    floors: npt.NDArray[np.float64],
+) -> npt.NDArray[np.bool_]:
+    """Return which maxima have no higher cell behind cells of at least their floor."""
+    height, width = logits.shape
+    own = np.ones(len(rows), np.bool_)
+    seen = np.full((height, width), -1, np.int32)
+    queue = np.empty(height * width, np.int64)
+    for i in range(len(rows)):
+        top = logits[rows[i], columns[i]]
+        seen[rows[i], columns[i]] = i
+        queue[0] = rows[i] * width + columns[i]
+        first, last = 0, 1
+        while first < last and own[i]:
+            y, x = queue[first] // width, queue[first] % width
+            first += 1
+            for v in range(max(0, y - 1), min(height, y + 2)):
+                for u in range(max(0, x - 1), min(width, x + 2)):
+                    if seen[v, u] == i or logits[v, u] < floors[i]:
+                        continue
+                    if logits[v, u] > top:
+                        own[i] = False
+                    seen[v, u] = i
+                    queue[last] = v * width + u
+                    last += 1
+    return own
 
 
 @numba.njit(nogil=True, cache=True)

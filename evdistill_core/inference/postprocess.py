@@ -53,6 +53,8 @@ class PostprocessConfig:
         centre_min_score: instance head: a maximum of its heat map below this is no centre.
         centre_distance_px: instance head: two centres are further apart than this; never less than
             one cell of the network.
+        centre_valley: instance head: two maxima are one centre unless the heat between them falls
+            below this share of the lower one; 1: every maximum is a centre.
         vote_reach_px: instance head: a pixel belongs to a centre when its offset leads this near,
             or misses it by half of its own length.
         min_score: things with a lower score are no detections ...
@@ -73,6 +75,7 @@ class PostprocessConfig:
     min_area_px: int = 60
     centre_min_score: float = GroupingConfig.min_score
     centre_distance_px: float = GroupingConfig.distance_px
+    centre_valley: float = GroupingConfig.valley
     vote_reach_px: float = GroupingConfig.reach_px
     min_score: float = TrackerConfig.min_score
     keep_score: float = 0.3
@@ -91,6 +94,7 @@ class PostprocessConfig:
         "min_area_px": (1, 1 << 24),
         "centre_min_score": GroupingConfig.RANGES["min_score"],
         "centre_distance_px": GroupingConfig.RANGES["distance_px"],
+        "centre_valley": GroupingConfig.RANGES["valley"],
         "vote_reach_px": GroupingConfig.RANGES["reach_px"],
         "min_score": TrackerConfig.RANGES["min_score"],
         "keep_score": (0, 1),
@@ -109,6 +113,7 @@ class PostprocessConfig:
         return GroupingConfig(
             min_score=self.centre_min_score,
             distance_px=self.centre_distance_px,
+            valley=self.centre_valley,
             reach_px=self.vote_reach_px,
         )
 

@@ -317,6 +317,11 @@ class SegmentationParameters(PerceptionParameters):
         PostprocessConfig, "centre_distance_px",
         "Instance head: two centres are further apart than this.", unit="px",
     )  # fmt: skip
+    centre_valley: float = _of(
+        PostprocessConfig, "centre_valley",
+        "Instance head: two maxima are one centre unless the heat between them falls below this "
+        "share of the lower one; 1: every maximum is a centre.",
+    )  # fmt: skip
     vote_reach_px: float = _of(
         PostprocessConfig, "vote_reach_px",
         "Instance head: how far a pixel's offset may miss the centre of its thing.", unit="px",

@@ -64,6 +64,36 @@ def slow_centres(heat, min_score, radius):
     return sorted(found)
 
 
+def reaches_higher(heat, place, valley):
+    """Whether a higher cell is connected to a place by cells of a share of its heat."""
+    reached, top = {place}, heat[place]
+    while True:
+        near = {
+            (y + dy, x + dx) for y, x in reached for dy in (-1, 0, 1) for dx in (-1, 0, 1)
+            if 0 <= y + dy < heat.shape[0] and 0 <= x + dx < heat.shape[1]
+        }  # fmt: skip
+        more = {cell for cell in near if heat[cell] >= valley * top}
+        if any(heat[cell] > top for cell in more):
+            return True
+        if more <= reached:
+            return False
+        reached |= more
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    valley=st.floats(0, 0.999),
+)
+def test_a_maximum_without_a_valley_is_no_centre(seed, size, valley):
+    logits = np.random.default_rng(seed).normal(0, 1.5, size).astype(np.float32)
+    heat = 1 / (1 + np.exp(-logits.astype(float)))
+    _, found = find_centres(logits, min_score=0.3, radius=1, valley=valley, limit=99)
+    own = [e for e in slow_centres(heat, 0.3, 1) if not reaches_higher(heat, (e[1], e[2]), valley)]
+    np.testing.assert_allclose(found, [-e[0] for e in own])
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -75,7 +105,7 @@ def slow_centres(heat, min_score, radius):
 def test_centres_are_the_first_highest_cells_of_their_square(seed, levels, size, radius, limit):
     rng = np.random.default_rng(seed)
     logits = (rng.integers(0, levels, size) / levels * 8 - 4).astype(np.float32)
-    places, heat = find_centres(logits, min_score=0.3, radius=radius, limit=limit)
+    places, heat = find_centres(logits, min_score=0.3, radius=radius, valley=1, limit=limit)
     expected = slow_centres(1 / (1 + np.exp(-logits.astype(float))), 0.3, radius)[:limit]
     np.testing.assert_allclose(heat, [-e[0] for e in expected])
     cells = np.array([(x, y) for _, y, x in expected]).reshape(-1, 2)
@@ -86,7 +116,7 @@ def test_the_top_of_a_bell_is_found_between_cells():
     y, x = np.mgrid[:12, :15]
     heat = 0.9 * np.exp(-((x - 6.3) ** 2 + (y - 4.8) ** 2) / 4)
     places, scores = find_centres(
-        np.log(heat / (1 - heat)).astype(np.float32), min_score=0.1, radius=2, limit=5
+        np.log(heat / (1 - heat)).astype(np.float32), min_score=0.1, radius=2, valley=1, limit=5
     )
     np.testing.assert_allclose(places, [(6.3, 4.8)], atol=0.01)
     assert 0.8 < scores[0] <= 0.9
@@ -132,11 +162,11 @@ def test_pixels_go_to_the_instance_that_the_cells_around_name(seed, stride, cell
     )
     support = (rng.random((rows * stride - 1, columns * stride - 1)) < 0.7).astype(np.uint8)
     mask, confidence, _ = segment(logits, support, stride=stride)
-    config = GroupingConfig(min_score=0.4, distance_px=0, reach_px=reach)
+    config = GroupingConfig(min_score=0.4, distance_px=0, valley=1, reach_px=reach)
     found = group(
         mask, confidence, logits, head, THINGS, stride=stride, cell_px=cell_px, config=config
     )
-    cells, scores = find_centres(head.centre, min_score=0.4, radius=1, limit=200)
+    cells, scores = find_centres(head.centre, min_score=0.4, radius=1, valley=1, limit=200)
     expected = np.zeros(mask.shape, int)
     if len(cells):
         expected = slow_group(
