@@ -51,9 +51,9 @@ def to_onnx(network: StudentNetwork) -> bytes:
     inputs: tuple[torch.Tensor, ...] = (example,)
     shapes: tuple[dict[int, Any], ...] = (_sizes(cells, multiple),)
     taken, given = [INPUT_NAME], [OUTPUT_NAME]
-    if network.has_instances:
+    if getattr(network, "has_instances", False):
         given += INSTANCE_NAMES
-    if network.state_channels:
+    if getattr(network, "state_channels", 0):
         inputs += (zero_state(network, example),)
         shapes += (_sizes(cells, multiple // network.state_stride),)
         taken.append(STATE_NAMES[0])
