@@ -49,7 +49,7 @@ class GroupingConfig:
     min_score: float = 0.2
     distance_px: float = 6.0
     valley: float = 0.9
-    reach_px: float = 24.0
+    reach_px: float = 40.0
     limit: int = 200
 
     RANGES: ClassVar[Ranges] = {
