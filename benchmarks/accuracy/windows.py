@@ -5,6 +5,7 @@ Order on disk: training sets are shuffled (a row reads them front to back), test
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -79,16 +80,27 @@ class WindowSets:
         self.root = settings.work / digest(self._facts())
 
     def folder(self, name: str) -> Path:
-        """Return the folder of a set; it is made first where it is missing."""
+        """Return the folder of a set; it is made first where it is missing.
+
+        A second process that wants the same set waits for the first.
+        """
         folder = self.root / name
-        if not (folder / "done").exists():
-            print(f"simulating {name} ...", flush=True)
-            if name == "run":
-                self._make_run(folder)
-            else:
-                self._make_stills(folder, self.plan(name))
-            (folder / "done").touch()
+        if (folder / "done").exists():
+            return folder
+        self.root.mkdir(parents=True, exist_ok=True)
+        with folder.with_name(f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (folder / "done").exists():
+                self._make(name, folder)
         return folder
+
+    def _make(self, name: str, folder: Path) -> None:
+        print(f"simulating {name} ...", flush=True)
+        if name == "run":
+            self._make_run(folder)
+        else:
+            self._make_stills(folder, self.plan(name))
+        (folder / "done").touch()
 
     def plan(self, name: str) -> Plan:
         """Return what a set of stills is made of: ``<camera>_<drive>`` for test sets."""

@@ -3,6 +3,9 @@
 import json
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -164,6 +167,34 @@ def test_every_row_is_a_distillation_that_can_be_configured(modules):
         assert not set(row.terms) & set(LABELLED_TERMS) or row.labelled, row.name
         assert not set(row.terms) & set(FRAME_TERMS) or row.frames, row.name
         assert not row.base or row.base in ROWS
+
+
+def test_a_set_that_two_runners_miss_is_made_once(modules, tmp_path, monkeypatch):
+    import yaml
+    from settings import Settings
+    from windows import WindowSets
+
+    smoke = yaml.safe_load((HERE / "smoke.yaml").read_text()) | {"work": tmp_path / "work"}
+    settings = from_mapping(Settings, smoke)
+    made, both = [], threading.Barrier(2)
+
+    def make(sets, folder, plan):
+        folder.mkdir()  # fails where the other one is at it
+        made.append(folder)
+        time.sleep(0.2)
+
+    monkeypatch.setattr(WindowSets, "_make_stills", make)
+    monkeypatch.setattr(WindowSets, "plan", lambda sets, name: None)
+
+    def wanted(_):
+        sets = WindowSets(settings, None)
+        both.wait(10)
+        return sets.folder("source")
+
+    with ThreadPoolExecutor(2) as pool:
+        folders = list(pool.map(wanted, range(2)))
+    assert folders == made * 2
+    assert (folders[0] / "done").exists()
 
 
 @pytest.mark.slow

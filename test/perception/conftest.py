@@ -14,6 +14,8 @@ from evdistill_core.foundation.labels import ClassInfo, ClassTable
 from evdistill_core.inference.runner import Output
 from evdistill_core.messages.event_messages import EventArray, EventBlock, EventPacket
 from evdistill_core.messages.standard import Header, Time
+from evdistill_core.perception.front_end import warm_up
+from evdistill_core.perception.parameters import SegmentationParameters
 from evdistill_core.recordings.encoders.libcaer_cmp import encode_libcaer_cmp
 from evdistill_core.representations import InputSpec
 
@@ -113,6 +115,17 @@ def scene_type():
     return Scene
 
 
+def make_stub_student():
+    info = SimpleNamespace(input=InputSpec(window_us=50_000, size_multiple=8), classes=STUB_CLASSES)
+    return SimpleNamespace(info=info, path=Path("stub.evstudent"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled():
+    """Compile the kernels first: with an empty cache that takes longer than ``stop`` waits."""
+    warm_up(make_stub_student(), StubRunner(), SegmentationParameters(), size=(48, 64))
+
+
 @pytest.fixture
 def stub_runner():
     return StubRunner()
@@ -120,5 +133,4 @@ def stub_runner():
 
 @pytest.fixture
 def stub_student():
-    info = SimpleNamespace(input=InputSpec(window_us=50_000, size_multiple=8), classes=STUB_CLASSES)
-    return SimpleNamespace(info=info, path=Path("stub.evstudent"))
+    return make_stub_student()
