@@ -662,7 +662,7 @@ def test_what_is_watched_is_how_sure_the_teacher_is(all_on):
     step.t_image  # noqa: B018
     for name, image in (("image", batch.image), ("reconstructed", step.fake_image)):
         with torch.no_grad():
-            logits, _ = step._see(trainer.teacher.network, image)
+            logits = step._see(trainer.teacher.network, image)[0]
             sure = trainer.teacher.log_posterior(logits).exp().max(1).values.mean()
         assert float(step.watched()[f"watch_sure_{name}"]) == pytest.approx(float(sure))
 
