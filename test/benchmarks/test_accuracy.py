@@ -207,9 +207,9 @@ def test_rows_run_and_are_not_run_again(tmp_path, make_camvid):
     make_camvid(camvid, split="test", stems=("0001TP_008550",))
     make_camvid(camvid, split="val", stems=[f"0016E5_{n:05d}" for n in range(7959, 7969, 2)])
     results = tmp_path / "results.json"
-    rows = (
-        "prior,pictures,source-adabn,pseudo-labels,kd-frames,reconstruct,self-training,onboard,"
-        "wide-few-reconstructions,onboard-frames"
+    rows = (  # in the order of the table, which is that of the file
+        "prior,pictures,source-adabn,pseudo-labels,kd-frames,reconstruct,self-training,"
+        "wide-few-reconstructions,onboard,onboard-frames"
     )
     command = [sys.executable, str(HERE / "run.py"), "--config", str(HERE / "smoke.yaml")]
     command += ["--camvid", str(camvid), "--work", str(tmp_path / "work"), "--rows", rows]

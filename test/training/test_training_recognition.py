@@ -255,7 +255,7 @@ def test_one_pass_has_one_set_of_statistics(runs, tmp_path, joint):
     # Windows that no sensor gave leave no trace in what the student is evaluated with.
     assert torch.equal(norm.running_mean, before) == joint
     assert norm.momentum == 0.1
-    assert [len(logits) for logits, _ in (step.s_labelled, step.s_event)] == [4, 4]
+    assert [len(seen.logits) for seen in (step.s_labelled, step.s_event)] == [4, 4]
     assert [len(x) for x in inputs] == ([4, 8] if joint else [4, 4, 4])
     assert not torch.equal(norm.running_mean, before)
 
