@@ -35,7 +35,7 @@ from evdistill_core.foundation.files import write_text_atomic
 from evdistill_core.inference import postprocess
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.inference.torch_runner import TorchRunner
-from evdistill_core.perception import offline, pipeline, predictor, result_pictures
+from evdistill_core.perception import ahead, offline, pipeline, predictor, result_pictures
 from evdistill_core.perception.parameters import SegmentationParameters
 from evdistill_core.perception.segmentation_messages import SegmentationMessages
 from evdistill_core.recordings.writers.mcap import McapWriter
@@ -46,10 +46,13 @@ STAGES: tuple[tuple[Any, str, str], ...] = (
     (offline, "open_student", "load the student"),
     (offline, "_feed", "read the recording"),
     (pipeline.Perception, "_run_ingest", "decode, cut windows"),
+    (ahead.InputAhead, "follow", "represent"),
+    (ahead.InputAhead, "finish", "represent"),
     (predictor, "represent", "represent"),
     (postprocess, "event_support", "mask: where events are"),
     (postprocess, "segment", "mask: classes"),
     (postprocess, "find_components", "detections"),
+    (postprocess, "group", "detections"),
     (SegmentationMessages, "_make_one", "messages"),
     (McapWriter, "write", "write the bag"),
     (colours, "blank", "draw"),
@@ -118,7 +121,7 @@ def stages(recording: Path, out: Path, student: str) -> dict[str, float]:
         opened, runner = opening(parameters)
         if isinstance(runner, TorchRunner):
             raise SystemExit("the network runs in torch: its threads are not measured by stage")
-        found.measure(type(runner), "run", "network")
+        found.measure(type(runner), "run_whole", "network")
         return opened, runner
 
     offline.open_student = open_student
