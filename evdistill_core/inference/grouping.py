@@ -46,10 +46,10 @@ class GroupingConfig:
         limit: at most so many centres, the highest.
     """
 
-    min_score: float = 0.2
+    min_score: float = 0.1
     distance_px: float = 6.0
     valley: float = 0.9
-    reach_px: float = 40.0
+    reach_px: float = 24.0
     limit: int = 200
 
     RANGES: ClassVar[Ranges] = {
