@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -35,13 +36,18 @@ def run(block, folder, timeout_s=300):
         "ROS_DOMAIN_ID": str(domain_of_a_test()),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
     }
-    done = subprocess.run(
+    with subprocess.Popen(
         ["bash", "-euc", f"set -o pipefail\n{BLOCKS[block]}\nwait"],
-        cwd=folder, env=environment, capture_output=True, text=True, check=False,
-        timeout=timeout_s,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    return done.stdout
+        cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as shell:  # fmt: skip
+        try:
+            out, errors = shell.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(shell.pid, signal.SIGKILL)  # the shell and the command that it waits for
+            raise
+    assert shell.returncode == 0, f"{out[-3000:]}\n{errors[-3000:]}"
+    return out
 
 
 def test_every_block_of_commands_is_tested():
@@ -84,14 +90,14 @@ def test_live(workplace):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(330)  # simulating, training, scoring and export, each in a process of its own
+@pytest.mark.timeout(930)  # simulating, training, scoring and export, each in a process of its own
 def test_training(workplace, make_camvid):
     for split in ("train", "val", "test"):
         make_camvid(workplace / "data" / "camvid", split)
     for path in (workplace / "config").glob("*/street6*.yaml"):
         config = yaml.safe_load(path.read_text())
         path.write_text(yaml.safe_dump(shrunk(config)))
-    run("with tiny images", workplace)
+    run("with tiny images", workplace, timeout_s=900)
     assert (workplace / "runs" / "street6-base" / "report.html").is_file()
     assert (workplace / "out" / "evaluation" / "report.html").is_file()
     assert (workplace / "out" / "mine" / "report.json").is_file()
