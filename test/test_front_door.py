@@ -28,7 +28,7 @@ def run_python(code, cwd=ROOT, block=()):
     )
     return subprocess.run(
         [sys.executable, "-c", blocker + f"sys.path.insert(0, {str(ROOT)!r})\n" + code],
-        cwd=cwd, capture_output=True, text=True, check=False, timeout=170,
+        cwd=cwd, capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
 
 
@@ -238,6 +238,7 @@ def test_there_are_eight_short_examples():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(630)
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
 def test_an_example_runs(path, tmp_path, make_camvid):
     (tmp_path / "demo").symlink_to(ROOT / "demo")
