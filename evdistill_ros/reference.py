@@ -30,9 +30,12 @@ RESULT_TEXTS = {
 }
 
 OVERLAY_TEXTS = {
-    "segmentation": "bgr8: the mask over the camera's picture, else over the events",
-    "recognition": "bgr8: the classes and their scores written on the camera's picture, else on "
-    "the events; small frames are enlarged by a whole factor",
+    "segmentation": "bgr8, for people: mask, events (yellow brighter, blue darker) and boxes over "
+    "the camera's image, else over a dark ground, with a legend below. Sensors of up to 400 pixels "
+    "a side are enlarged by a whole factor, to at most 800",
+    "recognition": "bgr8, for people: the classes and their scores written over the events, on the "
+    "camera's image or a dark ground, with a legend of the events below. Sensors of up to 400 "
+    "pixels a side are enlarged by a whole factor, to at most 800",
 }
 
 PIPELINE_VALUES = {
@@ -67,6 +70,12 @@ PIPELINE_VALUES = {
     "gpu_memory_mb": "reserved by torch on the GPU, where one is used",
     "damaged_images": "of `~/image`: damaged, or of no encoding that we read",
     "damaged_camera_infos": "of `~/camera_info_in`: not readable",
+    "input_seen": "size of the part of the sensor that the student sees, pixels",
+    "input_factor": "sensor pixels per pixel of the network's input and axis; 1: full resolution",
+    "input_network": "size of the network's input, pixels",
+    "input_tiles": "columns and rows of the parts that are computed one after the other",
+    "input_max_pixels": "limit on the size of the input that is in force",
+    "input_measured_ms": "time of the network at that size, where it was measured",
 }
 _COUNTERS = {"stream": StreamCounters, "filter": FilterCounters, "window": WindowCounters}
 

@@ -84,7 +84,7 @@ def reaches_higher(heat, place, valley):
 @given(
     seed=st.integers(0, 2**32 - 1),
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    valley=st.floats(0, 0.999),
+    valley=st.floats(0, 0.999, allow_subnormal=False),
 )
 def test_a_maximum_without_a_valley_is_no_centre(seed, size, valley):
     logits = np.random.default_rng(seed).normal(0, 1.5, size).astype(np.float32)
@@ -150,7 +150,7 @@ def slow_group(mask, logits, head, cells, *, stride, cell_px, reach_px):
     seed=st.integers(0, 2**32 - 1),
     stride=st.sampled_from([2, 4, 8]),
     cell_px=st.sampled_from([1.0, 4.0]),
-    reach=st.floats(0, 40),
+    reach=st.floats(0, 40, allow_subnormal=False),
 )
 def test_pixels_go_to_the_instance_that_the_cells_around_name(seed, stride, cell_px, reach):
     rng = np.random.default_rng(seed)
