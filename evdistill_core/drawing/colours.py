@@ -20,8 +20,7 @@ DARKER_BGR: Bgr = (255, 190, 80)
 BACKGROUND_BGR: Bgr = (28, 28, 28)
 """Where there is neither an event nor a camera image."""
 
-_EVENT_CODES = np.zeros((256, 1, 3), np.uint8)
-_EVENT_CODES[1], _EVENT_CODES[2] = DARKER_BGR, BRIGHTER_BGR
+_EVENT_BGR = np.array([BACKGROUND_BGR, DARKER_BGR, BRIGHTER_BGR], np.uint8)  # by code, 0: none
 
 SCREEN_SIDE_PX = 800
 """Small pictures are enlarged up to this length of their longer side."""
@@ -79,7 +78,9 @@ def paint_events(picture: Image, events: Events) -> None:
         y = (y.astype(np.uint32) * height // events.height).astype(np.uint16)
         x = (x.astype(np.uint32) * width // events.width).astype(np.uint16)
     codes[y, x] = events.p + np.uint8(1)
-    cv2.copyTo(cv2.applyColorMap(codes, _EVENT_CODES), codes, picture)
+    # Not cv2.copyTo: a Ctrl-C within it can end the process with a segmentation fault.
+    lit = codes > 0
+    picture[lit] = _EVENT_BGR[codes[lit]]
 
 
 def polarity_picture(brighter: npt.NDArray[np.float32], darker: npt.NDArray[np.float32]) -> Image:
