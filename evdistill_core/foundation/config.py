@@ -178,7 +178,8 @@ def from_mapping(cls: type[T], values: Mapping[str, object], where: str = "") ->
 
     Args:
         cls: a dataclass; fields may be bool, int, float, str, Path, tuples and dicts of these,
-            Literal, Optional, or other dataclasses.
+            Literal, Optional, or other dataclasses. The metadata ``help`` of a field, a sentence,
+            is added to the error of a value of a wrong type.
         values: field name to value; fields with defaults may be absent.
         where: dotted place, used in error messages.
 
@@ -195,7 +196,12 @@ def from_mapping(cls: type[T], values: Mapping[str, object], where: str = "") ->
     built: dict[str, Any] = {}
     for name, field in fields.items():
         if name in values:
-            built[name] = _convert(hints[name], values[name], _join(where, name))
+            try:
+                built[name] = _convert(hints[name], values[name], _join(where, name))
+            except ConfigError as error:
+                if "help" not in field.metadata:
+                    raise
+                raise ConfigError(f"{error}. {field.metadata['help']}") from error
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ConfigError(f"missing key {_join(where, name)}")
     try:

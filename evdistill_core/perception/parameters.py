@@ -57,7 +57,8 @@ class Declaration:
 
 
 def _p(default: Any, text: str, **more: Any) -> Any:
-    return field(default=default, metadata={"declaration": Declaration(text, **more)})
+    metadata = {"declaration": Declaration(text, **more), "help": text}
+    return field(default=default, metadata=metadata)
 
 
 def _of(config: type[PostprocessConfig | RankingConfig], name: str, text: str, **more: Any) -> Any:

@@ -60,15 +60,15 @@ class View:
             rotation_deg: 0, 90, 180 or 270, clockwise.
 
         Raises:
-            ConfigError: the region lies outside of the sensor.
+            ConfigError: the region is not wholly on the sensor.
         """
         x, y, wide, high = roi
-        right = min(x + wide, width) if wide else width
-        bottom = min(y + high, height) if high else height
-        if x >= right or y >= bottom:
+        right = x + wide if wide else width
+        bottom = y + high if high else height
+        if not (x < right <= width and y < bottom <= height):
             raise ConfigError(
-                f"roi {list(roi)} lies outside of this sensor of {width}x{height} pixels; it is "
-                "[x, y, width, height]"
+                f"roi {list(roi)} lies outside of this sensor of {width}x{height} pixels, or "
+                "reaches beyond it; it is [x, y, width, height]"
             )
         return View(height, width, x, y, right, bottom, rotation_deg // 90 % 4)
 

@@ -30,15 +30,13 @@ def picture(events):
     return image
 
 
-regions = st.one_of(
-    st.just(ALL),
-    st.tuples(
-        st.integers(0, WIDTH - 1),
-        st.integers(0, HEIGHT - 1),
-        st.integers(1, 30),
-        st.integers(1, 30),
-    ),
-)
+@st.composite
+def regions_on_it(draw):
+    x, y = draw(st.integers(0, WIDTH - 1)), draw(st.integers(0, HEIGHT - 1))
+    return x, y, draw(st.integers(1, WIDTH - x)), draw(st.integers(1, HEIGHT - y))
+
+
+regions = st.one_of(st.just(ALL), regions_on_it())
 
 
 @settings(max_examples=60, deadline=None)
@@ -109,9 +107,10 @@ def test_guesses_have_no_place():
     assert of((1, 1, 4, 4), 90).place(said) is said
 
 
-def test_a_region_outside_of_the_sensor_is_refused():
-    with pytest.raises(ConfigError, match=r"roi \[20, 0, 5, 5\] lies outside.*20x12"):
-        of((20, 0, 5, 5))
+@pytest.mark.parametrize("roi", [(20, 0, 5, 5), (16, 0, 5, 5), (0, 8, 5, 5)])
+def test_a_region_that_is_not_wholly_on_the_sensor_is_refused(roi):
+    with pytest.raises(ConfigError, match=r"roi \[\d+, \d, 5, 5\] lies outside.*20x12.*beyond"):
+        of(roi)
 
 
 def test_a_region_without_events_gives_none():
