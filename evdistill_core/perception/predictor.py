@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from evdistill_core.events.array import Events
 from evdistill_core.events.window import Window
+from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.inference.runner import Runner
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.perception.ingest import Job
@@ -123,7 +124,7 @@ class WindowPredictor:
         """Return the input and the view for the sensor of these events."""
         sensor = events.height, events.width
         if sensor not in self._sizes:
-            view = self.parameters.view(height=events.height, width=events.width)
+            view = self._view(events.height, events.width)
             size = self.parameters.working_size(self._info.input, self._runner, view.size)
             self._sizes[sensor] = size, view
             if note := size.note():
@@ -131,6 +132,17 @@ class WindowPredictor:
         found = self._sizes[sensor]
         self._size = found[0]
         return found
+
+    def _view(self, height: int, width: int) -> View:
+        """Return the view; a size that comes later, which ``roi`` does not fit, is seen whole."""
+        try:
+            return self.parameters.view(height=height, width=width)
+        except ConfigError as error:
+            if not self._sizes:  # a mistake of the user's; later sizes are the sensor's doing
+                raise
+            _log.warning("%s; this size is seen without a region", error)
+            turned = self.parameters.rotation_deg
+            return View.of(height=height, width=width, roi=(0, 0, 0, 0), rotation_deg=turned)
 
     def _follow_breaks(self, job: Job) -> None:
         if job.epoch != self._epoch:

@@ -180,3 +180,13 @@ def test_impossible_values_are_refused(values, message):
 def test_a_region_outside_of_the_sensor_is_refused(stub_student, stub_runner, square):
     with pytest.raises(ConfigError, match="lies outside of this sensor of 64x48"):
         predict(stub_student, stub_runner, square, roi=(100, 0, 10, 10))
+
+
+def test_a_later_sensor_that_the_region_does_not_fit_is_seen_whole(
+    stub_student, stub_runner, square, caplog
+):
+    predictor, _ = predict(stub_student, stub_runner, square, roi=(20, 10, 40, 30))
+    small = Events.from_columns([3], [2], [1_000_100], [1], width=24, height=16)
+    found = predictor(Job(window_of(small), 1, "", 0, 0, 0, 0))
+    assert found.mask.shape == (16, 24)
+    assert "this size is seen without a region" in caplog.text
