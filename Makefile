@@ -10,7 +10,7 @@ ALL := $(VENV)/.installed-all
 # Processes of tests: many of them wait for other processes.
 JOBS ?= 2
 
-.PHONY: run test soak check lint types contracts format clean
+.PHONY: run test soak check lint types contracts format docs clean
 
 run: $(DEMO)
 	$(BIN)/evdistill demo
@@ -33,6 +33,10 @@ types: $(ALL)
 contracts: $(ALL)
 	$(BIN)/lint-imports
 
+# The pages of docs/ as a site in out/site/; a dead link is an error. Nothing is loaded from the network.
+docs: $(ALL)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 format: $(ALL)
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
@@ -49,9 +53,9 @@ $(DEMO): constraints.txt setup.py | $(BIN)/python
 # The whole holds the demo's part, so it sets both stamps. It also completes what `make run` began.
 $(ALL): constraints.txt setup.py | $(BIN)/python
 	@echo "Installing what the tests need into $(VENV), with torch: 0.6 GB to download," \
-	  "2.3 GB on disk, 2 to 3 minutes (more where pip has torch only with CUDA)."
+	  "2.4 GB on disk, 2 to 3 minutes (more where pip has torch only with CUDA)."
 	$(PIP) -q pip setuptools wheel
-	$(PIP) --no-build-isolation -e ".[dds,train,test]"
+	$(PIP) --no-build-isolation -e ".[dds,train,test,docs]"
 	touch $(DEMO) $@
 
 # The demo recording is committed; this makes it anew from its source (see demo/README.md).

@@ -88,6 +88,7 @@ setup(
             "import-linter",
             "types-PyYAML",
         ],
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings-python>=1.10"],
     },
     zip_safe=False,
     entry_points={

@@ -217,7 +217,7 @@ def test_a_missing_file_is_one_sentence_for_str_and_path(call, kind, tmp_path):
 
 
 def test_the_program_of_the_documentation_runs_as_written(tmp_path):
-    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "how-to" / "python.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"<!-- tested as it stands -->\n```python\n(.*?)```", text, re.DOTALL)
     (tmp_path / "street.mcap").symlink_to(DEMO)
     (tmp_path / "recordings").mkdir()

@@ -94,7 +94,7 @@ def _installed_by(target, tmp_path):
 
 def test_make_run_installs_less_than_make_test(tmp_path):
     assert _installed_by("run", tmp_path) == ["dds"]
-    assert _installed_by("test", tmp_path) == ["dds,train,test"]
+    assert _installed_by("test", tmp_path) == ["dds,train,test,docs"]
 
 
 def test_make_test_completes_what_make_run_installed(tmp_path):
@@ -102,7 +102,7 @@ def test_make_test_completes_what_make_run_installed(tmp_path):
     for stamp in ("bin/python", ".installed-demo"):
         (tmp_path / "venv" / stamp).touch()
     assert _installed_by("run", tmp_path) == []
-    assert _installed_by("test", tmp_path) == ["dds,train,test"]
+    assert _installed_by("test", tmp_path) == ["dds,train,test,docs"]
 
 
 @pytest.mark.ros

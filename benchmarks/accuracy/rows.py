@@ -95,7 +95,7 @@ FRAMES = {"kd_paired": 1.0, "paired": 10.0}
 # Terms that are judged one by one beside the supervised loss on wide windows, and how T's features
 # are compared: cells of the student's map (12 x 16 at 192x256), where events are.
 SINGLE: dict[str, object] = {"affinity_graph": "events", "affinity_norm": "l1"}
-# Beside frames both kinds of windows stand in one batch, as in the trial of docs/results.md.
+# Beside frames, both kinds of windows share one batch, as in docs/explanation/results.md.
 JOINT: dict[str, object] = SINGLE | {"joint_batch": True}
 AFFINITY = 2.0
 # The averaged student as judge, normalised as it will be in use. Its batch norms need some hundred

@@ -13,8 +13,10 @@ from evdistill_core.foundation.errors import ConfigError
 Device = Literal["auto", "cpu", "cuda"]
 Encoding = Literal["libcaer_cmp", "evt3"]
 
-RECORDING_HELP = "Recording of any kind that docs/recordings.md lists."
-RECORDINGS_HELP = "Recordings of any kind that docs/recordings.md lists, or folders of them."
+RECORDING_HELP = "Recording of any kind that docs/reference/recordings.md lists."
+RECORDINGS_HELP = (
+    "Recordings of any kind that docs/reference/recordings.md lists, or folders of them."
+)
 
 RecordingArgument = Annotated[Path, typer.Argument(metavar="RECORDING", help=RECORDING_HELP)]
 RecordingArguments = Annotated[
@@ -91,7 +93,7 @@ Layout = Annotated[
     typer.Option(
         "--layout",
         metavar="NAME",
-        help="How the images lie (docs/training.md); default: found out.",
+        help="How the images lie (docs/how-to/training.md); default: found out.",
     ),
 ]
 Classes = Annotated[
@@ -99,7 +101,7 @@ Classes = Annotated[
     typer.Option(
         "--classes",
         metavar="FILE",
-        help="Class file, or street6, camvid11, dsec11, cityscapes19 (docs/classes.md).",
+        help="Class file, or street6, camvid11, dsec11, cityscapes19 (docs/how-to/classes.md).",
     ),
 ]
 WriteClasses = Annotated[

@@ -56,7 +56,7 @@ def command(
         typer.Option(
             metavar="FILE",
             help="A teacher that you have instead of a new one: its last.pt, or a YAML file that "
-            "describes an ONNX model (docs/training.md).",
+            "describes an ONNX model (docs/how-to/training.md).",
         ),
     ] = None,
     profile: Annotated[Path, typer.Option(metavar="FILE", help="The distillation.")] = Path(
@@ -87,8 +87,8 @@ def command(
     First a teacher is trained on the images, then the student is distilled from it; a profile whose
     teacher is an ONNX model, and --teacher, leave the first part out. The folder gets
     student.evstudent, student/report.html and teacher/report.html. Own masks need a class file
-    (docs/classes.md): their labels are read and counted before anything is trained. Ctrl-C ends
-    after the step at hand; the same command with --resume goes on, in whichever stage it was.
+    (docs/how-to/classes.md): their labels are read and counted before anything is trained. Ctrl-C
+    ends after the current step; the same command with --resume continues in the stage it was in.
     """
     from evdistill_core.cli._classes import check_images, skeleton_for_unknown_classes
     from evdistill_core.cli._parity import write_and_report

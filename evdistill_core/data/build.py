@@ -197,7 +197,7 @@ def build_evaluation_sets(
         else:
             raise DataError(
                 f"{path} holds nothing to score: expected a set that `evdistill simulate` made "
-                f"({INDEX}), or a recording beside masks/<t_us>.png (docs/classes.md)"
+                f"({INDEX}), or a recording beside masks/<t_us>.png (docs/how-to/classes.md)"
             )
         return {whole.name: Prefix(whole, min(limit or len(whole), len(whole)))}
     config = load_config(EvaluationConfig, path)

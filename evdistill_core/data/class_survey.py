@@ -117,7 +117,7 @@ def class_file_skeleton(survey: MaskSurvey, what: str) -> str:
         f"# Classes of {what}: the values found in {survey.read} of {survey.total} files.",
         "# Give every class a name. Set thing: true where single objects shall become boxes.",
         "# Values without a class go to ignore. Classes may be joined: ids: [3, 4].",
-        "# All keys: docs/classes.md",
+        "# All keys: docs/how-to/classes.md",
         "classes:",
     ]
     ignored: list[Value] = []

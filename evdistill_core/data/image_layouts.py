@@ -271,7 +271,8 @@ def mask_reader(
     if not mapping:
         raise ConfigError(
             f"what {config.layout} labels mean for the classes {list(classes.names)} is not known: "
-            "give every class its ids in a class file (docs/classes.md), or the images a class_map"
+            "give every class its ids in a class file (docs/how-to/classes.md), "
+            "or the images a class_map"
         )
     ids = dict(enumerate(mapped_ids(names, mapping, classes)))
     complete = complete_classes(config.complete_for, classes, classes.complete_for)
@@ -286,7 +287,7 @@ def mask_reader(
     decoder = MaskDecoder(
         {IGNORE: IGNORE} | ids,
         meaning=f"{config.layout} labels are 0..{len(names) - 1} and {IGNORE} (is this another "
-        "label set? A class file says what it means, see docs/classes.md)",
+        "label set? A class file says what it means, see docs/how-to/classes.md)",
     )
     return MaskReader(decoder.read, complete if others else ())
 
@@ -297,7 +298,7 @@ def _class_file_reader(config: ImagesConfig, classes: ClassTable) -> MaskReader:
     if complete and not has_others and config.complete_for != AUTO:
         raise ConfigError(
             "complete_for says what labels without a class are not, and no value means that: list "
-            "such values under other in the class file (docs/classes.md)"
+            "such values under other in the class file (docs/how-to/classes.md)"
         )
     decoder = decoder_of(classes, other=OTHER if complete else IGNORE)
     return MaskReader(decoder.read, complete if has_others else ())
@@ -454,7 +455,7 @@ def _open_coco(config: ImagesConfig, classes: ClassTable) -> ImageSource:
     if not class_map:
         raise ConfigError(
             f"none of the classes {list(classes.names)} has the name of a class of COCO: give the "
-            "images a class_map, or every class its ids in a class file (docs/classes.md)"
+            "images a class_map, or every class its ids in a class file (docs/how-to/classes.md)"
         )
     return YoloImages(
         YoloSegmentation(
@@ -568,7 +569,7 @@ def _adapt(name: str, found: object) -> ImageLayout:
     if not callable(found):
         raise ConfigError(
             f"layout {name!r} is {type(found).__name__}, neither an ImageLayout nor a function "
-            "(config, classes) -> images (docs/extending.md)"
+            "(config, classes) -> images (docs/how-to/extending.md)"
         )
     return ImageLayout(found)
 

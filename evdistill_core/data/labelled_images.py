@@ -30,7 +30,7 @@ class ImagesConfig:
             ``root/labels/<split>/*.txt``: polygons); ``coco-seg`` (the same with the 80 numbers of
             COCO; people and vehicles of the six classes are marked completely); ``class-folders``
             (``root/<split>/<class>/*``: recognition); ``mnist`` (idx files in ``root``:
-            recognition); or one of a plugin (docs/extending.md).
+            recognition); or one of a plugin (docs/how-to/extending.md).
         root: folder; relative paths are relative to the working directory.
         split: ``train``, ``val``, ``test``; several are joined by ``+`` (camvid, cityscapes,
             folders, yolo-seg). ``.``: class folders lie directly below root. ``mnist``: ``train``,
@@ -111,7 +111,7 @@ class LabelledImages:
             raise ConfigError(
                 f"what the layout {config.layout} opens lacks the attribute complete_for: give it "
                 "() if its labels never hold 254, else the names of the classes that such a pixel "
-                "is not of (docs/extending.md)"
+                "is not of (docs/how-to/extending.md)"
             )
         self.complete_for = tuple(self._source.complete_for)
         self.excluded = excluded_mask(self.complete_for, classes)
@@ -150,7 +150,7 @@ class LabelledImages:
             raise DataError(
                 f"the label of {still.name} holds {OTHER} (none of some classes), and layout "
                 f"{self.config.layout} does not say of which: give its source complete_for "
-                "(docs/extending.md)"
+                "(docs/how-to/extending.md)"
             )
         return still
 

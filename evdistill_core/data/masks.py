@@ -109,7 +109,7 @@ class MaskDecoder:
         if mask.is_color and not self._has_colors:
             raise DataError(
                 f"{path} is a colour image, and the classes are described by ids alone: give their "
-                "colors in a class file (docs/classes.md)"
+                "colors in a class file (docs/how-to/classes.md)"
             )
         label = self._of_colors(mask.codes) if mask.is_color else self._by_id[mask.codes]
         unknown = label == _UNKNOWN
@@ -153,7 +153,7 @@ def decoder_of(classes: ClassTable, *, other: int = OTHER) -> MaskDecoder:
         of_color | colors if colors else {},
         rest=rest if masks.ignores_rest or masks.rest_is_other else None,
         meaning=f"no class has these values ({named}{more}): give them to a class, or list them "
-        "under ignore in the class file (docs/classes.md)",
+        "under ignore in the class file (docs/how-to/classes.md)",
     )
 
 

@@ -39,7 +39,7 @@ class UnknownClassesError(DataError):
         super().__init__(
             f"nothing says what the labels in {where} mean: they hold {survey.summary()}. Name the "
             "classes in a class file (--write-classes FILE makes one to fill in) and give it with "
-            f"--classes, or put it there as {CLASS_FILE} (docs/classes.md)"
+            f"--classes, or put it there as {CLASS_FILE} (docs/how-to/classes.md)"
         )
 
 

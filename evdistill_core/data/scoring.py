@@ -118,8 +118,8 @@ def evaluate(  # noqa: PLR0913 - options by name
         student: a student file, a checkpoint, or a loaded student (its file is scored).
         dataset: YAML with the sets to score (``config/eval``), a folder that ``evdistill
             simulate`` made, or one with a recording and masks.
-        classes: a class file or a preset (docs/classes.md) that says what labels mean; None: what
-            lies beside the data, or what the student was trained with.
+        classes: a class file or a preset (docs/how-to/classes.md) that says what labels mean; None:
+            the class file beside the data, or the classes that the student was trained with.
         out: folder of the report.
         windows: score at most this many windows a set; 0: all.
         activity_radius_px: half side of the square that counts as near an event.

@@ -235,7 +235,7 @@ class YoloSegmentation:
                 path,
                 unknown,
                 f"no class ({self._known}) has these numbers: give their ids to a class, or list "
-                "them under ignore in the class file (docs/classes.md)",
+                "them under ignore in the class file (docs/how-to/classes.md)",
                 unit="polygon",
             )
         rest = IGNORE if self._rest is None else self._rest

@@ -1,6 +1,6 @@
 """Class files: the classes of a user, their colours, and what the values in masks mean.
 
-One file for ``train``, ``distill-on``, ``evaluate`` and ``simulate`` (docs/classes.md)::
+One file for ``train``, ``distill-on``, ``evaluate`` and ``simulate`` (docs/how-to/classes.md)::
 
     classes:
       - {name: floor, ids: [0]}
@@ -192,7 +192,7 @@ def named_table(classes: str) -> ClassTable:
     if classes not in CLASS_SETS:
         raise ConfigError(
             f"classes must be one of {', '.join(CLASS_SETS)}, or a class file (*.yaml, see "
-            f"docs/classes.md), got {classes!r}{did_you_mean(classes, CLASS_SETS)}"
+            f"docs/how-to/classes.md), got {classes!r}{did_you_mean(classes, CLASS_SETS)}"
         )
     return CLASS_SETS[classes]
 

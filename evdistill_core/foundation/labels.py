@@ -326,7 +326,7 @@ def excluded_mask(names: Iterable[str], classes: ClassTable) -> npt.NDArray[np.b
     if len(set(chosen)) == len(classes):
         raise ConfigError(
             "complete_for names every class: what is of none of them has no class. Leave one out, "
-            "or name the class of the rest as background (docs/classes.md)"
+            "or name the class of the rest as background (docs/how-to/classes.md)"
         )
     if not chosen:
         return None

@@ -134,7 +134,7 @@ def _guest(name: str, found: object) -> MakeRunner:
     if not callable(found):
         raise ConfigError(
             f"runtime {name!r} is {type(found).__name__}, no function (student, device=, "
-            "precision=, threads=) -> runner (docs/extending.md)"
+            "precision=, threads=) -> runner (docs/how-to/extending.md)"
         )
 
     def make(student: StudentFile, *, device: Device, precision: Precision, threads: int) -> Runner:

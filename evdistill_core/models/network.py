@@ -119,7 +119,7 @@ class StudentNetwork(nn.Module):
         """
         raise ConfigError(
             f"{type(self).__name__} has no forward_with_features, which distillation needs: return "
-            "the logits and a deep feature map (docs/extending.md)"
+            "the logits and a deep feature map (docs/how-to/extending.md)"
         )
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor | NetworkOutput:

@@ -66,7 +66,7 @@ def _guest(name: str, found: object) -> NetworkEntry:
     if not callable(found):
         raise ConfigError(
             f"network {name!r} is {type(found).__name__}, no class or function that makes a "
-            "network (docs/extending.md)"
+            "network (docs/how-to/extending.md)"
         )
     task: TaskName = getattr(found, "task", "segmentation")
     if task not in get_args(TaskName):

@@ -66,7 +66,7 @@ class RecordingInfo:
 
     Attributes:
         path: the file or the bag directory.
-        format: its short name, see ``docs/recordings.md``.
+        format: its short name, see ``docs/reference/recordings.md``.
         topic: topic or stream that the events come from, ``""`` when there is none.
         encoding: encoding of the event bytes (``evt3``, ``libcaer_cmp``, ...), the message's name
             for messages without one, or the format for plain columns.
@@ -224,9 +224,10 @@ class Recording(ABC):
             end_us: leave out events and triggers at or after it; ``None`` reads to the end.
 
         Yields:
-            Batches; without a span every one, with a span those that hold something. Most formats
-            are entered near its start (``docs/recordings.md`` says which); what lies before is
-            decoded and left out in event streams, whose times add up, and compressed columns.
+            Batches: without a span all of them, with a span those that hold events of it. Most
+            formats seek to a place near the start (``docs/reference/recordings.md`` lists them).
+            Event streams, whose times add up, and compressed columns are decoded from the
+            beginning.
 
         Raises:
             RecordingError: ``end_us`` is below ``start_us``, there are no events, the file is

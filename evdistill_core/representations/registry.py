@@ -30,7 +30,7 @@ def _adapt(name: str, found: object) -> Representation:
     if not isinstance(made, Representation):
         raise ConfigError(
             f"representation {name!r} is {type(made).__name__}, neither a Representation nor a "
-            "function without arguments that returns one (docs/extending.md)"
+            "function without arguments that returns one (docs/how-to/extending.md)"
         )
     fill = made.fill
 

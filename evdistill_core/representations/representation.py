@@ -1,6 +1,7 @@
 """What a representation is: one object for each kind of input that a student can be fed.
 
-A plugin makes such an object (docs/extending.md); ``registry.REPRESENTATIONS`` finds it by name.
+A plugin makes such an object (docs/how-to/extending.md); ``registry.REPRESENTATIONS`` finds it by
+name.
 """
 
 from __future__ import annotations

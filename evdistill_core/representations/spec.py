@@ -50,7 +50,7 @@ class InputSpec:
     Attributes:
         kind: "voxel", signed polarity in time bins; "histogram", counts per polarity in time bins;
             "counts2", the authors' two counts; "time_surface", how recent the last event is; or a
-            representation of a plugin (docs/extending.md).
+            representation of a plugin (docs/how-to/extending.md).
         bins: time bins of voxel and histogram, at least 1.
         window_us: length of one window, microseconds of sensor time.
         window_count: a window also ends after this many events; None: by time alone.

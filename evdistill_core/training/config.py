@@ -153,7 +153,7 @@ class TrainConfig:
         batch_size: windows a step, of all processes together; a multiple of their number.
         classes: a preset (``street6``, ``camvid11``, ``dsec11``, ``cityscapes19``, ``digits``), the
             path of a class file (in a YAML file it counts from the folder of that file), the
-            content of one, or a list of names (docs/classes.md).
+            content of one, or a list of names (docs/how-to/classes.md).
         network: which network.
         input: how events become its input; stored in the student file.
         data: what it learns from and what it is validated on.
@@ -162,7 +162,7 @@ class TrainConfig:
         optimiser: how.
         device: ``auto`` takes CUDA where there is one.
         devices: processes on a machine, each with a GPU of its own (or its share of the CPU).
-        nodes: machines; with more than one, start it on each (docs/training.md).
+        nodes: machines; with more than one, start it on each (docs/how-to/training.md).
         precision: ``auto``: bfloat16 on a GPU that has it, else float32. ``bfloat16`` and
             ``float16`` run the network in mixed precision; the latter
             scales the loss so that small gradients do not vanish.

@@ -155,7 +155,7 @@ def train(
     Args:
         config: YAML file of the experiment (``config/train``), or its content as a dict.
         out: folder of the run; None: ``runs/<name of the experiment>``.
-        classes: a class file or a preset (docs/classes.md), instead of the experiment's.
+        classes: a class file or a preset (docs/how-to/classes.md), instead of the experiment's.
         resume: go on from the last checkpoint in the folder.
         overwrite: replace a run that the folder holds.
 

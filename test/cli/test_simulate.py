@@ -152,7 +152,7 @@ def test_a_film_becomes_windows_without_labels(config, tmp_path):
 
 
 def test_the_configuration_in_the_documentation_is_read():
-    page = Path(__file__).parents[2] / "docs" / "simulation.md"
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "simulation.md"
     block = page.read_text(encoding="utf-8").split("```yaml")[1].split("```")[0]
     config = from_mapping(SimulateConfig, yaml.safe_load(block))
     assert config == SimulateConfig()  # it shows the defaults

@@ -2,7 +2,7 @@
 
     python test/fuzz/run.py [--minutes 1 | --steps N] [--target all | NAME ...] [--seed 0]
                             [--report FILE]
-    python test/fuzz/run.py --engine atheris ...   (coverage-guided; see docs/fuzzing.md)
+    python test/fuzz/run.py --engine atheris ...   (coverage-guided: docs/explanation/fuzzing.md)
     python test/fuzz/run.py --target NAME --seed S --step K     (one step again: a finding)
 
 Every target runs in a process of its own, under a limit of memory and a watch for hangs, so that a

@@ -1,4 +1,4 @@
-"""A few steps of every fuzz target; the long runs stand in docs/fuzzing.md."""
+"""A few steps of every fuzz target; the long runs stand in docs/explanation/fuzzing.md."""
 
 import json
 import subprocess

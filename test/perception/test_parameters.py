@@ -27,8 +27,8 @@ SHIPPED = {
     RecognitionParameters: ROOT / "config" / "recognition.yaml",
 }
 PAGES = {
-    SegmentationParameters: ROOT / "docs" / "segmentation-node.md",
-    RecognitionParameters: ROOT / "docs" / "recognition-node.md",
+    SegmentationParameters: ROOT / "docs" / "reference" / "segmentation-node.md",
+    RecognitionParameters: ROOT / "docs" / "reference" / "recognition-node.md",
 }
 each_kind = pytest.mark.parametrize("kind", list(KINDS.values()))
 

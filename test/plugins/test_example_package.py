@@ -1,4 +1,4 @@
-"""The package of docs/extending.md, installed by pip and used through the command line."""
+"""The package of docs/how-to/extending.md, installed by pip and used through the command line."""
 
 import json
 import os
@@ -141,7 +141,7 @@ def test_train_export_and_run_with_parts_of_ones_own(installed, images, tmp_path
 
 
 def test_the_code_of_the_documentation_is_that_of_the_package():
-    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "how-to" / "extending.md").read_text(encoding="utf-8")
     blocks = re.findall(r"<!-- (\S+) -->\n```(?:python|toml)\n(.*?)```", text, re.DOTALL)
     assert len(blocks) == 5
     for name, block in blocks:

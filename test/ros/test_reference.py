@@ -13,7 +13,7 @@ from evdistill_ros.reference import (
     topics_table,
 )
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "segmentation-node.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "segmentation-node.md"
 PAGES = {name: PAGE.with_name(f"{name}-node.md") for name in TASKS}
 
 
@@ -45,7 +45,7 @@ def test_every_value_that_a_run_reports_is_described(tiny_student, tmp_path):
         student, runner, parameters, publish=lambda *_: None, is_wanted=lambda _: True, node="n"
     )
     front.start()
-    with open_recording(PAGE.parents[1] / "demo" / "davis346_street.mcap") as recording:
+    with open_recording(PAGE.parents[2] / "demo" / "davis346_street.mcap") as recording:
         for _, packet in zip(range(30), recording.packets(), strict=False):
             front.push_events(packet)
     front.stop(drain=True)

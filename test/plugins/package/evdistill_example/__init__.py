@@ -1,1 +1,1 @@
-"""One of each part that evdistill takes from other packages (docs/extending.md shows them)."""
+"""One of each part that evdistill takes from other packages (docs/how-to/extending.md)."""
