@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,12 @@ from evdistill_core.evaluation.replay_labels import read_boxes
 from evdistill_core.evaluation.tracks import Frame
 from evdistill_core.events.array import Events
 from evdistill_core.events.window import Window
+from evdistill_core.inference.prediction import Detection
 from evdistill_core.perception.student import Student
 from evdistill_core.recordings.opening import open_recording
+
+# From the windows of a film to the end (us) and the boxes of each.
+Detector = Callable[[Iterator[Window]], Iterator[tuple[int, Sequence[Detection]]]]
 
 
 def films_in(path: Path) -> list[Path]:
@@ -48,21 +52,41 @@ def score_films(student: Student, films: Sequence[Path]) -> dict[str, object]:
         DataError: labels have a class that the student lacks, or none is near a window.
         RecordingError: a recording cannot be read.
     """
-    sequences = [_frames(student, film) for film in films]
-    return {"films": len(films), **score_sequences(sequences, student.classes.names)}
+
+    def find(windows: Iterator[Window]) -> Iterator[tuple[int, Sequence[Detection]]]:
+        for result in student.predict(windows):
+            yield result.t_end_us, result.detections
+
+    window_us = student.parameters.window_us or student.input.window_us
+    return score_detector(find, films, student.classes.names, window_us)
 
 
-def _frames(student: Student, film: Path) -> list[Frame]:
-    truth = read_boxes(film / LABELS, student.classes.names)
+def score_detector(
+    find: Detector, films: Sequence[Path], classes: Sequence[str], window_us: int
+) -> dict[str, object]:
+    """Run anything that finds boxes with ids over films and score it, as ``score_films`` does.
+
+    Args:
+        find: is called once a film with its windows. It yields the end of each window (us) and
+            what it found there.
+        films: folders, see ``films_in``; at least one.
+        classes: names of its classes; the position is the id.
+        window_us: length of its windows.
+    """
+    sequences = [_frames(find, film, classes, window_us) for film in films]
+    return {"films": len(films), **score_sequences(sequences, classes)}
+
+
+def _frames(find: Detector, film: Path, classes: Sequence[str], window_us: int) -> list[Frame]:
+    truth = read_boxes(film / LABELS, classes)
     with open_recording(recording_in(film)) as recording:
         events = Events.concatenate([batch.events for batch in recording.batches()])
-    window_us = student.parameters.window_us or student.input.window_us
     windows = windows_to([stamp // 1000 for stamp in sorted(truth)], events, window_us)
     found = {
-        1000 * result.t_end_us: [
-            ScoredBox(d.class_id, d.box_xyxy, d.score, str(d.track_id)) for d in result.detections
+        1000 * end_us: [
+            ScoredBox(d.class_id, d.box_xyxy, d.score, str(d.track_id)) for d in detections
         ]
-        for result in student.predict(windows)
+        for end_us, detections in find(windows)
     }
     pairs = nearest_results(sorted(found), truth, "detections")
     return [(truth[t], found[stamp]) for stamp in sorted(pairs) for t in sorted(pairs[stamp])]
