@@ -20,11 +20,11 @@ from evdistill_ros.qos import QosProfile
 RESULT_TEXTS = {
     "classification": "the likeliest classes, best first; `class_id` is the number in "
     "`label_info`; no results where nothing can be said",
-    "mask": "mono8: class id; 255 is unlabelled",
+    "mask": "mono8: class id; 255 is unlabelled; `mask_size` says at which resolution",
     "detections": "boxes of vehicles and humans; `id` stays from window to window, `class_id` is "
     "the number in `label_info`",
-    "confidence": "32FC1: probability of the class; 0 where unlabelled",
-    "mask_color": "bgr8: the mask in the colours of its classes",
+    "confidence": "32FC1: probability of the class; 0 where unlabelled; as large as `mask`",
+    "mask_color": "bgr8: the mask in the colours of its classes; as large as `mask`",
     "camera_info": "the calibration with the header of the other results, scaled to the size of "
     "the events' frame; not sent while none is known",
 }
