@@ -214,14 +214,25 @@ class Perception:
         self._predict.parameters = parameters
         self._ingest.parameters = parameters
 
+    def counters(self) -> dict[str, int]:
+        """Return all counters of this moment; much cheaper than a snapshot."""
+        with self._lock:
+            counters = dict(self._counters)
+        return counters | self._ingest.stream_counters()
+
+    @property
+    def silence_s(self) -> float | None:
+        """Seconds since the latest packet; None before the first."""
+        last_ns = self._last_message_ns
+        return (time.monotonic_ns() - last_ns) / 1e9 if last_ns else None
+
     def snapshot(self) -> Snapshot:
         """Return all counters and latencies of this moment."""
         packets, size = self._queue.fill
+        counters = self.counters()
         with self._lock:
-            counters = dict(self._counters)
             latency = {stage: ring.percentiles() for stage, ring in self._latency.items()}
             last_message_ns = self._last_message_ns
-        counters.update(self._ingest.stream_counters())
         working = self._predict.size
         return Snapshot(
             time_ns=time.monotonic_ns(),

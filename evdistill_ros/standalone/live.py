@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from evdistill_core.cameras.address import CameraAddress
+from evdistill_core.events.packet import Packet
 from evdistill_core.foundation.errors import EvdistillError
 from evdistill_core.foundation.reasons import sentences
 from evdistill_core.messages.event_messages import EVENT_ARRAY_TYPES, EVENT_PACKET_TYPES
@@ -22,6 +23,8 @@ from evdistill_core.perception.messages import LABEL_INFO
 from evdistill_core.perception.parameters import PerceptionParameters
 from evdistill_core.perception.pipeline import Snapshot
 from evdistill_core.perception.result import Result
+from evdistill_core.viewing.live.live_view import LiveView
+from evdistill_core.viewing.live.of_pipeline import offer_result
 from evdistill_ros import qos
 from evdistill_ros.dds import DdsNode, Publisher, Subscription
 from evdistill_ros.dds.clock import GraphClock
@@ -111,8 +114,10 @@ class LivePerception:
         self._now_ns = time.time_ns
         student, runner = open_student(parameters)
         warm_up(student, runner, parameters, size=LIKELY_SIZE)
-        log(f"student {student.path.name} on {runner.description}")
+        self.student_text = f"{student.path.name} on {runner.description}"
+        log(f"student {self.student_text}")
         self._publishers: dict[str, Publisher] = {}
+        self._view: LiveView | None = None
         self._feed: CameraFeed | None = None
         self._images: ImageSource | None = None
         self._of_camera: dict[str, int] = {}
@@ -123,7 +128,7 @@ class LivePerception:
             publish=self._publish,
             is_wanted=self._is_wanted,
             node=self._name,
-            on_result=self._write_log if result_log is not None else None,
+            on_result=self._tell,
             now_ns=self._time_ns,
         )
 
@@ -170,6 +175,16 @@ class LivePerception:
     def stop(self) -> None:
         """End ``run``; from any thread, of signals see ``StopSignals``."""
         self._stopping.set()
+
+    @property
+    def source_text(self) -> str:
+        """Where the events come from, for people."""
+        camera = self._options.camera
+        return str(camera) if camera is not None else self.node.resolve("~/events")
+
+    def show_on(self, view: LiveView) -> None:
+        """Show every result on a live view from now on, and let it record what arrives."""
+        self._view = view
 
     def run(self, on_period: Callable[[Snapshot, Rates], None]) -> None:
         """Wait for the event topic, then work until ``stop``.
@@ -249,6 +264,26 @@ class LivePerception:
     def _publish(self, name: str, data: bytes) -> None:
         self._publishers[name].publish(data)
 
+    def _tell(self, result: Result) -> None:
+        if self._view is not None:
+            offer_result(self._view, self.front_end, result)
+        self._write_log(result)
+
+    def _take_events(self, packet: Packet) -> None:
+        self.front_end.push_events(packet)
+        if self._view is not None:
+            self._view.take(packet, self.node.resolve("~/events"))
+
+    def _recorded(self, take: Callable[[Packet], None], topic: str) -> Callable[[Packet], None]:
+        """Return what takes a picture or calibration for us, and for the view's recording."""
+
+        def both(packet: Packet) -> None:
+            take(packet)
+            if self._view is not None:
+                self._view.take(packet, packet.topic or topic)
+
+        return both
+
     def _write_log(self, result: Result) -> None:
         if self._result_log is None:
             return
@@ -276,15 +311,14 @@ class LivePerception:
             return None
         self._say(f"events from {topic} ({type_name})")
         self._subscribe_beside(topic)
-        return self.node.create_subscription(
-            "~/events", type_name, qos.EVENTS, self.front_end.push_events
-        )
+        return self.node.create_subscription("~/events", type_name, qos.EVENTS, self._take_events)
 
     def _subscribe_beside(self, events_topic: str, *, without: str = "") -> None:
-        for name, (input_type, take) in self.front_end.inputs().items():
+        for name, (input_type, take_input) in self.front_end.inputs().items():
             beside = self._beside(name, events_topic)
             if not beside or name == without:
                 continue
+            take = self._recorded(take_input, self.node.resolve(beside))
             if name == "image":
                 self._images = camera_images(self.node, beside, take, self._say)
             else:
@@ -296,13 +330,15 @@ class LivePerception:
         topic = self.node.resolve("~/events")
         timeout_s = self._options.timeout_s
         image = self.front_end.inputs().get("image")
+        image_topic = self._beside("image", topic) if image is not None else ""
+        image_topic = image_topic and self.node.resolve(image_topic)
         self._feed = feed = CameraFeed(
             self._options.camera,
             self.node,
-            take_events=self.front_end.push_events,
-            take_picture=None if image is None else image[1],
+            take_events=self._take_events,
+            take_picture=None if image is None else self._recorded(image[1], image_topic),
             events_topic=topic,
-            image_topic=self._beside("image", topic) if image is not None else "",
+            image_topic=image_topic,
             frame_id=CAMERA_FRAME,
             open_timeout_s=OPEN_TIMEOUT_S if timeout_s is None else timeout_s,
             warn=self._warn,
