@@ -32,6 +32,10 @@ WHOLE_BEFORE = {"time", "size", "encoding"}
 BEHIND_PACKETS = 32
 """With more waiting, live, inputs are left to the inference thread: a full queue loses packets, a
 late network only windows."""
+MIN_REST_US, MAX_REST_US = 2_000, 8_000
+"""Packets gather for half of the time until the open window's end, within these limits."""
+SPEED_PACKETS = 32
+"""The speed of sensor time is measured over so many packets."""
 QUIET_US = 200_000
 """After a shorter silence, of a driver that was held up, nothing is guessed but a window's end."""
 
@@ -133,10 +137,28 @@ class Ingest:
             taken = queue.get(timeout_s=IDLE_CHECK_S)
             self._follow_clock()
             if taken is not None:
-                self._is_behind = queue.fill[0] > BEHIND_PACKETS
+                waiting = queue.fill[0]
+                self._is_behind = waiting > BEHIND_PACKETS
                 self.take(*taken)
+                if not waiting and not self._lossless:
+                    self._rest()
             elif self._window_spec.deadline_ms is not None:
                 self._close_overdue()
+
+    def _rest(self) -> None:
+        """Let packets gather while the open window has long to go.
+
+        Who wakes for every small packet finds its code and data gone from the caches, and pays more
+        for that than for the packet. Near the window's end each packet is taken at once.
+        """
+        window = self._assembler.open_window()
+        reached_us = self._assembler.reached_us
+        if window is None or reached_us is None:
+            return
+        left_us = (window.t_end_us - reached_us) / self._arrivals.speed
+        rest_us = min(MAX_REST_US, left_us / 2)
+        if rest_us >= MIN_REST_US:
+            time.sleep(rest_us / 1e6)
 
     def time_jumped(self) -> None:
         """Break with everything before; may be called from any thread."""
@@ -357,6 +379,14 @@ class _Arrivals:
     def latest(self) -> tuple[int, int] | None:
         """Last event's sensor time and arrival of the newest packet."""
         return self._packets[-1] if self._packets else None
+
+    @property
+    def speed(self) -> float:
+        """Sensor time that passes in a unit of host time; 1 or more (a bag may play fast)."""
+        (first_us, first_ns), (last_us, last_ns) = self._packets[0], self._packets[-1]
+        if len(self._packets) > SPEED_PACKETS:
+            first_us, first_ns = self._packets[-SPEED_PACKETS]
+        return max(1.0, 1e3 * (last_us - first_us) / max(1, last_ns - first_ns))
 
     @property
     def longest_gap_us(self) -> int:

@@ -22,7 +22,6 @@ from numba import njit
 
 from evdistill_core.events.array import Events
 from evdistill_core.events.decoders.base import Columns, KernelArray
-from evdistill_core.events.window import never_falls
 from evdistill_core.representations.spec import BackgroundFilter
 
 # Times in the map are counted from a base and take 16 bits where the filter's time allows it: half
@@ -170,7 +169,7 @@ def supported_events(events: Events, spec: BackgroundFilter) -> npt.NDArray[np.b
     kept = np.empty(len(events), np.bool_)
     if not len(events):
         return kept
-    if not never_falls(events.t_us):
+    if not events.in_order:
         order = np.argsort(events.t_us, kind="stable")
         kept[order] = supported_events(events[order], spec)
         return kept

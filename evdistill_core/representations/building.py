@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.events.array import Events
-from evdistill_core.events.window import never_falls
 from evdistill_core.representations.background import Late, NeighbourFilter
 from evdistill_core.representations.normalisation import normalise_inplace
 from evdistill_core.representations.representation import FloatArray, InputWindow
@@ -151,7 +150,7 @@ class InputBuilder:
             )
         if self._spec.background_filter is not None:
             falls = self._newest_us is not None and events.t_us[0] < self._newest_us
-            if falls or not never_falls(events.t_us):
+            if falls or not events.in_order:
                 raise ValueError("events for the neighbour filter must be in the order of time")
             self._newest_us = int(events.t_us[-1])
 
