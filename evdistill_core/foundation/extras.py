@@ -11,7 +11,6 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "rosbag1": ("rosbags",),
     "inivation": ("dv_processing",),
     "dds": ("cyclonedds",),
-    "view": ("aiohttp",),
 }
 
 
