@@ -24,7 +24,7 @@ setup(
     # which editors and type checkers can follow. Otherwise it is an import hook, with a warning.
     package_dir={"": "."},
     package_data={
-        "evdistill_core": ["py.typed", "assets/*"],
+        "evdistill_core": ["py.typed", "assets/*", "viewing/live/*.html"],
         "evdistill_ros": ["py.typed"],
     },
     data_files=[
@@ -60,6 +60,7 @@ setup(
         "dds": ["cyclonedds>=11.0.1; python_version < '3.14'"],
         "hdf5": ["h5py>=3.8", "hdf5plugin>=4.1"],
         "rosbag1": ["rosbags>=0.10"],
+        "view": ["aiohttp>=3.9"],
         "train": [
             "torch>=2.4",
             # ImageNet weights, Apache-2.0: plain tensors, no code that is run.
@@ -76,6 +77,8 @@ setup(
             "pytest-timeout",
             "pytest-xdist",
             "pytest-cov",
+            "aiohttp>=3.9",
+            "playwright",  # drives the machine's own Chromium in tests of the live view
             "hypothesis",
             "lark",  # of the launch library, in tests on a ROS 2 installation
             "rosbags",
@@ -96,7 +99,7 @@ setup(
             "evdistill = evdistill_core.cli.main:main",
             "segmentation_node = evdistill_ros.nodes.segmentation_node:main",
             "recognition_node = evdistill_ros.nodes.recognition_node:main",
-            "replay_check = evdistill_ros.nodes.replay_check:main",
+            "choose_node = evdistill_ros.nodes.choose_node:main",
             "replay_recorder = evdistill_ros.nodes.replay_recorder:main",
         ],
         "evdistill.commands": ["ros = evdistill_ros.cli"],

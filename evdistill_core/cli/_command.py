@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import select
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Annotated, Any
@@ -24,6 +25,8 @@ from evdistill_core.cli import _verbosity
 #: Groups of commands in the order of ``evdistill --help``.
 GROUPS = ("Recordings", "Live", "Training")
 OTHER = "Other"
+
+_PORT = re.compile(r"^[^/=]*:\d+$")
 
 Verbose = Annotated[
     bool,
@@ -96,6 +99,11 @@ class Command(TyperCommand):
         arguments = [p for p in self.get_params(ctx) if p.param_type_name == "argument"]
         names = [_argument_name(p) if p.required else f"[{_argument_name(p)}]" for p in arguments]
         return ["[OPTIONS]", *names]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Read the arguments; options whose metavar is in brackets may stand without a value."""
+        optional = {name for name, p in names_of_options(self, ctx).items() if _may_stand_alone(p)}
+        return super().parse_args(ctx, with_empty_values(args, optional))
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         """Write what the command does and, right below, how to call it."""
@@ -171,6 +179,31 @@ def _is_stdout_open() -> bool:
     except (AttributeError, OSError, ValueError):
         return False  # no stdout, or none of the system: ours is the likely one
     return not any(state & select.POLLERR for _, state in poll.poll(0))
+
+
+def _may_stand_alone(parameter: Any) -> bool:
+    return (parameter.metavar or "").startswith("[")
+
+
+def with_empty_values(arguments: Sequence[str], optional: Container[str]) -> list[str]:
+    """Return arguments in which ``--view`` without a value has an empty one.
+
+    A value follows after ``=``, or as the next word if that ends in a port (``:8765``): no file and
+    no topic does.
+
+    Args:
+        arguments: of a command.
+        optional: names of the options whose value may be left out.
+    """
+    found: list[str] = []
+    for i, word in enumerate(arguments):
+        if word == "--":
+            return [*found, *arguments[i:]]
+        following = arguments[i + 1] if i + 1 < len(arguments) else ""
+        if word in optional and not _PORT.search(following):
+            word = f"{word}="  # noqa: PLW2901 - the same word, with its value
+        found.append(word)
+    return found
 
 
 def names_of_options(command: Any, ctx: Any) -> Mapping[str, Any]:

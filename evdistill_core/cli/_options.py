@@ -88,6 +88,15 @@ Domain = Annotated[
     ),
 ]
 
+ViewAt = Annotated[
+    str | None,
+    typer.Option(
+        "--view",
+        metavar="[ADDRESS]",
+        help="Serve a live page; default address: 127.0.0.1:8765. Elsewhere it has a token.",
+    ),
+]
+
 Layout = Annotated[
     str | None,
     typer.Option(

@@ -62,6 +62,47 @@ class Events:
             object.__setattr__(self, name, view)
 
     @staticmethod
+    def of_views(  # noqa: PLR0913, PLR0917 - four columns, a size, and what is known
+        x: npt.NDArray[np.uint16],
+        y: npt.NDArray[np.uint16],
+        t_us: npt.NDArray[np.int64],
+        p: npt.NDArray[np.uint8],
+        width: int,
+        height: int,
+        in_order: bool | None = None,
+    ) -> Events:
+        """Return events of columns that nobody else writes to, without any check.
+
+        For parts of events and for what decoders made, some thousand times a second. The arrays
+        themselves become read-only.
+
+        Args:
+            x: as in ``Events``; all four have these dtypes and one length.
+            y: the same.
+            t_us: the same.
+            p: the same.
+            width: columns of the sensor.
+            height: rows of the sensor.
+            in_order: as the property, where it is known.
+        """
+        for column in (x, y, t_us, p):
+            column.flags.writeable = False
+        made = object.__new__(Events)
+        made.__dict__.update(
+            x=x, y=y, t_us=t_us, p=p, width=width, height=height, _in_order=in_order
+        )
+        return made
+
+    @property
+    def in_order(self) -> bool:
+        """Whether no time lies before the one before it; looked up once."""
+        known: bool | None = self.__dict__.get("_in_order")
+        if known is None:
+            known = bool((self.t_us[1:] >= self.t_us[:-1]).all())
+            self.__dict__["_in_order"] = known
+        return known
+
+    @staticmethod
     def empty(width: int, height: int) -> Events:
         """Return an array of no events."""
         return Events(
@@ -126,7 +167,7 @@ class Events:
         sizes = {(e.width, e.height) for e in parts}
         if len(sizes) != 1:
             raise ValueError(f"parts have different frame sizes (width, height): {sorted(sizes)}")
-        return Events(
+        return Events.of_views(
             np.concatenate([e.x for e in parts]),
             np.concatenate([e.y for e in parts]),
             np.concatenate([e.t_us for e in parts]),
@@ -140,6 +181,13 @@ class Events:
 
     def __getitem__(self, index: slice | npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Events:
         """Return a part: a slice gives views, a mask or index array gives copies."""
+        if isinstance(index, slice) and index.step is None:
+            # A part of what is in order is in order; of what is not, nobody knows.
+            known = self.__dict__.get("_in_order") or None
+            return Events.of_views(
+                self.x[index], self.y[index], self.t_us[index], self.p[index],
+                self.width, self.height, known,
+            )  # fmt: skip
         return Events(
             self.x[index], self.y[index], self.t_us[index], self.p[index], self.width, self.height
         )

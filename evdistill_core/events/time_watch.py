@@ -98,7 +98,8 @@ class TimeWatch:
         found = self._parts(decoded, can_wait=can_wait)
         t_end_us = self._plausible_end(decoded)
         self._stamp_ns = decoded.stamp_ns
-        found[-1] = replace(found[-1], t_end_us=t_end_us)
+        if t_end_us != found[-1].t_end_us:
+            found[-1] = replace(found[-1], t_end_us=t_end_us)
         return parts + found
 
     def flush(self) -> list[DecodedPacket]:
@@ -125,6 +126,8 @@ class TimeWatch:
         events = decoded.events
         if not len(events):
             return [decoded]
+        if self._simply_continues(events, decoded.stamp_ns):
+            return [self._waiting(decoded, can_wait=can_wait)]
         runs = _find_runs(events.t_us)
         verdicts, newest_us = self._judged(runs, decoded.stamp_ns)
         self._newest_us = newest_us
@@ -135,15 +138,33 @@ class TimeWatch:
             parts[-1] = self._waiting(parts[-1], can_wait=can_wait)
         return parts
 
+    def _simply_continues(self, events: Events, stamp_ns: int) -> bool:
+        """Take a message that is in order and follows what came before, as nearly all do.
+
+        What ``_judged`` would say of it is known without looking at every event.
+        """
+        first_us, last_us = int(events.t_us[0]), int(events.t_us[-1])
+        if not 0 <= last_us - first_us <= BACKWARD_JUMP_US or not events.in_order:
+            return False
+        latest_us = self._latest_us()
+        if latest_us is not None:
+            ahead_us, _ = self._limits(stamp_ns)
+            if not latest_us - BACKWARD_JUMP_US <= first_us <= latest_us + ahead_us:
+                return False
+            last_us = max(last_us, latest_us)
+        self._newest_us, self._strays_wait = last_us, False
+        return True
+
+    def _limits(self, stamp_ns: int) -> tuple[int, int]:
+        """Return how far ahead of the latest time a message may begin, and go on inside."""
+        if stamp_ns <= 0:
+            return NO_LIMIT_US, NO_LIMIT_US
+        confirmed_us = (stamp_ns - self._stamp_ns) // 1000 if self._stamp_ns > 0 else 0
+        return max(FORWARD_JUMP_US, 2 * confirmed_us), FORWARD_JUMP_INSIDE_US
+
     def _judged(self, runs: _Runs, stamp_ns: int) -> tuple[npt.NDArray[np.int64], int]:
         latest_us = self._latest_us()
-        ahead_us, ahead_inside_us = NO_LIMIT_US, NO_LIMIT_US
-        if stamp_ns > 0:
-            confirmed_us = (stamp_ns - self._stamp_ns) // 1000 if self._stamp_ns > 0 else 0
-            ahead_us, ahead_inside_us = (
-                max(FORWARD_JUMP_US, 2 * confirmed_us),
-                FORWARD_JUMP_INSIDE_US,
-            )
+        ahead_us, ahead_inside_us = self._limits(stamp_ns)
         verdicts = np.empty(len(runs.first_us), np.int64)
         newest_us = _judge(
             runs.first_us,

@@ -276,7 +276,7 @@ class WindowAssembler:
         if not len(t_us):
             return events
         newest_us = int(t_us[0]) if self._newest_us is None else self._newest_us
-        if t_us[0] >= newest_us and never_falls(t_us):
+        if t_us[0] >= newest_us and events.in_order:
             return events
         raised, kept, reordered = _put_in_order(t_us, newest_us, MAX_REORDER_US)
         events = Events(events.x, events.y, raised, events.p, events.width, events.height)[kept]
@@ -398,15 +398,6 @@ class WindowAssembler:
         self._emitted -= used
         self.counters.pending -= gone
         self._parts = [rest] if len(rest) else []
-
-
-@njit(nogil=True, cache=True)
-def never_falls(t_us: npt.NDArray[np.int64]) -> bool:
-    """Tell whether no time lies before the one before it."""
-    falls = False
-    for i in range(1, t_us.size):
-        falls |= t_us[i] < t_us[i - 1]
-    return not falls
 
 
 @njit(nogil=True, cache=True)

@@ -24,3 +24,19 @@ def check_ranges(values: object, /, **ranges: tuple[float, float]) -> None:
         value = getattr(values, name)
         if not low <= value <= high:
             raise ConfigError(f"{name} must lie in {low}..{high}, got {value}")
+
+
+def check_at_least(values: object, /, **lows: float) -> None:
+    """Refuse an attribute below its lowest value, or one that is not a number.
+
+    Args:
+        values: what has the attributes.
+        **lows: the lowest allowed value by the name of the attribute.
+
+    Raises:
+        ConfigError: names the attribute, the lowest value and the value.
+    """
+    for name, low in lows.items():
+        value = getattr(values, name)
+        if not value >= low:
+            raise ConfigError(f"{name} must be at least {low}, got {value}")

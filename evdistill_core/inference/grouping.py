@@ -6,8 +6,8 @@ network votes for the place that its way leads to, and belongs to the centre nea
 So pieces of one thing belong together without pixels in between, and things that touch are apart.
 
 What differs from the paper: votes that lead to no centre belong to nothing; the answer is made at
-sensor resolution, where a pixel takes the thing that the four cells around it name with most
-weight; and only the pixels near events are asked.
+the resolution of the network's input, where a pixel takes the thing that the four cells around it
+name with most weight; and only the pixels near events are asked.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy.typing as npt
 from evdistill_core.foundation.errors import StudentError
 from evdistill_core.foundation.ranges import Ranges, check_ranges
 from evdistill_core.inference.prediction import InstanceOutput, refuse_unfinite
+from evdistill_core.inference.support import Support
 
 FloatArray = npt.NDArray[np.float32]
 REACH_SHARE = 0.5
@@ -71,8 +72,8 @@ class Instances:
 
     Attributes:
         ids: (H, W) uint16, the number of the instance; 0: none.
-        area_px: (N,) int64, pixels; may be 0.
-        boxes_xyxy: (N, 4) int64, half open; means nothing where the area is 0.
+        area_px: (N,) int64, sensor pixels; may be 0.
+        boxes_xyxy: (N, 4) int64, sensor pixels, half open; means nothing where the area is 0.
         votes: (N, 256) float64, by class id: the sum of the probability of its pixels.
         centre_scores: (N,) float64, the heat map's value at the centre.
         centres_px: (N, 2) float64, x and y of the centre, sensor pixels from the left and top
@@ -97,11 +98,12 @@ def group(  # noqa: PLR0913 - a mask with what it was made of
     stride: float,
     cell_px: float,
     config: GroupingConfig,
+    support: Support | None = None,
 ) -> Instances:
     """Return which thing each pixel of a thing class belongs to.
 
     Args:
-        mask: (H, W) uint8 class ids at sensor resolution, 255 where nothing can be said.
+        mask: (H, W) uint8 class ids, 255 where nothing can be said.
         confidence: (H, W) float32, probability of the class in ``mask``.
         logits: (K, h, w) float32 that the mask was made of.
         head: the maps of the same (h, w).
@@ -109,9 +111,11 @@ def group(  # noqa: PLR0913 - a mask with what it was made of
         stride: sensor pixels a cell and axis.
         cell_px: pixels of the network's input a cell and axis.
         config: limits.
+        support: how the mask's pixels lie on the sensor; None: they are those of the sensor.
 
     Returns:
-        One instance a centre, highest first; those without a pixel too.
+        One instance a centre, highest first; those without a pixel too. ``ids`` is as large as the
+        mask; areas and boxes are in sensor pixels.
 
     Raises:
         StudentError: the maps and the logits differ in size, or are not finite.
@@ -140,14 +144,18 @@ def group(  # noqa: PLR0913 - a mask with what it was made of
         (cells + 0.5) * stride,
     )
     if len(cells):
+        if support is None:
+            support = Support.of(np.ones(mask.shape, np.uint8))
         # Left, top, width and height of all that is a thing: most of a window is none.
         left, top, width, height = cv2.boundingRect(cv2.LUT(mask, is_thing))
         _group(
-            mask, (left, top, width, height), confidence, np.ascontiguousarray(logits, np.float32),
-            np.ascontiguousarray(head.offset_px, np.float32), is_thing, cells, 1.0 / stride,
-            1.0 / cell_px, config.reach_px / stride, found.ids, found.area_px,
-            found.boxes_xyxy, found.votes,
+            mask, (left, top, width, height), confidence, support.counts,
+            np.ascontiguousarray(logits, np.float32),
+            np.ascontiguousarray(head.offset_px, np.float32), is_thing, cells,
+            support.factor / stride, 1.0 / cell_px, config.reach_px / stride, found.ids,
+            found.area_px, found.boxes_xyxy, found.votes,
         )  # fmt: skip
+        found.boxes_xyxy[:] = support.boxes_px(found.ids, found.boxes_xyxy)
     return found
 
 
@@ -337,6 +345,7 @@ def _group(  # noqa: PLR0913, PLR0917 - a kernel writes into what it is given
     mask: npt.NDArray[np.uint8],
     rectangle: tuple[int, int, int, int],
     confidence: npt.NDArray[np.float32],
+    counts: npt.NDArray[np.uint32],
     logits: npt.NDArray[np.float32],
     offset_px: npt.NDArray[np.float32],
     is_thing: npt.NDArray[np.uint8],
@@ -393,8 +402,8 @@ def _group(  # noqa: PLR0913, PLR0917 - a kernel writes into what it is given
                 continue
             i = best - 1
             ids[y, x] = best
-            area[i] += 1
-            votes[i, mask[y, x]] += confidence[y, x]
+            area[i] += counts[y, x]
+            votes[i, mask[y, x]] += confidence[y, x] * counts[y, x]
             boxes[i, 0] = min(boxes[i, 0], x)
             boxes[i, 1] = min(boxes[i, 1], y)
             boxes[i, 2] = max(boxes[i, 2], x + 1)

@@ -1,4 +1,8 @@
-"""Logits of a student -> mask at sensor resolution, confidence, detections.
+"""Logits of a student -> mask, confidence, detections.
+
+Masks are made at the resolution of the network's input and enlarged when somebody asks: between two
+pixels of the input there is nothing that the network could have seen. Where a label may stand, and
+where a thing ends, is told by the events at sensor resolution (``Support``).
 
 An event camera on a tripod sees only what moves. Where no event came, a network guesses from its
 prior, and a guess looks like knowledge in a mask. So a pixel keeps its class only when events lie
@@ -8,7 +12,7 @@ near it in the same window; all others say 255, unlabelled (``unlabelled_radius_
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, get_args
 
@@ -25,9 +29,11 @@ from evdistill_core.inference.grouping import GroupingConfig, Instances, group
 from evdistill_core.inference.prediction import (
     Detection,
     InstanceOutput,
+    Maps,
     Prediction,
     refuse_unfinite,
 )
+from evdistill_core.inference.support import Support
 from evdistill_core.inference.tracking import Tracker, TrackerConfig
 
 HowApart = Literal["auto", "components"]
@@ -180,6 +186,8 @@ class Postprocessor:
                 last = post(
                     logits, events, stride=stride, span_us=span_us, head=head, factor=factor
                 )
+        # The sensor may turn out to be one whose input is reduced.
+        post(logits, events, stride=stride, span_us=(2, 3), head=head, factor=factor + 1)
         return last
 
     def __call__(  # noqa: PLR0913 - what the network says, and where it lies
@@ -207,30 +215,30 @@ class Postprocessor:
             StudentError: the logits do not cover the sensor, or the head's maps do not fit them.
         """
         config = self._config
-        support = event_support(events, config)
-        mask, confidence, counts = segment(logits, support, stride=stride)
+        support = Support.of(event_support(events, config), factor)
+        seen = (support.counts > 0).view(np.uint8)
+        mask, confidence, counts = segment(logits, seen, stride=stride / factor)
         found: list[Detection] = []
         numbers = np.zeros(mask.shape, np.uint16)
-        boxes: Mapping[int, Sequence[int]] = {}
-        if (counts * self._is_thing[: len(counts)]).sum() >= config.min_area_px:
+        things = int((counts * self._is_thing[: len(counts)]).sum())
+        if things * factor**2 >= config.min_area_px:
             if head is None or config.instances == "components":
-                found = find_components(mask, confidence, self._is_thing, config, numbers)
-                boxes = {d.instance_id: d.box_xyxy for d in found}
+                found = find_components(
+                    mask, confidence, self._is_thing, config, numbers, support=support
+                )
             else:
                 instances = group(
                     mask, confidence, logits, head, self._is_thing, stride=stride,
-                    cell_px=stride / factor, config=config.grouping(),
+                    cell_px=stride / factor, config=config.grouping(), support=support,
                 )  # fmt: skip
                 found, numbers = detections_of(instances, config), instances.ids
-                boxes = dict(enumerate(instances.boxes_xyxy.tolist(), 1))
         tracked = self._tracker.update(
-            found, t_start_us=span_us[0], t_end_us=span_us[1], size=mask.shape
+            found, t_start_us=span_us[0], t_end_us=span_us[1], size=support.image.shape
         )
         if self._names:
             tracked = tuple(replace(d, class_name=self._names[d.class_id]) for d in tracked)
-        kept = {d.instance_id for d in tracked}
-        _forget(numbers, {number: box for number, box in boxes.items() if number not in kept})
-        return Prediction(mask, confidence, tracked, numbers)
+        _forget_all_but(numbers, [d.instance_id for d in tracked])
+        return Prediction.of_maps(Maps(mask, confidence, numbers), support, tracked)
 
 
 def event_support(events: Events, config: PostprocessConfig) -> npt.NDArray[np.uint8]:
@@ -295,12 +303,14 @@ def segment(
     return mask, confidence, counts
 
 
-def find_components(
+def find_components(  # noqa: PLR0913 - a mask with what it was made of
     mask: npt.NDArray[np.uint8],
     confidence: npt.NDArray[np.float32],
     is_thing: npt.NDArray[np.uint8],
     config: PostprocessConfig,
     numbers: npt.NDArray[np.uint16] | None = None,
+    *,
+    support: Support | None = None,
 ) -> list[Detection]:
     """Return the connected parts (8 neighbours) of thing classes that are large and sure enough.
 
@@ -313,28 +323,32 @@ def find_components(
         is_thing: (256,) uint8, 1 for ids of thing classes; 0 for 255.
         config: limits, and how far parts are joined.
         numbers: (H, W) uint16 of zeros; the pixels of a detection get its ``instance_id``.
+        support: how the mask's pixels lie on the sensor; None: they are those of the sensor.
 
     Returns:
         Largest first, numbered from 1. Area and box are those of the thing pixels; the score is the
         sum of the winning class's probability over its pixels, divided by the area.
     """
+    if support is None:
+        support = Support.of(np.ones(mask.shape, np.uint8))
+    # Rounded up: parts that are joined at sensor resolution are joined at a lower one too.
+    join = -(-config.join_px // support.factor)
     everywhere = np.asarray(cv2.LUT(mask, is_thing), np.uint8)
-    rows, columns = _surroundings(everywhere, 2 * config.join_px)
+    rows, columns = _surroundings(everywhere, 2 * join)
     own = everywhere[rows, columns]
-    joined = _morph(_morph(own, config.join_px, cv2.dilate), config.join_px, cv2.erode) | own
+    joined = _morph(_morph(own, join, cv2.dilate), join, cv2.erode) | own
     count, found_labels = cv2.connectedComponents(joined, connectivity=8, ltype=cv2.CV_32S)
-    labels = np.asarray(found_labels, np.int32)
-    area, votes, boxes = _component_sums(
-        labels, own, mask[rows, columns], confidence[rows, columns], count
-    )
-    boxes += np.array([columns.start, rows.start] * 2)
+    labels = np.zeros(mask.shape, np.int32)
+    labels[rows, columns] = found_labels * own  # what joins parts belongs to none
+    area, votes, boxes = _component_sums(labels, mask, confidence, support.counts, count - 1)
+    boxes = support.boxes_px(labels, boxes)
     found = _detections(area, boxes, votes, None, config)
     new = np.zeros(count, np.uint16)
     for number, detection in enumerate(found[:MAX_INSTANCES], 1):
-        new[detection.instance_id] = number
+        new[detection.instance_id + 1] = number
     if numbers is not None and found:
-        _write_numbers(labels, own, new, numbers[rows, columns])
-    return [replace(d, instance_id=int(new[d.instance_id])) for d in found]
+        _write_numbers(labels, new, numbers)
+    return [replace(d, instance_id=int(new[d.instance_id + 1])) for d in found]
 
 
 def detections_of(instances: Instances, config: PostprocessConfig) -> list[Detection]:
@@ -370,16 +384,17 @@ def _detections(
     return sorted(found, key=lambda d: (-d.area_px, d.box_xyxy))
 
 
-def _forget(numbers: npt.NDArray[np.uint16], dropped: Mapping[int, Sequence[int]]) -> None:
+def _forget_all_but(numbers: npt.NDArray[np.uint16], kept: Sequence[int]) -> None:
     """Take things that are not given out off a map of instances, in place.
 
     Args:
-        numbers: (H, W) uint16.
-        dropped: number of a thing to its box xyxy.
+        numbers: (h, w) uint16.
+        kept: the numbers that stay.
     """
-    for number, (left, top, right, bottom) in dropped.items():
-        part = numbers[top:bottom, left:right]
-        part[part == number] = 0
+    stays = np.zeros(1 << 16, np.uint16)
+    stays[kept] = kept
+    if numbers.any():
+        np.take(stays, numbers, out=numbers)
 
 
 def _surroundings(image: npt.NDArray[np.uint8], margin_px: int) -> tuple[slice, slice]:
@@ -468,11 +483,12 @@ def _segment(  # noqa: PLR0913, PLR0917 - a kernel writes into what it is given
 @numba.njit(nogil=True, cache=True)
 def _component_sums(
     labels: npt.NDArray[np.int32],
-    own: npt.NDArray[np.uint8],
     mask: npt.NDArray[np.uint8],
     confidence: npt.NDArray[np.float32],
+    counts: npt.NDArray[np.uint32],
     count: int,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Return area, votes and box of each label, of label 1 first; 0 is none."""
     height, width = labels.shape
     area = np.zeros(count, np.int64)
     votes = np.zeros((count, 256), np.float64)
@@ -481,11 +497,11 @@ def _component_sums(
     boxes[:, 1] = height
     for y in range(height):
         for x in range(width):
-            if own[y, x] == 0:
+            i = labels[y, x] - 1
+            if i < 0:
                 continue
-            i = labels[y, x]
-            area[i] += 1
-            votes[i, mask[y, x]] += confidence[y, x]
+            area[i] += counts[y, x]
+            votes[i, mask[y, x]] += confidence[y, x] * counts[y, x]
             boxes[i, 0] = min(boxes[i, 0], x)
             boxes[i, 1] = min(boxes[i, 1], y)
             boxes[i, 2] = max(boxes[i, 2], x + 1)
@@ -496,12 +512,11 @@ def _component_sums(
 @numba.njit(nogil=True, cache=True)
 def _write_numbers(
     labels: npt.NDArray[np.int32],
-    own: npt.NDArray[np.uint8],
     new: npt.NDArray[np.uint16],
     numbers: npt.NDArray[np.uint16],
 ) -> None:
     height, width = labels.shape
     for y in range(height):
         for x in range(width):
-            if own[y, x] and new[labels[y, x]]:
+            if labels[y, x]:
                 numbers[y, x] = new[labels[y, x]]

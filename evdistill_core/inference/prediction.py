@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import StudentError
+from evdistill_core.inference.support import Support, middle
 
 
 @dataclass(frozen=True)
@@ -47,20 +49,18 @@ class Detection:
 
 
 @dataclass(frozen=True, eq=False)
-class Prediction:
-    """The student's answer for one window, at sensor resolution.
+class Maps:
+    """What is said of each pixel, at one resolution.
 
     Attributes:
         mask: (H, W) uint8, class id, or 255 where nothing can be said.
         confidence: (H, W) float32, probability of the class in ``mask``; 0 where mask is 255.
-        detections: things of the countable classes, largest first.
         instances: (H, W) uint16, the ``instance_id`` of the detection that a pixel belongs to; 0:
-            none. Numbers mean nothing in the next window: ``track_id`` does. None: not made.
+            none. None: not made.
     """
 
     mask: npt.NDArray[np.uint8]
     confidence: npt.NDArray[np.float32]
-    detections: tuple[Detection, ...] = ()
     instances: npt.NDArray[np.uint16] | None = None
 
     def __post_init__(self) -> None:
@@ -80,10 +80,108 @@ class Prediction:
                 f"got {self.instances.shape} {self.instances.dtype}"
             )
 
+
+class Prediction:
+    """The student's answer for one window.
+
+    It is made at the resolution of the network's input (``small``). ``mask``, ``confidence`` and
+    ``instances`` are at sensor resolution; each is enlarged when it is asked for the first time.
+
+    Args:
+        mask: as in ``Maps``, at sensor resolution.
+        confidence: as in ``Maps``.
+        detections: things of the countable classes, largest first.
+        instances: as in ``Maps``. Numbers mean nothing in the next window: ``track_id`` does.
+        factor: sensor pixels a pixel of the network's input and axis.
+
+    Attributes:
+        detections: the same.
+        factor: the same.
+    """
+
+    def __init__(
+        self,
+        mask: npt.NDArray[np.uint8],
+        confidence: npt.NDArray[np.float32],
+        detections: tuple[Detection, ...] = (),
+        instances: npt.NDArray[np.uint16] | None = None,
+        *,
+        factor: int = 1,
+    ) -> None:
+        self.detections = detections
+        self.factor = factor
+        self._whole: Maps | None = Maps(mask, confidence, instances)
+        self._small = self._whole if factor == 1 else None
+        self._support: Support | None = None
+
+    @staticmethod
+    def of_maps(small: Maps, support: Support, detections: tuple[Detection, ...]) -> Prediction:
+        """Return an answer that was made at the resolution of the network's input.
+
+        Args:
+            small: the maps, as large as ``support.counts``.
+            support: where a label may stand.
+            detections: as above.
+        """
+        if small.mask.shape != support.counts.shape:
+            raise ValueError(f"maps must be {support.counts.shape}, got {small.mask.shape}")
+        made = Prediction(small.mask, small.confidence, detections, small.instances)
+        if support.factor > 1:
+            made._whole, made._support, made.factor = None, support, support.factor
+        return made
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the sensor."""
+        shape = self._support.image.shape if self._support is not None else self.mask.shape
+        return shape[0], shape[1]
+
+    @property
+    def small(self) -> Maps:
+        """What is said at the resolution of the network's input.
+
+        A pixel (u, v) stands for the sensor pixels ``factor * u .. factor * (u + 1) - 1`` and so on
+        for v, as far as the sensor goes.
+        """
+        if self._small is None:
+            ids, factor = self.instances, self.factor
+            self._small = Maps(
+                middle(self.mask, factor),
+                middle(self.confidence, factor),
+                None if ids is None else middle(ids, factor),
+            )
+        return self._small
+
+    @cached_property
+    def mask(self) -> npt.NDArray[np.uint8]:
+        """(H, W) uint8, class id, or 255 where nothing can be said."""
+        if self._whole is not None:
+            return self._whole.mask
+        return self._enlarger().enlarge_mask(self.small.mask)
+
+    @cached_property
+    def confidence(self) -> npt.NDArray[np.float32]:
+        """(H, W) float32, probability of the class in ``mask``; 0 where mask is 255."""
+        if self._whole is not None:
+            return self._whole.confidence
+        return self._enlarger().enlarge(self.small.confidence)
+
+    @cached_property
+    def instances(self) -> npt.NDArray[np.uint16] | None:
+        """(H, W) uint16, ``instance_id`` of the detection of a pixel, 0: none; None: not made."""
+        if self._whole is not None:
+            return self._whole.instances
+        instances = self.small.instances
+        return None if instances is None else self._enlarger().enlarge(instances)
+
     def without_confidence(self) -> Prediction:
         """Return the same with a confidence of 0 that takes no memory, for what is only drawn."""
         nothing = np.broadcast_to(np.float32(0), self.mask.shape)
         return Prediction(self.mask, nothing, self.detections, self.instances)
+
+    def _enlarger(self) -> Support:
+        assert self._support is not None
+        return self._support
 
 
 class InstanceOutput(NamedTuple):

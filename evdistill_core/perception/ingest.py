@@ -8,12 +8,11 @@ counted; what was collected before a jump or a change becomes a last, shorter wi
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from queue import SimpleQueue
-from typing import Literal
 
 from evdistill_core.events.clock import SensorClock
 from evdistill_core.events.filters import EventFilters
@@ -27,14 +26,16 @@ from evdistill_core.perception.parameters import PerceptionParameters
 from evdistill_core.representations import InputSpec
 from evdistill_core.representations.representation import FloatArray
 
-RestartReason = Literal["clock", "reset"]
-"""Why a stream begins anew from outside: the graph's clock jumped, or somebody asked for it."""
 IDLE_CHECK_S = 0.005
 WHOLE_BEFORE = {"time", "size", "encoding"}
 """Breaks before which no event is missing: what was collected becomes a last, shorter window."""
 BEHIND_PACKETS = 32
 """With more waiting, live, inputs are left to the inference thread: a full queue loses packets, a
 late network only windows."""
+MIN_REST_US, MAX_REST_US = 2_000, 8_000
+"""Packets gather for half of the time until the open window's end, within these limits."""
+SPEED_PACKETS = 32
+"""The speed of sensor time is measured over so many packets."""
 QUIET_US = 200_000
 """After a shorter silence, of a driver that was held up, nothing is guessed but a window's end."""
 
@@ -126,7 +127,7 @@ class Ingest:
         self._index = 0
         self._has_guessed = False
         self._last_end_us: int | None = None
-        self._restarts: SimpleQueue[RestartReason] = SimpleQueue()
+        self._jump = threading.Event()
         self._frame_id = ""
         self.size = (0, 0)
 
@@ -134,16 +135,34 @@ class Ingest:
         """Work until the queue, where packets come from, is closed and empty."""
         while not queue.is_finished:
             taken = queue.get(timeout_s=IDLE_CHECK_S)
-            self._follow_restarts()
+            self._follow_clock()
             if taken is not None:
-                self._is_behind = queue.fill[0] > BEHIND_PACKETS
+                waiting = queue.fill[0]
+                self._is_behind = waiting > BEHIND_PACKETS
                 self.take(*taken)
+                if not waiting and not self._lossless:
+                    self._rest()
             elif self._window_spec.deadline_ms is not None:
                 self._close_overdue()
 
-    def start_anew(self, reason: RestartReason) -> None:
+    def _rest(self) -> None:
+        """Let packets gather while the open window has long to go.
+
+        Who wakes for every small packet finds its code and data gone from the caches, and pays more
+        for that than for the packet. Near the window's end each packet is taken at once.
+        """
+        window = self._assembler.open_window()
+        reached_us = self._assembler.reached_us
+        if window is None or reached_us is None:
+            return
+        left_us = (window.t_end_us - reached_us) / self._arrivals.speed
+        rest_us = min(MAX_REST_US, left_us / 2)
+        if rest_us >= MIN_REST_US:
+            time.sleep(rest_us / 1e6)
+
+    def time_jumped(self) -> None:
         """Break with everything before; may be called from any thread."""
-        self._restarts.put(reason)
+        self._jump.set()
 
     def flush(self) -> None:
         """Hand over the last, incomplete window."""
@@ -249,7 +268,7 @@ class Ingest:
         self._has_guessed = False
         self._last_end_us = None
         self._stretch += 1
-        if reason in {"time", "size", "encoding", "clock", "reset"}:
+        if reason in {"time", "size", "encoding", "clock"}:
             self._epoch += 1
         if reason not in {"seq", "queue"}:
             self._clock.reset()
@@ -265,12 +284,12 @@ class Ingest:
             self._break("pause")
         self._has_guessed = False
 
-    def _follow_restarts(self) -> None:
-        while not self._restarts.empty():
-            reason = self._restarts.get()
+    def _follow_clock(self) -> None:
+        if self._jump.is_set():
+            self._jump.clear()
             self._decoder.reset()
             self._watch.reset()
-            self._break(reason)
+            self._break("clock")
 
     def _follow_parameters(self) -> None:
         if self.parameters is not self._filtered_by:
@@ -360,6 +379,14 @@ class _Arrivals:
     def latest(self) -> tuple[int, int] | None:
         """Last event's sensor time and arrival of the newest packet."""
         return self._packets[-1] if self._packets else None
+
+    @property
+    def speed(self) -> float:
+        """Sensor time that passes in a unit of host time; 1 or more (a bag may play fast)."""
+        (first_us, first_ns), (last_us, last_ns) = self._packets[0], self._packets[-1]
+        if len(self._packets) > SPEED_PACKETS:
+            first_us, first_ns = self._packets[-SPEED_PACKETS]
+        return max(1.0, 1e3 * (last_us - first_us) / max(1, last_ns - first_ns))
 
     @property
     def longest_gap_us(self) -> int:

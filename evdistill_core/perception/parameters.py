@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from evdistill_core.events.filters import FilterConfig
 from evdistill_core.events.filters.chain import load_hot_pixels
@@ -31,6 +31,8 @@ from evdistill_core.models.task_name import TaskName
 from evdistill_core.perception.view import View
 from evdistill_core.perception.working_size import WorkingSize, working_size
 from evdistill_core.representations.spec import InputSpec
+
+MaskSize = Literal["sensor", "network"]
 
 
 @dataclass(frozen=True)
@@ -368,6 +370,12 @@ class SegmentationParameters(PerceptionParameters):
         low=0, high=64,
     )  # fmt: skip
 
+    mask_size: MaskSize = _p(
+        "sensor",
+        "Resolution of ~/mask, ~/confidence and ~/mask_color: that of the sensor, or that of the "
+        "network's input, which is smaller where the sensor is reduced.",
+        choices=get_args(MaskSize), dynamic=True,
+    )  # fmt: skip
     overlay_alpha: float = _p(
         0.5, "Weight of the colour in the overlay.", low=0, high=1, dynamic=True
     )

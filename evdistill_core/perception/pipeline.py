@@ -31,7 +31,7 @@ from evdistill_core.foundation.latency import LatencyRing, Percentiles
 from evdistill_core.foundation.worker import BoundedQueue, Mailbox, Worker
 from evdistill_core.inference.runner import Runner
 from evdistill_core.inference.student import StudentFile
-from evdistill_core.perception.ingest import Incoming, Ingest, Job, RestartReason
+from evdistill_core.perception.ingest import Incoming, Ingest, Job
 from evdistill_core.perception.parameters import PerceptionParameters
 from evdistill_core.perception.predictor import WindowPredictor
 from evdistill_core.perception.result import Result
@@ -177,18 +177,14 @@ class Perception:
             if not worker.join(timeout_s):
                 raise RuntimeError(f"a pipeline thread did not end within {timeout_s:g} s")
 
-    def start_anew(self, reason: RestartReason) -> None:
-        """Forget the stream so far: the next packet is treated as the first one.
+    def time_jumped(self) -> None:
+        """The host's time has jumped (``/clock`` of a looped bag): start anew with the next packet.
 
-        What waits is thrown away, counted as discarded; decoder, windows, filters, tracks, the
-        state of a recurrent student and the offset between sensor and host begin anew.
-
-        Args:
-            reason: ``clock``: the host's time has jumped (``/clock`` of a looped bag); ``reset``:
-                somebody asked for it. Counted as ``breaks_clock`` or ``breaks_reset``.
+        What waits is thrown away, counted as discarded; decoder, windows, filters, tracks and the
+        offset between sensor and host begin anew, counted as ``breaks_clock``.
         """
         self._count("messages_discarded", len(self._queue.clear()))
-        self._ingest.start_anew(reason)
+        self._ingest.time_jumped()
 
     def check(self) -> None:
         """Raise what ended a thread, if anything did.
@@ -218,14 +214,25 @@ class Perception:
         self._predict.parameters = parameters
         self._ingest.parameters = parameters
 
+    def counters(self) -> dict[str, int]:
+        """Return all counters of this moment; much cheaper than a snapshot."""
+        with self._lock:
+            counters = dict(self._counters)
+        return counters | self._ingest.stream_counters()
+
+    @property
+    def silence_s(self) -> float | None:
+        """Seconds since the latest packet; None before the first."""
+        last_ns = self._last_message_ns
+        return (time.monotonic_ns() - last_ns) / 1e9 if last_ns else None
+
     def snapshot(self) -> Snapshot:
         """Return all counters and latencies of this moment."""
         packets, size = self._queue.fill
+        counters = self.counters()
         with self._lock:
-            counters = dict(self._counters)
             latency = {stage: ring.percentiles() for stage, ring in self._latency.items()}
             last_message_ns = self._last_message_ns
-        counters.update(self._ingest.stream_counters())
         working = self._predict.size
         return Snapshot(
             time_ns=time.monotonic_ns(),

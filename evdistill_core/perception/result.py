@@ -15,7 +15,14 @@ from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import ResultError
 from evdistill_core.foundation.files import atomic_path
 from evdistill_core.foundation.labels import ClassTable
-from evdistill_core.inference.prediction import Answer, Detection, Guess, Prediction, Recognition
+from evdistill_core.inference.prediction import (
+    Answer,
+    Detection,
+    Guess,
+    Maps,
+    Prediction,
+    Recognition,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +81,15 @@ class Result:
         if found is None:
             raise ResultError("this result was made without instances")
         return found
+
+    @property
+    def small(self) -> Maps:
+        """Mask, confidence and instances at the resolution of the network's input.
+
+        A pixel stands for ``factor`` x ``factor`` sensor pixels, ``factor`` as in ``prediction``.
+        With a region or a rotation it is the pixel in the middle of so many.
+        """
+        return self._segmentation("small").small
 
     @property
     def guesses(self) -> tuple[Guess, ...]:

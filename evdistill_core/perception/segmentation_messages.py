@@ -20,7 +20,11 @@ from evdistill_core.messages.vision import (
     VisionClass,
 )
 from evdistill_core.perception.messages import ResultMessages
-from evdistill_core.perception.parameters import PerceptionParameters, SegmentationParameters
+from evdistill_core.perception.parameters import (
+    MaskSize,
+    PerceptionParameters,
+    SegmentationParameters,
+)
 from evdistill_core.perception.result import Result
 
 UNLABELLED_NAME = "UNLABELED"  # vision_msgs spells it so
@@ -31,6 +35,7 @@ class SegmentationMessages(ResultMessages):
 
     Attributes:
         overlay_alpha: weight of the colour in the overlay.
+        mask_size: resolution of what is said of each pixel.
     """
 
     TYPES: ClassVar = {
@@ -47,11 +52,13 @@ class SegmentationMessages(ResultMessages):
     ) -> None:
         super().__init__(classes, pictures=pictures)
         self.overlay_alpha = overlay_alpha
+        self.mask_size: MaskSize = "sensor"
 
     def configure(self, parameters: PerceptionParameters) -> None:
-        """Take the overlay's colour."""
+        """Take the overlay's colour and the size of masks."""
         if isinstance(parameters, SegmentationParameters):
             self.overlay_alpha = parameters.overlay_alpha
+            self.mask_size = parameters.mask_size
 
     def draw(
         self,
@@ -82,14 +89,18 @@ class SegmentationMessages(ResultMessages):
         if name == "detections":
             found = [_detection(header, d) for d in result.detections]
             return Detection2DArray(header, found).serialize()
+        if name == "overlay":
+            return Image.from_array(header, self.overlay(result), "bgr8").serialize()
+        # Enlarged only where somebody wants it so.
+        maps = result.small if self.mask_size == "network" else result
         if name == "mask":
-            return Image.from_array(header, result.mask, "mono8").serialize()
+            return Image.from_array(header, maps.mask, "mono8").serialize()
         if name == "confidence":
-            return Image.from_array(header, result.confidence, "32FC1").serialize()
+            return Image.from_array(header, maps.confidence, "32FC1").serialize()
         if name == "mask_color":
-            colors = color_mask(result.mask, self.classes)
+            colors = color_mask(maps.mask, self.classes)
             return Image.from_array(header, colors, "bgr8").serialize()
-        return Image.from_array(header, self.overlay(result), "bgr8").serialize()
+        raise AssertionError(f"no message is called {name}")
 
 
 def _detection(header: Header, detection: Detection) -> Detection2D:

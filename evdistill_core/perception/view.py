@@ -114,6 +114,7 @@ class View:
             self._image(answer.confidence, 0),
             tuple(self._detection(d) for d in answer.detections),
             None if instances is None else self._image(instances, 0),
+            factor=answer.factor,
         )
 
     def _image(self, image: npt.NDArray[Pixel], outside: int) -> npt.NDArray[Pixel]:

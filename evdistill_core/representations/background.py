@@ -1,39 +1,71 @@
 """Neighbour filter: drops events that no other pixel nearby supports (sensor noise).
 
-One map holds the time of the latest event of every pixel. When an event is judged, the map holds
-all events up to ``dt_us`` after it and none beyond. So the latest time of a neighbour is at most
-``dt_us`` later, and the neighbour supports the event unless that time is more than ``dt_us``
-earlier. One look at the neighbours answers for both directions of time, in one pass.
+One map holds the time of the latest event of every pixel. Events come in blocks that are far
+shorter than ``dt_us``. A block is written into the map first, then each of its events looks at its
+neighbours. What it finds there is either earlier, or later within the block, and supports it unless
+it is more than ``dt_us`` old. So most events are judged as soon as they are there.
 
-The pass works in blocks of events, so that its inner loops are short and free of branches. For all
-events of a block the map is written up to ``dt_us`` after the first one. The few events that are
-not supported then are looked at again when it is written up to ``dt_us`` after the last one.
+The others wait: a later event may support them for ``dt_us``. They look twice more, when a block
+comes that reaches beyond that time: before it is written, and afterwards. Where it then hides
+earlier events of a pixel, its events are searched one by one. So the result is exact, and only
+events that wait are held.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
 from evdistill_core.events.array import Events
-from evdistill_core.events.decoders.base import KernelArray
-from evdistill_core.events.window import never_falls
+from evdistill_core.events.decoders.base import Columns, KernelArray
 from evdistill_core.representations.spec import BackgroundFilter
 
 # Times in the map are counted from a base and take 16 bits where the filter's time allows it: half
 # the memory, fewer cache misses. 0 is "never".
 _SHORT_DT_US = 30_000
-# A block's events lie within this share of dt_us. Longer blocks have more events to look at again.
+# A block's events lie within this share of dt_us. Longer blocks have more events to search.
 _BLOCK_SHARE = 16
 _BLOCK_EVENTS = 512
 # A number inside a kernel: numba knows its type, and the arithmetic has no sign.
 Word = Any
 # Places in the state.
-_JUDGED, _WRITTEN, _BASE, _HAS_BASE = range(4)
+_HEAD, _TAIL, _LATE, _BASE, _HAS_BASE, _NUMBER = range(6)
+
+
+class _Waiting(NamedTuple):
+    """Events that wait.
+
+    Attributes:
+        above: (N,) where their neighbourhood begins in the map.
+        t_us: (N,) int64.
+        word: (N,) uint64, x in 16 bits, y in 16, p in one, and their number in the window.
+    """
+
+    above: KernelArray
+    t_us: KernelArray
+    word: KernelArray
+
+    @staticmethod
+    def room(count: int) -> _Waiting:
+        return _Waiting(
+            np.empty(count, np.uintp), np.empty(count, np.int64), np.empty(count, np.uint64)
+        )
+
+
+class Late(NamedTuple):
+    """Events that were judged after their turn, and have company.
+
+    Attributes:
+        events: in no order.
+        number: (N,) int64, their places among all events of the window.
+    """
+
+    events: Events
+    number: npt.NDArray[np.int64]
 
 
 class NeighbourFilter:
@@ -48,19 +80,18 @@ class NeighbourFilter:
 
     def __init__(self) -> None:
         self._latest: KernelArray = np.empty(0, np.uint16)
-        self._state = np.zeros(4, np.int64)
+        self._state = np.zeros(6, np.int64)
         self._spec = BackgroundFilter()
         self._height = self._width = 0
-
-    @property
-    def judged(self) -> int:
-        """How many of the window's events are judged; they are the first ones."""
-        return int(self._state[_JUDGED])
+        self._waiting = _Waiting.room(0)
+        self._late = _Waiting.room(0)
 
     def start(self, spec: BackgroundFilter, *, height: int, width: int) -> None:
         """Begin a window: forget all events."""
         dtype = np.uint16 if spec.dt_us <= _SHORT_DT_US else np.uint32
-        size = (height + 2 * spec.radius_px) * (width + 2 * spec.radius_px)
+        # Below the frame is room for one neighbourhood more: that of events outside of it.
+        side = 2 * spec.radius_px + 1
+        size = (height + side - 1 + side) * (width + side - 1)
         if self._latest.size != size or self._latest.dtype != dtype:
             self._latest = np.zeros(size, dtype)
         else:
@@ -68,25 +99,51 @@ class NeighbourFilter:
         self._state[:] = 0
         self._spec, self._height, self._width = spec, height, width
 
-    def judge(self, events: Events, kept: npt.NDArray[np.bool_], *, is_whole: bool) -> None:
-        """Judge all events that can be judged by now.
+    def judge(self, events: Events, kept: npt.NDArray[np.bool_]) -> Late:
+        """Judge the next events as far as it can be done.
 
         Args:
-            events: those of the window that are known and not forgotten; times never fall.
-            kept: (N,) bool; the places of events that become judged are written.
-            is_whole: no more events follow, so that all can be judged. If not, those at the end
-                wait: a later event may support them.
+            events: N of them; times never fall, neither among them nor from call to call.
+            kept: (N,) bool, written: which of them have company. False may still change.
+
+        Returns:
+            Events of earlier calls, or of this one, whose place in ``kept`` says False: by now they
+            have company.
         """
+        self._make_room(len(events))
         spec = self._spec
         _judge(
-            self._latest, self._state, events.x, events.y, events.t_us, kept.view(np.uint8),
-            self._height, self._width, spec.radius_px, spec.dt_us, is_whole,
+            self._latest, self._state, (events.x, events.y, events.t_us, events.p),
+            kept.view(np.uint8), self._waiting, self._late,
+            (self._height, self._width, spec.radius_px), spec.dt_us,
         )  # fmt: skip
+        return self._take_late()
 
-    def forget(self, count: int) -> None:
-        """Number events anew: the first ``count`` ones, which are judged, are held no longer."""
-        self._state[_JUDGED] -= count
-        self._state[_WRITTEN] -= count
+    def finish(self) -> Late:
+        """No more events follow: return those that waited and have company."""
+        _finish(
+            self._latest, self._state, self._waiting, self._late,
+            (self._height, self._width, self._spec.radius_px),
+        )  # fmt: skip
+        return self._take_late()
+
+    def _take_late(self) -> Late:
+        count = int(self._state[_LATE])
+        self._state[_LATE] = 0
+        columns, number = Columns.room(count), np.empty(count, np.int64)
+        _unpack(self._late, columns, number)
+        return Late(columns.events(count, self._width, self._height), number)
+
+    def _make_room(self, more: int) -> None:
+        """Move what waits to the front, and have room for more behind it."""
+        first, end = int(self._state[_HEAD]), int(self._state[_TAIL])
+        wanted = end - first + more + 1  # kernels write one place more than they use
+        waiting = self._waiting
+        if wanted > len(waiting.t_us):
+            self._waiting, self._late = _Waiting.room(2 * wanted), _Waiting.room(2 * wanted)
+        for source, target in zip(waiting, self._waiting, strict=True):
+            target[: end - first] = source[first:end]
+        self._state[_HEAD], self._state[_TAIL] = 0, end - first
 
 
 class _Workspace(threading.local):
@@ -112,13 +169,14 @@ def supported_events(events: Events, spec: BackgroundFilter) -> npt.NDArray[np.b
     kept = np.empty(len(events), np.bool_)
     if not len(events):
         return kept
-    if not never_falls(events.t_us):
+    if not events.in_order:
         order = np.argsort(events.t_us, kind="stable")
         kept[order] = supported_events(events[order], spec)
         return kept
     judge = _workspace.filter
     judge.start(spec, height=events.height, width=events.width)
-    judge.judge(events, kept, is_whole=True)
+    kept[judge.judge(events, kept).number] = True
+    kept[judge.finish().number] = True
     return kept
 
 
@@ -137,47 +195,224 @@ def filter_background(events: Events, spec: BackgroundFilter | None) -> Events:
 def _judge(  # noqa: PLR0913, PLR0917 - a kernel takes bare arrays
     latest: KernelArray,
     state: KernelArray,
-    x: KernelArray,
-    y: KernelArray,
-    t_us: KernelArray,
+    events: tuple[KernelArray, KernelArray, KernelArray, KernelArray],
     kept: KernelArray,
-    height: int,
-    width: int,
-    radius: Word,
+    waiting: _Waiting,
+    late: _Waiting,
+    size: tuple[int, int, int],
     dt_us: int,
-    is_whole: bool,
 ) -> None:
-    count = len(t_us)
-    i, j, base = int(state[_JUDGED]), int(state[_WRITTEN]), np.uint64(state[_BASE])
+    x, y, t_us, p = events
+    width, radius = np.uintp(size[1]), np.uintp(size[2])
+    stride = width + radius + radius
     dt, block_us = np.uint64(dt_us), np.uint64(dt_us // _BLOCK_SHARE)
+    base = np.uint64(state[_BASE])
     limit = np.uint64(0xFFFF if latest.itemsize == 2 else 0xFFFFFFFF)
+    above = np.empty(_BLOCK_EVENTS, np.uintp)
+    now = np.empty(_BLOCK_EVENTS, np.uint64)
     unsure = np.empty(_BLOCK_EVENTS, np.int64)
-    size = (height, width, radius)
+    i, count = 0, len(t_us)
     while i < count:
         first_us = np.uint64(t_us[i])
         end = _block_end(t_us, i, first_us, block_us)
-        if not is_whole:
-            end = _end_of_certain(t_us, i, end, dt)
-            if end == i:
-                break
         last_us = np.uint64(t_us[end - 1])
+        first, stop = state[_HEAD], state[_HEAD]
+        while stop < state[_TAIL] and last_us - np.uint64(waiting.t_us[stop]) > dt:
+            stop += 1
+        asked = _look_before(latest, state, waiting, late, stop, base, stride, radius)
         if not state[_HAS_BASE]:
             base = first_us - dt - np.uint64(1)
             state[_HAS_BASE] = 1
-        elif last_us - base + dt > limit:
+        elif last_us - base > limit:
             shift = first_us - dt - np.uint64(1) - base
             _move_base(latest, min(shift, limit))
             base += shift
-        j = _write(latest, x, y, t_us, j, first_us + dt - base, base, size)
-        waiting = _look(latest, x, y, t_us, i, end, kept, unsure, base + dt, size)
-        if waiting and last_us != first_us:
-            before = j
-            j = _write(latest, x, y, t_us, j, last_us + dt - base, base, size)
-            for k in range(waiting):
-                at = unsure[k]
-                kept[at] = _look_again(latest, x, y, t_us, at, before, j, dt, base, size)
+        _write(latest, x, y, t_us, i, end, base, size, above, now)
+        unjudged = _look(latest, above, now, i, end, dt, kept, unsure, stride, radius)
+        _wait(waiting, state, x, y, t_us, p, i, above, unsure[:unjudged])
+        late_count, at = np.uintp(state[_LATE]), np.uintp(first)
+        for k in range(at, at + np.uintp(asked)):
+            newest = np.uint64(_newest_around(latest, waiting.above[k], stride, radius))
+            since = np.uint64(waiting.t_us[k]) - base
+            if newest >= since and (
+                newest - since <= dt or _is_near_one(waiting, k, x, y, t_us, i, end, dt, radius)
+            ):
+                late.t_us[late_count] = waiting.t_us[k]
+                late.word[late_count] = waiting.word[k]
+                late_count += np.uintp(1)
+        state[_LATE] = late_count
+        state[_HEAD] = stop
         i = end
-    state[_JUDGED], state[_WRITTEN], state[_BASE] = i, j, np.int64(base)
+    state[_BASE] = np.int64(base)
+    state[_NUMBER] += count
+
+
+@njit(nogil=True, cache=True)
+def _write(  # noqa: PLR0913, PLR0917
+    latest: KernelArray,
+    x: KernelArray,
+    y: KernelArray,
+    t_us: KernelArray,
+    first: int,
+    end: int,
+    base: Word,
+    size: tuple[int, int, int],
+    above: KernelArray,
+    now: KernelArray,
+) -> None:
+    """Write a block into the map; note where the neighbourhoods begin, and the times."""
+    height, width, radius = np.uintp(size[0]), np.uintp(size[1]), np.uintp(size[2])
+    stride = width + radius + radius
+    middle = radius * stride + radius
+    outside = np.uintp(latest.size) - (radius + radius + np.uintp(1)) * stride
+    start = np.uintp(first)
+    for k in range(np.uintp(end - first)):
+        column, row = np.uintp(x[start + k]), np.uintp(y[start + k])
+        # The corner of the neighbourhood: the map begins radius rows and columns before the frame.
+        at = row * stride + column
+        if column >= width or row >= height:
+            at = outside
+        since = np.uint64(t_us[start + k]) - base
+        above[k] = at
+        now[k] = since
+        latest[at + middle] = since
+
+
+@njit(nogil=True, cache=True)
+def _look(  # noqa: PLR0913, PLR0917
+    latest: KernelArray,
+    above: KernelArray,
+    now: KernelArray,
+    first: int,
+    end: int,
+    dt: Word,
+    kept: KernelArray,
+    unsure: KernelArray,
+    stride: Word,
+    radius: Word,
+) -> Word:
+    """Mark the events of a block that have company; list the others, return how many they are."""
+    start, one, waiting = np.uintp(first), np.uintp(1), np.uintp(0)
+    for k in range(np.uintp(end - first)):
+        # Not below 1: what was never written is no company.
+        oldest = now[k] - dt
+        newest = np.uint64(_newest_around(latest, above[k], stride, radius))
+        has_company = newest >= oldest
+        kept[start + k] = has_company
+        unsure[waiting] = k
+        waiting += one - np.uintp(has_company)
+    return np.int64(waiting)
+
+
+@njit(nogil=True, cache=True)
+def _look_before(  # noqa: PLR0913, PLR0917
+    latest: KernelArray,
+    state: KernelArray,
+    waiting: _Waiting,
+    late: _Waiting,
+    stop: int,
+    base: Word,
+    stride: Word,
+    radius: Word,
+) -> Word:
+    """Give out what waits, up to place ``stop``, and has company; return how many are left.
+
+    Those that are left lie at the front.
+    """
+    one, late_count = np.uintp(1), np.uintp(state[_LATE])
+    first = np.uintp(state[_HEAD])
+    left = first
+    for k in range(first, np.uintp(stop)):
+        above, t_us, word = waiting.above[k], waiting.t_us[k], waiting.word[k]
+        newest = np.uint64(_newest_around(latest, above, stride, radius))
+        has_company = np.uintp(newest >= np.uint64(t_us) - base)
+        late.t_us[late_count] = t_us
+        late.word[late_count] = word
+        late_count += has_company
+        waiting.above[left] = above
+        waiting.t_us[left] = t_us
+        waiting.word[left] = word
+        left += one - has_company
+    state[_LATE] = late_count
+    return np.int64(left - first)
+
+
+@njit(nogil=True, cache=True)
+def _wait(  # noqa: PLR0913, PLR0917
+    waiting: _Waiting,
+    state: KernelArray,
+    x: KernelArray,
+    y: KernelArray,
+    t_us: KernelArray,
+    p: KernelArray,
+    first: int,
+    above: KernelArray,
+    unsure: KernelArray,
+) -> None:
+    """Let some events of a block that begins at place ``first`` wait."""
+    tail, number = np.uintp(state[_TAIL]), np.uint64(state[_NUMBER])
+    for k in range(len(unsure)):
+        at = np.uintp(unsure[k])
+        i = np.uintp(first) + at
+        word = np.uint64(x[i]) | np.uint64(y[i]) << np.uint64(16)
+        word |= np.uint64(p[i] > 0) << np.uint64(32)
+        waiting.above[tail] = above[at]
+        waiting.t_us[tail] = t_us[i]
+        waiting.word[tail] = word | (number + i) << np.uint64(33)
+        tail += np.uintp(1)
+    state[_TAIL] = tail
+
+
+@njit(nogil=True, cache=True)
+def _unpack(late: _Waiting, columns: Columns, number: KernelArray) -> None:
+    for k in range(len(number)):
+        word = late.word[k]
+        columns.x[k] = word & np.uint64(0xFFFF)
+        columns.y[k] = word >> np.uint64(16) & np.uint64(0xFFFF)
+        columns.t_us[k] = late.t_us[k]
+        columns.p[k] = word >> np.uint64(32) & np.uint64(1)
+        number[k] = word >> np.uint64(33)
+
+
+@njit(nogil=True, cache=True)
+def _finish(
+    latest: KernelArray,
+    state: KernelArray,
+    waiting: _Waiting,
+    late: _Waiting,
+    size: tuple[int, int, int],
+) -> None:
+    """Give out all that waits and has company."""
+    radius = np.uintp(size[2])
+    stride = np.uintp(size[1]) + radius + radius
+    base = np.uint64(state[_BASE])
+    _look_before(latest, state, waiting, late, state[_TAIL], base, stride, radius)
+    state[_HEAD] = state[_TAIL]
+
+
+@njit(nogil=True, cache=True)
+def _is_near_one(  # noqa: PLR0913, PLR0917
+    waiting: _Waiting,
+    k: int,
+    x: KernelArray,
+    y: KernelArray,
+    t_us: KernelArray,
+    first: int,
+    end: int,
+    dt: Word,
+    radius: Word,
+) -> bool:
+    """Tell whether an event that waits is near an event of a block that is not too late for it."""
+    since, word = np.uint64(waiting.t_us[k]), waiting.word[k]
+    column = np.int64(word & np.uint64(0xFFFF))
+    row = np.int64(word >> np.uint64(16) & np.uint64(0xFFFF))
+    for j in range(first, end):
+        if np.uint64(t_us[j]) - since > dt:
+            break
+        distance = max(abs(np.int64(x[j]) - column), abs(np.int64(y[j]) - row))
+        if 0 < distance <= np.int64(radius):
+            return True
+    return False
 
 
 @njit(nogil=True, cache=True)
@@ -196,78 +431,10 @@ def _block_end(t_us: KernelArray, i: Word, first_us: Word, block_us: Word) -> Wo
 
 
 @njit(nogil=True, cache=True)
-def _end_of_certain(t_us: KernelArray, i: Word, end: int, dt: Word) -> Word:
-    """Return the place behind the last event that none still to come can support."""
-    newest_us = np.uint64(t_us[-1])
-    while end > i and newest_us - np.uint64(t_us[end - 1]) <= dt:
-        end -= 1
-    return end
-
-
-@njit(nogil=True, cache=True)
 def _move_base(latest: KernelArray, shift: Word) -> None:
     """Count the map's times from a later base; what lies before it becomes "never"."""
     for k in range(latest.size):
         latest[k] -= min(latest[k], latest.dtype.type(shift))
-
-
-@njit(nogil=True, cache=True)
-def _write(  # noqa: PLR0913, PLR0917
-    latest: KernelArray,
-    x: KernelArray,
-    y: KernelArray,
-    t_us: KernelArray,
-    j: Word,
-    until: Word,
-    base: Word,
-    size: tuple[int, int, int],
-) -> Word:
-    """Write the events from place ``j`` on, up to a time since the base; return where it ends."""
-    height, width, radius = np.uintp(size[0]), np.uintp(size[1]), np.uintp(size[2])
-    stride = width + radius + radius
-    at, count = np.uintp(j), np.uintp(len(t_us))
-    while at < count:
-        now = np.uint64(t_us[at]) - base
-        if now > until:
-            break
-        column, row = np.uintp(x[at]), np.uintp(y[at])
-        if column < width and row < height:
-            latest[(row + radius) * stride + column + radius] = now
-        at += np.uintp(1)
-    return np.int64(at)
-
-
-@njit(nogil=True, cache=True)
-def _look(  # noqa: PLR0913, PLR0917
-    latest: KernelArray,
-    x: KernelArray,
-    y: KernelArray,
-    t_us: KernelArray,
-    first: int,
-    end: int,
-    kept: KernelArray,
-    unsure: KernelArray,
-    since: Word,
-    size: tuple[int, int, int],
-) -> Word:
-    """Mark the events that a neighbour supports; list the others, return how many they are."""
-    height, width, radius = np.uintp(size[0]), np.uintp(size[1]), np.uintp(size[2])
-    stride = width + radius + radius
-    one, waiting = np.uintp(1), np.uintp(0)
-    for i in range(np.uintp(first), np.uintp(end)):
-        column, row = np.uintp(x[i]), np.uintp(y[i])
-        if column >= width or row >= height:
-            kept[i] = 0
-            continue
-        # The corner of the neighbourhood: the map begins radius rows and columns before the frame.
-        above = row * stride + column
-        # Not below 1: what was never written is no company.
-        oldest = np.uint64(t_us[i]) - since
-        newest = _newest_around(latest, above, stride, radius)
-        kept[i] = newest >= oldest
-        unsure[waiting] = i
-        waiting += one - np.uintp(kept[i])
-    return np.int64(waiting)
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -289,45 +456,3 @@ def _newest_around(latest: KernelArray, above: Word, stride: Word, radius: Word)
             if at != middle:
                 newest = max(newest, latest[at])
     return newest
-
-
-@njit(nogil=True, cache=True)
-def _look_again(  # noqa: PLR0913, PLR0917
-    latest: KernelArray,
-    x: KernelArray,
-    y: KernelArray,
-    t_us: KernelArray,
-    i: Word,
-    before: int,
-    written: int,
-    dt: Word,
-    base: Word,
-    size: tuple[int, int, int],
-) -> bool:
-    """Judge an event that nothing supports among the events up to place ``before``.
-
-    The map may now hold events that are too late for it and hide earlier ones; then those written
-    since are searched one by one.
-    """
-    width, radius = np.uintp(size[1]), np.uintp(size[2])
-    stride = width + radius + radius
-    above = np.uintp(y[i]) * stride + np.uintp(x[i])
-    middle = above + radius * stride + radius
-    side = radius + radius + np.uintp(1)
-    oldest, youngest = np.uint64(t_us[i]) - base - dt, np.uint64(t_us[i]) - base + dt
-    if _newest_around(latest, above, stride, radius) < oldest:
-        return False
-    for row in range(side):
-        start = above + row * stride
-        for at in range(start, start + side):
-            now = np.uint64(latest[at])
-            if at != middle and oldest <= now <= youngest:
-                return True
-    column, line, reach = np.int64(x[i]), np.int64(y[i]), np.int64(size[2])
-    for j in range(before, written):
-        if np.uint64(t_us[j]) - base > youngest:
-            break
-        distance = max(abs(np.int64(x[j]) - column), abs(np.int64(y[j]) - line))
-        if 0 < distance <= reach:
-            return True
-    return False

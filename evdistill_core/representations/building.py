@@ -6,9 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.events.array import Events
-from evdistill_core.events.decoders.base import Columns
-from evdistill_core.events.window import never_falls
-from evdistill_core.representations.background import NeighbourFilter
+from evdistill_core.representations.background import Late, NeighbourFilter
 from evdistill_core.representations.normalisation import normalise_inplace
 from evdistill_core.representations.representation import FloatArray, InputWindow
 from evdistill_core.representations.spec import InputSpec
@@ -18,8 +16,8 @@ class InputBuilder:
     """Builds what a student is fed, from the parts of a window in the order of time.
 
     ``start``, then ``add`` for each part, then ``finish``. How the events are cut into parts makes
-    no difference: the result is the one of a single part. After the last ``add`` only the events of
-    the window's last ``dt_us`` (see ``BackgroundFilter``) and the normalisation are left.
+    no difference: the result is the one of a single part. After the last ``add`` only those events
+    are left that still wait for a neighbour (see ``NeighbourFilter``), and the normalisation.
 
     Representations that need all events at once (``Representation.add`` is None) are filled by
     ``finish``. Not safe to share between threads; may be used again for any number of windows.
@@ -27,8 +25,12 @@ class InputBuilder:
 
     def __init__(self) -> None:
         self._filter = NeighbourFilter()
-        self._held = _Held()
         self._kept: npt.NDArray[np.bool_] = np.empty(0, np.bool_)
+        # Of representations that are filled at once.
+        self._parts: list[Events] = []
+        self._count = 0
+        self._size = (1, 1)
+        self._newest_us: int | None = None
         self._spec = InputSpec()
         self._window: InputWindow | None = None
         self._out: FloatArray = np.empty(0, np.float32)
@@ -70,7 +72,8 @@ class InputBuilder:
         self._window = InputWindow(
             spec, spec.grid(height=height, width=width), t_start_us, t_end_us
         )
-        self._held.clear(width=width, height=height)
+        self._parts, self._count = [], 0
+        self._size, self._newest_us = (width, height), None
         if spec.background_filter is not None:
             self._filter.start(spec.background_filter, height=height, width=width)
 
@@ -85,107 +88,71 @@ class InputBuilder:
         Raises:
             ValueError: a time falls, or the frame has another size.
         """
-        if len(events):
-            self._held.append(events, in_order=self._spec.background_filter is not None)
-            self._work(is_whole=False)
+        window = self._window
+        if not len(events) or window is None:
+            return
+        self._check(events)
+        count = len(events)
+        representation, has_filter = self._spec.representation, self._spec.background_filter
+        if representation.add is not None:
+            if has_filter is None:
+                representation.add(self._out, events, None, window)
+                return
+            kept = self._room(0, count)
+            late = self._filter.judge(events, kept)
+            representation.add(self._out, events, kept, window)
+            self._add_late(late)
+            return
+        self._parts.append(events)
+        if has_filter is not None:
+            late = self._filter.judge(events, self._room(self._count, count))
+            self._kept[late.number] = True
+        self._count += count
 
     def finish(self) -> FloatArray:
         """Return the input, (C, H, W) float32: what ``represent`` returns for all these events."""
         window = self._window
         if window is None:
             raise ValueError("finish ends a window: call start before it")
-        self._work(is_whole=True)
-        self._held.clear(width=1, height=1)
-        self._window = None
+        has_filter = self._spec.background_filter is not None
+        if self._spec.representation.add is None:
+            events = Events.concatenate(self._parts or [Events.empty(*self._size)])
+            if has_filter:
+                self._kept[self._filter.finish().number] = True
+                events = events[self._kept[: self._count]]
+            self._spec.representation.fill(self._out, events, window)
+        elif has_filter:
+            self._add_late(self._filter.finish())
+        self._window, self._parts = None, []
         normalise_inplace(self._out, self._spec, window.grid)
         out, self._out = self._out, np.empty(0, np.float32)
         return out
 
-    def _work(self, *, is_whole: bool) -> None:
-        """Judge and add what can be judged and added by now."""
-        assert self._window is not None
-        representation, held = self._spec.representation, self._held
-        if representation.add is None and not is_whole:
-            return
-        ready, kept = len(held.events), None
-        if self._spec.background_filter is not None:
-            if len(self._kept) < ready:
-                self._kept = np.empty(2 * ready, np.bool_)
-            self._filter.judge(held.events, self._kept[:ready], is_whole=is_whole)
-            ready = self._filter.judged
-            kept = self._kept[:ready]
-            self._filter.forget(ready)
-        events = held.events[:ready]
-        held.drop(ready)
-        if representation.add is not None:
-            representation.add(self._out, events, kept, self._window)
-        else:
-            representation.fill(self._out, events if kept is None else events[kept], self._window)
+    def _add_late(self, late: Late) -> None:
+        """Add events that waited for company."""
+        representation, window = self._spec.representation, self._window
+        if len(late.number) and representation.add is not None and window is not None:
+            representation.add(self._out, late.events, None, window)
 
+    def _room(self, start: int, count: int) -> npt.NDArray[np.bool_]:
+        """Return places for what the filter says of ``count`` events, behind the first ones."""
+        if len(self._kept) < start + count:
+            kept = np.empty(2 * (start + count), np.bool_)
+            kept[:start] = self._kept[:start]
+            self._kept = kept
+        return self._kept[start : start + count]
 
-class _Held:
-    """The events that are still needed, one after another in memory.
-
-    A single part is held as it is. From the second on they are copied into room of their own, which
-    grows and is used again.
-
-    Attributes:
-        events: all that are held.
-    """
-
-    def __init__(self) -> None:
-        self._room = Columns.room(0)
-        self.clear(width=1, height=1)
-
-    def clear(self, *, width: int, height: int) -> None:
-        """Forget all; a sensor of this size follows."""
-        self.events = Events.empty(width, height)
-        self._newest_us: int | None = None
-        # Where the events held lie in the room; None: not there.
-        self._first: int | None = None
-
-    def append(self, events: Events, *, in_order: bool) -> None:
-        """Hold more events; ``in_order`` refuses times that fall."""
-        size, wanted = (events.width, events.height), (self.events.width, self.events.height)
-        if size != wanted:
+    def _check(self, events: Events) -> None:
+        if (events.width, events.height) != self._size:
             raise ValueError(
-                f"a window is of one sensor of {wanted[0]}x{wanted[1]} pixels, "
-                f"got events of {size[0]}x{size[1]}"
+                f"a window is of one sensor of {self._size[0]}x{self._size[1]} pixels, "
+                f"got events of {events.width}x{events.height}"
             )
-        if in_order:
+        if self._spec.background_filter is not None:
             falls = self._newest_us is not None and events.t_us[0] < self._newest_us
-            if falls or not never_falls(events.t_us):
+            if falls or not events.in_order:
                 raise ValueError("events for the neighbour filter must be in the order of time")
             self._newest_us = int(events.t_us[-1])
-        if len(self.events):
-            self._copy(events)
-        else:
-            self.events, self._first = events, None
-
-    def drop(self, count: int) -> None:
-        """Hold the first ``count`` events no longer."""
-        self.events = self.events[count:]
-        if self._first is not None:
-            self._first += count
-
-    def _copy(self, events: Events) -> None:
-        total = len(self.events) + len(events)
-        if self._first is None or self._first + total > len(self._room.t_us):
-            room = self._room
-            # Inside the room events move to the front only over a gap as long as they are.
-            if total > len(room.t_us) or (self._first is not None and self._first < total):
-                room = Columns.room(2 * total)
-            _write(room, 0, self.events)
-            self._room, self._first = room, 0
-        _write(self._room, self._first + len(self.events), events)
-        end = self._first + total
-        self.events = self._room.events(end, events.width, events.height)[self._first :]
-
-
-def _write(room: Columns, start: int, events: Events) -> None:
-    place = slice(start, start + len(events))
-    room.x[place], room.y[place] = events.x, events.y
-    room.t_us[place], room.p[place] = events.t_us, events.p
 
 
 def check_window(t_start_us: int, t_end_us: int) -> None:

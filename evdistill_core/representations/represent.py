@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.events.array import Events
-from evdistill_core.events.window import Window, never_falls
+from evdistill_core.events.window import Window
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.representations.building import InputBuilder
 from evdistill_core.representations.spec import InputSpec
@@ -54,7 +54,7 @@ def represent(
         events = events.events
     if t_start_us is None or t_end_us is None:
         raise ValueError("give t_start_us and t_end_us with Events, or a Window instead of them")
-    if spec.background_filter is not None and not never_falls(events.t_us):
+    if spec.background_filter is not None and not events.in_order:
         events = events[np.argsort(events.t_us, kind="stable")]
     # Taken out while in use: a plugin's representation may call this function again.
     builder, _workspace.builder = _workspace.builder or InputBuilder(), None

@@ -11,7 +11,7 @@ from evdistill_core.foundation.class_file import Classes, table_of
 from evdistill_core.foundation.config import LATER
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassTable
-from evdistill_core.foundation.ranges import check_ranges
+from evdistill_core.foundation.ranges import check_at_least, check_ranges
 from evdistill_core.losses.segmentation import check_names
 from evdistill_core.representations.spec import InputSpec
 
@@ -69,12 +69,7 @@ class LossConfig:
         check_names(self.weights)
         if any(not (math.isfinite(w) and w >= 0) for w in self.class_weights):
             raise ConfigError(f"class_weights must be numbers >= 0, got {self.class_weights}")
-        if not 0 <= self.inactive_weight <= 1:
-            raise ConfigError(f"inactive_weight must lie in 0..1, got {self.inactive_weight}")
-        if not -1 <= self.activity_radius_px <= 64:
-            raise ConfigError(
-                f"activity_radius_px must lie in -1..64, got {self.activity_radius_px}"
-            )
+        check_ranges(self, inactive_weight=(0, 1), activity_radius_px=(-1, 64))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,18 +193,17 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse sizes below 1 and names that make no file name."""
-        for name, low in (
-            ("steps", 1),
-            ("batch_size", 1),
-            ("devices", 1),
-            ("nodes", 1),
-            ("threads", 0),
-            ("workers", 0),
-            ("validate_every", 0),
-            ("checkpoint_every", 1),
-        ):
-            if getattr(self, name) < low:
-                raise ConfigError(f"{name} must be at least {low}, got {getattr(self, name)}")
+        check_at_least(
+            self,
+            steps=1,
+            batch_size=1,
+            devices=1,
+            nodes=1,
+            threads=0,
+            workers=0,
+            validate_every=0,
+            checkpoint_every=1,
+        )
         if not self.name or any(c in self.name for c in "/\\\0"):
             raise ConfigError(f"name must be usable as a file name, got {self.name!r}")
 

@@ -8,11 +8,19 @@ from typing import Annotated
 import typer
 
 from evdistill_core.cli._command import Place
-from evdistill_core.cli._options import Domain, Overwrite, Parameters, ParamsFile, Student
+from evdistill_core.cli._options import (
+    Domain,
+    Overwrite,
+    Parameters,
+    ParamsFile,
+    Student,
+    ViewAt,
+)
 
 PLACE = Place("Live", 1)
 EXAMPLES = (
     "evdistill live --params-file config/seg.yaml",
+    "evdistill live --view",
     "evdistill live --events /prophesee/events -p min_score:=0.6",
     "evdistill live --camera inivation --student my.evstudent",
 )
@@ -63,6 +71,7 @@ def command(
         Path | None,
         typer.Option(metavar="FILE", help="Write one JSON line a window into this file."),
     ] = None,
+    view: ViewAt = None,
     overwrite: Overwrite = False,
     ros_args: Annotated[
         bool, typer.Option("--ros-args", hidden=True, help="Accepted, as ROS nodes do.")
@@ -85,6 +94,7 @@ def command(
         qos_overrides,
         wants_sim_time,
     )
+    from evdistill_core.viewing.live.address import ViewAddress
     from evdistill_ros.qos import QosOverrides
     from evdistill_ros.standalone.console import run_live
     from evdistill_ros.standalone.live import GraphOptions, split_rules
@@ -113,6 +123,7 @@ def command(
         qos_overrides=QosOverrides(qos_overrides(params_file, overrides, node=name)),
         camera=None if camera is None else CameraAddress.parse(camera),
     )
-    code = run_live(parameters, options, result_log=result_log)
+    view_at = None if view is None else ViewAddress.parse(view)
+    code = run_live(parameters, options, result_log=result_log, view_at=view_at)
     if code:
         raise typer.Exit(code)

@@ -20,6 +20,9 @@ from evdistill_core.foundation.signals import StopSignals
 from evdistill_core.perception.diagnostics import Rates
 from evdistill_core.perception.parameters import PerceptionParameters
 from evdistill_core.perception.pipeline import Snapshot
+from evdistill_core.viewing.live.address import ViewAddress
+from evdistill_core.viewing.live.live_view import LiveView, Scene
+from evdistill_core.viewing.live.of_pipeline import PipelineStatus, controls_of
 from evdistill_ros.standalone.live import GraphOptions, LivePerception
 
 INTERRUPTED = 130
@@ -48,7 +51,11 @@ UNKNOWN = "-"
 
 
 def run_live(
-    parameters: PerceptionParameters, options: GraphOptions, *, result_log: Path | None = None
+    parameters: PerceptionParameters,
+    options: GraphOptions,
+    *,
+    result_log: Path | None = None,
+    view_at: ViewAddress | None = None,
 ) -> int:
     """Run the DDS front end until a signal; return the exit code: 0 SIGTERM, 130 SIGINT.
 
@@ -56,6 +63,7 @@ def run_live(
         parameters: see ``PerceptionParameters``.
         options: names and topics.
         result_log: where to write one line a window, see ``LivePerception``.
+        view_at: serve the page of a live view there; None: serve none.
     """
     console = Console(stderr=True)
     with StopSignals() as signals, StatusView(console) as view, ExitStack() as stack:
@@ -63,15 +71,40 @@ def run_live(
         front = LivePerception(parameters, options, log=view.say, result_log=log)
         signals.call(front.stop)
         if not signals.received:
-            with front:
+            with front, ExitStack() as page_stack:
+                page = _page_of(front, view_at)
+                if page is not None:
+                    page_stack.enter_context(page)
+                    front.show_on(page)
+                    view.say(f"live view: {page.url}")
                 try:
                     front.run(lambda snapshot, rates: view.show(status_rows(snapshot, rates)))
                 finally:
+                    page_stack.close()
                     totals = front.totals()
                     account = account_of_stream(totals).lines()
-                    for text in (*front.losses(), *account, totals_line(totals)):
+                    shown = [] if page is None else page.lines()
+                    for text in (*shown, *front.losses(), *account, totals_line(totals)):
                         view.say(text)
     return INTERRUPTED if signal.SIGINT in signals.received else 0
+
+
+def _page_of(front: LivePerception, view_at: ViewAddress | None) -> LiveView | None:
+    """Return the live view of a front end, not served yet; None if none is wanted."""
+    if view_at is None:
+        return None
+    return LiveView(
+        view_at,
+        scene=Scene(
+            title="evdistill live",
+            source=front.source_text,
+            student=front.student_text,
+            classes=front.front_end.messages.classes,
+        ),
+        status=PipelineStatus(front.front_end.perception),
+        controls=controls_of(front.front_end),
+        folder=Path(),
+    )
 
 
 @contextmanager

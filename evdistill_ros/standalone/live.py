@@ -11,26 +11,28 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from evdistill_core.cameras.address import CameraAddress
+from evdistill_core.events.packet import Packet
 from evdistill_core.foundation.errors import EvdistillError
 from evdistill_core.foundation.reasons import sentences
 from evdistill_core.messages.event_messages import EVENT_ARRAY_TYPES, EVENT_PACKET_TYPES
-from evdistill_core.messages.standard import DiagnosticArray, DiagnosticStatus
+from evdistill_core.messages.standard import DiagnosticArray
 from evdistill_core.messages.vision import LabelInfo
-from evdistill_core.perception.diagnostics import Rates, camera_status, state_status
+from evdistill_core.perception.diagnostics import Rates, camera_status
 from evdistill_core.perception.front_end import FrontEnd, open_student, warm_up
 from evdistill_core.perception.messages import LABEL_INFO
 from evdistill_core.perception.parameters import PerceptionParameters
 from evdistill_core.perception.pipeline import Snapshot
 from evdistill_core.perception.result import Result
+from evdistill_core.viewing.live.live_view import LiveView
+from evdistill_core.viewing.live.of_pipeline import offer_result
 from evdistill_ros import qos
 from evdistill_ros.dds import DdsNode, Publisher, Subscription
 from evdistill_ros.dds.clock import GraphClock
-from evdistill_ros.dds.names import check_namespace, parse_remap, resolve_topic
+from evdistill_ros.dds.names import parse_remap
 from evdistill_ros.dds.rosout import RosoutHandler
 from evdistill_ros.image_source import ImageSource
 from evdistill_ros.standalone.camera_feed import CameraFeed
 from evdistill_ros.standalone.camera_images import camera_images
-from evdistill_ros.standalone.live_services import LiveServices
 
 _log = logging.getLogger("evdistill.live")
 _log.setLevel(logging.INFO)
@@ -105,9 +107,6 @@ class LivePerception:
     ) -> None:
         self._options = options
         self._name = options.name or parameters.TASK
-        space = check_namespace(options.namespace)
-        self._remaps = {"~/events": DEFAULT_EVENTS, **options.remaps}
-        self._full_name = f"{space.rstrip('/')}/{self._name}"
         self._log = log
         self._result_log = result_log
         self._period_s = parameters.diagnostics_period_ms / 1000
@@ -115,8 +114,10 @@ class LivePerception:
         self._now_ns = time.time_ns
         student, runner = open_student(parameters)
         warm_up(student, runner, parameters, size=LIKELY_SIZE)
-        log(f"student {student.path.name} on {runner.description}")
+        self.student_text = f"{student.path.name} on {runner.description}"
+        log(f"student {self.student_text}")
         self._publishers: dict[str, Publisher] = {}
+        self._view: LiveView | None = None
         self._feed: CameraFeed | None = None
         self._images: ImageSource | None = None
         self._of_camera: dict[str, int] = {}
@@ -126,20 +127,19 @@ class LivePerception:
             parameters,
             publish=self._publish,
             is_wanted=self._is_wanted,
-            node=self._full_name,
-            camera=resolve_topic("~/events", self._name, space, self._remaps),
-            on_result=self._write_log if result_log is not None else None,
+            node=self._name,
+            on_result=self._tell,
             now_ns=self._time_ns,
-            log=lambda level, text: (self._warn if level >= logging.WARNING else self._say)(text),
         )
 
     def __enter__(self) -> LivePerception:
         options = self._options
+        remaps = {"~/events": DEFAULT_EVENTS, **options.remaps}
         self.node = DdsNode(
             self._name,
             options.namespace,
             domain=options.domain,
-            remaps=self._remaps,
+            remaps=remaps,
             qos_overrides=options.qos_overrides,
             on_warning=self._warn,
         )
@@ -152,21 +152,12 @@ class LivePerception:
                 self._publishers[name] = self.node.create_publisher(
                     f"~/{name}", type_name, qos.RESULTS
                 )
-            self._labels = self.node.create_publisher(
-                f"~/{LABEL_INFO}", LabelInfo.TYPE, qos.LATCHED
-            )
-            self._publish_labels()
+            labels = self.node.create_publisher(f"~/{LABEL_INFO}", LabelInfo.TYPE, qos.LATCHED)
+            labels.publish(self.front_end.label_info())
             self._diagnostics = self.node.create_publisher(
                 "/diagnostics", DiagnosticArray.TYPE, qos.DIAGNOSTICS
             )
             self.front_end.start()
-            LiveServices(
-                self.node,
-                self.front_end,
-                use_sim_time=options.use_sim_time,
-                on_change=self._publish_labels,  # they hold a threshold
-                log=self._say,
-            )
         except BaseException:
             self.node.close()
             raise
@@ -184,6 +175,16 @@ class LivePerception:
     def stop(self) -> None:
         """End ``run``; from any thread, of signals see ``StopSignals``."""
         self._stopping.set()
+
+    @property
+    def source_text(self) -> str:
+        """Where the events come from, for people."""
+        camera = self._options.camera
+        return str(camera) if camera is not None else self.node.resolve("~/events")
+
+    def show_on(self, view: LiveView) -> None:
+        """Show every result on a live view from now on, and let it record what arrives."""
+        self._view = view
 
     def run(self, on_period: Callable[[Snapshot, Rates], None]) -> None:
         """Wait for the event topic, then work until ``stop``.
@@ -221,9 +222,6 @@ class LivePerception:
         """Return a sentence for each reason for which camera images were left out."""
         return sentences("camera image", self.front_end.messages.left_out_images.as_dict())
 
-    def _publish_labels(self) -> None:
-        self._labels.publish(self.front_end.label_info())
-
     def _time_ns(self) -> int:
         return self._now_ns()  # that of the graph, once there is one
 
@@ -248,32 +246,43 @@ class LivePerception:
 
     def _on_jump(self, before_ns: int, after_ns: int) -> None:
         self._warn(f"/clock jumped by {(after_ns - before_ns) / 1e9:.3f} s: starting anew")
-        self.front_end.start_anew("clock")
+        self.front_end.time_jumped()
 
     def _tick(self) -> tuple[Snapshot, Rates]:
-        beside = [self._own_status()]
+        beside = []
         if self._images is not None:
             self._images.follow()
         if self._feed is not None:
             before, self._of_camera = self._of_camera, self._feed.counters
             beside.append(
-                camera_status(
-                    before, self._of_camera, node=self._full_name, camera=self._feed.info.name
-                )
+                camera_status(before, self._of_camera, node=self._name, camera=self._feed.info.name)
             )
         message, snapshot, rates = self.front_end.diagnostics(self._now_ns(), beside=beside)
         self._diagnostics.publish(message)
         return snapshot, rates
 
-    def _own_status(self) -> DiagnosticStatus:
-        said = "active" if self.front_end.is_on else "active, switched off by ~/enable"
-        return state_status(
-            node=self._full_name, camera=self.front_end.camera, level=DiagnosticStatus.OK,
-            message=said,
-        )  # fmt: skip
-
     def _publish(self, name: str, data: bytes) -> None:
         self._publishers[name].publish(data)
+
+    def _tell(self, result: Result) -> None:
+        if self._view is not None:
+            offer_result(self._view, self.front_end, result)
+        self._write_log(result)
+
+    def _take_events(self, packet: Packet) -> None:
+        self.front_end.push_events(packet)
+        if self._view is not None:
+            self._view.take(packet, self.node.resolve("~/events"))
+
+    def _recorded(self, take: Callable[[Packet], None], topic: str) -> Callable[[Packet], None]:
+        """Return what takes a picture or calibration for us, and for the view's recording."""
+
+        def both(packet: Packet) -> None:
+            take(packet)
+            if self._view is not None:
+                self._view.take(packet, packet.topic or topic)
+
+        return both
 
     def _write_log(self, result: Result) -> None:
         if self._result_log is None:
@@ -302,15 +311,14 @@ class LivePerception:
             return None
         self._say(f"events from {topic} ({type_name})")
         self._subscribe_beside(topic)
-        return self.node.create_subscription(
-            "~/events", type_name, qos.EVENTS, self.front_end.push_events
-        )
+        return self.node.create_subscription("~/events", type_name, qos.EVENTS, self._take_events)
 
     def _subscribe_beside(self, events_topic: str, *, without: str = "") -> None:
-        for name, (input_type, take) in self.front_end.inputs().items():
+        for name, (input_type, take_input) in self.front_end.inputs().items():
             beside = self._beside(name, events_topic)
             if not beside or name == without:
                 continue
+            take = self._recorded(take_input, self.node.resolve(beside))
             if name == "image":
                 self._images = camera_images(self.node, beside, take, self._say)
             else:
@@ -322,18 +330,19 @@ class LivePerception:
         topic = self.node.resolve("~/events")
         timeout_s = self._options.timeout_s
         image = self.front_end.inputs().get("image")
+        image_topic = self._beside("image", topic) if image is not None else ""
+        image_topic = image_topic and self.node.resolve(image_topic)
         self._feed = feed = CameraFeed(
             self._options.camera,
             self.node,
-            take_events=self.front_end.push_events,
-            take_picture=None if image is None else image[1],
+            take_events=self._take_events,
+            take_picture=None if image is None else self._recorded(image[1], image_topic),
             events_topic=topic,
-            image_topic=self._beside("image", topic) if image is not None else "",
+            image_topic=image_topic,
             frame_id=CAMERA_FRAME,
             open_timeout_s=OPEN_TIMEOUT_S if timeout_s is None else timeout_s,
             warn=self._warn,
         )
-        self.front_end.camera = feed.info.name
         size = f"{feed.info.width}x{feed.info.height}"
         self._say(f"events from {feed.info.name} ({size}), also on {topic}")
         # Who has its own pictures needs no topic of them; a calibration comes from a topic still.

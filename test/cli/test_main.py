@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from evdistill_core.cli import _verbosity, info
+from evdistill_core.cli._command import with_empty_values
 from evdistill_core.cli._errors import explain
 from evdistill_core.cli.main import run
 from evdistill_core.foundation.extras import EXTRAS
@@ -159,3 +160,21 @@ def test_the_shell_completes_commands_options_and_choices(typed, found):
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert found in done.stdout.split(), done
+
+
+@pytest.mark.parametrize(
+    ("words", "read"),
+    [
+        (["--view"], ["--view="]),
+        (["--view", "--loop"], ["--view=", "--loop"]),
+        (["--view", "street.mcap"], ["--view=", "street.mcap"]),
+        (["--view", ":9000"], ["--view", ":9000"]),
+        (["--view", "robot:80", "a.mcap"], ["--view", "robot:80", "a.mcap"]),
+        (["--view=0.0.0.0", "x"], ["--view=0.0.0.0", "x"]),
+        (["-p", "window_us:=5", "--view"], ["-p", "window_us:=5", "--view="]),
+        (["--view", "-p", "window_us:=5"], ["--view=", "-p", "window_us:=5"]),
+        (["--", "--view"], ["--", "--view"]),
+    ],
+)
+def test_an_option_with_a_value_in_brackets_may_stand_alone(words, read):
+    assert with_empty_values(words, {"--view"}) == read

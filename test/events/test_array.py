@@ -76,3 +76,24 @@ def test_a_line_about_events():
     )
     assert repr(events) == "Events(2 events, 346x260, 1.000000 .. 2.500000 s, 50% ON)"
     assert repr(events[:0]) == "Events(0 events, 346x260)"
+
+
+def test_what_is_in_order_is_known_of_parts_too():
+    events = make(6)
+    assert events.in_order
+    assert events[2:5].in_order
+    assert make(0).in_order
+    t_us = np.array([1, 5, 4, 9])
+    mixed = Events.from_columns([0] * 4, [0] * 4, t_us, [1] * 4, width=8, height=4)
+    assert not mixed.in_order
+    assert mixed[2:].in_order  # a part may be, where the whole is not
+    assert mixed[np.argsort(t_us)].in_order
+    assert not events[::-1].in_order
+    assert not Events.concatenate([events[3:], events[:3]]).in_order
+    assert Events.concatenate([events[:3], events[3:]]).in_order
+
+
+def test_parts_of_views_are_read_only():
+    for part in (make()[1:3], Events.concatenate([make(), make()])):
+        with pytest.raises(ValueError, match="read-only"):
+            part.t_us[0] = 3

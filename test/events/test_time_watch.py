@@ -254,3 +254,36 @@ def test_every_event_comes_out_once_or_is_counted(messages, can_wait, stamp_ns):
         t_us = part.events.t_us
         if len(t_us):
             assert (np.maximum.accumulate(t_us) - t_us).max() <= SORTED_FALL_US
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                [0, 50, 900, 5_000, 150_000, 210_000, 1_500_000, -40, -9_000, -300_000]
+            ),
+            st.lists(
+                st.sampled_from([0, 1, 30, 4_000, 190_000, -20, -15_000, 250_000]), max_size=5
+            ),
+            st.sampled_from([0, 1, 1, 1, 40]),
+        ),
+        max_size=12,
+    ),
+    st.booleans(),
+)
+def test_messages_in_order_are_judged_as_the_slow_way_judges_them(messages, can_wait):
+    """A message that simply continues is not looked at event by event; nothing else may differ."""
+    quick, slow = Stream(can_wait=can_wait), Stream(can_wait=can_wait)
+    slow._watch._simply_continues = lambda *_: False
+    t_us, stamp_ns = S, 10**18
+    for ahead_us, inside_us, stamps in messages:
+        t_us += ahead_us
+        stamp_ns += stamps * max(ahead_us, 0) * 1000
+        times = t_us + np.cumsum([0, *inside_us])
+        t_us = int(times[-1])
+        for stream in (quick, slow):
+            stream.push(times, stamp_ns=stamp_ns if stamps else 0, t_end_us=t_us + 10)
+    assert quick.end() == slow.end()
+    assert quick.counters == slow.counters
+    assert [p.t_end_us for p in quick.parts] == [p.t_end_us for p in slow.parts]

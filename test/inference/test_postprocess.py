@@ -419,3 +419,80 @@ def test_warming_up_runs_the_assignment_of_the_tracker_too(monkeypatch):
     post = Postprocessor(PostprocessConfig(), thing_ids=())
     post.warm_up(logits, events_at(np.array([[5, 5]]), width=38, height=37), stride=4)
     assert any((given > 0).any() for given in gains)
+
+
+# At the resolution of the network's input
+
+
+def slow_answer(logits, events, config, *, cell, factor):
+    """Class and score of each sensor pixel, and its things, by the definition."""
+    support = slow_support(events, config)
+    height, width = support.shape
+    rows, columns = -(-height // factor), -(-width // factor)
+    big, probability = slow_segment(logits.astype(np.float64), rows, columns, cell)
+    repeat = np.ix_(np.arange(height) // factor, np.arange(width) // factor)
+    mask = np.where(support, big.argmax(0)[repeat], 255)
+    confidence = np.where(support, probability.max(0)[repeat], 0)
+    seen = np.array(
+        [[support[v * factor : (v + 1) * factor, u * factor : (u + 1) * factor].any()
+          for u in range(columns)] for v in range(rows)]
+    )  # fmt: skip
+    small = np.where(seen, big.argmax(0), 255).astype(np.uint8)
+    count, labels = cv2.connectedComponents(THINGS[small], connectivity=8)
+    return mask, confidence, [labels[repeat] * support == i for i in range(1, count)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    factor=st.integers(1, 5),
+    cut=st.tuples(st.integers(0, 6), st.integers(0, 6)),
+    count=st.integers(0, 400),
+)
+def test_answers_of_a_reduced_input_equal_the_slow_reference(seed, factor, cut, count):
+    rng = np.random.default_rng(seed)
+    cell = 4
+    logits = (rng.normal(size=(6, 4, 5)) * 3).astype(np.float32)
+    height, width = 4 * cell * factor - cut[0], 5 * cell * factor - cut[1]
+    points = np.column_stack([rng.integers(0, width, count), rng.integers(0, height, count)])
+    events = events_at(points, width=width, height=height)
+    config = PostprocessConfig(
+        unlabelled_radius_px=1, closing_px=1, min_area_px=1, min_score=0, keep_score=0, join_px=0
+    )
+    post = Postprocessor(config, (4, 5))
+    found = post(logits, events, stride=cell * factor, span_us=(0, 1), factor=factor)
+    mask, confidence, things = slow_answer(logits, events, config, cell=cell, factor=factor)
+    np.testing.assert_allclose(found.confidence, confidence, atol=1e-5)
+    np.testing.assert_array_equal(found.mask, mask)  # random logits are never equal
+    expected = []
+    for thing in things:
+        y, x = np.nonzero(thing)
+        votes = [confidence[thing & (mask == k)].sum() for k in (4, 5)]
+        box = (x.min(), y.min(), x.max() + 1, y.max() + 1)
+        expected.append((-len(y), box, 4 + int(np.argmax(votes)), max(votes) / len(y)))
+    assert len(found.detections) == len(expected)
+    for thing, (area, box, class_id, score) in zip(found.detections, sorted(expected), strict=True):
+        assert (-thing.area_px, thing.box_xyxy, thing.class_id) == (area, box, class_id)
+        assert thing.score == pytest.approx(score, abs=1e-4)
+        assert (found.instances == thing.instance_id).sum() == thing.area_px
+
+
+def test_instances_of_a_reduced_input_have_tight_boxes_and_areas_in_sensor_pixels():
+    """The same scene on a sensor with thrice as many pixels: boxes and areas grow with it."""
+    labels, instances = np.zeros((40, 60), np.uint8), np.zeros((40, 60), np.uint16)
+    labels[10:26, 12:36], instances[10:26, 12:36] = 5, 1
+    logits, head = perfect_heads(labels, instances, stride=4, num_classes=6)
+    found = []
+    for factor in (1, 3):
+        y, x = np.mgrid[: 40 * factor, : 60 * factor].reshape(2, -1)
+        events = events_at(np.column_stack([x, y])[::2], width=60 * factor, height=40 * factor)
+        config = PostprocessConfig(min_area_px=1, vote_reach_px=24 * factor)
+        post = Postprocessor(config, (4, 5))
+        made = post(logits, events, stride=4 * factor, span_us=(0, 1), head=head, factor=factor)
+        (thing,) = made.detections
+        assert (made.instances > 0).sum() == thing.area_px
+        found.append(thing)
+    one, three = found
+    assert three.area_px == 9 * one.area_px
+    assert three.box_xyxy == tuple(3 * edge for edge in one.box_xyxy)
+    assert three.score == pytest.approx(one.score, abs=1e-6)

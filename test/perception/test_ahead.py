@@ -24,7 +24,7 @@ class Side:
         self.jobs = []
         self.ingest = Ingest(
             SPEC,
-            SegmentationParameters(window_us=1000, **parameters),
+            SegmentationParameters(**{"window_us": 1000, **parameters}),
             hand_over=self.jobs.append,
             count=lambda name, amount: None,
             record=lambda latencies: None,
@@ -125,3 +125,38 @@ def test_a_side_that_is_behind_leaves_inputs_to_the_network_thread(monkeypatch):
         windows, built = side.check()
         assert windows == 20
         assert built == pytest.approx(expected, abs=1)
+
+
+def rests(monkeypatch, times_us, *, packet_ns, lossless=False, **parameters):
+    """How long the ingest side rests after each packet of one event, in ms."""
+    slept = []
+    monkeypatch.setattr(ingest.time, "sleep", lambda s: slept.append(round(s * 1e3, 3)))
+    side = Side(lossless=lossless, **parameters)
+    found = []
+    for i, t_us in enumerate(times_us):
+        queue = BoundedQueue(max_items=9, max_bytes=1 << 20)
+        event = Events.from_columns([1], [1], [t_us], [1], width=WIDTH, height=HEIGHT)
+        whole = DecodedPacket(event, Triggers.empty(), 10**18, "", "")
+        queue.put(Incoming(whole, i * packet_ns), 1)
+        queue.close()
+        slept.clear()
+        side.ingest.run(queue)
+        found.append(sum(slept))
+    return found
+
+
+def test_packets_gather_only_while_the_windows_end_is_far(monkeypatch):
+    times = [0, 2_000, 20_000, 40_000, 46_000, 48_000, 49_000, 51_000]
+    # Half of what is left of 50 ms, 8 ms at most; not worth it below 2 ms.
+    wanted = [8, 8, 8, 5, 2, 0, 0, 8]
+    args = {"window_us": 50_000, "packet_ns": 10**9}
+    assert rests(monkeypatch, times, **args) == wanted
+    assert rests(monkeypatch, times, **args, lossless=True) == [0] * 8
+    # By count nobody knows when a window ends.
+    assert rests(monkeypatch, times, **args, window_count=3) == [0] * 8
+
+
+def test_packets_of_a_bag_that_plays_fast_gather_for_less_time(monkeypatch):
+    # Ten times as fast: 1 ms of the host is 10 ms of the sensor.
+    times = [0, 10_000, 20_000, 30_000]
+    assert rests(monkeypatch, times, window_us=100_000, packet_ns=10**6) == [8, 4.5, 4.0, 3.5]

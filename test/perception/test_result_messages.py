@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -5,9 +7,11 @@ import pytest
 from evdistill_core.drawing.colours import BACKGROUND_BGR, BRIGHTER_BGR, screen_factor
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.labels import SIX_CLASSES
-from evdistill_core.inference.prediction import Detection, Prediction
+from evdistill_core.inference.prediction import Detection, Maps, Prediction
+from evdistill_core.inference.support import Support
 from evdistill_core.messages.standard import CameraInfo, CompressedImage, Header, Image, Time
 from evdistill_core.messages.vision import Detection2DArray, LabelInfo
+from evdistill_core.perception.parameters import SegmentationParameters
 from evdistill_core.perception.result import Result
 from evdistill_core.perception.segmentation_messages import SegmentationMessages
 
@@ -54,6 +58,28 @@ def test_mask_and_confidence_carry_the_prediction(result):
     color = Image.parse(made["mask_color"])
     assert color.encoding == "bgr8"
     assert color.to_array()[15, 15].tolist() == [142, 0, 0]
+
+
+def test_masks_are_as_large_as_the_networks_input_where_told_so(result):
+    image = np.zeros((48, 64), np.uint8)
+    image[9:20, 10:30] = 1
+    support = Support.of(image, 4)
+    small = np.where(support.counts > 0, np.uint8(5), np.uint8(255))
+    maps = Maps(small, (small == 5) * np.float32(0.5))
+    reduced = replace(result, prediction=Prediction.of_maps(maps, support, ()))
+    messages = SegmentationMessages(SIX_CLASSES)
+    sizes = {}
+    for mask_size in ("sensor", "network"):
+        messages.configure(SegmentationParameters(mask_size=mask_size))
+        made = dict(messages.make(reduced, SegmentationMessages.TYPES))
+        images = {n: Image.parse(made[n]).to_array() for n in ("mask", "confidence", "mask_color")}
+        sizes[mask_size] = {n: i.shape[:2] for n, i in images.items()}
+        expected = reduced if mask_size == "sensor" else reduced.small
+        np.testing.assert_array_equal(images["mask"], expected.mask)
+        np.testing.assert_array_equal(images["confidence"], expected.confidence)
+        assert Image.parse(made["overlay"]).width % 64 == 0
+    assert set(sizes["sensor"].values()) == {(48, 64)}
+    assert set(sizes["network"].values()) == {(12, 16)}
 
 
 def test_detections_have_box_class_score_and_id(result):

@@ -212,7 +212,7 @@ class Columns(NamedTuple):
 
     def events(self, count: int, width: int, height: int) -> Events:
         """Return the first ``count`` events."""
-        return Events(
+        return Events.of_views(
             self.x[:count], self.y[:count], self.t_us[:count], self.p[:count], width, height
         )
 

@@ -1,0 +1,1 @@
+"""The live view: a page on this machine that shows events, masks and boxes while they come."""
