@@ -86,6 +86,8 @@ setup(
             "h5py>=3.8",
             "hdf5plugin>=4.1",
             "scipy>=1.11",
+            "nbclient",
+            "ipykernel",
             "ruff",
             "mypy",
             "import-linter",

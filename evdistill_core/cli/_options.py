@@ -102,7 +102,7 @@ Layout = Annotated[
     typer.Option(
         "--layout",
         metavar="NAME",
-        help="How the images lie (docs/how-to/training.md); default: found out.",
+        help="Layout of the images (docs/how-to/labelled-images.md); default: found out.",
     ),
 ]
 Classes = Annotated[

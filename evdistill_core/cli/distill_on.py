@@ -56,7 +56,7 @@ def command(
         typer.Option(
             metavar="FILE",
             help="A teacher that you have instead of a new one: its last.pt, or a YAML file that "
-            "describes an ONNX model (docs/how-to/training.md).",
+            "describes an ONNX model (docs/how-to/onnx-teacher.md).",
         ),
     ] = None,
     profile: Annotated[Path, typer.Option(metavar="FILE", help="The distillation.")] = Path(

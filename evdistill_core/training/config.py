@@ -157,7 +157,7 @@ class TrainConfig:
         optimiser: how.
         device: ``auto`` takes CUDA where there is one.
         devices: processes on a machine, each with a GPU of its own (or its share of the CPU).
-        nodes: machines; with more than one, start it on each (docs/how-to/training.md).
+        nodes: machines; with more than one, start it on each (docs/how-to/large-trainings.md).
         precision: ``auto``: bfloat16 on a GPU that has it, else float32. ``bfloat16`` and
             ``float16`` run the network in mixed precision; the latter
             scales the loss so that small gradients do not vanish.

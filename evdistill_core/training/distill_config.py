@@ -420,7 +420,7 @@ class DistillConfig(TrainConfig):
                 raise ConfigError(
                     f"teacher is {teacher}; a path names a checkpoint of the teacher stage. Write "
                     "an ONNX model as a mapping: teacher: {onnx: FILE, classes: ..., normalise: "
-                    "imagenet} (docs/how-to/training.md)"
+                    "imagenet} (docs/how-to/onnx-teacher.md)"
                 )
             return
         through = [n for n in THROUGH_TEACHER_TERMS if self.all_terms[n] > 0]

@@ -137,7 +137,7 @@ def given_teacher(teacher: Path | None, profile: DistillConfig) -> Path | OnnxTe
     if suffix == ".onnx":
         raise ConfigError(
             f"{teacher} alone does not say what its classes and its input are: name a YAML file "
-            "with the keys onnx, classes and normalise (docs/how-to/training.md)"
+            "with the keys onnx, classes and normalise (docs/how-to/onnx-teacher.md)"
         )
     return read_onnx_teacher(teacher) if suffix in (".yaml", ".yml") else teacher
 

@@ -54,7 +54,7 @@ NORMALISATIONS: Mapping[str, Normalisation] = {
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxTeacherConfig:
-    """A segmentation or recognition model in an ONNX file (docs/how-to/training.md).
+    """A segmentation or recognition model in an ONNX file (docs/how-to/onnx-teacher.md).
 
     Attributes:
         onnx: the file; a relative path counts from the working directory, as the paths of data do.

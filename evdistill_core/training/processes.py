@@ -169,7 +169,7 @@ def resolve_precision(name: str, device: torch.device) -> str:
     """Return the precision that a name means on a device.
 
     ``auto`` is bfloat16 on a GPU that has it, float32 elsewhere: on the one CPU that was tried,
-    which has units for bfloat16, ``lite-seg`` was slower in it (docs/how-to/training.md).
+    which has units for bfloat16, ``lite-seg`` was slower in it (docs/how-to/large-trainings.md).
     """
     if name != "auto":
         return name
