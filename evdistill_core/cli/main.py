@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import logging
 import pkgutil
 import sys
@@ -27,7 +28,7 @@ from evdistill_core.cli import _verbosity
 from evdistill_core.cli._command import Group, Verbose, add_command, place_of
 from evdistill_core.cli._errors import FAILED, MISUSED, explain, keep_traceback
 from evdistill_core.cli._misspelt import usage_line
-from evdistill_core.foundation.errors import EvdistillError
+from evdistill_core.foundation.errors import ConfigError, EvdistillError
 
 PLUGIN_GROUP = "evdistill.commands"
 
@@ -63,6 +64,18 @@ def build_app() -> typer.Typer:
 
 def _plugins() -> list[Any]:
     return [entry.load() for entry in importlib.metadata.entry_points(group=PLUGIN_GROUP)]
+
+
+def plugin_module(name: str) -> Any:
+    """Return a module of the first package of commands that has it; the core has no ROS itself.
+
+    Raises:
+        ConfigError: none has it.
+    """
+    for package in _plugins():
+        if importlib.util.find_spec(f"{package.__name__}.{name}") is not None:
+            return importlib.import_module(f"{package.__name__}.{name}")
+    raise ConfigError("this installation has no ROS part: install the package evdistill_ros whole")
 
 
 def _show_version(wanted: bool) -> None:

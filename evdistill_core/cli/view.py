@@ -1,4 +1,4 @@
-"""``evdistill view``: a recording as a video or as a sheet of images."""
+"""``evdistill view``: a recording as a video or a sheet of images; a live topic as a page."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import typer
 
 from evdistill_core.cli._command import Place
 from evdistill_core.cli._options import (
+    RECORDING_HELP,
+    Domain,
     End,
     OutFile,
     Overwrite,
-    RecordingArgument,
     Start,
+    ViewAt,
     span_us,
 )
 from evdistill_core.cli._reading import AS_TOLD, Reading, reads_recordings
@@ -24,12 +26,13 @@ EXAMPLES = (
     "evdistill view street.mcap street.mp4 --end 5",
     "evdistill view street.raw sheet.png --kind surface",
     "evdistill view street.raw overlay.mp4 --results out/street/masks.mcap",
+    "evdistill view --live /event_camera/events",
 )
 
 
 @reads_recordings
 def command(
-    source: RecordingArgument,
+    source: Annotated[Path | None, typer.Argument(metavar="RECORDING", help=RECORDING_HELP)] = None,
     target: Annotated[
         Path | None,
         typer.Argument(metavar="TARGET", help="File to make: .mp4 (video) or .png (sheet)."),
@@ -68,21 +71,37 @@ def command(
     ] = None,
     pictures: Annotated[int, typer.Option(metavar="N", help="Images on a sheet.")] = 12,
     reading: Reading = AS_TOLD,
+    live: Annotated[
+        str | None,
+        typer.Option(metavar="TOPIC", help="Show a topic of the ROS 2 graph on a page instead."),
+    ] = None,
+    node: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="With --live: node whose masks and boxes are shown."),
+    ] = "/segmentation",
+    page: ViewAt = None,
+    domain: Domain = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw the events of a recording as a video or a sheet.
 
     Masks and boxes that its bag holds are laid over them.
 
-    The file appears only when it is complete; Ctrl-C leaves nothing behind.
+    The file appears only when it is complete; Ctrl-C leaves nothing behind. With --live a page
+    shows the events of a topic as they come, until Ctrl-C.
     """
+    if live is not None:
+        raise typer.Exit(_show_topic(source, live, node, page, domain))
     from evdistill_core.cli._outputs import check_new_file, target_of
     from evdistill_core.cli._progress import reading_progress
     from evdistill_core.events.account import account_of_reading
+    from evdistill_core.foundation.errors import ConfigError
     from evdistill_core.recordings.opening import open_recording
     from evdistill_core.viewing.films import ViewConfig, view
     from evdistill_core.viewing.result_overlays import has_results
 
+    if source is None:
+        raise ConfigError("name a RECORDING, or a topic with --live TOPIC")
     file = target_of(target, out, source)
     start_us, end_us = span_us(start, end)
     config = ViewConfig(
@@ -114,3 +133,16 @@ def command(
         typer.echo(f"note: {text}", err=True)
     for text in shown.warnings:
         typer.echo(f"warning: {text}", err=True)
+
+
+def _show_topic(
+    source: Path | None, topic: str, node: str, page: str | None, domain: int | None
+) -> int:
+    """Show a topic with the plug-in that can join the graph; return the exit code."""
+    from evdistill_core.cli.main import plugin_module
+    from evdistill_core.foundation.errors import ConfigError
+
+    if source is not None:
+        raise ConfigError(f"give a RECORDING or --live TOPIC, not both: got {source} and {topic}")
+    show = plugin_module("_live_topic").show
+    return int(show(topic, node=node, address=page or "", domain=domain))

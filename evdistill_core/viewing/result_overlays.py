@@ -61,7 +61,7 @@ class ResultOverlays:
                 f"({Detection2DArray.TYPE}); topics: {', '.join(t.name for t in topics) or 'none'}"
             )
         names = _class_names(results, labels[:1])
-        self._classes = _class_table(names)
+        self._classes = class_table(names)
         self._has_names = bool(names)
         self._legend = np.empty((0, 0, 3), np.uint8)
         wanted = [t for t in (self._mask_topic, self._box_topic) if t]
@@ -73,7 +73,7 @@ class ResultOverlays:
         self, results: Recording, topics: list[str]
     ) -> Iterator[tuple[str, int, ImageMessage | Detection2DArray]]:
         for packet in results.packets(topics):
-            kind = _parsed_mask if packet.type_name == ImageMessage.TYPE else Detection2DArray.parse
+            kind = parsed_mask if packet.type_name == ImageMessage.TYPE else Detection2DArray.parse
             try:
                 message = kind(packet.data)
             except MessageError as error:
@@ -120,14 +120,19 @@ class ResultOverlays:
         found: tuple[Detection, ...] = ()
         if isinstance(boxes, Detection2DArray):
             found = tuple(
-                d for b in boxes.detections if (d := _detection(b, len(self._classes))) is not None
+                d for b in boxes.detections if (d := detection(b, len(self._classes))) is not None
             )
         confidence = np.zeros(mask.shape, np.float32)
         prediction = Prediction(mask, confidence, found)
         return overlay(picture, prediction, self._classes, events=events, factor=factor)
 
 
-def _parsed_mask(data: Buffer) -> ImageMessage:
+def parsed_mask(data: Buffer) -> ImageMessage:
+    """Return the message of a mask.
+
+    Raises:
+        MessageError: damaged, or no mask.
+    """
     message = ImageMessage.parse(data)
     if message.encoding not in {"mono8", "8UC1"}:
         raise MessageError(f"a mask is mono8, got {message.encoding[:40]!r}")
@@ -143,7 +148,7 @@ def _fitted(message: ImageMessage, empty: Image) -> Image:
     return np.asarray(mask, np.uint8)
 
 
-def _detection(message: Detection2D, classes: int) -> Detection | None:
+def detection(message: Detection2D, classes: int) -> Detection | None:
     """Return a box for drawing; ``None`` for one without a class that we can name."""
     if not message.results:
         return None
@@ -165,11 +170,15 @@ def _class_names(results: Recording, topics: list[str]) -> dict[int, str]:
     packet = next(iter(results.packets(topics)), None) if topics else None
     if packet is None:
         return {}
-    rows = LabelInfo.parse(packet.data).class_map
-    return {r.class_id: r.class_name for r in rows if r.class_id < MAX_CLASSES}
+    return class_names(LabelInfo.parse(packet.data))
 
 
-def _class_table(named: Mapping[int, str]) -> ClassTable:
+def class_names(message: LabelInfo) -> dict[int, str]:
+    """Return the names of the classes by id."""
+    return {r.class_id: r.class_name for r in message.class_map if r.class_id < MAX_CLASSES}
+
+
+def class_table(named: Mapping[int, str]) -> ClassTable:
     """Return classes with the colours that a run gives them.
 
     A LabelInfo has no colours: a preset is known by its names, and other classes get the evenly

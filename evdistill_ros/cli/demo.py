@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from evdistill_core.cli._command import Place
-from evdistill_core.cli._options import OutFolderOption, Overwrite, ParamsFile, Student
+from evdistill_core.cli._options import OutFolderOption, Overwrite, ParamsFile, Student, ViewAt
 
 PLACE = Place("Live", 0)
 EXAMPLES = (
     "evdistill demo",
+    "evdistill demo --view",
     "evdistill demo --recording street.mcap --out out/street-demo",
 )
 
@@ -30,6 +31,7 @@ def command(
     ] = None,
     student: Student = None,
     params_file: ParamsFile = None,
+    view: ViewAt = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Play a recording like a camera and segment it live.
@@ -37,21 +39,30 @@ def command(
     One process plays, one is `evdistill live`, this one watches over DDS on loopback and measures.
     The folder gets overlay.mp4, overlay.png, masks.mcap and report.json. Without --out it is
     out/demo, which belongs to the demo: what an earlier demo left there is replaced.
+
+    With --view it plays over and over on a page, until Ctrl-C, and writes nothing.
     """
     from rich.console import Console
 
+    from evdistill_core.foundation.errors import ConfigError
     from evdistill_core.foundation.outputs import check_folder
     from evdistill_core.foundation.signals import interrupted_once
     from evdistill_core.perception.front_end import check_student
     from evdistill_core.perception.parameter_files import load_as
     from evdistill_core.perception.parameters import SegmentationParameters
     from evdistill_core.perception.result_files import RESULTS
+    from evdistill_core.viewing.live.address import ViewAddress
     from evdistill_ros.standalone.console import StatusView
-    from evdistill_ros.standalone.demo import DemoOptions, run_demo
+    from evdistill_ros.standalone.demo import DemoOptions, run_demo, show_demo
 
     path = _recording(recording)
     folder = OUT if out is None else out
-    check_folder(folder, RESULTS, overwrite=overwrite or out is None, sources=(path,))
+    if view is None:
+        check_folder(folder, RESULTS, overwrite=overwrite or out is None, sources=(path,))
+    elif out is not None:
+        raise ConfigError("--view writes nothing: leave out --out, or --view")
+    else:
+        ViewAddress.parse(view)
     arguments: list[str] = []
     if params_file is not None:
         arguments += ["--params-file", str(params_file)]
@@ -60,8 +71,12 @@ def command(
     overrides: dict[str, object] = {} if student is None else {"student": str(student)}
     check_student(load_as(SegmentationParameters, params_file, overrides))
     options = DemoOptions(recording=path, out=folder, live_arguments=tuple(arguments))
-    with interrupted_once(), StatusView(Console(stderr=True), "evdistill demo") as view:
-        report = run_demo(options, say=view.say, show=view.show)
+    if view is not None:
+        with interrupted_once():
+            show_demo(options, view, say=lambda text: typer.echo(text, err=True))
+        return
+    with interrupted_once(), StatusView(Console(stderr=True), "evdistill demo") as table:
+        report = run_demo(options, say=table.say, show=table.show)
     _summary(report, folder)
 
 
@@ -81,7 +96,7 @@ def _recording(path: Path | None) -> Path:
 
 
 def _summary(report: dict[str, object], out: Path) -> None:
-    from evdistill_ros.standalone.demo import dropped_note
+    from evdistill_ros.standalone.demo import NEXT, dropped_note
 
     latency = report["latency_ms"]
     assert isinstance(latency, dict)
@@ -94,3 +109,4 @@ def _summary(report: dict[str, object], out: Path) -> None:
     )
     if note := dropped_note(report):
         typer.echo(note)
+    typer.echo(NEXT)

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from evdistill_core.cli._command import Place
-from evdistill_core.cli._options import End, Overwrite, RecordingArgument, Start, span_us
+from evdistill_core.cli._options import (
+    End,
+    Overwrite,
+    RecordingArgument,
+    Start,
+    ViewAt,
+    span_us,
+)
 from evdistill_core.cli._reading import AS_TOLD, Reading, reads_recordings
 
 if TYPE_CHECKING:
@@ -21,6 +28,7 @@ PLACE = Place("Live", 3)
 EXAMPLES = (
     "evdistill play street.mcap",
     "evdistill play street.raw --events /prophesee/events --rate 0.5 --loop",
+    "evdistill play street.mcap --loop --view",
     "evdistill play two_cameras.bag --topic /left/events --wait-for-subscriber",
 )
 
@@ -65,6 +73,7 @@ def command(
         Path | None,
         typer.Option(metavar="FILE", help="Write what was sent when, one JSON line a message."),
     ] = None,
+    view: ViewAt = None,
     overwrite: Overwrite = False,
     node_name: Annotated[
         str, typer.Option(metavar="NAME", help="Name in `ros2 node list`.")
@@ -82,6 +91,7 @@ def command(
     from evdistill_core.foundation.signals import StopSignals
     from evdistill_ros.dds import DdsNode
     from evdistill_ros.standalone.player import PlayConfig, Player
+    from evdistill_ros.standalone.topic_view import played_view
 
     start_us, end_us = span_us(start, end)
     if send_log is not None:
@@ -101,8 +111,10 @@ def command(
         StopSignals() as signals,
         _log_file(send_log) as log,
         DdsNode(node_name, on_warning=_warn) as node,
+        contextlib.ExitStack() as stack,
     ):
-        player = Player(node, recording, config, log)
+        page = stack.enter_context(played_view(view, source)) if view is not None else None
+        player = Player(node, recording, config, log, on_sent=None if page is None else page.push)
         signals.call(player.stop)
         typer.echo(f"{source.name} -> {player.events.topic} ({player.events.type_name})", err=True)
         if wait_for_subscriber:

@@ -82,6 +82,11 @@ class Child:
         lines = self._log.read_text(errors="replace").strip().splitlines()
         return " / ".join(lines[-3:]) or "nothing"
 
+    def lines(self, beginning: str) -> list[str]:
+        """Return the lines that it has printed so far and that begin so."""
+        text = self._log.read_text(errors="replace")
+        return [line for line in text.splitlines() if line.startswith(beginning)]
+
     def peak_memory_mb(self) -> float:
         """Return its largest resident memory so far, MB of 1e6 bytes; 0 where unknown."""
         try:

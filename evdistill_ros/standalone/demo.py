@@ -18,11 +18,23 @@ from pathlib import Path
 from evdistill_core.perception.result_files import ResultFiles, write_report
 from evdistill_ros.dds import DdsNode
 from evdistill_ros.standalone.children import Child, ChildError
-from evdistill_ros.standalone.observer import Observer, build_report, read_log
+from evdistill_ros.standalone.observer import (
+    Observer,
+    build_report,
+    cut_off_windows,
+    read_log,
+)
 from evdistill_ros.standalone.own_domain import own_domain
 
 READY_TIMEOUT_S = 180.0  # the first start compiles kernels
 SILENCE_S = 1.0
+PAGE = "live view: "
+"""How the line begins in which ``evdistill live`` tells where its page is."""
+
+NEXT = """what next:
+  evdistill demo --view                     watch it live in your browser, and turn the knobs
+  evdistill live --view --events TOPIC      the same with the topic of your camera's driver
+  evdistill distill-on RECORDINGS --images LABELLED       a student for your own camera"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +98,51 @@ def run_demo(
         show(observer.rows())
         if not observer.masks:
             raise ChildError(f"no mask was received; evdistill live said: {live.last_words()}")
-        observer.write(files)
-        report = build_report(observer, read_log(sent), read_log(results)) | {
+        packets, windows = read_log(sent), read_log(results)
+        observer.write(files, cut_off=cut_off_windows(packets, windows))
+        report = build_report(observer, packets, windows) | {
             "recording": str(options.recording),
             "rss_mb": round(peak_mb, 1),
             "wall_s": round(seconds, 2),
         }
     write_report(options.out, report)
     return report
+
+
+def show_demo(options: DemoOptions, view: str, *, say: Callable[[str], None]) -> None:
+    """Play the recording over and over and show it on a page, until Ctrl-C; nothing is written.
+
+    Args:
+        options: as for ``run_demo``; ``out`` does not matter.
+        view: address of the page, as a user wrote it.
+        say: takes one line of text.
+
+    Raises:
+        ChildError: a process failed or did not come up; its last words are in the message.
+        KeyboardInterrupt: Ctrl-C, once the processes have ended and viewers have been counted.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(own_domain())
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evdistill-demo-")))
+        say("loading the student ...")
+        live = Child("live", [*options.live_arguments, f"--view={view}"], scratch)
+        stack.enter_context(live)
+        _wait_until(lambda: bool(live.lines(PAGE)), [live], "evdistill live did not get ready")
+        say(live.lines(PAGE)[0])
+        arguments = [str(options.recording), "--loop", "--wait-for-subscriber", "--timeout", "30"]
+        play = stack.enter_context(Child("play", arguments, scratch))
+        say(f"playing {options.recording.name} over and over; Ctrl-C ends it")
+        try:
+            while True:
+                live.require_running()
+                play.require_running()
+                time.sleep(0.25)
+        except KeyboardInterrupt:
+            play.stop(signal.SIGTERM)
+            live.stop(signal.SIGTERM)
+            for text in live.lines("view: "):
+                say(text)
+            raise
 
 
 def dropped_note(report: Mapping[str, object]) -> str:

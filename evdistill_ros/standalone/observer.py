@@ -7,7 +7,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -113,8 +113,13 @@ class Observer:
             ("p95 ms", values.get("total_ms_p95", UNKNOWN) if known else UNKNOWN),
         ]
 
-    def write(self, files: ResultFiles) -> None:
-        """Write what was received: every message to the bag, overlays to the film."""
+    def write(self, files: ResultFiles, *, cut_off: Container[int] = ()) -> None:
+        """Write what was received: every message to the bag, overlays to the film.
+
+        Args:
+            files: where.
+            cut_off: stamps of windows that are no pictures, since the recording ended within them.
+        """
         with self._lock:
             received = list(self._received)
         found = {
@@ -122,7 +127,8 @@ class Observer:
             for r in received
             if r.name == "detections"
         }
-        overlays = sorted((r for r in received if r.name == "overlay"), key=lambda r: r.stamp_ns)
+        overlays = [r for r in received if r.name == "overlay" and r.stamp_ns not in cut_off]
+        overlays.sort(key=lambda r: r.stamp_ns)
         for r in received:
             packet = r.packet
             files.write(packet.topic, packet.type_name, packet.data, packet.receive_time_ns)
@@ -185,6 +191,17 @@ def end_to_end_ms(
         if at < len(packets):
             latencies.append((arrived_ns - packets[at]["sent_monotonic_ns"]) / 1e6)
     return latencies
+
+
+def cut_off_windows(sent: Sequence[Line], results: Sequence[Line]) -> set[int]:
+    """Return the stamps of windows that end after the last event that was sent.
+
+    Args:
+        sent: send log of ``evdistill play``.
+        results: result log of ``evdistill live``.
+    """
+    last_us = max((s["last_event_us"] for s in sent if s["last_event_us"] is not None), default=0)
+    return {r["stamp_ns"] for r in results if r["t_end_us"] > last_us + 1}
 
 
 def build_report(

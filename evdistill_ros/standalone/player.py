@@ -127,6 +127,7 @@ class Player:
         send_log: gets one JSON line an event message: ``seq``, ``events``, ``bytes``,
             ``last_event_us`` (sensor time of the last event), ``sent_ns`` (CLOCK_REALTIME before
             sending) and ``sent_monotonic_ns``.
+        on_sent: gets each message as it was sent, events and images.
     """
 
     def __init__(
@@ -135,8 +136,11 @@ class Player:
         recording: Recording,
         config: PlayConfig,
         send_log: TextIO | None = None,
+        *,
+        on_sent: Callable[[Packet], None] | None = None,
     ) -> None:
         self.result = PlayResult()
+        self._on_sent = on_sent
         self._recording = recording
         self._config = config
         self._send_log = send_log
@@ -240,6 +244,8 @@ class Player:
         if not sent:
             self.result.dropped += 1
             return
+        if self._on_sent is not None:
+            self._on_sent(Packet(message.packet.type_name, data, sent_ns, publisher.topic))
         self.result.sent_bytes += len(data)
         self.result.packets += is_events
         self.result.images += not is_events
