@@ -26,6 +26,7 @@ check: lint types contracts
 lint: $(ALL)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python docs/check_language.py
 
 types: $(ALL)
 	$(BIN)/mypy

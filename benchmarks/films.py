@@ -1,4 +1,4 @@
-"""AP of boxes and scores of tracks on simulated films: students, their components, and clusters.
+"""AP of boxes and scores of tracks on simulated recordings: students, components, clusters.
 
     evdistill simulate data/camvid films --split test --classes street6 --seconds 3 --count 12
         --seed 77 --config benchmarks/films.yaml
@@ -71,7 +71,7 @@ def main() -> None:
     args = parser.parse_args()
     films = films_in(args.films)
     if not films:
-        raise SystemExit(f"{args.films} holds no films; see the head of {Path(__file__).name}")
+        raise SystemExit(f"{args.films} holds no recordings; see the head of {Path(__file__).name}")
     scores: dict[str, dict[str, Any]] = {}
     for path in args.students:
         for how in ("auto", "components"):

@@ -275,7 +275,7 @@ def drawn(
     cars: list[Box],
     classes: ClassTable,
 ) -> npt.NDArray[np.uint8]:
-    """Return the overlay, with the cars of the camera's pictures framed in green."""
+    """Return the overlay, with the cars that the camera's images show framed in green."""
     factor = screen_factor(*background.shape[:2])
     shown = overlay(background, prediction, classes, events=window.events, factor=factor)
     for left, top, right, bottom in (tuple(factor * v for v in box) for box in cars):

@@ -4,7 +4,7 @@ Run: python benchmarks/second_simulator.py STUDENT [--camvid data/camvid] [--spl
          [--windows 101] [--include 0016E5]
 
 A camera moves over labelled stills. Our simulator sees each scene with a sensor drawn from the
-ranges of training. The second one sees films of the same scenes at 500 frames a second, and follows
+ranges of training. The second one sees videos of the same scenes at 500 frames a second. It follows
 what was published about v2e (Hu, Liu and Delbruck, CVPR Workshops 2021; section 3): brightness is
 linear in dark pixels and logarithmic above, a low pass whose cut-off grows with brightness,
 thresholds that differ from pixel to pixel, leak events, and shot noise that is strongest in the
@@ -76,7 +76,7 @@ SHOT_IN_BRIGHT = 0.25  # of the rate in the dark
 def events_of_frames(
     frames: Iterator[Image], pixels: Pixels, rng: np.random.Generator, *, frame_us: int
 ) -> Events:
-    """Return the events that a film causes.
+    """Return the events that a video causes.
 
     Args:
         frames: (H, W) grey values of 0..255, the first one at time 0.

@@ -27,7 +27,7 @@ PRIVATE = {
     r"mend(s|ed|ing)?": "fix",
     r"(cameras?'?s? (own )?pictures?|pictures? (of|from) (a|the) camera)": "image",
     r"quiet (camera|one)s?|cameras? (that )?(went|goes|is|are) quiet": "stalled camera",
-    r"(leaves|leave|left) behind": "writes",
+    r"leaves? behind": "writes",
     r"(can|cannot|could not) be told from|be told apart": "no measurable difference; distinguish",
     r"without a word": "silently",
     r"whatever is not told": "guessed",
@@ -38,6 +38,8 @@ PRIVATE_WORDS = re.compile(
 CODE = (".py", ".yaml", ".yml", ".toml", ".sh")
 SKIPPED = ("CHANGELOG.md", "docs/check_language.py", "test/docs/test_language.py")
 _FENCE = re.compile(r"^(\s*)(```|~~~).*?^\1\2\s*$", re.MULTILINE | re.DOTALL)
+# Code, paths and options, names of arguments in docstrings, commands: no prose.
+_NAMES = re.compile(r"`+[^`\n]*`+|\{[^}]*\}|\S*[/_.]\w\S*|-\w+|^\s+\w+: |^\s+(evdistill|python) .*")
 _WORD = re.compile(r"[\w§µ]")
 _END = re.compile(r"(?<=[.!?])[\"')\]*]*\s+(?=[\"'(\[*`]*[A-Z0-9`])|:\s*$")
 _ABBREVIATIONS = re.compile(r"\b(e\.g|i\.e|etc|vs|al|sec|resp|approx)\.")
@@ -103,7 +105,9 @@ def blocks_of(text: str) -> Iterator[tuple[int, str]]:
             yield start, " ".join(lines)
             lines = []
         if line.lstrip().startswith("|"):
-            yield from ((number, cell) for cell in re.split(r"(?<!\\)\|", line) if cell.strip())
+            # In cells, semicolons separate entries of a list.
+            cells = re.split(r"(?<!\\)\||; ", line)
+            yield from ((number, cell) for cell in cells if cell.strip())
         elif line.strip() and not line.lstrip().startswith(("#", "<!--")):
             start = start if lines else number
             lines.append(re.sub(r"^\s*([-*] |\d+\. )", "", line))
@@ -130,7 +134,7 @@ def private_words(path: Path) -> Iterator[tuple[int, str, str]]:
     """Yield line, word and better word wherever prose of a file has a private one."""
     text = path.read_text(encoding="utf-8")
     for line, prose in prose_of(path.suffix, text):
-        for found in PRIVATE_WORDS.finditer(re.sub(r"`[^`\n]*`|\S*[/_.]\w\S*|-\w+", " ", prose)):
+        for found in PRIVATE_WORDS.finditer(_NAMES.sub(" ", prose)):
             number = int((found.lastgroup or "p0")[1:])
             yield line, found[0], list(PRIVATE.values())[number]
 

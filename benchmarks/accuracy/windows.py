@@ -167,7 +167,7 @@ class WindowSets:
         write_windows(self._writer(folder), many, count=len(order), windows_per_shard=SHARD)
 
     def _make_run(self, folder: Path) -> None:
-        """The val run as a film at 15 Hz, labels at every frame but the first."""
+        """The val run as a video at 15 Hz, labels at every frame but the first."""
         settings = self._settings
         images = _labelled(settings.camvid)
         size = (settings.width, settings.height)

@@ -313,7 +313,7 @@ class Camera:
         return frame
 
     def _failure(self) -> CameraError:
-        """Return why the process is gone without a word."""
+        """Return why the process ended silently."""
         self._has_ended = True
         assert self._process is not None
         assert self._said is not None

@@ -68,8 +68,8 @@ def command(
     """Score a student on labelled windows.
 
     IoU of every class, mIoU and accuracy, everywhere and near events; top-1 of a student of
-    recognition. Prints a line a set; the folder gets report.json, report.html and images. Of films
-    (`simulate --seconds`) also AP of boxes, and IDF1, MOTA and HOTA of tracks.
+    recognition. Recordings of `simulate --seconds` also have AP of boxes, and IDF1, MOTA and HOTA
+    of tracks. Prints a line for each set and writes report.json, report.html and images.
     """
     from dataclasses import replace
 

@@ -60,7 +60,7 @@ def command(
     count: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, help="Windows; default: 256, or the whole video. Films: 1."
+            metavar="N", min=1, help="Windows; default: 256, or the whole video. Recordings: 1."
         ),
     ] = None,
     seconds: Annotated[
@@ -69,8 +69,8 @@ def command(
             metavar="S",
             min=0.1,
             max=600,
-            help="Make films of this length, each of one scene: recording, masks, instances, boxes "
-            "with ids.",
+            help="Make recordings of this length, each of one scene, with masks, instances and "
+            "boxes with ids.",
         ),
     ] = None,
     workers: Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Threads.")] = 2,
@@ -86,9 +86,9 @@ def command(
     A set holds windows of events with labels and image at each window's end.
 
     Labelled images are seen by a moving camera, or their vehicles and people move past a fixed
-    one, or both; with --seconds these become films. A video becomes consecutive windows without
-    labels. With --resume the same command goes on where it was interrupted, and makes a finished
-    set longer or shorter as --count says.
+    one, or both; with --seconds these become recordings. A video becomes consecutive windows
+    without labels. With --resume the same command continues after an interruption, or changes the
+    length of a finished set to --count.
     """
     from dataclasses import replace
 
@@ -112,9 +112,11 @@ def command(
     if not source.exists():
         raise DataError(f"{source} does not exist{near_path(source)}")
     if seconds is not None and not source.is_dir():
-        raise DataError(f"--seconds makes films of a folder of labelled images; {source} is a file")
+        raise DataError(
+            f"--seconds makes recordings of a folder of labelled images; {source} is a file"
+        )
     if seconds is not None and (resume or preview is not None):
-        raise DataError("films (--seconds) are made without --preview and --resume")
+        raise DataError("recordings (--seconds) are made without --preview and --resume")
     content = load_yaml(config) if config else {}
     with naming(config):
         settings = from_mapping(SimulateConfig, content)
@@ -177,8 +179,8 @@ def _films(
             images, folder, settings, seed=seed, count=count, seconds=seconds, overwrite=overwrite,
             on_window=report,
         )  # fmt: skip
-    films = "1 film" if count == 1 else f"{count} films"
-    typer.echo(f"{folder}: {films} of {windows} labelled windows each")
+    made = "1 recording" if count == 1 else f"{count} recordings"
+    typer.echo(f"{folder}: {made} of {windows} labelled windows each")
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """DDD17 as Ev-SegNet published it: representations of windows with labels, not events.
 
 ``<root>/{train,test}/{events,labels,images}``: a NumPy array (H, W, 6) a window, and 8 bit PNGs of
-its labels (0 .. 5, 255 to ignore) and of the camera's picture, with equal stems. The last 60 rows
+its labels (0 .. 5, 255 to ignore) and of the camera's image, with equal stems. The last 60 rows
 of the sensor are cut off. As there are no events in it, it cannot be opened as a recording.
 """
 

@@ -1,4 +1,4 @@
-"""Scoring the boxes and tracks of a student on films: recordings beside boxes with ids."""
+"""Scoring the boxes and tracks of a student on recordings that have boxes with ids."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from evdistill_core.inference.prediction import Detection
 from evdistill_core.perception.student import Student
 from evdistill_core.recordings.opening import open_recording
 
-# From the windows of a film to the end (us) and the boxes of each.
+# From the windows of a recording to the end (us) and the boxes of each.
 Detector = Callable[[Iterator[Window]], Iterator[tuple[int, Sequence[Detection]]]]
 
 
 def films_in(path: Path) -> list[Path]:
-    """Return the folders of films (with boxes) that a path is or holds, sorted; none: empty."""
+    """Return the folders of recordings with boxes that a path is or holds, sorted."""
     if not path.is_dir() or not holds_labelled_recordings(path):
         return []
     return [folder for folder in labelled_recordings(path) if (folder / LABELS).is_file()]
 
 
 def score_films(student: Student, films: Sequence[Path]) -> dict[str, object]:
-    """Run a student over films and score its boxes and tracks.
+    """Run a student over recordings and score its boxes and tracks.
 
     Windows are as long as the student's and end at the labels (see ``windows_to``), whenever the
-    first event of a film comes.
+    first event of a recording comes.
 
     Args:
         student: of segmentation.
@@ -64,10 +64,10 @@ def score_films(student: Student, films: Sequence[Path]) -> dict[str, object]:
 def score_detector(
     find: Detector, films: Sequence[Path], classes: Sequence[str], window_us: int
 ) -> dict[str, object]:
-    """Run anything that finds boxes with ids over films and score it, as ``score_films`` does.
+    """Run anything that finds boxes with ids over recordings and score it, as ``score_films`` does.
 
     Args:
-        find: is called once a film with its windows. It yields the end of each window (us) and
+        find: is called once a recording with its windows. It yields the end of each window (us) and
             what it found there.
         films: folders, see ``films_in``; at least one.
         classes: names of its classes; the position is the id.

@@ -21,16 +21,9 @@ class ImagesConfig:
     """Where labelled images lie and what their labels mean.
 
     Attributes:
-        layout: ``camvid`` (``root/images/<split>``, ``root/labels/<split>``, ids 0..10 and void
-            11); ``cityscapes`` (``root/leftImg8bit/<split>/<city>``, ``root/gtFine/<split>/<city>``
-            with ``_labelIds`` or ``_labelTrainIds``; mapped to 19, 11 or 6 classes); ``folders``
-            (``root/<images>``, ``root/<labels>``; left out: ``root/images/<split>`` beside
-            ``labels``, ``masks``, ``label`` or ``mask``, or these without splits. What the values
-            mean is said by a class file, or by ``names``); ``yolo-seg`` (``root/images/<split>``,
-            ``root/labels/<split>/*.txt``: polygons); ``coco-seg`` (the same with the 80 numbers of
-            COCO; people and vehicles of the six classes are marked completely); ``class-folders``
-            (``root/<split>/<class>/*``: recognition); ``mnist`` (idx files in ``root``:
-            recognition); or one of a plugin (docs/how-to/extending.md).
+        layout: ``camvid``, ``cityscapes``, ``folders``, ``yolo-seg``, ``coco-seg``, ``patterns``,
+            ``class-folders`` or ``mnist``: their files are listed in
+            docs/how-to/labelled-images.md. Or a layout of a plugin (docs/how-to/extending.md).
         root: folder; relative paths are relative to the working directory.
         split: ``train``, ``val``, ``test``; several are joined by ``+`` (camvid, cityscapes,
             folders, yolo-seg). ``.``: class folders lie directly below root. ``mnist``: ``train``,
@@ -38,9 +31,9 @@ class ImagesConfig:
         images: image folder below root (``folders``), or file of pictures (``mnist``, where it
             has another name than the published one).
         labels: label folder below root (``folders``), or file of labels (``mnist``).
-        names: class names by label id (``folders``), or by number of a polygon (``yolo-seg``, with
-            a ``class_map``), where this set differs from the class file of the run; empty: the
-            class file, or the position of the class.
+        names: class names by label id (``folders``) or by polygon number (``yolo-seg``, with a
+            ``class_map``), for a set that differs from the class file of the experiment. Empty:
+            the class file, or the position of the class.
         class_map: source class name to target class name, wherever the source has names; names
             left out are ignored. It wins over the class file.
         include: keep files whose name starts with one of these (CamVid drives: ``0001TP``,

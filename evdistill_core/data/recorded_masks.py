@@ -36,7 +36,7 @@ from evdistill_core.representations import InputSpec
 
 MASKS = "masks"
 INSTANCES = "instances"
-LABELS = "labels.mcap"  # of films that we make: the same labels once more, as a bag; no recording
+LABELS = "labels.mcap"  # of simulated recordings: the same labels as a bag; not a recording itself
 _TIME = re.compile(r"-?\d+")
 
 
@@ -247,7 +247,7 @@ def _masks_in(folder: Path) -> list[Path]:
 
 
 def recording_in(folder: Path) -> Path:
-    """Return the one recording of a folder; the labels of a film are none.
+    """Return the one recording of a folder; labels of a simulated one do not count.
 
     Raises:
         DataError: it holds several.

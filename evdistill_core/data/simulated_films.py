@@ -1,6 +1,6 @@
-"""Films of simulated scenes: seconds of events with labels, instances and boxes that keep their id.
+"""Recordings of simulated scenes: seconds of events with labels, instances, boxes and ids.
 
-A film is a folder that other commands read::
+A recording is a folder that other commands read::
 
     events.npz                the recording
     masks/<t_us>.png          labels at the end of every window (class ids, 254, 255)
@@ -61,23 +61,23 @@ def simulate_films(  # noqa: PLR0913 - options by name
     overwrite: bool = False,
     on_window: Callable[[int], None] = lambda done: None,
 ) -> list[Path]:
-    """Make films, each of one random scene and one sensor.
+    """Make recordings, each of one random scene and one sensor.
 
     Things that stand still before a fixed camera are ignored, as ``scene.still_things: false``
     does: they send no events, so nobody can follow them.
 
     Args:
         images: what scenes are made of.
-        target: folder of all films; beside them ``classes.yaml`` says what masks mean.
-        config: everything else. Film k depends on it, the seed and k alone.
+        target: folder of all recordings; beside them ``classes.yaml`` says what masks mean.
+        config: everything else. Recording k depends on it, the seed and k alone.
         seed: of all draws.
-        count: number of films.
+        count: number of recordings.
         seconds: length of each, rounded up to whole windows.
-        overwrite: replace the films that are there.
+        overwrite: replace the recordings that are there.
         on_window: told how many windows are done.
 
     Returns:
-        The folders of the films.
+        The folders of the recordings.
 
     Raises:
         DataError: images are missing.
@@ -122,12 +122,12 @@ def simulate_films(  # noqa: PLR0913 - options by name
 
 
 def windows_of_film(seconds: float, config: SimulateConfig) -> int:
-    """Return how many windows a film has: as many as ``seconds`` take, the last one whole."""
+    """Return how many windows a recording has: as many as ``seconds`` take, the last one whole."""
     return math.ceil(round(seconds * 1e6) / config.window_us)
 
 
 class FilmLabels:
-    """Writes masks, instances and boxes of a film as a bag that ``evdistill report`` reads.
+    """Writes masks, instances and boxes of a recording as a bag that ``evdistill report`` reads.
 
     Topics: ``/labels/mask`` (mono8), ``/labels/instances`` (mono16), ``/labels/detections`` (the id
     of a detection is the number of its thing, its class a name), ``/labels/label_info``. Stamps are

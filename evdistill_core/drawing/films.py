@@ -16,17 +16,17 @@ from evdistill_core.foundation.files import atomic_path
 
 
 class _NoFrames(Exception):  # noqa: N818 - never leaves this module
-    """A film that nobody added a frame to."""
+    """A video that nobody added a frame to."""
 
 
 class FilmWriter:
-    """An H.264 film in MP4: a context manager that moves it to its place when the block ends.
+    """An H.264 video in MP4: a context manager that moves it to its place when the block ends.
 
-    Frames carry their own times, so a film of a stream with gaps keeps the stream's pace.
+    Frames carry their own times, so a video of a stream with gaps keeps the stream's pace.
     A block that ends by an error or by Ctrl-C leaves no file, and so does one without frames.
 
     Args:
-        path: the film, ending in .mp4.
+        path: the video, ending in .mp4.
     """
 
     def __init__(self, path: Path) -> None:

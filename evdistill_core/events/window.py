@@ -228,7 +228,7 @@ class WindowAssembler:
         return windows
 
     def close(self, t_us: int) -> list[Window]:
-        """Give up waiting for events before ``t_us``: the camera is quiet, a deadline has passed.
+        """Give up waiting for events before ``t_us``: the camera stalls and a deadline has passed.
 
         As ``advance_to``; and without a duration, what is collected becomes a window, however few
         events it has, if it all lies before ``t_us``.

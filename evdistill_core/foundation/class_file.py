@@ -67,9 +67,9 @@ class ClassFile:
     """The content of a class file.
 
     Attributes:
-        classes: their order decides their numbers in results. Either each but the background says
-            its ``ids`` or ``colors``, or none does: then the ids are 0, 1, 2, ... in this order, or
-            the layout of the data tells (names in YOLO's data.yaml, CamVid, Cityscapes).
+        classes: their order decides their numbers in results. Either all but the background
+            have ``ids`` or ``colors``, or none has. Without them the ids are 0, 1, 2, ... in this
+            order, or those of the layout (names in YOLO's data.yaml, CamVid, Cityscapes).
         ignore: values without a class: ids and colours, or the word ``rest`` for all that no
             class names. 255 in single-channel masks is among them unless a class has it.
         background: name of the class around the polygons of polygon files; empty: ignored.

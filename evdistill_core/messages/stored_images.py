@@ -1,7 +1,7 @@
 """What a JPEG or PNG says of itself, read before a library unpacks it.
 
 A few bytes can announce an image that fills the memory, and libraries hand out half an image of a
-file that was cut off without a word.
+file that was cut off silently.
 """
 
 from __future__ import annotations

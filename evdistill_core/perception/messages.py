@@ -36,7 +36,7 @@ class ResultMessages(ABC):
 
     Args:
         classes: the student's table.
-        pictures: camera pictures kept to choose an overlay's background from.
+        pictures: images of the camera, kept to choose the overlay's background from.
 
     Attributes:
         classes: the same.

@@ -113,7 +113,7 @@ class PerceptionParameters(ABC):
         low=0, high=10_000_000, dynamic=True,
     )  # fmt: skip
     deadline_ms: float = _p(
-        25.0, "A window of a camera that went quiet is closed this long after its end; 0: never.",
+        25.0, "A window of a stalled camera is closed this long after its end; 0: never.",
         unit="ms", low=0, high=10_000, dynamic=True,
     )  # fmt: skip
 

@@ -72,7 +72,7 @@ class RecordingInfo:
             for messages without one, or the format for plain columns.
         width: columns of the sensor; 0 when there are no events.
         height: rows of the sensor; 0 when there are no events.
-        frame_topic: topic or stream of the camera's pictures, ``""`` when there is none.
+        frame_topic: topic or stream of the camera's images, ``""`` when there is none.
         topics: everything that the recording holds.
         warnings: what is damaged, missing or guessed; grows while the recording is read.
     """

@@ -54,10 +54,11 @@ class InputSpec:
         bins: time bins of voxel and histogram, at least 1.
         window_us: length of one window, microseconds of sensor time.
         window_count: a window also ends after this many events; None: by time alone.
-        normalisation: voxel and histogram: "fixed" (divide by ``scale``) or "nonzero" (mean and
-            deviation of the non-zero cells of the window). counts2: "maximum" (of the window, per
-            polarity), "robust" (99.9th percentile instead, larger counts clipped) or "fixed".
-            time_surface: "none". "auto" becomes the first of these.
+        normalisation: "fixed" divides by ``scale``. "nonzero" uses mean and deviation of the
+            non-zero cells of the window. "maximum" divides by the maximum of the window, per
+            polarity; "robust" by the 99.9th percentile, and clips larger counts. voxel and
+            histogram take "fixed" or "nonzero". counts2 takes "maximum", "robust" or "fixed".
+            time_surface takes "none". "auto" is the first of these.
         scale: "fixed": events per sensor pixel (and bin) that give 1.0; above 0.
         clip: "fixed": values are limited to -clip .. clip; above 0.
         background_filter: applied to the window's events first; None: no filter.

@@ -165,7 +165,7 @@ class SceneFactory:
         height: rows of the camera.
         width: columns of the camera.
         ranges: what scenes are made of.
-        span_s: length of what is simulated in one go, where it is a film: motions are then steady
+        span_s: length of what is simulated in one go, where it is a video: motions are then steady
             enough to be watched that long, and things pass at different times. 0: one window.
 
     Raises:

@@ -26,7 +26,7 @@ FAST_PIXELS = 0.99  # the step follows this part of the pixels; faster ones are 
 
 
 def read_video(path: Path, *, height: int, width: int) -> Iterator[tuple[Grey, int]]:
-    """Yield the frames of a film as a sensor of this size sees them.
+    """Yield the frames of a video as a sensor of this size sees them.
 
     Args:
         path: anything that OpenCV reads.
@@ -38,12 +38,12 @@ def read_video(path: Path, *, height: int, width: int) -> Iterator[tuple[Grey, i
         (H, W) uint8 grey picture, and its time in microseconds from the first frame.
 
     Raises:
-        DataError: no film, or one without frames or frame rate.
+        DataError: no video, or one without frames or frame rate.
     """
     capture = cv2.VideoCapture(str(path))
     rate_hz = capture.get(cv2.CAP_PROP_FPS)
     if not capture.isOpened() or not rate_hz > 0:
-        raise DataError(f"{path} is no film that OpenCV reads")
+        raise DataError(f"{path} is no video that OpenCV reads")
     number = 0
     try:
         while True:

@@ -236,13 +236,13 @@ class TransferConfig:
             statistics, of windows that a sensor gave; with a pass for every kind each is
             normalised apart in training, and all alike by an average of all afterwards. Wants
             inputs of one size.
-        target_statistics: every kind of windows is normalised by its own batch, and windows of the
-            target, as they are, move the running statistics alone: what the student will be
-            normalised by is its camera (AdaBN at every step). Where simulator and camera differ,
-            one set of statistics for both fits neither.
-        labelled_statistics: the opposite: labelled windows alone move the running statistics, and
-            everything else is normalised by them in training too, as it will be in use. Statistics
-            of the target cost a pretrained encoder points.
+        target_statistics: every kind of windows is normalised by its own batch. Only unchanged
+            windows of the target update the running statistics, so the student is later normalised
+            by its own camera (AdaBN at every step). One set of statistics for both fits neither
+            where simulator and camera differ.
+        labelled_statistics: the opposite: only labelled windows update the running statistics. All
+            other windows are normalised by them in training too, as in use. With a pretrained
+            encoder, statistics of the target cost points.
     """
 
     temperature: float = 1.0

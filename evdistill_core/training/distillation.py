@@ -2,8 +2,8 @@
 
 One step: the student and both generators go down the gradient of the whole objective; then the
 discriminators go down theirs, on the same generated samples. The file that comes out is a
-student's like any other: what else was trained lies in the checkpoint's training part, which
-export leaves behind.
+student's like any other. All other trained networks are in the training part of the checkpoint,
+which export drops.
 """
 
 from __future__ import annotations

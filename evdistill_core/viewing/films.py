@@ -1,4 +1,4 @@
-"""A recording as a film or a sheet of pictures: events or a time surface, masks and boxes."""
+"""A recording as a video or a sheet of pictures: events or a time surface, masks and boxes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ViewConfig:
         decay_us: time constant of the surface.
         start_us: begin this long after the first event.
         end_us: stop this long after the first event; ``None`` shows all.
-        speed: of the film against the sensor's time.
+        speed: of the video against the sensor's time.
         scale: whole factor of enlargement; ``None`` enlarges small sensors to at most 800 pixels on
             their longer side.
         pictures: on a sheet.
@@ -100,7 +100,7 @@ def view(
     results: Recording | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> ViewResult:
-    """Write a film (``.mp4``) or a sheet of evenly chosen pictures (``.png``).
+    """Write a video (``.mp4``) or a sheet of evenly chosen pictures (``.png``).
 
     Args:
         recording: open, with events.

@@ -86,7 +86,7 @@ class ResultOverlays:
 
         A bag that does not name its classes has a strip of the events alone.
         """
-        if self._legend.shape[1] != width:  # drawn once a film, not once a picture
+        if self._legend.shape[1] != width:  # drawn once a video, not once a picture
             self._legend = legend(self._classes if self._has_names else None, width=width)
         return self._legend
 

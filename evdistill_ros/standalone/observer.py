@@ -114,7 +114,7 @@ class Observer:
         ]
 
     def write(self, files: ResultFiles, *, cut_off: Container[int] = ()) -> None:
-        """Write what was received: every message to the bag, overlays to the film.
+        """Write what was received: every message to the bag, overlays to the video.
 
         Args:
             files: where.

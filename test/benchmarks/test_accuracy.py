@@ -57,7 +57,7 @@ def test_the_target_camera_only_makes_target_windows():
         for line in (HERE / "windows.py").read_text().splitlines()
         if "target_camera.SENSOR" in line
     ]
-    assert len(uses) == 3  # the digest of the sets, the film, and _target
+    assert len(uses) == 3  # the digest of the sets, the video, and _target
 
 
 def test_posteriors_are_summed_not_arg_maxed(modules):

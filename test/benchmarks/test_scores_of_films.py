@@ -1,4 +1,4 @@
-"""The baseline of the films benchmark: clusters of events with ids, and no network."""
+"""The baseline of the recordings benchmark: clusters of events with ids, and no network."""
 
 from pathlib import Path
 

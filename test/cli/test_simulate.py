@@ -172,7 +172,7 @@ def test_the_configuration_in_the_documentation_is_read():
         ((".", "out"), "no labelled images"),
         (("camvid", "out", "--split", "val"), "no split 'val'; there are train"),
         (("camvid", "out", "--preview", "p.txt"), "must end in .png"),
-        (("film.mp4", "out"), "no film"),
+        (("film.mp4", "out"), "no video"),
     ],
 )
 def test_wrong_sources_are_refused(camvid_like, tmp_path, monkeypatch, arguments, message):

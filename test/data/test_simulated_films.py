@@ -1,4 +1,4 @@
-"""Films of simulated scenes: what lies in a folder, and who reads it."""
+"""Recordings of simulated scenes: what lies in a folder, and who reads it."""
 
 from types import SimpleNamespace
 
@@ -85,7 +85,7 @@ def test_the_masks_of_a_film_are_read_with_their_things(films, tmp_path):
     classes = SIX_CLASSES.with_masks_of(read_class_file(films / "classes.yaml").table())
     config = RecordedMasksConfig(paths=(films,), cache=tmp_path / "cache")
     source = RecordedMasks(config, InputSpec(bins=2, window_us=WINDOW_US), classes)
-    # The first window of a film begins before its first event, the last one ends after the last.
+    # The first window begins before the first event, the last one ends after the last event.
     assert len(source) == 16
     sample = source.sample(5)
     np.testing.assert_array_equal(
@@ -95,7 +95,7 @@ def test_the_masks_of_a_film_are_read_with_their_things(films, tmp_path):
 
 
 class Follower:
-    """Finds every true box of a film, and changes all ids in the middle."""
+    """Finds every true box of a recording, and changes all ids in the middle."""
 
     classes = SIX_CLASSES
     parameters = SimpleNamespace(window_us=0)
@@ -181,6 +181,6 @@ def test_the_command_makes_films_and_says_what_does_not_go_together(tmp_path, ma
 
     result = simulate("--config", tmp_path / "small.yaml")
     assert result.exit_code == 0, result.output
-    assert "1 film of 2 labelled windows each" in result.output
+    assert "1 recording of 2 labelled windows each" in result.output
     assert "holds a result already (film_0000)" in str(simulate().exception)
     assert "without --preview and --resume" in str(simulate("--resume").exception)

@@ -31,7 +31,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def install(folder, distribution, entries):
-    """Leave behind what pip leaves behind of a package with entry points."""
+    """Write the files that pip writes for a package with entry points."""
     info = folder / f"{distribution}-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")

@@ -75,8 +75,8 @@ def test_wrong_times_and_windows_are_refused():
 
 def test_what_is_no_film_is_refused(tmp_path):
     path = tmp_path / "film.mp4"
-    path.write_bytes(b"no film")
-    with pytest.raises(DataError, match="no film"):
+    path.write_bytes(b"no video")
+    with pytest.raises(DataError, match="no video"):
         next(read_video(path, height=20, width=30))
 
 

@@ -1,4 +1,4 @@
-"""Views: pictures by hand, films, sheets, masks and boxes of a bag, interrupts; and cut."""
+"""Views: pictures by hand, videos, sheets, masks and boxes of a bag, interrupts; and cut."""
 
 import os
 import signal
