@@ -60,6 +60,7 @@ setup(
         "dds": ["cyclonedds>=11.0.1; python_version < '3.14'"],
         "hdf5": ["h5py>=3.8", "hdf5plugin>=4.1"],
         "rosbag1": ["rosbags>=0.10"],
+        "openvino": ["openvino>=2024.6"],
         "view": ["aiohttp>=3.9"],
         "train": [
             "torch>=2.4",
@@ -78,6 +79,7 @@ setup(
             "pytest-xdist",
             "pytest-cov",
             "aiohttp>=3.9",
+            "openvino>=2024.6",
             "playwright",  # drives the machine's own Chromium in tests of the live view
             "hypothesis",
             "lark",  # of the launch library, in tests on a ROS 2 installation

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -29,6 +30,8 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # What tests measure is nothing to remember for the user of this machine.
+    os.environ.setdefault("EVDISTILL_CACHE", tempfile.mkdtemp(prefix="evdistill-test-cache-"))
 
 
 def pytest_report_header() -> str:

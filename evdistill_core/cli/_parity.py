@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,19 @@ def write_and_report(
     out: Path,
     *,
     onnx: bool,
+    int8: Sequence[Path] = (),
     card_text: str = "",
     as_json: bool = False,
 ) -> dict[str, object]:
     """Write the student file and print how far its forms are from the trained network.
+
+    Args:
+        checkpoint: what is exported.
+        out: the student file.
+        onnx: whether to include the ONNX model.
+        int8: recordings to make a model in 8 bits with; none: no such model.
+        card_text: Markdown that opens the model card.
+        as_json: print to stderr.
 
     Returns:
         What ``--json`` prints; nothing is on stdout then.
@@ -26,11 +36,13 @@ def write_and_report(
     from rich.console import Console
     from rich.table import Table
 
+    from evdistill_core.export.int8 import calibration_windows
     from evdistill_core.export.student import export_student
 
     console = Console(stderr=as_json)
     with Console(stderr=True).status("exporting and comparing ..."):
-        rows = export_student(checkpoint, out, onnx=onnx, card_text=card_text)
+        windows = calibration_windows(int8, checkpoint.input) if int8 else ()
+        rows = export_student(checkpoint, out, onnx=onnx, calibration=windows, card_text=card_text)
     table = Table("form", "output", "input", "largest difference", "largest value", "same class")
     for row in rows:
         table.add_row(

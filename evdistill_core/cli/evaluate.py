@@ -54,7 +54,8 @@ def command(
         str,
         typer.Option(
             metavar="NAME",
-            help="What computes the student: auto, onnxruntime, torch, or one of your own.",
+            help="What computes the student: auto, onnxruntime, openvino, tensorrt, torch, or one "
+            "of your own.",
         ),
     ] = "auto",
     device: Annotated[Device, typer.Option(help="Where it is computed.")] = "auto",

@@ -16,6 +16,7 @@ EXAMPLES = (
     "evdistill export runs/street6/best.pt my.evstudent --card card.md --no-onnx",
     "evdistill export runs/last/last.pt my.evstudent --average runs/first/last.pt --share 0.4",
     "evdistill export old.evstudent new.evstudent",
+    "evdistill export street6 fast.evstudent --int8 street.mcap",
 )
 
 
@@ -51,6 +52,14 @@ def command(
         float | None,
         typer.Option(metavar="SHARE", help="Share of --average, 0..1; default: 0.5."),
     ] = None,
+    int8: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="RECORDING",
+            help="Also make a model in 8 bits, its ranges measured on windows of this recording; "
+            "may be given several times.",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -59,7 +68,8 @@ def command(
     An older student file is written anew in today's format. The mean of two stages (--average)
     keeps some of what the later one has forgotten.
 
-    Torch and ONNX Runtime are checked to compute the same.
+    Torch and ONNX Runtime are checked to compute the same. A model in 8 bits (--int8) is faster and
+    less exact: it is judged on the windows that did not give its ranges.
     """
     from evdistill_core.cli._outputs import print_json, target_of
     from evdistill_core.cli._parity import write_and_report
@@ -84,6 +94,8 @@ def command(
             trained, load_trained(average)[0], 0.5 if share is None else share, origin=str(average)
         )
     text = older_text if card_text is None else card_text
-    facts = write_and_report(trained, file, onnx=onnx, card_text=text, as_json=as_json)
+    facts = write_and_report(
+        trained, file, onnx=onnx, int8=int8 or (), card_text=text, as_json=as_json
+    )
     if as_json:
         print_json(facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -11,9 +12,11 @@ from pathlib import Path
 import torch
 import yaml
 
+from evdistill_core.export.int8 import to_int8
 from evdistill_core.export.onnx_model import to_onnx
-from evdistill_core.export.parity import Form, ParityRow, compare, require_parity
+from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.inference.onnx_runner import OnnxRunner
+from evdistill_core.inference.parity import Form, ParityRow, compare, require_parity, rows_of
 from evdistill_core.inference.prediction import InstanceOutput
 from evdistill_core.inference.runner import FloatArray, Output, run_whole_sequence
 from evdistill_core.inference.student import (
@@ -40,7 +43,12 @@ _PARITY_SIZES = ((96, 128), (200, 346), (264, 352))
 
 
 def export_student(
-    checkpoint: Checkpoint, out: Path, *, onnx: bool = True, card_text: str = ""
+    checkpoint: Checkpoint,
+    out: Path,
+    *,
+    onnx: bool = True,
+    calibration: Sequence[FloatArray] = (),
+    card_text: str = "",
 ) -> list[ParityRow]:
     """Write a student file, after checking that every form in it computes the same.
 
@@ -50,10 +58,13 @@ def export_student(
         checkpoint: trained network.
         out: the student file, by convention ``*.evstudent``.
         onnx: whether to include the ONNX model: a few kilobytes, because it refers to the weights.
+        calibration: (C, H, W) inputs of windows, of one size: makes a model in 8 bits as well.
+            Every second one gives the ranges, the others are what it is judged by.
         card_text: Markdown by people (data, scores, limits, licence) that opens the model card.
 
     Returns:
-        How far the folded network and ONNX Runtime are from the trained network, per size.
+        How far the folded network and ONNX Runtime are from the trained network, per size; and the
+        model in 8 bits, over the windows that did not give its ranges.
 
     Raises:
         StudentError: the weights do not fit, ONNX export fails, or a form computes something else.
@@ -63,13 +74,20 @@ def export_student(
     folded = fold_batch_norm(network)
     info = _describe(checkpoint, network)
     weights = {k: v.numpy() for k, v in network.state_dict().items()}
+    if calibration and (not onnx or network.state_channels):
+        raise ConfigError(
+            "a model in 8 bits is made of the ONNX model of a student without a memory"
+            + ("" if onnx else ": leave --no-onnx out")
+        )
     model = to_onnx(network) if onnx else None
+    int8 = to_int8(model, calibration[::2]) if calibration and model is not None else None
     forms = {"folded": _on_torch(folded)}
     with tempfile.TemporaryDirectory(prefix="evdistill-export-") as folder:
         if model is not None:
             trial = Path(folder) / f"trial{SUFFIX}"
-            write_student(trial, info, weights=weights, onnx=model)
-            forms["onnx"] = partial(run_whole_sequence, OnnxRunner(StudentFile.open(trial)))
+            write_student(trial, info, weights=weights, onnx=model, int8=int8)
+            opened = StudentFile.open(trial)
+            forms["onnx"] = partial(run_whole_sequence, OnnxRunner(opened))
         rows = compare(
             _on_torch(network),
             forms,
@@ -77,9 +95,15 @@ def export_student(
             sizes=_sizes(network.size_multiple),
             windows=_PARITY_WINDOWS if network.state_channels else 1,
         )
+        if int8 is not None:
+            small = OnnxRunner(opened, precision="int8")
+            pairs = [(small.run_whole(x), forms["onnx"](x)) for x in calibration[1::2]]
+            size = calibration[0].shape[1], calibration[0].shape[2]
+            rows += rows_of("int8", "int8", pairs, size=size)
     require_parity(rows)
     final = replace(info, parity={"rows": [asdict(row) for row in rows]})
-    write_student(out, final, weights=weights, onnx=model, card=model_card(final, card_text))
+    card = model_card(final, card_text)
+    write_student(out, final, weights=weights, onnx=model, int8=int8, card=card)
     return rows
 
 

@@ -11,6 +11,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "rosbag1": ("rosbags",),
     "inivation": ("dv_processing",),
     "dds": ("cyclonedds",),
+    "openvino": ("openvino",),
     "view": ("aiohttp",),
 }
 

@@ -1,21 +1,17 @@
-"""Students on ONNX Runtime: the robot's default. Does not import torch."""
+"""Students on ONNX Runtime, with any of its execution providers. Does not import torch."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as _ort
 
 from evdistill_core.foundation.errors import ConfigError, StudentError
-from evdistill_core.inference.prediction import InstanceOutput
-from evdistill_core.inference.runner import (
-    FloatArray,
-    Output,
-    StudentRunner,
-    check_run_input,
-)
+from evdistill_core.inference.graph_runner import GraphRunner, graph_of
+from evdistill_core.inference.runner import FloatArray
 from evdistill_core.inference.student import StudentFile
 
 # What the runtime raises for a model that it cannot load or run.
@@ -31,9 +27,54 @@ ORT_ERRORS = (
     _ort.EPFail,
     RuntimeError,
 )
-# Key "location" of an external tensor in protobuf bytes: a model that wants to read other files.
-_EXTERNAL_DATA = b"\x0a\x08location"
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One execution provider of ONNX Runtime.
+
+    Attributes:
+        name: as ONNX Runtime calls it.
+        device: where it computes.
+        precisions: what it can be asked for; the first is the usual one.
+        package: the build of ONNX Runtime that has it.
+        options: precision and threads to the provider's own options.
+    """
+
+    name: str
+    device: str
+    precisions: tuple[str, ...]
+    package: str
+    options: Callable[[str, int], Mapping[str, Any]] = lambda precision, threads: {}
+
+
+def _openvino_options(precision: str, threads: int) -> Mapping[str, Any]:
+    asked = {"fp32": "FP32", "fp16": "FP16", "int8": "ACCURACY"}[precision]
+    return {"device_type": "CPU", "precision": asked, "num_of_threads": threads}
+
+
+def _tensorrt_options(precision: str, threads: int) -> Mapping[str, Any]:
+    return {} if precision == "fp32" else {f"trt_{precision}_enable": True}
+
+
+PROVIDERS: Mapping[str, Provider] = {
+    "cpu": Provider("CPUExecutionProvider", "cpu", ("fp32", "int8"), "onnxruntime"),
+    "openvino": Provider(
+        "OpenVINOExecutionProvider", "cpu", ("fp32", "fp16", "int8"), "onnxruntime-openvino",
+        _openvino_options,
+    ),
+    "cuda": Provider("CUDAExecutionProvider", "cuda", ("fp32",), "onnxruntime-gpu"),
+    "tensorrt": Provider(
+        "TensorrtExecutionProvider", "cuda", ("fp16", "fp32", "bf16", "int8"), "onnxruntime-gpu",
+        _tensorrt_options,
+    ),
+}  # fmt: skip
+"""All that a student can be run with, by our name for it."""
+
+
+def has_provider(name: str) -> bool:
+    """Tell whether this build of ONNX Runtime has a provider of ``PROVIDERS``."""
+    return PROVIDERS[name].name in onnxruntime.get_available_providers()
 
 
 def session_options(threads: int) -> onnxruntime.SessionOptions:
@@ -51,104 +92,82 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
     return options
 
 
-class OnnxRunner(StudentRunner):
-    """Runs the ONNX model of a student in fp32 (see ``runner.Runner``)."""
+class OnnxRunner(GraphRunner):
+    """Runs the ONNX model of a student (see ``runner.Runner``).
+
+    Args:
+        student: an opened student file.
+        provider: a key of ``PROVIDERS``.
+        precision: one that the provider has, or "auto": its usual one.
+        threads: CPU threads for the network; 0: one.
+
+    Raises:
+        ConfigError: this ONNX Runtime has no such provider, or the provider no such precision.
+        StudentError: the student has no model for it, or a damaged one.
+    """
 
     def __init__(
-        self, student: StudentFile, *, device: Literal["cpu", "cuda"] = "cpu", threads: int = 0
+        self,
+        student: StudentFile,
+        *,
+        provider: str = "cpu",
+        precision: str = "auto",
+        threads: int = 0,
     ) -> None:
         super().__init__(student)
+        self._provider = PROVIDERS[provider]
         available = onnxruntime.get_available_providers()
-        if _PROVIDERS[device] not in available:
+        if self._provider.name not in available:
             raise ConfigError(
-                f"this ONNX Runtime has no {device} support, only {', '.join(available)}; install "
-                "onnxruntime-gpu, use runtime torch, or device cpu"
+                f"this ONNX Runtime has no {provider} support, only {', '.join(available)}; "
+                f"install {self._provider.package}, or use another runtime or device cpu"
+            )
+        known = self._provider.precisions
+        self.precision = known[0] if precision == "auto" else precision
+        if self.precision not in known:
+            raise ConfigError(
+                f"ONNX Runtime on {provider} runs students in {', '.join(known)}, got precision "
+                f"{precision}; use one of these, or another runtime"
             )
         self._threads = threads or 1
-        self._device = device
         self._session = self._load(student)
         self._input_names = [v.name for v in self._session.get_inputs()]
-        self._state: FloatArray | None = None
 
     def _load(self, student: StudentFile) -> onnxruntime.InferenceSession:
-        model = student.onnx()
-        if _EXTERNAL_DATA in model:
-            raise StudentError(
-                f"{student.path}: its ONNX model refers to other files; export it again with "
-                "`evdistill export`"
-            )
+        model = graph_of(student, self.precision)
         options = session_options(self._threads)
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
+        chosen = self._provider.options(self.precision, self._threads)
         try:
             session = onnxruntime.InferenceSession(
-                model, options, providers=[_PROVIDERS[self._device]]
+                model, options, providers=[(self._provider.name, dict(chosen))]
             )
         except ORT_ERRORS as error:
             raise StudentError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load the model of {student.path}: "
                 f"{error}; update onnxruntime or export the student again"
             ) from error
-        self._check_signature(session, student)
+        taken, given = (
+            [list(v.shape) for v in values]
+            for values in (session.get_inputs(), session.get_outputs())
+        )
+        self._check_signature(student, taken, given)
         return session
-
-    def _check_signature(self, session: onnxruntime.InferenceSession, student: StudentFile) -> None:
-        inputs, outputs = session.get_inputs(), session.get_outputs()
-        taken, given = ([list(v.shape) for v in values] for values in (inputs, outputs))
-        # Dimensions and channels of what goes in and comes out: logits, instances, state.
-        state = [(4, self._info.state_channels)] * self._info.is_recurrent
-        instances = [(4, 1), (4, 2)] if self._info.has_instances else []
-        answer = (2 if student.info.task == "recognition" else 4, len(student.classes))
-        fits = [(len(s), s[1] if len(s) > 1 else 0) for s in taken] == [
-            (4, self._channels),
-            *state,
-        ] and [(len(s), s[1] if len(s) > 1 else 0) for s in given] == [answer, *instances, *state]
-        if not fits:
-            memory = " with instances" if instances else ""
-            memory += f" and a state of {state[0][1]} channels" if state else ""
-            raise StudentError(
-                f"{student.path}: its ONNX model maps {taken} to {given}, but its description "
-                f"says {self._channels} channels to {len(student.classes)} classes{memory}; "
-                "export it again with `evdistill export`"
-            )
 
     @property
     def description(self) -> str:
         """Runtime, device and precision in one line."""
+        device = self._provider.device
+        via = self._provider.name.removesuffix("ExecutionProvider")
+        where = device if via.lower() == device else f"{device} ({via})"
         threads = f", {self._threads} thread{'s' if self._threads > 1 else ''}"
         return (
-            f"{self._info.name} on ONNX Runtime {onnxruntime.__version__}, {self._device} fp32"
-            f"{threads if self._device == 'cpu' else ''}"
+            f"{self._info.name} on ONNX Runtime {onnxruntime.__version__}, {where} "
+            f"{self.precision}{threads if device == 'cpu' else ''}"
         )
 
-    @property
-    def has_instances(self) -> bool:
-        """Whether ``run_whole`` gives instances."""
-        return self._info.has_instances
-
-    def reset(self) -> None:
-        """Forget earlier windows."""
-        self._state = None
-
-    def run(self, input_chw: FloatArray) -> FloatArray:
-        """Return the logits of one window (see ``runner.Runner.run``)."""
-        return self.run_whole(input_chw).logits
-
-    def run_whole(self, input_chw: FloatArray) -> Output:
-        """Return logits and instances of one window (see ``runner.Runner.run_whole``)."""
-        check_run_input(input_chw, self._channels, self.size_multiple)
-        given = [np.ascontiguousarray(input_chw)[None]]
-        if self.is_recurrent:
-            given.append(self._state_for(*input_chw.shape[1:]))
-        results = self._session.run(None, dict(zip(self._input_names, given, strict=True)))
-        if self.is_recurrent:
-            self._state = results[-1]
-        logits: FloatArray = results[0][0]
-        if not self.has_instances:
-            return Output(logits)
-        return Output(logits, InstanceOutput(results[1][0, 0], results[2][0]))
-
-    def _state_for(self, height: int, width: int) -> FloatArray:
-        shape = self._info.state_shape(height, width)
-        if self._state is None or self._state.shape != shape:
-            return np.zeros(shape, np.float32)
-        return self._state
+    def _compute(self, given: list[FloatArray]) -> list[FloatArray]:
+        results: list[FloatArray] = self._session.run(
+            None, dict(zip(self._input_names, given, strict=True))
+        )
+        return results

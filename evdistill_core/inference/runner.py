@@ -12,7 +12,7 @@ from evdistill_core.inference.prediction import InstanceOutput
 from evdistill_core.inference.student import StudentFile
 
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "fp16", "bf16"]
+Precision = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 FloatArray = npt.NDArray[np.float32]
 
 

@@ -7,6 +7,7 @@ A student file (``*.evstudent``) is a zip of
 - ``model.onnx``: the same network with free height and width, for ONNX Runtime, which folds the
   batch norms when it loads the model. Its weights are those of ``weights.safetensors``, which it
   refers to (ONNX external data): they are stored once. May be left out;
+- ``model.int8.onnx``: the same in 8 bits, with its own weights. Only where it was asked for;
 - ``MODEL_CARD.md``: the same facts for people.
 
 Members are found by these names alone; other entries of the zip are ignored, nothing is unpacked
@@ -51,12 +52,14 @@ TASKS = ("segmentation", "recognition")
 MANIFEST = "student.json"
 WEIGHTS = "weights.safetensors"
 ONNX = "model.onnx"
+INT8 = "model.int8.onnx"
 CARD = "MODEL_CARD.md"
 # Far above what our networks need, far below what would fill a robot's memory.
 _LIMIT_BYTES: Mapping[str, int] = {
     MANIFEST: 1 << 20,
     WEIGHTS: 1 << 30,
     ONNX: 1 << 30,
+    INT8: 1 << 30,
     CARD: 1 << 20,
 }
 _MAX_RATIO = 100
@@ -216,6 +219,16 @@ class StudentFile:
         return ONNX in self._digests
 
     @property
+    def has_int8(self) -> bool:
+        """Whether it has a model in 8 bits."""
+        return INT8 in self._digests
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of its weights."""
+        return self._digests[WEIGHTS].sha256
+
+    @property
     def size_bytes(self) -> int:
         """Size of the file on disk."""
         return self.path.stat().st_size
@@ -254,6 +267,19 @@ class StudentFile:
         except ValueError as error:
             raise StudentError(f"{self.path}: {error}; {_EXPORT_AGAIN}") from error
 
+    def onnx_int8(self) -> bytes:
+        """Return the ONNX model in 8 bits, weights inside.
+
+        Raises:
+            StudentError: there is none, or it is damaged.
+        """
+        if not self.has_int8:
+            raise StudentError(
+                f"{self.path} holds no model in 8 bits; use precision fp32, or make one with "
+                "`evdistill export STUDENT NEW --int8 RECORDING`"
+            )
+        return self._read(INT8)
+
     def card(self) -> str:
         """Return the model card, Markdown.
 
@@ -285,12 +311,13 @@ class StudentFile:
         return data
 
 
-def write_student(
+def write_student(  # noqa: PLR0913 - the parts of a file
     path: Path,
     info: StudentInfo,
     *,
     weights: Mapping[str, npt.NDArray[np.generic]],
     onnx: bytes | None = None,
+    int8: bytes | None = None,
     card: str = "",
 ) -> None:
     """Write a student file in one step.
@@ -301,6 +328,7 @@ def write_student(
         weights: key to array, as trained (batch norms not folded).
         onnx: the network with free height and width, weights inside; None: torch only. Tensors
             that equal one of ``weights`` are stored as references to it.
+        int8: the same in 8 bits, weights inside; None: none.
         card: Markdown for people.
 
     Raises:
@@ -311,6 +339,8 @@ def write_student(
     members = {WEIGHTS: safetensors.numpy.save({k: v.copy() for k, v in weights.items()})}
     if onnx is not None:
         members[ONNX] = take_out(onnx, members[WEIGHTS], WEIGHTS)
+    if int8 is not None:
+        members[INT8] = int8
     if card:
         members[CARD] = card.encode("utf-8")
     manifest = {
@@ -451,7 +481,7 @@ def _read_digests(content: Mapping[str, object]) -> dict[str, _Digest]:
     if not isinstance(members, dict):
         raise ConfigError(f"members must be a mapping, got {members!r}")
     digests = {}
-    for name in (WEIGHTS, ONNX, CARD):
+    for name in (WEIGHTS, ONNX, INT8, CARD):
         if name in members:
             if not isinstance(members[name], dict):
                 raise ConfigError(f"members.{name} must be a mapping, got {members[name]!r}")

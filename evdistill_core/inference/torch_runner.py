@@ -38,11 +38,11 @@ class TorchRunner(StudentRunner):
     ) -> None:
         super().__init__(student)
         self._device = _choose_device(device)
-        self._precision = _choose_precision(self._device, precision)
+        self.precision = _choose_precision(self._device, precision)
         if threads and self._device.type == "cpu":
             torch.set_num_threads(threads)
         network = fold_batch_norm(load_network(student))
-        self._network = network.to(device=self._device, dtype=_DTYPES[self._precision])
+        self._network = network.to(device=self._device, dtype=_DTYPES[self.precision])
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._state: torch.Tensor | None = None
 
@@ -50,10 +50,10 @@ class TorchRunner(StudentRunner):
     def description(self) -> str:
         """Runtime, device and precision in one line."""
         if self._device.type == "cuda":
-            where = f"{torch.cuda.get_device_name(self._device)} {self._precision}"
+            where = f"{torch.cuda.get_device_name(self._device)} {self.precision}"
         else:
             threads = torch.get_num_threads()
-            where = f"cpu {self._precision}, {threads} thread{'s' if threads > 1 else ''}"
+            where = f"cpu {self.precision}, {threads} thread{'s' if threads > 1 else ''}"
         return f"{self._info.name} on torch {torch.__version__}, {where}"
 
     @property
@@ -76,7 +76,7 @@ class TorchRunner(StudentRunner):
         x_bchw = torch.from_numpy(np.array(input_chw, order="C", copy=True))[None]
         x_bchw = x_bchw.to(
             device=self._device,
-            dtype=_DTYPES[self._precision],
+            dtype=_DTYPES[self.precision],
             memory_format=torch.channels_last,
         )
         with torch.inference_mode():
@@ -150,6 +150,11 @@ def _choose_precision(
 ) -> Literal["fp32", "fp16", "bf16"]:
     if precision == "auto":
         return "fp16" if device.type == "cuda" else "fp32"
+    if precision == "int8":
+        raise ConfigError(
+            "torch runs students in fp32, bf16 and fp16, got precision int8; use runtime "
+            "onnxruntime or openvino"
+        )
     if device.type == "cpu" and precision == "fp16":
         raise ConfigError("precision fp16 is not available on the cpu; available: fp32, bf16")
     if device.type == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported():

@@ -90,9 +90,7 @@ class PerceptionParameters(ABC):
         plugins=RUNTIMES,
     )  # fmt: skip
     device: Device = _p("auto", "Where it runs.", choices=("auto", "cpu", "cuda"))
-    precision: Precision = _p(
-        "auto", "Arithmetic of the network.", choices=("auto", "fp32", "fp16", "bf16")
-    )
+    precision: Precision = _p("auto", "Arithmetic of the network.", choices=get_args(Precision))
     threads: int = _p(
         0,
         "Threads of the network on the CPU; 0: one (the others decode and publish).",

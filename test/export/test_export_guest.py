@@ -122,6 +122,7 @@ def test_a_network_that_is_not_installed_is_missed_by_torch_alone(tmp_path):
     export_student(Checkpoint(**{**vars(checkpoint), "network": "visitor"}), path)
     del NETWORKS._found["visitor"]
     student = StudentFile.open(path)
-    assert make_runner(student, device="cpu").description.startswith("visitor on ONNX Runtime")
+    runner = make_runner(student, runtime="onnxruntime")
+    assert runner.description.startswith("visitor on ONNX Runtime")
     with pytest.raises(ConfigError, match="unknown network 'visitor'; known: "):
         make_runner(student, runtime="torch")

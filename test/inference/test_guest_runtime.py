@@ -98,4 +98,7 @@ def test_a_parameter_may_name_it_and_naming_imports_nothing():
     with pytest.raises(ConfigError, match=r"unknown runtime 'onxruntime'.*mean 'onnxruntime'"):
         load_parameters(None, {"runtime": "onxruntime"})
     assert not declarations()["runtime"].dynamic  # nobody on the network can set it
-    assert "| auto, onnxruntime, torch, or package.module:function | no |" in markdown_table()
+    assert (
+        "| auto, onnxruntime, openvino, tensorrt, torch, or package.module:function | no |"
+        in markdown_table()
+    )

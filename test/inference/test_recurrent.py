@@ -9,8 +9,8 @@ import onnxruntime
 import pytest
 import torch
 
-from evdistill_core.export.parity import compare
 from evdistill_core.foundation.errors import StudentError
+from evdistill_core.inference.parity import compare
 from evdistill_core.inference.runner import Output, run_sequence
 from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import MANIFEST, NetworkInfo, StudentFile, write_student

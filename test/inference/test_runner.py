@@ -1,4 +1,5 @@
 import hashlib
+import importlib.util
 import json
 import logging
 import subprocess
@@ -17,7 +18,8 @@ from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import StudentFile, write_student
 from evdistill_core.inference.torch_runner import load_network
 
-RUNTIMES = ("onnxruntime", "torch")
+HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
+RUNTIMES = ("onnxruntime", "torch", *(["openvino"] if HAS_OPENVINO else []))
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +29,9 @@ def student(student_path):
 
 @pytest.fixture
 def no_gpu(monkeypatch):
-    """A machine without a GPU, also where there is one."""
+    """A machine without a GPU and without OpenVINO, also where they are."""
     monkeypatch.setattr(runtimes_module, "gpu_present", lambda: False)
+    monkeypatch.setattr(runtimes_module, "has_openvino", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
@@ -114,7 +117,7 @@ def test_auto_says_why_it_falls_back(student, tmp_path, no_gpu, caplog):
     with caplog.at_level(logging.INFO, "evdistill_core"):
         runner = make_runner(student, precision="bf16")
     assert "cpu bf16" in runner.description
-    assert "fp32, not bf16" in caplog.text
+    assert "fp32 and int8, not bf16" in caplog.text
 
 
 def test_auto_survives_a_gpu_that_torch_cannot_use(student, monkeypatch, caplog):
@@ -138,11 +141,15 @@ def test_bf16_on_the_cpu_is_close(student):
     ("wanted", "message"),
     [
         (
-            {"runtime": "tensorrt"},
-            "unknown runtime .tensorrt.; known: auto, onnxruntime, torch",
+            {"runtime": "tensorflow"},
+            "unknown runtime .tensorflow.; known: auto, onnxruntime, openvino, tensorrt, torch",
         ),
         ({"device": "gpu"}, "device must be one of auto, cpu, cuda"),
-        ({"precision": "int8"}, "precision must be one of auto, fp32, fp16, bf16"),
+        ({"precision": "int4"}, "precision must be one of auto, fp32, fp16, bf16, int8"),
+        ({"precision": "int8", "runtime": "torch"}, "torch runs students in fp32, bf16 and fp16"),
+        ({"runtime": "openvino"}, r"OpenVINO is not installed: pip install .*\[openvino\]"),
+        ({"runtime": "openvino", "device": "cuda"}, "computes on the cpu, got device cuda"),
+        ({"runtime": "tensorrt", "device": "cpu"}, "computes on a GPU, got device cpu"),
         ({"threads": -1}, "threads must lie in 0..1024"),
         ({"device": "cuda"}, "device cuda is not available: .*; available: cpu"),
         ({"device": "cuda", "runtime": "torch"}, "device cuda is not available"),
@@ -150,7 +157,7 @@ def test_bf16_on_the_cpu_is_close(student):
             {"precision": "fp16", "device": "cpu"},
             "fp16 is not available on the cpu; available: fp32",
         ),
-        ({"precision": "bf16", "runtime": "onnxruntime"}, "fp32 only, got precision bf16"),
+        ({"precision": "bf16", "runtime": "onnxruntime"}, "in fp32, int8, got precision bf16"),
     ],
 )
 def test_what_is_not_there_is_refused_with_what_is(student, no_gpu, wanted, message):
@@ -161,7 +168,9 @@ def test_what_is_not_there_is_refused_with_what_is(student, no_gpu, wanted, mess
 def test_onnx_runtime_without_cuda(student):
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has CUDA")
-    with pytest.raises(ConfigError, match=r"no cuda support, only .*CPUExecutionProvider"):
+    with pytest.raises(
+        ConfigError, match=r"no cuda support, only .*CPUExecutionProvider.*onnxruntime-gpu"
+    ):
         make_runner(student, runtime="onnxruntime", device="cuda")
 
 

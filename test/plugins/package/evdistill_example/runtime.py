@@ -15,7 +15,7 @@ class Mirrored(StudentRunner):
     def __init__(self, student: StudentFile, *, device: str, precision: str, threads: int) -> None:
         super().__init__(student)
         where: Literal["cpu", "cuda"] = "cuda" if device == "cuda" else "cpu"
-        self._runner = OnnxRunner(student, device=where, threads=threads)
+        self._runner = OnnxRunner(student, provider=where, threads=threads)
 
     @property
     def description(self) -> str:

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from evdistill_core.export.parity import ParityRow, compare, require_parity
 from evdistill_core.foundation.errors import StudentError
+from evdistill_core.inference.parity import ParityRow, compare, require_parity
 from evdistill_core.inference.prediction import InstanceOutput
 from evdistill_core.inference.runner import Output
 
