@@ -2,23 +2,32 @@
 
 import io
 import json
+import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+import typer
+from PIL import Image as PillowImage
 from rich.console import Console
 
-from evdistill_core.cli.main import run
+from evdistill_core.cli.main import build_app, run
+from evdistill_core.drawing.colours import BRIGHTER_BGR, DARKER_BGR
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.messages.standard import Image
 from evdistill_core.recordings.opening import open_recording
 from evdistill_ros.standalone import demo as demo_module
 from evdistill_ros.standalone.children import ChildError
 from evdistill_ros.standalone.console import StatusView
-from evdistill_ros.standalone.demo import dropped_note
-from evdistill_ros.standalone.observer import end_to_end_ms, read_log
+from evdistill_ros.standalone.demo import NEXT, dropped_note
+from evdistill_ros.standalone.observer import cut_off_windows, end_to_end_ms, read_log
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_end_to_end_is_from_the_windows_last_packet_to_the_masks_arrival():
@@ -159,3 +168,41 @@ def test_what_failed_is_said(evdistill, tiny_student, tmp_path, arguments, words
     assert words in demo.output
     assert "Traceback" not in demo.output
     assert not (tmp_path / "demo" / "report.json").exists()
+
+
+def test_the_window_in_which_the_recording_ends_is_no_picture():
+    sent = [{"last_event_us": 90}, {"last_event_us": None}, {"last_event_us": 149}]
+    windows = [(1, 50), (2, 100), (3, 150), (4, 200)]
+    results = [{"stamp_ns": stamp, "t_end_us": end} for stamp, end in windows]
+    assert cut_off_windows(sent, results) == {4}
+    assert cut_off_windows([], results) == {1, 2, 3, 4}
+
+
+def test_what_comes_next_names_commands_and_options_that_exist():
+    lines = NEXT.splitlines()[1:]
+    assert len(lines) == 3
+    for line in lines:
+        words = re.match(r"  evdistill (\S+(?: \S+)*)  ", line)[1].split()
+        command = typer.main.get_command(build_app()).commands[words[0]]
+        command.make_context(words[0], words[1:])  # raises where an option does not exist
+
+
+def test_the_moving_picture_of_the_readme_is_small_and_whole():
+    with PillowImage.open(ROOT / "docs" / "images" / "demo.webp") as picture:
+        assert picture.n_frames >= 45
+        assert picture.width > 900
+    assert (ROOT / "docs" / "images" / "demo.webp").stat().st_size < 2_000_000
+
+
+@pytest.mark.slow
+def test_the_moving_picture_can_be_made(tmp_path):
+    """Events of both polarities above, masks and boxes below, in every picture."""
+    command = [sys.executable, str(ROOT / "docs" / "images" / "make_demo_film.py")]
+    subprocess.run([*command, str(tmp_path / "demo.webp")], check=True, timeout=170)
+    with PillowImage.open(tmp_path / "demo.webp") as picture:
+        for index in range(picture.n_frames):
+            picture.seek(index)
+            pixels = np.asarray(picture.convert("RGB")).astype(int)
+            for colour in (BRIGHTER_BGR, DARKER_BGR):
+                near = np.abs(pixels[:400] - colour[::-1]).sum(axis=2) < 80
+                assert near.sum() > 200, f"picture {index} lacks a polarity"
