@@ -103,7 +103,7 @@ setup(
             "evdistill = evdistill_core.cli.main:main",
             "segmentation_node = evdistill_ros.nodes.segmentation_node:main",
             "recognition_node = evdistill_ros.nodes.recognition_node:main",
-            "choose_node = evdistill_ros.nodes.choose_node:main",
+            "replay_check = evdistill_ros.nodes.replay_check:main",
             "replay_recorder = evdistill_ros.nodes.replay_recorder:main",
         ],
         "evdistill.commands": ["ros = evdistill_ros.cli"],

@@ -160,5 +160,7 @@ LATCHED = QosProfile(durability="transient_local", depth=1)
 """label_info: whoever joins late still learns the classes."""
 DIAGNOSTICS = QosProfile(depth=10)
 CLOCK = QosProfile(reliability="best_effort", depth=1)
+PARAMETERS = QosProfile(depth=1000)
+"""Services of parameters, as rmw has them."""
 ROSOUT = QosProfile(durability="transient_local", depth=1000, lifespan_ms=10_000)
 GRAPH = QosProfile(durability="transient_local", depth=1)

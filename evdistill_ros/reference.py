@@ -39,6 +39,7 @@ OVERLAY_TEXTS = {
 }
 
 PIPELINE_VALUES = {
+    "sensor": "width and height of the camera, pixels",
     "events_per_s": "decoded, in the last period",
     "messages_per_s": "received, in the last period",
     "windows_per_s": "published, in the last period",
@@ -52,6 +53,7 @@ PIPELINE_VALUES = {
     "messages_discarded": "thrown away at deactivation or at a jump of `/clock`",
     "queue_overflows": "times that the queue was full",
     "breaks_clock": "windows begun anew: `/clock` jumped",
+    "breaks_reset": "windows begun anew: asked for by `~/reset`, or switched by `~/enable`",
     "breaks_time": "windows begun anew: sensor time jumped",
     "breaks_pause": "windows begun anew: sensor time stood still while the host's went on",
     "breaks_size": "windows begun anew: another frame size",
@@ -66,6 +68,8 @@ PIPELINE_VALUES = {
     "events_in_dropped_windows": "events of the windows that were dropped or discarded",
     "windows_skipped": "not computed because of `max_rate_hz`",
     "state_resets": "breaks after which a recurrent student began anew",
+    "student": "file name of the student, and what runs it",
+    "messages_while_off": "left out because `~/enable` has switched the node off",
     "rss_mb": "resident memory, MB of 1e6 bytes",
     "gpu_memory_mb": "reserved by torch on the GPU, where one is used",
     "damaged_images": "of `~/image`: damaged, or of no encoding that we read",

@@ -50,8 +50,12 @@ def generate_launch_description() -> LaunchDescription:
             description="Parameters of that node.",
         ),
         DeclareLaunchArgument("namespace", default_value="", description="Of that node."),
+        DeclareLaunchArgument("log_level", default_value="info", description="Of that node."),
+        DeclareLaunchArgument(
+            "respawn", default_value="false", description="Start that node again when it has ended."
+        ),
     ]
-    names = ("camera", "student", "params_file", "namespace")
+    names = ("camera", "student", "params_file", "namespace", "log_level", "respawn")
     perception = IncludeLaunchDescription(
         PythonLaunchDescriptionSource([share, "/launch/", node, ".launch.py"]),
         launch_arguments={name: LaunchConfiguration(name) for name in names}.items(),

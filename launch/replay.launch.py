@@ -6,21 +6,19 @@ whether masks or classes come out. With `labels` the report holds a score.
 
 from launch.actions import (
     DeclareLaunchArgument,
-    EmitEvent,
     ExecuteProcess,
     IncludeLaunchDescription,
     OpaqueFunction,
     RegisterEventHandler,
 )
 from launch.event_handlers import OnProcessExit
-from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from evdistill_ros.nodes.launching import choose_node, end_with_failure
+from evdistill_ros.nodes.launching import check_replay, end, end_with_failure
 from launch import LaunchDescription
 
 
@@ -47,6 +45,7 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             "out", default_value="out/replay", description="Folder of results.mcap and report.json."
         ),
+        DeclareLaunchArgument("log_level", default_value="info", description="Of the node."),
         DeclareLaunchArgument(
             "labels",
             default_value="",
@@ -58,7 +57,7 @@ def generate_launch_description() -> LaunchDescription:
             description="Parameters of the node.",
         ),
     ]
-    names = ("student", "events", "image", "params_file")
+    names = ("student", "events", "image", "params_file", "log_level")
     node = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(
             [share, "/launch/", LaunchConfiguration("node"), ".launch.py"]
@@ -81,11 +80,13 @@ def generate_launch_description() -> LaunchDescription:
     )
     ends = [
         OnProcessExit(target_action=player, on_exit=end_with_failure),
-        OnProcessExit(target_action=recorder, on_exit=[EmitEvent(event=Shutdown())]),
+        OnProcessExit(target_action=recorder, on_exit=end),
     ]
     handlers = [RegisterEventHandler(end) for end in ends]
-    choice = OpaqueFunction(function=choose_node)
-    return LaunchDescription([*arguments, choice, *handlers, node, player, recorder])
+    check = OpaqueFunction(
+        function=check_replay, args=["node", "student", "params_file", "bag", "events", "labels"]
+    )
+    return LaunchDescription([*arguments, check, *handlers, node, player, recorder])
 
 
 def _text(name: str) -> ParameterValue:

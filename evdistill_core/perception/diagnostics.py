@@ -1,5 +1,9 @@
-"""The state of the pipeline as a diagnostic_msgs/DiagnosticArray, with its limits.
+"""The state of a node and its pipeline as a diagnostic_msgs/DiagnosticArray, with its limits.
 
+Every status is named for the node with its namespace (``/left/segmentation: events``) and has the
+camera as its hardware_id, so that several cameras in one graph stay apart.
+
+Status ``state``: whether the node works, and why not; see ``state_status``.
 Status ``events``: WARN when no packet came for ``stall_warn_ms``, or on a gap, damage or a break
 in the last period; ERROR when none came for ``stall_error_ms``, or packets were lost because the
 queue was full. Status ``results``: WARN when a window was dropped in the last period. Where the
@@ -70,7 +74,9 @@ def diagnostics(  # noqa: PLR0913 - two snapshots and what to call things
     *,
     stamp_ns: int,
     node: str,
+    camera: str,
     student: str,
+    is_on: bool = True,
     extra: Mapping[str, str] | None = None,
     beside: Sequence[DiagnosticStatus] = (),
 ) -> DiagnosticArray:
@@ -81,16 +87,18 @@ def diagnostics(  # noqa: PLR0913 - two snapshots and what to call things
         after: now.
         parameters: for the limits.
         stamp_ns: host time of the message.
-        node: name of the node, in front of each status.
+        node: fully qualified name of the node, in front of each status.
+        camera: hardware_id of each status: the topic that the events come from, or the camera.
         student: description of student and runtime.
+        is_on: somebody wants the events; if not, their absence is no trouble.
         extra: more values for the results.
         beside: more states.
     """
     period = rates(before, after)
-    level, message = _events_level(after, period, parameters)
-    stream = DiagnosticStatus(
-        level, f"{node}: events", message, f"{after.width}x{after.height}", _stream(after, period)
-    )
+    level, message = OK, "switched off"
+    if is_on:
+        level, message = _events_level(after, period, parameters)
+    stream = DiagnosticStatus(level, f"{node}: events", message, camera, _stream(after, period))
     dropped = period.changes.get("windows_dropped", 0)
     results = DiagnosticStatus(
         WARN if dropped else OK,
@@ -98,10 +106,22 @@ def diagnostics(  # noqa: PLR0913 - two snapshots and what to call things
         f"{dropped} windows dropped: the network is slower than the windows come"
         if dropped
         else "every window computed" + (f"; {after.input_note}" if after.input_note else ""),
-        student,
-        _results(after, period, extra or {}),
+        camera,
+        _results(after, period, {"student": student, **(extra or {})}),
     )
     return DiagnosticArray(Header(Time.from_ns(stamp_ns)), [stream, results, *beside])
+
+
+def state_status(*, node: str, camera: str, level: int, message: str) -> DiagnosticStatus:
+    """Return what a node says of itself, also while it has no pipeline.
+
+    Args:
+        node: fully qualified name of the node.
+        camera: hardware_id, as of the other states.
+        level: OK while it works, WARN while nobody wants it to, ERROR when it cannot.
+        message: state of its life cycle, and the reason.
+    """
+    return DiagnosticStatus(level, f"{node}: state", message, camera)
 
 
 def camera_status(
@@ -112,7 +132,7 @@ def camera_status(
     Args:
         before: counters at the last message.
         after: counters now.
-        node: name of the node, in front of the status.
+        node: fully qualified name of the node, in front of the status.
         camera: name and serial number.
     """
     rises = {name: count - before.get(name, 0) for name, count in sorted(after.items())}
@@ -148,6 +168,7 @@ def _events_level(
 
 def _stream(after: Snapshot, period: Rates) -> list[KeyValue]:
     rows = {
+        "sensor": f"{after.width}x{after.height}",
         "events_per_s": f"{period.events_per_s:.0f}",
         "messages_per_s": f"{period.messages_per_s:.1f}",
         "queue_packets": str(after.queue_packets),

@@ -26,10 +26,12 @@ from evdistill_core.inference.student import ASSETS, StudentFile, student_path
 from evdistill_core.messages.calibration import load_camera_info
 from evdistill_core.messages.standard import CameraInfo, DiagnosticStatus, Image
 from evdistill_core.perception.diagnostics import Rates, diagnostics, rates
+from evdistill_core.perception.ingest import RestartReason
 from evdistill_core.perception.parameters import PerceptionParameters
 from evdistill_core.perception.pipeline import Perception, Snapshot
 from evdistill_core.perception.predictor import sensor_stride
 from evdistill_core.perception.result import Result
+from evdistill_core.perception.stream_news import StreamNews
 from evdistill_core.perception.tasks import SEGMENTATION, TASKS, PerceptionTask, task_of
 from evdistill_core.perception.working_size import run_network
 from evdistill_core.representations import represent
@@ -158,12 +160,16 @@ class FrontEnd:
         publish: carries one serialized message away; called in the inference thread with the
             name of the topic below the node's (``topics``).
         is_wanted: tells whether anybody listens to a topic; what nobody wants is not made.
-        node: name of the node, for diagnostics.
+        node: fully qualified name of the node, for diagnostics.
+        camera: what the events come from, for diagnostics: their topic, or the camera.
         on_result: told about each result after it was published.
         now_ns: the time that stamps are of: the host's clock, or that of ``/clock`` (0 while it is
             not known).
+        log: takes level (of ``logging``) and text when events begin to come, stop or come back;
+            called by ``diagnostics``.
 
     Attributes:
+        camera: as given; may be changed.
         topics: topic below the node's name -> message type, of what is published for each window.
         messages: what makes them.
         perception: the pipeline.
@@ -178,12 +184,19 @@ class FrontEnd:
         publish: Callable[[str, bytes], None],
         is_wanted: Callable[[str], bool],
         node: str,
+        camera: str = "",
         on_result: Callable[[Result], None] | None = None,
         now_ns: Callable[[], int] = time.time_ns,
+        log: Callable[[int, str], None] | None = None,
     ) -> None:
         self._publish = publish
         self._is_wanted = is_wanted
         self._node = node
+        self.camera = camera
+        self._log_news = log
+        self._news = StreamNews()
+        self._is_on = True
+        self._left_out = 0
         self._on_result = on_result
         self._now_ns = now_ns
         self._hardware = f"{student.path.name} on {runner.description}"
@@ -206,7 +219,10 @@ class FrontEnd:
 
     def push_events(self, packet: Packet) -> None:
         """Take an event packet; ``perception.check`` tells whether anybody works on it."""
-        self.perception.push(packet)
+        if self._is_on:
+            self.perception.push(packet)
+        else:
+            self._left_out += 1
 
     def inputs(self) -> dict[str, tuple[str, Callable[[Packet], None]]]:
         """Return what is wanted beside events: topic below the node's -> type, what takes it."""
@@ -225,9 +241,31 @@ class FrontEnd:
         """Take a calibration of the same camera."""
         self.messages.push_camera_info(packet.data)
 
-    def time_jumped(self) -> None:
-        """The time of the graph has jumped; see ``Perception.time_jumped``."""
-        self.perception.time_jumped()
+    def start_anew(self, reason: RestartReason) -> None:
+        """Forget the stream so far; see ``Perception.start_anew``."""
+        self.perception.start_anew(reason)
+
+    def reset(self) -> str:
+        """Forget the stream so far because somebody asks for it; return what was done, in words."""
+        self.start_anew("reset")
+        return "decoder, windows, filters, tracks and memory begin anew"
+
+    @property
+    def is_on(self) -> bool:
+        """Whether events are worked on; see ``switch``."""
+        return self._is_on
+
+    def switch(self, *, on: bool) -> bool:
+        """Work on events, or leave them out (counted); return whether that is a change.
+
+        Switched on again, the stream begins anew: what was left out is no gap.
+        """
+        if on == self._is_on:
+            return False
+        self.start_anew("reset")
+        self._news.forget()
+        self._is_on = on
+        return True
 
     def reconfigure(self, parameters: PerceptionParameters) -> None:
         """Take new values of dynamic parameters."""
@@ -245,17 +283,25 @@ class FrontEnd:
         """
         after = self.perception.snapshot()
         before, self._before = self._before, after
+        parameters = self.perception.parameters
+        if self._is_on and self._log_news is not None:
+            news = self._news(after, silent_after_ms=parameters.stall_warn_ms)
+            if news is not None:
+                self._log_news(*news)
         message = diagnostics(
             before,
             after,
-            self.perception.parameters,
+            parameters,
             stamp_ns=self._now_ns() if stamp_ns is None else stamp_ns,
             node=self._node,
+            camera=self.camera,
             student=self._hardware,
+            is_on=self._is_on,
             extra={
                 "rss_mb": f"{self._process.memory_info().rss / 1e6:.1f}",
                 **self._age(),
                 **_gpu_memory(),
+                "messages_while_off": str(self._left_out),
                 "damaged_images": str(self.messages.left_out_images.total),
                 "damaged_camera_infos": str(self.messages.damaged_camera_infos),
             },

@@ -8,11 +8,12 @@ counted; what was collected before a jump or a change becomes a last, shorter wi
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from queue import SimpleQueue
+from typing import Literal
 
 from evdistill_core.events.clock import SensorClock
 from evdistill_core.events.filters import EventFilters
@@ -26,6 +27,8 @@ from evdistill_core.perception.parameters import PerceptionParameters
 from evdistill_core.representations import InputSpec
 from evdistill_core.representations.representation import FloatArray
 
+RestartReason = Literal["clock", "reset"]
+"""Why a stream begins anew from outside: the graph's clock jumped, or somebody asked for it."""
 IDLE_CHECK_S = 0.005
 WHOLE_BEFORE = {"time", "size", "encoding"}
 """Breaks before which no event is missing: what was collected becomes a last, shorter window."""
@@ -127,7 +130,7 @@ class Ingest:
         self._index = 0
         self._has_guessed = False
         self._last_end_us: int | None = None
-        self._jump = threading.Event()
+        self._restarts: SimpleQueue[RestartReason] = SimpleQueue()
         self._frame_id = ""
         self.size = (0, 0)
 
@@ -135,7 +138,7 @@ class Ingest:
         """Work until the queue, where packets come from, is closed and empty."""
         while not queue.is_finished:
             taken = queue.get(timeout_s=IDLE_CHECK_S)
-            self._follow_clock()
+            self._follow_restarts()
             if taken is not None:
                 waiting = queue.fill[0]
                 self._is_behind = waiting > BEHIND_PACKETS
@@ -160,9 +163,9 @@ class Ingest:
         if rest_us >= MIN_REST_US:
             time.sleep(rest_us / 1e6)
 
-    def time_jumped(self) -> None:
+    def start_anew(self, reason: RestartReason) -> None:
         """Break with everything before; may be called from any thread."""
-        self._jump.set()
+        self._restarts.put(reason)
 
     def flush(self) -> None:
         """Hand over the last, incomplete window."""
@@ -268,7 +271,7 @@ class Ingest:
         self._has_guessed = False
         self._last_end_us = None
         self._stretch += 1
-        if reason in {"time", "size", "encoding", "clock"}:
+        if reason in {"time", "size", "encoding", "clock", "reset"}:
             self._epoch += 1
         if reason not in {"seq", "queue"}:
             self._clock.reset()
@@ -284,12 +287,12 @@ class Ingest:
             self._break("pause")
         self._has_guessed = False
 
-    def _follow_clock(self) -> None:
-        if self._jump.is_set():
-            self._jump.clear()
+    def _follow_restarts(self) -> None:
+        while not self._restarts.empty():
+            reason = self._restarts.get()
             self._decoder.reset()
             self._watch.reset()
-            self._break("clock")
+            self._break(reason)
 
     def _follow_parameters(self) -> None:
         if self.parameters is not self._filtered_by:

@@ -88,8 +88,9 @@ def run_recording(  # noqa: PLR0913 - the command's own options
                 after = pipeline.snapshot()
                 keep.finish(
                     diagnostics(
-                        before, after, parameters, stamp_ns=keep.last_stamp_ns, node=task.name,
-                        student=hardware, extra={OFFLINE: "true"},
+                        before, after, parameters, stamp_ns=keep.last_stamp_ns,
+                        node=f"/{task.name}", camera=path.name, student=hardware,
+                        extra={OFFLINE: "true"},
                     )
                 )  # fmt: skip
         report = build_report(

@@ -31,7 +31,7 @@ from evdistill_core.foundation.latency import LatencyRing, Percentiles
 from evdistill_core.foundation.worker import BoundedQueue, Mailbox, Worker
 from evdistill_core.inference.runner import Runner
 from evdistill_core.inference.student import StudentFile
-from evdistill_core.perception.ingest import Incoming, Ingest, Job
+from evdistill_core.perception.ingest import Incoming, Ingest, Job, RestartReason
 from evdistill_core.perception.parameters import PerceptionParameters
 from evdistill_core.perception.predictor import WindowPredictor
 from evdistill_core.perception.result import Result
@@ -177,14 +177,18 @@ class Perception:
             if not worker.join(timeout_s):
                 raise RuntimeError(f"a pipeline thread did not end within {timeout_s:g} s")
 
-    def time_jumped(self) -> None:
-        """The host's time has jumped (``/clock`` of a looped bag): start anew with the next packet.
+    def start_anew(self, reason: RestartReason) -> None:
+        """Forget the stream so far: the next packet is treated as the first one.
 
-        What waits is thrown away, counted as discarded; decoder, windows, filters, tracks and the
-        offset between sensor and host begin anew, counted as ``breaks_clock``.
+        What waits is thrown away, counted as discarded; decoder, windows, filters, tracks, the
+        state of a recurrent student and the offset between sensor and host begin anew.
+
+        Args:
+            reason: ``clock``: the host's time has jumped (``/clock`` of a looped bag); ``reset``:
+                somebody asked for it. Counted as ``breaks_clock`` or ``breaks_reset``.
         """
         self._count("messages_discarded", len(self._queue.clear()))
-        self._ingest.time_jumped()
+        self._ingest.start_anew(reason)
 
     def check(self) -> None:
         """Raise what ended a thread, if anything did.

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from evdistill_core.events.packet import Packet
 from evdistill_core.foundation.errors import MessageError
+from evdistill_core.messages.services import SERVICE_HASHES
 from evdistill_core.messages.types import MESSAGE_TYPES
 from evdistill_ros.dds import library as lib
 from evdistill_ros.dds.domain import Domain
@@ -103,8 +104,14 @@ class Publisher:
             with a profile that keeps all.
     """
 
-    def __init__(
-        self, node: Host, topic: str, type_name: str, qos: QosProfile, max_blocking_ms: int
+    def __init__(  # noqa: PLR0913, PLR0917 - a publisher's options
+        self,
+        node: Host,
+        topic: str,
+        type_name: str,
+        qos: QosProfile,
+        max_blocking_ms: int,
+        dds_name: str = "",
     ) -> None:
         self.topic = topic
         self.type_name = type_name
@@ -114,7 +121,7 @@ class Publisher:
         self._node = node
         self._gate = _Gate()
         self._writer = RawWriter(
-            node.participant, dds_topic(topic), type_name, qos, max_blocking_ms
+            node.participant, dds_name or dds_topic(topic), type_name, qos, max_blocking_ms
         )
         self.guid = lib.guid_of(self._writer.handle)
         mask = lib.OFFERED_INCOMPATIBLE_QOS | lib.PUBLICATION_MATCHED
@@ -215,15 +222,17 @@ class Subscription:
         lost: messages that DDS knows to be lost on the way. What a best-effort publisher never
             managed to send is not among them: watch ``seq`` for that.
         incompatible: why a publisher does not match, "" while none is known.
+        sender: DDS handle of the publisher of the message that the callback has now.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - a subscription's options
         self,
         node: Host,
         topic: str,
         type_name: str,
         qos: QosProfile,
         callback: Callable[[Packet], None],
+        dds_name: str = "",
     ) -> None:
         self.topic = topic
         self.type_name = type_name
@@ -231,13 +240,14 @@ class Subscription:
         self.received = 0
         self.lost = 0
         self.incompatible = ""
+        self.sender = 0
         self._node = node
         self._callback = callback
         self._lock = threading.RLock()  # close() waits for a callback, but may be called in one
         self._closed = False
         self._buffers = (c_void_p * _BATCH)()
         self._infos = (lib.SampleInfo * _BATCH)()
-        self._topic = _create_topic(node.participant, dds_topic(topic), type_name)
+        self._topic = _create_topic(node.participant, dds_name or dds_topic(topic), type_name)
         policies = _dds_qos(qos, type_name)
         self._reader = library().dds_create_reader(node.participant, self._topic, policies, None)
         library().dds_delete_qos(policies)
@@ -256,6 +266,15 @@ class Subscription:
         if self._closed:
             return 0
         return max(0, int(library().dds_get_matched_publications(self._reader, None, 0)))
+
+    def sender_guid(self) -> bytes:
+        """Return the 16 bytes that name ``sender``; empty when it has left."""
+        found = library().dds_get_matched_publication_data(self._reader, self.sender)
+        if not found:
+            return b""
+        guid = bytes(found.contents.key)
+        library().dds_builtintopic_free_endpoint(found)
+        return guid
 
     def wait_for_publisher(self, timeout_s: float | None = None) -> bool:
         """Wait until a publisher matches; return whether one does. ``None`` is for ever."""
@@ -285,10 +304,12 @@ class Subscription:
             samples = [
                 self._adopt(self._buffers[i] or 0, self._infos[i].valid_data) for i in range(count)
             ]
-            for sample in samples:
+            senders = [info.publication_handle for info in self._infos[:count]]
+            for sample, sender in zip(samples, senders, strict=True):
                 if sample is None or self._closed:
                     continue
                 self.received += 1
+                self.sender = sender
                 self._callback(Packet(self.type_name, sample, receive_time_ns, self.topic))
 
     def _adopt(self, serdata: int, valid: bool) -> memoryview | None:
@@ -392,8 +413,9 @@ def _dds_qos(profile: QosProfile, type_name: str, blocking_ms: int = 0) -> int:
     if profile.lifespan_ms is not None:
         dds.dds_qset_lifespan(qos, profile.lifespan_ms * 1_000_000)
     known = MESSAGE_TYPES.get(type_name)
-    if known is not None:
-        text = f"typehash={known.type_hash};".encode()
+    type_hash = SERVICE_HASHES.get(type_name, "") if known is None else known.type_hash
+    if type_hash:
+        text = f"typehash={type_hash};".encode()
         dds.dds_qset_userdata(qos, text, len(text))
     return int(qos)
 

@@ -13,6 +13,7 @@ from evdistill_core.foundation.errors import ConfigError
 
 MAX_NAME_LENGTH = 255
 TOPIC_PREFIX = "rt"
+REQUEST_PREFIX, REPLY_PREFIX = "rq", "rr"
 
 _TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TYPE = re.compile(r"([A-Za-z][A-Za-z0-9_]*)/(msg|srv|action)/([A-Za-z][A-Za-z0-9_]*)")
@@ -72,6 +73,16 @@ def parse_remap(rule: str) -> tuple[str, str]:
 def dds_topic(topic: str) -> str:
     """Return the DDS name of a fully qualified ROS topic."""
     return TOPIC_PREFIX + topic
+
+
+def dds_request_topic(service: str) -> str:
+    """Return the DDS name of the topic on which a service gets its requests."""
+    return f"{REQUEST_PREFIX}{service}Request"
+
+
+def dds_reply_topic(service: str) -> str:
+    """Return the DDS name of the topic on which a service sends its replies."""
+    return f"{REPLY_PREFIX}{service}Reply"
 
 
 def ros_topic(dds_name: str) -> str | None:

@@ -21,6 +21,7 @@ from ctypes import c_ssize_t
 import numpy as np
 
 from evdistill_core.events.packet import Packet
+from evdistill_core.messages.services import ServiceType
 from evdistill_ros import qos as profiles
 from evdistill_ros.dds import library as lib
 from evdistill_ros.dds.domain import Domain, discovery_warnings, join_domain, leave_domain
@@ -35,6 +36,7 @@ from evdistill_ros.dds.graph import (
 )
 from evdistill_ros.dds.library import DdsError, check, library
 from evdistill_ros.dds.names import check_namespace, check_node_name, resolve_topic
+from evdistill_ros.dds.services import Handler, Service
 from evdistill_ros.qos import QosProfile
 
 _log = logging.getLogger("evdistill.dds")
@@ -195,6 +197,28 @@ class DdsNode:
             self._endpoints.append(subscription)
             self._announce()
         return subscription
+
+    def create_service(
+        self, name: str, service: ServiceType, handler: Handler, qos: QosProfile = profiles.DEFAULT
+    ) -> Service:
+        """Return a service; clients on rmw_cyclonedds can call it, see `Service`.
+
+        Args:
+            name: absolute, relative or private (``~/reset``).
+            service: its type.
+            handler: called in the node's thread with each request; returns the response.
+            qos: of requests and replies.
+
+        Raises:
+            ConfigError: a name is wrong.
+            DdsError: the node is closed or DDS refused.
+        """
+        with self._lock:
+            self._check_open()
+            made = Service(self, self.resolve(name), service, qos, handler)
+            self._endpoints += [made.replies, made.requests]
+            self._announce()
+        return made
 
     def find_topic(self, topic: str) -> list[Endpoint]:
         """Return the publishers of a topic that are known now, with type and QoS."""

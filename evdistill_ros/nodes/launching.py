@@ -6,10 +6,11 @@ core is imported here.
 
 from __future__ import annotations
 
+import subprocess
+
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
-    LogInfo,
     OpaqueFunction,
     SetLaunchConfiguration,
 )
@@ -17,9 +18,15 @@ from launch.events import Shutdown
 from launch.events.process import ProcessExited
 from launch.launch_context import LaunchContext
 from launch.launch_description import LaunchDescription
-from launch.substitutions import Command, LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
+
+RESPAWN_DELAY_S = 2.0
+
+
+class ReplayError(RuntimeError):
+    """A replay cannot be; `ros2 launch` prints the reason and ends with exit code 1."""
 
 
 def describe_node(task: str, params_file: str) -> LaunchDescription:
@@ -51,6 +58,8 @@ def describe_node(task: str, params_file: str) -> LaunchDescription:
             "Configure and activate the node; false: a lifecycle manager does.",
         ),
         "use_sim_time": ("false", "Take the time from /clock."),
+        "respawn": ("false", "Start the node again when its process has ended."),
+        "log_level": ("info", "What the node logs: debug, info, warn, error or fatal."),
     }
     declared = [
         DeclareLaunchArgument(name, default_value=default, description=text)
@@ -76,6 +85,9 @@ def _node(context: LaunchContext, executable: str) -> list[Node]:
             ("~/image", LaunchConfiguration("image")),
             ("~/camera_info_in", LaunchConfiguration("camera_info")),
         ],
+        ros_arguments=["--log-level", LaunchConfiguration("log_level")],
+        respawn=_boolean(context, "respawn"),
+        respawn_delay=RESPAWN_DELAY_S,
         output="screen",
     )
     return [node]
@@ -85,20 +97,40 @@ def _boolean(context: LaunchContext, name: str) -> bool:
     return LaunchConfiguration(name).perform(context).lower() in {"true", "1", "yes"}
 
 
-def choose_node(context: LaunchContext) -> list[SetLaunchConfiguration]:
-    """Replace the ``auto`` of the argument ``node`` by what `evdistill run` would choose."""
-    if LaunchConfiguration("node").perform(context) != "auto":
-        return []
-    asked = [ExecutableInPackage("choose_node", "evdistill_ros")]
-    for name in ("student", "params_file"):
-        asked += [' "', LaunchConfiguration(name), '"']
-    chosen = Command(asked).perform(context).strip()
-    return [SetLaunchConfiguration("node", chosen)]
+def check_replay(context: LaunchContext, *names: str) -> list[SetLaunchConfiguration]:
+    """Check what a replay is made of, and set ``node`` to what the student is for.
+
+    Args:
+        context: of the launch file.
+        names: its arguments that the program ``replay_check`` takes.
+
+    Raises:
+        ReplayError: something is missing or damaged; nothing has been started then.
+    """
+    program = ExecutableInPackage("replay_check", "evdistill_ros").perform(context)
+    given = [LaunchConfiguration(name).perform(context) for name in names]
+    done = subprocess.run([program, *given], capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise ReplayError(f"nothing to replay: {said[-1].removeprefix('replay: error: ')}")
+    return [SetLaunchConfiguration("node", done.stdout.strip())]
 
 
-def end_with_failure(event: ProcessExited, context: LaunchContext) -> list[LogInfo | EmitEvent]:
-    """End the launch when a process fails that everything else waits for."""
-    if not event.returncode or context.is_shutdown:
-        return []
-    reason = f"{event.process_name} has failed (exit code {event.returncode})"
-    return [LogInfo(msg=f"nothing to replay: {reason}"), EmitEvent(event=Shutdown(reason=reason))]
+def end_with_failure(event: ProcessExited, context: LaunchContext) -> None:
+    """End the launch when a process fails that everything else waits for.
+
+    Raises:
+        ReplayError: it has failed.
+    """
+    if event.returncode and not context.is_shutdown:
+        raise ReplayError(f"{event.process_name} has failed (exit code {event.returncode})")
+
+
+def end(event: ProcessExited, context: LaunchContext) -> EmitEvent:
+    """End the launch when the process is done that everything is for.
+
+    Raises:
+        ReplayError: it has failed.
+    """
+    end_with_failure(event, context)
+    return EmitEvent(event=Shutdown(reason="the replay is over"))

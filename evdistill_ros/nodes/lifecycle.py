@@ -11,14 +11,15 @@ from rclpy.lifecycle import LifecycleNode, State
 
 
 def told(transition: Callable[..., Any]) -> Callable[..., Any]:
-    """Log what a transition raises: rclpy itself throws it away."""
+    """Log what a transition raises, and set ``trouble``: rclpy itself throws it away."""
 
     @functools.wraps(transition)
-    def run(node: LifecycleNode, state: State) -> Any:
+    def run(node: Any, state: State) -> Any:
         try:
             return transition(node, state)
         except Exception:
             node.get_logger().error(f"{transition.__name__} failed:\n{traceback.format_exc()}")
+            node.trouble = f"{transition.__name__} failed, see the log"
             raise
 
     return run

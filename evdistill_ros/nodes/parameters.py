@@ -1,19 +1,17 @@
-"""The parameters of the core as rclpy parameters: descriptors, checks, changes while running."""
+"""The parameters of the core as rclpy parameters: checks at the start, descriptors, changes."""
 
 from __future__ import annotations
 
-import dataclasses
-from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from evdistill_core.foundation.config import from_mapping, to_mapping
+from evdistill_core.foundation.config import from_mapping
 from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.perception.parameter_changes import constraints, plain, unknown_names
 from evdistill_core.perception.parameters import (
     Declaration,
     Kind,
     PerceptionParameters,
-    choices_text,
     declarations,
     defaults,
     renamed,
@@ -22,36 +20,52 @@ from evdistill_core.perception.parameters import (
 P = TypeVar("P", bound=PerceptionParameters)
 
 
-def autostart_descriptor() -> Any:
-    """Return the descriptor of ``autostart``, which only the rclpy node has."""
-    from rcl_interfaces.msg import ParameterDescriptor  # noqa: PLC0415 - ROS only
-
-    return ParameterDescriptor(
-        name="autostart",
-        description="Configure and activate at the start; false leaves it to a lifecycle manager.",
-        read_only=True,
-    )
-
-
-def declare(node: Any, kind: Kind) -> tuple[str, ...]:
+def declare(node: Any, kind: Kind, given: Mapping[str, Any]) -> list[str]:
     """Declare every parameter of a kind on an rclpy node, with description, range and unit.
 
+    Values are checked here and not by rclpy, which ends in a traceback and takes no whole number
+    where a fraction may stand.
+
+    Args:
+        node: whose parameters they are.
+        kind: of its task.
+        given: name to the rclpy Parameter given at the start, known to us or not.
+
     Returns:
-        What to say of parameters that were given under a name of before. ROS ignores what nobody
-        declares, so these are declared for a moment to see whether they have a value.
+        What to warn of: names that are none.
+
+    Raises:
+        ConfigError: a value is refused, or has a name of before.
     """
+    values = {name: plain(p.value) for name, p in given.items() if p.value is not None}
+    for name, instead in renamed(kind).items():
+        if name in values:
+            raise ConfigError(f"parameter {name} is now {instead}")
+    known = declarations(kind)
+    checked = from_mapping(kind, {n: v for n, v in values.items() if n in known})
+    for name, declaration in known.items():
+        value = getattr(checked, name)
+        value = list(value) if isinstance(value, tuple) else value
+        node.declare_parameter(
+            name, value, descriptor(name, declaration, defaults(kind)[name]), ignore_override=True
+        )
+    _declare_autostart(node, values.get("autostart", True))
+    return unknown_names(values, kind)
+
+
+def _declare_autostart(node: Any, value: object) -> None:
+    """Declare the parameter that only the rclpy node has."""
     from rcl_interfaces.msg import ParameterDescriptor  # noqa: PLC0415 - ROS only
 
-    found = []
-    for name, instead in renamed(kind).items():
-        any_type = ParameterDescriptor(name=name, dynamic_typing=True)
-        if node.declare_parameter(name, descriptor=any_type).value is not None:
-            found.append(f"parameter {name} is now {instead}")
-        node.undeclare_parameter(name)
-    for name, declaration in declarations(kind).items():
-        default = defaults(kind)[name]
-        node.declare_parameter(name, default, descriptor(name, declaration, default))
-    return tuple(found)
+    if not isinstance(value, bool):
+        raise ConfigError(f"autostart must be true or false, got {value!r}")
+    text = "Configure and activate at the start; false leaves it to a lifecycle manager."
+    node.declare_parameter(
+        "autostart",
+        value,
+        ParameterDescriptor(name="autostart", description=text, read_only=True),
+        ignore_override=True,
+    )
 
 
 def descriptor(name: str, declaration: Declaration, default: object) -> Any:
@@ -63,11 +77,8 @@ def descriptor(name: str, declaration: Declaration, default: object) -> Any:
     )
 
     unit = f" [{declaration.unit}]" if declaration.unit else ""
-    result = ParameterDescriptor(
-        name=name, description=declaration.text + unit, read_only=not declaration.dynamic
-    )
-    if declaration.choices:
-        result.additional_constraints = f"one of {choices_text(declaration)}"
+    result = ParameterDescriptor(name=name, description=declaration.text + unit)
+    result.additional_constraints = constraints(declaration)
     if declaration.low is None or declaration.high is None:
         return result
     if isinstance(default, list):
@@ -83,43 +94,25 @@ def descriptor(name: str, declaration: Declaration, default: object) -> Any:
     return result
 
 
+def with_declared_types(node: Any, changes: Iterable[Any]) -> list[Any]:
+    """Return rclpy Parameters in which whole numbers are fractions where such are declared."""
+    from rclpy.parameter import Parameter  # noqa: PLC0415 - ROS only
+
+    def typed(change: Any) -> Any:
+        if change.type_ != Parameter.Type.INTEGER or not node.has_parameter(change.name):
+            return change
+        if node.get_parameter(change.name).type_ != Parameter.Type.DOUBLE:
+            return change
+        return Parameter(change.name, Parameter.Type.DOUBLE, float(change.value))
+
+    return [typed(change) for change in changes]
+
+
 def read(node: Any, kind: type[P]) -> P:
     """Return the parameters of a kind that an rclpy node holds now.
 
     Raises:
         ConfigError: a value is refused.
     """
-    values = {name: _plain(node.get_parameter(name).value) for name in declarations(kind)}
+    values = {name: plain(node.get_parameter(name).value) for name in declarations(kind)}
     return from_mapping(kind, values)
-
-
-def changed(current: P, changes: Mapping[str, object]) -> P:
-    """Return the parameters with some changed while running.
-
-    Args:
-        current: in force.
-        changes: name to new value; names that are not ours are left out.
-
-    Raises:
-        ConfigError: a value is refused, or may not change while running.
-    """
-    declared = declarations(type(current))
-    ours = {name: _plain(value) for name, value in changes.items() if name in declared}
-    fixed = [
-        name
-        for name, value in ours.items()
-        if not declared[name].dynamic and value != getattr(current, name)
-    ]
-    if fixed:
-        raise ConfigError(f"{', '.join(fixed)} cannot change while the node runs: restart it")
-    return from_mapping(type(current), {**to_mapping(current), **ours})
-
-
-def _plain(value: Any) -> Any:
-    """Return the arrays of rclpy as tuples."""
-    return tuple(value) if isinstance(value, array | list) else value
-
-
-def different(a: PerceptionParameters, b: PerceptionParameters) -> tuple[str, ...]:
-    """Return the names of the parameters in which two sets differ."""
-    return tuple(f.name for f in dataclasses.fields(a) if getattr(a, f.name) != getattr(b, f.name))

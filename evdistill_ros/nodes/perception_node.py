@@ -2,12 +2,13 @@
 
 configure reads the parameters and loads and warms the student, activate subscribes, deactivate and
 cleanup undo it. Subscriptions are raw and their callback only enqueues, so that a single-threaded
-executor keeps up; results are published as bytes from the inference thread.
+executor keeps up; results are published as bytes from the inference thread. Diagnostics are
+published in every state: while nothing works they say why.
 """
 
 from __future__ import annotations
 
-import signal
+import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -16,18 +17,22 @@ from typing import Any
 import rclpy
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from std_srvs.srv import SetBool, Trigger
 
 from evdistill_core.events.packet import Packet
 from evdistill_core.foundation.errors import ConfigError, EvdistillError
+from evdistill_core.foundation.signals import StopSignals
 from evdistill_core.messages.event_messages import EVENT_ARRAY_TYPES, EVENT_PACKET_TYPES
-from evdistill_core.messages.standard import DiagnosticArray
+from evdistill_core.messages.standard import DiagnosticArray, DiagnosticStatus, Header, Time
 from evdistill_core.messages.vision import LabelInfo
+from evdistill_core.perception.diagnostics import state_status
 from evdistill_core.perception.front_end import FrontEnd, check_files, open_student, warm_up
 from evdistill_core.perception.messages import LABEL_INFO
+from evdistill_core.perception.parameter_changes import changed
 from evdistill_core.perception.parameters import PerceptionParameters
 from evdistill_core.perception.tasks import PerceptionTask
 from evdistill_ros import qos
@@ -35,6 +40,7 @@ from evdistill_ros.image_source import ImageSource
 from evdistill_ros.nodes import parameters as ros_parameters
 from evdistill_ros.nodes.lifecycle import answer_every_request, told
 from evdistill_ros.nodes.message_classes import message_class
+from evdistill_ros.nodes.process import initialise, spin
 
 EVENT_TYPES = (*EVENT_PACKET_TYPES, *EVENT_ARRAY_TYPES)
 LIKELY_SIZE = (260, 346)
@@ -52,21 +58,33 @@ class PerceptionNode(LifecycleNode):
     Args:
         task: of its student; says name, parameters and topics.
         options: of rclpy's node.
+
+    Attributes:
+        trouble: why the node is unconfigured; empty: nobody has configured it yet.
+
+    Raises:
+        ConfigError: a parameter that was given at the start is refused.
     """
 
     def __init__(self, task: PerceptionTask, **options: Any) -> None:
         super().__init__(task.name, **options)
         self._task = task
         answer_every_request(self)
-        self._renamed = ros_parameters.declare(self, task.parameters)
-        self.declare_parameter("autostart", True, ros_parameters.autostart_descriptor())
+        # rclpy has no public list of what was given and nobody has declared yet.
+        warnings = ros_parameters.declare(self, task.parameters, self._parameter_overrides)
+        for warning in warnings:
+            self.get_logger().warning(warning)
         self.add_on_set_parameters_callback(self._on_set_parameters)
+        if hasattr(self, "add_pre_set_parameters_callback"):  # not in Humble
+            self.add_pre_set_parameters_callback(
+                lambda changes: ros_parameters.with_declared_types(self, changes)
+            )
+        self.trouble = ""
         self._student: Any = None
         self._runner: Any = None
         self._front_end: FrontEnd | None = None
         self._results: dict[str, Any] = {}
         self._label_info: Any = None
-        self._diagnostics: Any = None
         self._events: Any = None
         self._events_type = ""
         self._images: ImageSource | None = None
@@ -75,6 +93,16 @@ class PerceptionNode(LifecycleNode):
         self._looks = 0
         # Timers by the host's clock: with use_sim_time a paused bag would stop them too.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._diagnostics = self.create_publisher(
+            message_class(DiagnosticArray.TYPE),
+            "/diagnostics",
+            qos.DIAGNOSTICS.to_rclpy(),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+        self._reporting: Any = None
+        self._report_every(self._read().diagnostics_period_ms / 1000)
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        self.create_service(SetBool, "~/enable", self._on_enable)
 
     def autostart(self) -> None:
         """Configure and activate, unless the parameter says that somebody else will."""
@@ -93,23 +121,27 @@ class PerceptionNode(LifecycleNode):
         except EvdistillError as error:
             self.get_logger().error(f"not configured: {error}")
             self._release()
+            self.trouble = str(error)
             return _FAILURE
         self._student, self._runner = student, runner
+        self.trouble = ""
+        self._report_every(given.diagnostics_period_ms / 1000)
         self.get_logger().info(f"student {student.path.name} on {runner.description}")
         return _SUCCESS
 
     @told
     def on_activate(self, state: State) -> TransitionCallbackReturn:
         """Start the pipeline and look for the event topic."""
-        given = self._read()
         self._front_end = FrontEnd(
             self._student,
             self._runner,
-            given,
+            self._read(),
             publish=self._publish,
             is_wanted=lambda name: self._results[name].get_subscription_count() > 0,
-            node=self.get_name(),
+            node=self.get_fully_qualified_name(),
+            camera=self._camera(),
             now_ns=lambda: self.get_clock().now().nanoseconds,
+            log=self._log,
         )
         result = super().on_activate(state)
         self._front_end.start()
@@ -121,8 +153,8 @@ class PerceptionNode(LifecycleNode):
                 self._subscribe_to(f"~/{name}", type_name, qos.SENSOR_DATA, take)
         self._watch_clock()
         self._timer(FIND_TOPIC_S, self._find_topics)
-        self._timer(given.diagnostics_period_ms / 1000, self._report)
         self._looks = 0
+        self.get_logger().info(f"active: waiting for events on {self._camera()}")
         return result
 
     @told
@@ -131,7 +163,12 @@ class PerceptionNode(LifecycleNode):
 
         With ``keep_windows`` it is finished and published instead, the last window included.
         """
-        self._stop(drain=bool(self.get_parameter("keep_windows").value))
+        counters = self._stop(drain=bool(self.get_parameter("keep_windows").value))
+        said = ", ".join(
+            f"{counters.get(n, 0)} {n.replace('_', ' ')}"
+            for n in ("messages_received", "windows_done", "windows_dropped")
+        )
+        self.get_logger().info(f"inactive: {said} since it was activated")
         return super().on_deactivate(state)
 
     @told
@@ -158,11 +195,18 @@ class PerceptionNode(LifecycleNode):
         self._stop()
 
     def _read(self) -> PerceptionParameters:
-        if self._renamed:
-            raise ConfigError("; ".join(self._renamed))
         return ros_parameters.read(self, self._task.parameters)
 
-    def _stop(self, *, drain: bool = False) -> None:
+    def _camera(self) -> str:
+        return str(self.resolve_topic_name("~/events"))
+
+    def _log(self, level: int, text: str) -> None:
+        logger = self.get_logger()
+        (logger.warning if level >= logging.WARNING else logger.info)(text)
+
+    def _stop(self, *, drain: bool = False) -> dict[str, int]:
+        """Undo the activation; return the counters of what ended."""
+        counters: dict[str, int] = {}
         for destroy, made in self._made:
             destroy(made)
         self._made.clear()
@@ -173,21 +217,22 @@ class PerceptionNode(LifecycleNode):
             self._front_end.stop(drain=drain)
             if drain:
                 self._report()
+            counters = self._front_end.perception.snapshot().counters
             self._front_end = None
+        return counters
 
     def _release(self) -> None:
-        for publisher in (*self._results.values(), self._label_info, self._diagnostics):
+        for publisher in (*self._results.values(), self._label_info):
             if publisher is not None:
                 self.destroy_lifecycle_publisher(publisher)
         self._results.clear()
-        self._label_info = self._diagnostics = None
+        self._label_info = None
         self._student = self._runner = None
 
     def _advertise(self) -> None:
         for name, type_name in self._task.topics.items():
             self._results[name] = self._publisher(f"~/{name}", type_name, qos.RESULTS)
         self._label_info = self._publisher(f"~/{LABEL_INFO}", LabelInfo.TYPE, qos.LATCHED)
-        self._diagnostics = self._publisher("/diagnostics", DiagnosticArray.TYPE, qos.DIAGNOSTICS)
 
     def _publisher(self, topic: str, type_name: str, profile: qos.QosProfile) -> Any:
         return self.create_lifecycle_publisher(
@@ -240,7 +285,7 @@ class PerceptionNode(LifecycleNode):
             self.get_logger().warning(
                 f"/clock jumped by {jump.delta.nanoseconds / 1e9:.3f} s: starting anew"
             )
-            self._front_end.time_jumped()
+            self._front_end.start_anew("clock")
 
     def _image_source(self, take: Any) -> ImageSource:
         """Subscribe to the camera's images, raw or compressed, as they are published."""
@@ -320,19 +365,62 @@ class PerceptionNode(LifecycleNode):
             f"qos_overrides.{topic}.subscription.reliability to what `ros2 topic info -v` shows"
         )
 
+    def _report_every(self, period_s: float) -> None:
+        if self._reporting is not None:
+            self.destroy_timer(self._reporting)
+        self._reporting = self.create_timer(period_s, self._report, clock=self._steady)
+
     def _report(self) -> None:
-        if self._front_end is None:
-            return
-        self._front_end.perception.check()
         stamp_ns = self.get_clock().now().nanoseconds
-        message, _, _ = self._front_end.diagnostics(stamp_ns)
+        own = self._own_status()
+        if self._front_end is None:
+            message = DiagnosticArray(Header(Time.from_ns(stamp_ns)), [own]).serialize()
+        else:
+            self._front_end.perception.check()
+            message, _, _ = self._front_end.diagnostics(stamp_ns, beside=[own])
         self._diagnostics.publish(message)
+
+    def _own_status(self) -> DiagnosticStatus:
+        if self._front_end is not None:
+            level = DiagnosticStatus.OK
+            said = "active" if self._front_end.is_on else "active, switched off by ~/enable"
+        elif self._student is not None:
+            level, said = DiagnosticStatus.WARN, "inactive: waits to be activated"
+        elif self.trouble:
+            level, said = DiagnosticStatus.ERROR, f"unconfigured: {self.trouble}"
+        else:
+            level, said = DiagnosticStatus.WARN, "unconfigured: waits to be configured"
+        name = self.get_fully_qualified_name()
+        return state_status(node=name, camera=self._camera(), level=level, message=said)
+
+    def _on_reset(self, request: Any, response: Any) -> Any:
+        response.success = self._front_end is not None
+        if self._front_end is None:
+            response.message = "the node is not active"
+        else:
+            response.message = self._front_end.reset()
+        return response
+
+    def _on_enable(self, request: Any, response: Any) -> Any:
+        response.success = self._front_end is not None
+        if self._front_end is None:
+            response.message = "the node is not active"
+        else:
+            is_change = self._front_end.switch(on=bool(request.data))
+            response.message = f"switched {'on' if request.data else 'off'}"
+            if is_change:
+                self.get_logger().info(f"{response.message} by ~/enable")
+        return response
 
     def _on_set_parameters(self, changes: list[Parameter]) -> Any:
         from rcl_interfaces.msg import SetParametersResult  # noqa: PLC0415 - ROS only
 
         try:
-            wanted = ros_parameters.changed(self._read(), {p.name: p.value for p in changes})
+            wanted = changed(
+                self._read(),
+                {p.name: p.value for p in changes},
+                may_change_all=self._student is None,
+            )
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
         if self._front_end is not None:
@@ -350,27 +438,24 @@ def _qos_events(on_incompatible: Any) -> Any:
     return SubscriptionEventCallbacks(incompatible_qos=on_incompatible)
 
 
-def run_node(task: PerceptionTask, args: Sequence[str] | None = None) -> None:
-    """Run a node until it is told to stop; exit code 0 then, else that of the error."""
-    rclpy.init(args=args)
+def run_node(task: PerceptionTask, signals: StopSignals, args: Sequence[str] | None = None) -> int:
+    """Run a node until a signal comes; return the exit code: 0 then, else that of the error."""
+    initialise(args)
     node: PerceptionNode | None = None
     code = 0
     try:
         node = PerceptionNode(task)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        node.autostart()
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        if not signals.received:
+            node.autostart()
+        spin(executor, signals)
     except EvdistillError as error:
         print(f"{task.name}_node: error: {error}", file=sys.stderr)  # noqa: T201
         code = error.exit_code
     finally:
-        # `ros2 launch` may deliver SIGINT twice: the second must not cut the cleaning up short.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         if node is not None:
             node.close()
             node.destroy_node()
         rclpy.try_shutdown()
-    sys.exit(code)
+    return code

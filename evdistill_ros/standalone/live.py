@@ -15,9 +15,9 @@ from evdistill_core.events.packet import Packet
 from evdistill_core.foundation.errors import EvdistillError
 from evdistill_core.foundation.reasons import sentences
 from evdistill_core.messages.event_messages import EVENT_ARRAY_TYPES, EVENT_PACKET_TYPES
-from evdistill_core.messages.standard import DiagnosticArray
+from evdistill_core.messages.standard import DiagnosticArray, DiagnosticStatus
 from evdistill_core.messages.vision import LabelInfo
-from evdistill_core.perception.diagnostics import Rates, camera_status
+from evdistill_core.perception.diagnostics import Rates, camera_status, state_status
 from evdistill_core.perception.front_end import FrontEnd, open_student, warm_up
 from evdistill_core.perception.messages import LABEL_INFO
 from evdistill_core.perception.parameters import PerceptionParameters
@@ -28,11 +28,12 @@ from evdistill_core.viewing.live.of_pipeline import offer_result
 from evdistill_ros import qos
 from evdistill_ros.dds import DdsNode, Publisher, Subscription
 from evdistill_ros.dds.clock import GraphClock
-from evdistill_ros.dds.names import parse_remap
+from evdistill_ros.dds.names import check_namespace, parse_remap, resolve_topic
 from evdistill_ros.dds.rosout import RosoutHandler
 from evdistill_ros.image_source import ImageSource
 from evdistill_ros.standalone.camera_feed import CameraFeed
 from evdistill_ros.standalone.camera_images import camera_images
+from evdistill_ros.standalone.live_services import LiveServices
 
 _log = logging.getLogger("evdistill.live")
 _log.setLevel(logging.INFO)
@@ -107,6 +108,9 @@ class LivePerception:
     ) -> None:
         self._options = options
         self._name = options.name or parameters.TASK
+        space = check_namespace(options.namespace)
+        self._remaps = {"~/events": DEFAULT_EVENTS, **options.remaps}
+        self._full_name = f"{space.rstrip('/')}/{self._name}"
         self._log = log
         self._result_log = result_log
         self._period_s = parameters.diagnostics_period_ms / 1000
@@ -127,19 +131,20 @@ class LivePerception:
             parameters,
             publish=self._publish,
             is_wanted=self._is_wanted,
-            node=self._name,
+            node=self._full_name,
+            camera=resolve_topic("~/events", self._name, space, self._remaps),
             on_result=self._tell,
             now_ns=self._time_ns,
+            log=lambda level, text: (self._warn if level >= logging.WARNING else self._say)(text),
         )
 
     def __enter__(self) -> LivePerception:
         options = self._options
-        remaps = {"~/events": DEFAULT_EVENTS, **options.remaps}
         self.node = DdsNode(
             self._name,
             options.namespace,
             domain=options.domain,
-            remaps=remaps,
+            remaps=self._remaps,
             qos_overrides=options.qos_overrides,
             on_warning=self._warn,
         )
@@ -152,12 +157,21 @@ class LivePerception:
                 self._publishers[name] = self.node.create_publisher(
                     f"~/{name}", type_name, qos.RESULTS
                 )
-            labels = self.node.create_publisher(f"~/{LABEL_INFO}", LabelInfo.TYPE, qos.LATCHED)
-            labels.publish(self.front_end.label_info())
+            self._labels = self.node.create_publisher(
+                f"~/{LABEL_INFO}", LabelInfo.TYPE, qos.LATCHED
+            )
+            self._publish_labels()
             self._diagnostics = self.node.create_publisher(
                 "/diagnostics", DiagnosticArray.TYPE, qos.DIAGNOSTICS
             )
             self.front_end.start()
+            LiveServices(
+                self.node,
+                self.front_end,
+                use_sim_time=options.use_sim_time,
+                on_change=self._publish_labels,  # they hold a threshold
+                log=self._say,
+            )
         except BaseException:
             self.node.close()
             raise
@@ -222,6 +236,9 @@ class LivePerception:
         """Return a sentence for each reason for which camera images were left out."""
         return sentences("camera image", self.front_end.messages.left_out_images.as_dict())
 
+    def _publish_labels(self) -> None:
+        self._labels.publish(self.front_end.label_info())
+
     def _time_ns(self) -> int:
         return self._now_ns()  # that of the graph, once there is one
 
@@ -246,20 +263,29 @@ class LivePerception:
 
     def _on_jump(self, before_ns: int, after_ns: int) -> None:
         self._warn(f"/clock jumped by {(after_ns - before_ns) / 1e9:.3f} s: starting anew")
-        self.front_end.time_jumped()
+        self.front_end.start_anew("clock")
 
     def _tick(self) -> tuple[Snapshot, Rates]:
-        beside = []
+        beside = [self._own_status()]
         if self._images is not None:
             self._images.follow()
         if self._feed is not None:
             before, self._of_camera = self._of_camera, self._feed.counters
             beside.append(
-                camera_status(before, self._of_camera, node=self._name, camera=self._feed.info.name)
+                camera_status(
+                    before, self._of_camera, node=self._full_name, camera=self._feed.info.name
+                )
             )
         message, snapshot, rates = self.front_end.diagnostics(self._now_ns(), beside=beside)
         self._diagnostics.publish(message)
         return snapshot, rates
+
+    def _own_status(self) -> DiagnosticStatus:
+        said = "active" if self.front_end.is_on else "active, switched off by ~/enable"
+        return state_status(
+            node=self._full_name, camera=self.front_end.camera, level=DiagnosticStatus.OK,
+            message=said,
+        )  # fmt: skip
 
     def _publish(self, name: str, data: bytes) -> None:
         self._publishers[name].publish(data)
@@ -343,6 +369,7 @@ class LivePerception:
             open_timeout_s=OPEN_TIMEOUT_S if timeout_s is None else timeout_s,
             warn=self._warn,
         )
+        self.front_end.camera = feed.info.name
         size = f"{feed.info.width}x{feed.info.height}"
         self._say(f"events from {feed.info.name} ({size}), also on {topic}")
         # Who has its own pictures needs no topic of them; a calibration comes from a topic still.

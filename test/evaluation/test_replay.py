@@ -85,7 +85,9 @@ def test_classes_are_counted_and_told_over_time(tmp_path):
     values = [KeyValue("windows_done", "4"), KeyValue("total_ms_p50", "1.5")]
     others = DiagnosticArray(header(0), [DiagnosticStatus(0, "driver: rate", "", "", [
         KeyValue("windows_done", "9")])])  # fmt: skip
-    ours = DiagnosticArray(header(0), [DiagnosticStatus(0, "recognition: results", "", "", values)])
+    ours = DiagnosticArray(
+        header(0), [DiagnosticStatus(0, "/recognition: results", "", "", values)]
+    )
     extra = [("/diagnostics", ours), ("/diagnostics", others)]
     report = replay_report(recognised(tmp_path / "r.mcap", ANSWERS, extra=extra))
     assert report["task"] == "recognition"
@@ -105,7 +107,9 @@ def test_classes_are_counted_and_told_over_time(tmp_path):
 
 def test_an_offline_run_has_no_latencies(tmp_path):
     values = [KeyValue("total_ms_p50", "1.5"), KeyValue("offline", "true")]
-    ours = DiagnosticArray(header(0), [DiagnosticStatus(0, "recognition: results", "", "", values)])
+    ours = DiagnosticArray(
+        header(0), [DiagnosticStatus(0, "/recognition: results", "", "", values)]
+    )
     path = recognised(tmp_path / "r.mcap", ANSWERS, extra=[("/diagnostics", ours)])
     report = replay_report(path)
     assert report["latency_ms"] == {}

@@ -61,7 +61,7 @@ class Graph:
             self.spin(period_s)
         self.spin(1.0)
 
-    def values(self, status="segmentation: events"):
+    def values(self, status="/segmentation: events"):
         """Return the latest diagnostics of one status: (level, message, values by key)."""
         for array in reversed(self.got["diagnostics"]):
             for found in array.status:

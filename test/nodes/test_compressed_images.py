@@ -13,7 +13,7 @@ GREY = 201
 
 
 def received_images(graph):
-    found = graph.values("segmentation: results")
+    found = graph.values("/segmentation: results")
     return None if found is None else int(found[2]["damaged_images"])
 
 

@@ -62,7 +62,7 @@ def check_results(graph, expected):
     assert stamps(overlays) == stamps(graph.got["classification"])
     assert (overlays[0].encoding, overlays[0].width, overlays[0].height) == ("bgr8", 346, 260)
     status = {s.name for s in graph.got["diagnostics"][-1].status}
-    assert status == {"recognition: events", "recognition: results"}
+    assert status == {f"/recognition: {s}" for s in ("events", "results", "state")}
 
 
 def test_launch_file_packets_in_classifications_out(

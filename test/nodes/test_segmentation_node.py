@@ -33,7 +33,8 @@ def check_results(graph, packets):
     assert names[5] == "vehicle"
     assert names[255] == "UNLABELED"
     status = {s.name: s for s in graph.got["diagnostics"][-1].status}
-    assert set(status) == {"segmentation: events", "segmentation: results"}
+    assert set(status) == {f"/segmentation: {s}" for s in ("events", "results", "state")}
+    assert {s.hardware_id for s in status.values()} == {"/event_camera/events"}
 
 
 def test_launch_file_packets_in_masks_out(installed, tiny_student, graph, packets):

@@ -56,7 +56,7 @@ def test_a_looped_bag_with_clock_starts_anew(front_end, graph, packets):
         tick(jump_to)
         graph.spin(2.5)
         level, _, values = graph.values()
-        _, _, of_results = graph.values("segmentation: results")
+        _, _, of_results = graph.values("/segmentation: results")
         node.end()
     # The recording is years old; its results are not, by the time of the graph.
     ages_ms = {**values, **of_results}

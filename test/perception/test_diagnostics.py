@@ -2,7 +2,12 @@ import pytest
 
 from evdistill_core.foundation.latency import Percentiles
 from evdistill_core.messages.standard import DiagnosticArray, DiagnosticStatus
-from evdistill_core.perception.diagnostics import camera_status, diagnostics, rates
+from evdistill_core.perception.diagnostics import (
+    camera_status,
+    diagnostics,
+    rates,
+    state_status,
+)
 from evdistill_core.perception.parameters import SegmentationParameters
 from evdistill_core.perception.pipeline import STAGES, Snapshot
 
@@ -23,14 +28,16 @@ def snapshot(time_s, *, silent_s=0.0, **counters):
     )
 
 
-def made(after, before=None):
+def made(after, before=None, **more):
     return diagnostics(
         before or snapshot(10),
         after,
         SegmentationParameters(),
         stamp_ns=5 * S,
-        node="segmentation",
+        node="/left/segmentation",
+        camera="/left_camera/events",
         student="s on r",
+        **more,
     )
 
 
@@ -54,8 +61,22 @@ def test_rates_are_changes_a_second():
 )
 def test_the_stream_status_follows_its_limits(after, level, words):
     stream, _ = made(after).status
-    assert (stream.level, stream.name) == (level, "segmentation: events")
+    assert (stream.level, stream.name) == (level, "/left/segmentation: events")
     assert words in stream.message
+
+
+def test_every_status_names_its_camera_and_values_say_size_and_student():
+    stream, results = made(snapshot(11)).status
+    own = state_status(node="/left/segmentation", camera="/left_camera/events", level=1, message="")
+    assert {s.hardware_id for s in (stream, results, own)} == {"/left_camera/events"}
+    assert own.name == "/left/segmentation: state"
+    assert {row.key: row.value for row in stream.values}["sensor"] == "346x260"
+    assert {row.key: row.value for row in results.values}["student"] == "s on r"
+
+
+def test_silence_is_no_trouble_where_nobody_wants_events():
+    stream, _ = made(snapshot(11, silent_s=60), is_on=False).status
+    assert (stream.level, stream.message) == (DiagnosticStatus.OK, "switched off")
 
 
 def test_trouble_of_an_earlier_period_is_over():
@@ -88,9 +109,9 @@ def test_what_a_camera_lost_is_a_warning_once():
     first = zero | {"events": 900, "triggers_not_published": 2}
     lost = first | {"lost_events": 70, "restarts": 1}
     steps = [({}, zero), (zero, first), (first, lost), (lost, lost)]
-    states = [camera_status(*s, node="segmentation", camera="DAVIS346 7") for s in steps]
+    states = [camera_status(*s, node="/segmentation", camera="DAVIS346 7") for s in steps]
     ok, warn = DiagnosticStatus.OK, DiagnosticStatus.WARN
     assert [s.level for s in states] == [ok, ok, warn, ok]
     assert states[2].message == "lost_events 70, restarts 1"
-    assert {(s.name, s.hardware_id) for s in states} == {("segmentation: camera", "DAVIS346 7")}
+    assert {(s.name, s.hardware_id) for s in states} == {("/segmentation: camera", "DAVIS346 7")}
     assert {v.key: v.value for v in states[3].values} == {k: str(v) for k, v in lost.items()}

@@ -502,18 +502,19 @@ def test_a_paused_bag_goes_on_where_it_was(bench, scene):
     bench.check_balance()
 
 
-def test_a_jump_of_the_graphs_clock_starts_everything_anew(bench, scene, stub_runner):
+@pytest.mark.parametrize("reason", ["clock", "reset"])
+def test_a_restart_from_outside_forgets_everything(bench, scene, stub_runner, reason):
     pipeline = bench.start()
     for i in range(12):
         pipeline.push(scene.packet(i))
     assert wait_until(lambda: bench.counts().get("messages_used") == 12, timeout_s=30)
-    pipeline.time_jumped()
+    pipeline.start_anew(reason)
     # The same sensor time, stamps and seq go on: only the clock knows that it is another turn.
     for i in range(12, 30):
         pipeline.push(scene.packet(i))
     pipeline.stop(drain=True)
     counts = bench.counts()
-    assert counts["breaks_clock"] == 1
+    assert counts[f"breaks_{reason}"] == 1
     assert counts["window_discarded"] == 400
     for r in bench.results:
         assert (r.events.t_us < 1_120_000).all() or (r.events.t_us >= 1_120_000).all()

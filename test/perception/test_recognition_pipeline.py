@@ -195,7 +195,7 @@ def test_the_front_end_publishes_what_is_wanted_and_counts(tiny_recogniser, scen
     warm_up(student, runner, parameters, size=(48, 64))
     published = []
     front = FrontEnd(
-        student, runner, parameters, node="recognition",
+        student, runner, parameters, node="/recognition",
         publish=lambda name, data: published.append((name, data)),
         is_wanted=lambda name: name == "classification",
     )  # fmt: skip
@@ -208,7 +208,7 @@ def test_the_front_end_publishes_what_is_wanted_and_counts(tiny_recogniser, scen
     assert len(found) == len(published) == front.perception.snapshot().counters["windows_done"] >= 1
     assert all(len(c.results) == 2 for c in found)
     status = DiagnosticArray.parse(front.diagnostics()[0]).status
-    assert [s.name for s in status] == ["recognition: events", "recognition: results"]
+    assert [s.name for s in status] == ["/recognition: events", "/recognition: results"]
 
 
 @pytest.fixture

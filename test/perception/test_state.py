@@ -92,18 +92,19 @@ def test_after_a_break_everything_is_as_in_a_fresh_run(  # noqa: PLR0917
     assert whole[-len(fresh)].t_start_us == fresh[0].t_start_us
 
 
-def test_a_jump_of_the_graphs_clock_resets_the_state(path, parameters, scene):
+@pytest.mark.parametrize("reason", ["clock", "reset"])
+def test_a_restart_from_outside_resets_the_state(path, parameters, scene, reason):
     packets = [scene.packet(i) for i in range(35)]
 
     def jump_then_go_on(pipeline):
-        pipeline.time_jumped()
+        pipeline.start_anew(reason)
         for packet in packets[15:]:
             pipeline.push(packet)
             assert wait_until(lambda: is_idle(pipeline), timeout_s=10)
 
     whole, counts = compute(path, parameters, packets[:15], lossless=False, then=jump_then_go_on)
     fresh, _ = compute(path, parameters, packets[15:], lossless=False)
-    assert counts["breaks_clock"] == counts["state_resets"] == 1
+    assert counts[f"breaks_{reason}"] == counts["state_resets"] == 1
     assert_same(whole[-len(fresh) :], fresh)
 
 

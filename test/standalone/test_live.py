@@ -61,7 +61,7 @@ def test_masks_come_out_with_one_header_and_the_process_leaves_the_graph(
     assert headers == [m.header for m in parsed]
     assert len(LabelInfo.parse(labels[0].data).class_map) == 7
     final = {s.name: s for s in DiagnosticArray.parse(diagnostics[-1].data).status}
-    values = {row.key: row.value for row in final["segmentation: results"].values}
+    values = {row.key: row.value for row in final["/segmentation: results"].values}
     assert int(values["windows_done"]) == len(masks)
     # The last line says what became of everything, as the diagnostics do.
     last = live.output.splitlines()[-1]
@@ -172,7 +172,9 @@ def test_a_recogniser_classifies_under_its_own_name(
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["class"] for line in lines] == [names[int(c.results[0].class_id)] for c in parsed]
     status = DiagnosticArray.parse(diagnostics[-1].data).status
-    assert [s.name for s in status] == ["recognition: events", "recognition: results"]
+    names = ["events", "results", "state"]
+    assert [s.name for s in status] == [f"/recognition: {name}" for name in names]
+    assert {s.hardware_id for s in status} == {"/event_camera/events"}
 
 
 def packet(index, width, height):

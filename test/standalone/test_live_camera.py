@@ -60,7 +60,7 @@ def sender():
 
 def counters_of(diagnostics, status="events"):
     known = DiagnosticArray.parse(diagnostics[-1].data).status
-    (found,) = (s for s in known if s.name == f"segmentation: {status}")
+    (found,) = (s for s in known if s.name == f"/segmentation: {status}")
     return {row.key: row.value for row in found.values}
 
 
