@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from evdistill_core.messages.standard import CompressedImage, Image
-
-COMPRESSED = "/compressed"
-"""What image_transport appends to the name of a raw topic."""
+from evdistill_core.perception.messages import COMPRESSED
 
 
 class ImageSource:

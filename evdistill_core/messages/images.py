@@ -8,6 +8,7 @@ of a topic and counts what it leaves out.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -120,15 +121,21 @@ def _depth(used: int) -> int:
     return next(bits for bits in CONVERTER_BITS if used < 1 << bits)
 
 
+Converter = Callable[[Image], Pixels | None]
+"""Another way from an Image to what ``decode_image`` returns; None where it knows no way."""
+
+
 class ImageReader:
     """Makes 8-bit images of the messages of one topic, and counts those that it leaves out.
 
     Attributes:
         left_out: number of messages by reason.
+        convert: is asked first for Images; None: ``decode_image`` is used for all.
     """
 
     def __init__(self) -> None:
         self.left_out = Reasons()
+        self.convert: Converter | None = None
         self._to_eight_bits = EightBits()
 
     def parse(self, data: Buffer, type_name: str = Image.TYPE) -> AnyImage | None:
@@ -148,8 +155,11 @@ class ImageReader:
 
     def decode(self, message: AnyImage) -> npt.NDArray[np.uint8] | None:
         """Return (H, W) grey or (H, W, 3) RGB uint8, read-only; None: it is left out, counted."""
+        pixels = None
+        if self.convert is not None and isinstance(message, Image):
+            pixels = self.convert(message)
         try:
-            return self._to_eight_bits(decode_image(message))
+            return self._to_eight_bits(decode_image(message) if pixels is None else pixels)
         except MessageError as error:
             self.left_out.add(str(error))
             return None

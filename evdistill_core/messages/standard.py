@@ -190,6 +190,28 @@ class CompressedImage(Message):
     format: String = ""
     data: Bytes = b""
 
+    @staticmethod
+    def from_array(
+        header: Header, pixels: npt.NDArray[np.uint8], encoding: str, file: str
+    ) -> CompressedImage:
+        """Compress an image as image_transport does.
+
+        Args:
+            header: stamp and frame.
+            pixels: (H, W) of mono8, or (H, W, 3) of bgr8, uint8.
+            encoding: ``mono8`` or ``bgr8``.
+            file: ``png``, without loss and fast rather than small, or ``jpeg`` of quality 80.
+        """
+        import cv2  # noqa: PLC0415
+
+        how = {
+            "png": [cv2.IMWRITE_PNG_COMPRESSION, 1],
+            "jpeg": [cv2.IMWRITE_JPEG_QUALITY, 80],
+        }[file]
+        _, data = cv2.imencode(f".{file}", pixels, how)
+        held = encoding if pixels.ndim == 3 else ""
+        return CompressedImage(header, f"{encoding}; {file} compressed {held}", data.data)
+
 
 def _pixel_layout(encoding: str) -> tuple[type[np.generic], int]:
     if encoding not in _PIXELS:

@@ -27,6 +27,7 @@ from evdistill_core.messages.calibration import load_camera_info
 from evdistill_core.messages.standard import CameraInfo, DiagnosticStatus, Image
 from evdistill_core.perception.diagnostics import Rates, diagnostics, rates
 from evdistill_core.perception.ingest import RestartReason
+from evdistill_core.perception.messages import COMPRESSED
 from evdistill_core.perception.parameters import PerceptionParameters
 from evdistill_core.perception.pipeline import Perception, Snapshot
 from evdistill_core.perception.predictor import sensor_stride
@@ -328,7 +329,8 @@ class FrontEnd:
         wanted = {
             name
             for name in self.topics
-            if getattr(parameters, f"publish_{name}", True) and self._is_wanted(name)
+            if getattr(parameters, f"publish_{name.removesuffix(COMPRESSED)}", True)
+            and self._is_wanted(name)
         }
         for name, data in self.messages.make(result, wanted):
             self._publish(name, data)

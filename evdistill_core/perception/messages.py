@@ -20,12 +20,14 @@ from evdistill_core.drawing.colours import to_bgr
 from evdistill_core.foundation.errors import MessageError
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.messages.calibration import fit_to
-from evdistill_core.messages.images import AnyImage, ImageReader
-from evdistill_core.messages.standard import CameraInfo, Header, Image, Time
+from evdistill_core.messages.images import AnyImage, Converter, ImageReader
+from evdistill_core.messages.standard import CameraInfo, CompressedImage, Header, Image, Time
 from evdistill_core.messages.vision import VisionClass
 from evdistill_core.perception.parameters import PerceptionParameters
 from evdistill_core.perception.result import Result
 
+COMPRESSED = "/compressed"
+"""What image_transport appends to the name of a raw topic."""
 LABEL_INFO = "label_info"
 CAMERA_INFO = "camera_info"
 MAX_PICTURE_AGE_NS = 500_000_000
@@ -99,15 +101,26 @@ class ResultMessages(ABC):
             wanted: names of ``TYPES`` that somebody listens to.
         """
         header = self.header(result.stamp_ns, result.frame_id)
+        overlay: Picture | None = None
         for name in self.TYPES:
             if name not in wanted:
                 continue
-            if name != CAMERA_INFO:
+            if name == "overlay":
+                overlay = self.overlay(result)
+                yield name, Image.from_array(header, overlay, "bgr8").serialize()
+            elif name == "overlay" + COMPRESSED:
+                drawn = self.overlay(result) if overlay is None else overlay
+                yield name, CompressedImage.from_array(header, drawn, "bgr8", "jpeg").serialize()
+            elif name != CAMERA_INFO:
                 yield name, self._make_one(name, header, result)
             elif self.calibration is not None:
                 height, width = result.events.height, result.events.width
                 fitted = fit_to(self.calibration, header, width=width, height=height)
                 yield name, fitted.serialize()
+
+    def use_converter(self, convert: Converter) -> None:
+        """Convert Images of the camera by something else where it can, see ``ImageReader``."""
+        self._reader.convert = convert
 
     @abstractmethod
     def configure(self, parameters: PerceptionParameters) -> None:
@@ -150,7 +163,7 @@ class ResultMessages(ABC):
 
     @abstractmethod
     def _make_one(self, name: str, header: Header, result: Result) -> bytes:
-        """Return one serialized message of ``TYPES``, ``camera_info`` excepted."""
+        """Return one serialized message of ``TYPES``; overlays and ``camera_info`` excepted."""
 
     @staticmethod
     def header(stamp_ns: int, frame_id: str) -> Header:

@@ -7,9 +7,9 @@ from typing import ClassVar
 from evdistill_core.drawing.colours import Image as Picture
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.messages.images import AnyImage
-from evdistill_core.messages.standard import CameraInfo, Header, Image
+from evdistill_core.messages.standard import CameraInfo, CompressedImage, Header, Image
 from evdistill_core.messages.vision import Classification, LabelInfo, ObjectHypothesis
-from evdistill_core.perception.messages import ResultMessages
+from evdistill_core.perception.messages import COMPRESSED, ResultMessages
 from evdistill_core.perception.parameters import PerceptionParameters, RecognitionParameters
 from evdistill_core.perception.result import Result
 
@@ -24,6 +24,7 @@ class RecognitionMessages(ResultMessages):
     TYPES: ClassVar = {
         "classification": Classification.TYPE,
         "overlay": Image.TYPE,
+        "overlay" + COMPRESSED: CompressedImage.TYPE,
         "camera_info": CameraInfo.TYPE,
     }
 
@@ -68,4 +69,4 @@ class RecognitionMessages(ResultMessages):
         if name == "classification":
             found = [ObjectHypothesis(str(g.class_id), g.score) for g in result.guesses]
             return Classification(header, found).serialize()
-        return Image.from_array(header, self.overlay(result), "bgr8").serialize()
+        raise AssertionError(f"no message is called {name}")

@@ -9,7 +9,7 @@ from evdistill_core.drawing.colours import color_mask
 from evdistill_core.foundation.labels import IGNORE, ClassTable
 from evdistill_core.inference.prediction import Detection
 from evdistill_core.messages.images import AnyImage
-from evdistill_core.messages.standard import CameraInfo, Header, Image
+from evdistill_core.messages.standard import CameraInfo, CompressedImage, Header, Image
 from evdistill_core.messages.vision import (
     BoundingBox2D,
     Detection2D,
@@ -19,7 +19,7 @@ from evdistill_core.messages.vision import (
     ObjectHypothesisWithPose,
     VisionClass,
 )
-from evdistill_core.perception.messages import ResultMessages
+from evdistill_core.perception.messages import COMPRESSED, ResultMessages
 from evdistill_core.perception.parameters import (
     MaskSize,
     PerceptionParameters,
@@ -40,10 +40,12 @@ class SegmentationMessages(ResultMessages):
 
     TYPES: ClassVar = {
         "mask": Image.TYPE,
+        "mask" + COMPRESSED: CompressedImage.TYPE,
         "detections": Detection2DArray.TYPE,
         "confidence": Image.TYPE,
         "mask_color": Image.TYPE,
         "overlay": Image.TYPE,
+        "overlay" + COMPRESSED: CompressedImage.TYPE,
         "camera_info": CameraInfo.TYPE,
     }
 
@@ -89,12 +91,12 @@ class SegmentationMessages(ResultMessages):
         if name == "detections":
             found = [_detection(header, d) for d in result.detections]
             return Detection2DArray(header, found).serialize()
-        if name == "overlay":
-            return Image.from_array(header, self.overlay(result), "bgr8").serialize()
         # Enlarged only where somebody wants it so.
         maps = result.small if self.mask_size == "network" else result
         if name == "mask":
             return Image.from_array(header, maps.mask, "mono8").serialize()
+        if name == "mask" + COMPRESSED:
+            return CompressedImage.from_array(header, maps.mask, "mono8", "png").serialize()
         if name == "confidence":
             return Image.from_array(header, maps.confidence, "32FC1").serialize()
         if name == "mask_color":

@@ -38,6 +38,7 @@ from evdistill_core.perception.tasks import PerceptionTask
 from evdistill_ros import qos
 from evdistill_ros.image_source import ImageSource
 from evdistill_ros.nodes import parameters as ros_parameters
+from evdistill_ros.nodes.bridge import Bridge
 from evdistill_ros.nodes.lifecycle import answer_every_request, told
 from evdistill_ros.nodes.message_classes import message_class
 from evdistill_ros.nodes.process import initialise, spin
@@ -85,6 +86,7 @@ class PerceptionNode(LifecycleNode):
         self._front_end: FrontEnd | None = None
         self._results: dict[str, Any] = {}
         self._label_info: Any = None
+        self._bridge = Bridge(lambda text: self.get_logger().warning(text))
         self._events: Any = None
         self._events_type = ""
         self._images: ImageSource | None = None
@@ -143,6 +145,8 @@ class PerceptionNode(LifecycleNode):
             now_ns=lambda: self.get_clock().now().nanoseconds,
             log=self._log,
         )
+        if self._bridge.is_usable:
+            self._front_end.messages.use_converter(self._bridge)
         result = super().on_activate(state)
         self._front_end.start()
         self._label_info.publish(self._front_end.label_info())
@@ -201,8 +205,11 @@ class PerceptionNode(LifecycleNode):
         return str(self.resolve_topic_name("~/events"))
 
     def _log(self, level: int, text: str) -> None:
-        logger = self.get_logger()
-        (logger.warning if level >= logging.WARNING else logger.info)(text)
+        # rclpy remembers the severity of each line that logs: two lines for two of them.
+        if level >= logging.WARNING:
+            self.get_logger().warning(text)
+        else:
+            self.get_logger().info(text)
 
     def _stop(self, *, drain: bool = False) -> dict[str, int]:
         """Undo the activation; return the counters of what ended."""
@@ -440,10 +447,10 @@ def _qos_events(on_incompatible: Any) -> Any:
 
 def run_node(task: PerceptionTask, signals: StopSignals, args: Sequence[str] | None = None) -> int:
     """Run a node until a signal comes; return the exit code: 0 then, else that of the error."""
-    initialise(args)
     node: PerceptionNode | None = None
     code = 0
     try:
+        initialise(args)
         node = PerceptionNode(task)
         executor = SingleThreadedExecutor()
         executor.add_node(node)

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.signals import SIGNALS, StopSignals
 
 
@@ -29,11 +30,18 @@ def initialise(args: Sequence[str] | None) -> None:
 
     Those end the context at once, also while a callback publishes or a node is being put away;
     that then fails with an RCLError.
+
+    Raises:
+        ConfigError: what stands behind ``--ros-args`` is refused.
     """
     import rclpy  # noqa: PLC0415 - heavy, see above
     from rclpy.signals import SignalHandlerOptions  # noqa: PLC0415
 
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # RCLError
+        said = str(error).split(". Error:")[0].removeprefix("failed to initialize rcl: ")
+        raise ConfigError(f"ROS refuses its arguments: {said}") from error
 
 
 def spin(executor: Any, signals: StopSignals) -> None:

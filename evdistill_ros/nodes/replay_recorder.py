@@ -17,8 +17,8 @@ def main(args: Sequence[str] | None = None) -> None:
         from evdistill_core.foundation.errors import EvdistillError  # noqa: PLC0415
         from evdistill_ros.nodes.replay_recording import record_replay  # noqa: PLC0415
 
-        initialise(args)
         try:
+            initialise(args)
             record_replay(signals)
         except KeyboardInterrupt:
             code = 130

@@ -25,11 +25,11 @@ from evdistill_core.foundation.errors import ConfigError, MessageError, Recordin
 from evdistill_core.messages.event_messages import EVENT_PACKET_TYPES
 from evdistill_core.messages.images import IMAGE_TYPES
 from evdistill_core.messages.standard import Image
+from evdistill_core.perception.messages import COMPRESSED
 from evdistill_core.recordings.base import Recording
 from evdistill_core.recordings.convert import ConvertConfig, bag_messages
 from evdistill_ros import qos
 from evdistill_ros.dds import DdsNode, Publisher
-from evdistill_ros.image_source import COMPRESSED
 
 NS_PER_S = 1_000_000_000
 LATE_NS = 2_000_000

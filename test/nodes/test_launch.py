@@ -83,16 +83,29 @@ def test_replay_gives_the_results_of_run_and_a_score(installed, student, packets
 def test_a_replay_that_cannot_be_ends_and_says_why(installed, tiny_student, packets, tmp_path):
     out = tmp_path / "out"
     done = replay(bag=tmp_path / "none.mcap", out=out, student=tiny_student)
-    assert "nothing to replay: " in done.stdout + done.stderr
+    check_one_reason(done, "nothing to replay: there is no recording")
     bad = tmp_path / "bad.yaml"
     bad.write_text("nothing")
     bag = write_bag(tmp_path / "bag.mcap", packets[:5])
     done = replay(bag=bag, out=out, student=tiny_student, params_file=bad)
-    assert "choose_node: error: " in done.stdout + done.stderr
+    check_one_reason(done, "nothing to replay: ", "bad.yaml")
     done = replay(bag=bag, out=out, student=tiny_student, node="recognition")
-    assert "/recognition could not be configured" in done.stdout + done.stderr
-    assert "is a student of segmentation" in done.stdout + done.stderr
-    assert list(out.iterdir()) == []
+    check_one_reason(done, "nothing to replay: ", "is a student of segmentation")
+    damaged = tmp_path / "damaged.evstudent"
+    damaged.write_bytes(tiny_student.read_bytes()[:1000])
+    check_one_reason(replay(bag=bag, out=out, student=damaged), "nothing to replay: ", "damaged.ev")
+    assert not out.exists()
+
+
+def check_one_reason(done, *words):
+    """Nothing was started, and the launch has failed with one line that says why."""
+    said = done.stdout + done.stderr
+    reasons = [line for line in said.splitlines() if "ERROR" in line]
+    assert done.returncode == 1, said
+    assert len(reasons) == 1, said
+    assert all(word in reasons[0] for word in words), said
+    assert "Traceback" not in said
+    assert "process started" not in said
 
 
 def test_arguments_are_described(installed):

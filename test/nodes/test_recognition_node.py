@@ -135,7 +135,7 @@ def test_lifecycle_and_parameters(tiny_recogniser, graph, packets):
             assert change_state(graph, "CONFIGURE")
             assert change_state(graph, "ACTIVATE")
             assert not set_parameter(graph, "top_k", 0).successful
-            assert "read-only" in set_parameter(graph, "threads", 2).reason
+            assert "cannot change while" in set_parameter(graph, "threads", 2).reason
             assert set_parameter(graph, "top_k", top_k).successful
             threshold = top_k / 1024  # the random student says about a quarter of each class
             assert set_parameter(graph, "min_score", threshold).successful

@@ -4,10 +4,22 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
-from ros_graph import Process, change_state, node_process, set_parameter, stamps, state
+from ros_graph import (
+    Process,
+    change_state,
+    node_process,
+    parameter_client,
+    set_parameter,
+    stamps,
+    state,
+)
+
+from evdistill_core.foundation.worker import wait_until
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
@@ -103,7 +115,10 @@ def test_parameters_are_checked_and_take_effect(tiny_student, graph, packets):
         assert graph.spin(60, lambda: graph.events.get_subscription_count() > 0)
         refused = set_parameter(graph, "threads", 2)
         assert not refused.successful
-        assert "read-only" in refused.reason
+        assert "threads cannot change while the node is configured" in refused.reason
+        assert set_parameter(graph, "min_score", 1).successful  # a whole number
+        assert set_parameter(graph, "roi", [0, 0, 0, 0]).successful  # what it is
+        assert not set_parameter(graph, "roi", [1, 2, 30, 40]).successful
         assert not set_parameter(graph, "min_score", 7.0).successful
         refused = set_parameter(graph, "stall_warn_ms", 3_000_000)
         assert not refused.successful
@@ -132,14 +147,130 @@ def test_lifecycle_there_and_back(tiny_student, graph, packets):
         assert "Traceback" not in node.output
 
 
-def test_a_student_that_cannot_be_loaded_leaves_the_node_unconfigured(graph, tmp_path):
+def test_a_node_without_its_student_says_why_and_takes_another_one(
+    graph, tmp_path, tiny_student, packets
+):
     with node_process(tmp_path / "none.evstudent") as node:
-        assert graph.spin(30, lambda: "/segmentation" in graph.names())
+        assert graph.spin(60, lambda: graph.values("/segmentation: state"))
+        level, said, _ = graph.values("/segmentation: state")
+        assert level == 2
+        assert said.startswith("unconfigured: no student file at")
         assert state(graph) == "unconfigured"
-        assert node.process.poll() is None
+        # Everything may change now: a fixed parameter, one with a list, the period of reports.
+        for name, value in (
+            ("student", str(tiny_student)), ("tiles", [1, 1]), ("roi", [10, 10, 300, 200]),
+            ("diagnostics_period_ms", 200),
+        ):  # fmt: skip
+            assert set_parameter(graph, name, value).successful, name
+        assert not set_parameter(graph, "roi", [1, 2]).successful
+        assert change_state(graph, "CONFIGURE")
+        assert graph.spin(10, lambda: graph.values("/segmentation: state")[0] == 1)
+        assert change_state(graph, "ACTIVATE")
+        graph.send(packets[:30])
+        assert graph.values("/segmentation: state")[:2] == (0, "active")
+        assert int(graph.values()[2]["filter_outside_roi"]) > 0
+        assert graph.got["mask"]
+        assert node.end(signal.SIGTERM) == 0
+    for line in (
+        "active: waiting for events on /event_camera/events",
+        "events arrive, sensor 346x",
+    ):
+        assert line in node.output
+    assert "Traceback" not in node.output
+
+
+def test_events_that_stop_and_come_back_are_in_the_log(tiny_student, graph, packets):
+    with node_process(tiny_student) as node:
+        graph.send(packets[:20])
+        graph.spin(2.5)
+        graph.send(packets[20:40])
+        graph.spin(1.5)
+        assert change_state(graph, "DEACTIVATE")
         assert node.end() == 0
-        assert "no student file at" in node.output
-        assert "Traceback" not in node.output
+    for line in (
+        "events have stopped: no packet for",
+        "events are back after",
+        "inactive: 40 messages",
+    ):
+        assert line in node.output
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("min_score:=7.0", "min_score must lie in 0..1, got 7.0"),
+        ("min_score:=much", "min_score must be a number, got 'much'"),
+        ("student:=5", "student must be text, got 5"),
+        ("roi:=[1,2]", "roi must hold 4 values, got 2"),
+        ("min_score:", "ROS refuses its arguments: Couldn't parse"),
+        ("autostart:=1", "autostart must be true or false, got 1"),
+        ("track_max_missed:=4", "parameter track_max_missed is now track_max_missed_s, which"),
+    ],
+)
+def test_a_wrong_value_at_the_start_ends_the_node_with_one_line(given, words):
+    with node_process("none.evstudent", "-p", given) as node:
+        node.output, _ = node.process.communicate(timeout=60)
+    # rcl itself logs that it could not read its arguments.
+    said = [line for line in node.output.strip().splitlines() if "[rcl]" not in line]
+    assert node.process.returncode == 2
+    assert len(said) == 1, node.output
+    assert said[0].startswith("segmentation_node: error: ")
+    assert words in said[0]
+
+
+def test_whole_numbers_are_fractions_and_unknown_names_are_warned_of(tiny_student, graph):
+    given = ["-p", "min_score:=1", "-p", "min_scor:=0.5", "-p", "tiles:=[1, 1]"]
+    with node_process(tiny_student, *given) as node:
+        assert graph.spin(60, lambda: graph.events.get_subscription_count() > 0)
+        assert node.end() == 0
+    assert "there is no parameter min_scor, its value is ignored; did you mean 'min_score'?" in (
+        node.output
+    )
+    assert "Traceback" not in node.output
+
+
+def catches_sigterm(process):
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.7, 2.0, 5.0])
+def test_sigterm_ends_it_in_order_whenever_it_comes(tiny_student, after_s):
+    with node_process(tiny_student) as node:
+        # Until Python itself is up, a signal just ends the process.
+        assert wait_until(lambda: catches_sigterm(node.process), timeout_s=30)
+        time.sleep(after_s)
+        assert node.end(signal.SIGTERM, times=2) == 0
+    assert "Traceback" not in node.output
+    assert "Error" not in node.output
+
+
+def test_reset_and_enable(tiny_student, graph, packets):
+    from std_srvs.srv import SetBool, Trigger
+
+    def switch(on):
+        return parameter_client(graph, SetBool, ("enable", SetBool.Request(data=on)))
+
+    with node_process(tiny_student) as node:
+        graph.send(packets[:20])
+        reply = parameter_client(graph, Trigger, ("reset", Trigger.Request()))
+        assert (reply.success, "begin anew" in reply.message) == (True, True)
+        assert switch(False).success
+        before = len(graph.got["mask"])
+        graph.send(packets[20:40])
+        assert len(graph.got["mask"]) == before
+        assert graph.spin(5, lambda: "off by ~/enable" in graph.values("/segmentation: state")[1])
+        assert graph.values()[:2] == (0, "switched off")
+        assert switch(True).success
+        graph.send(packets[40:60])
+        assert len(graph.got["mask"]) > before
+        values = {**graph.values()[2], **graph.values("/segmentation: results")[2]}
+        assert node.end() == 0
+    assert int(values["breaks_reset"]) == 3  # asked for, off, on
+    assert int(values["messages_while_off"]) == 20
+    assert int(values["messages_used"]) == 40
+    assert int(values.get("stream_lost_messages", 0)) == 0
 
 
 def test_a_topic_that_never_comes_is_named_with_what_is_there(tiny_student, graph):
@@ -152,5 +283,5 @@ def test_a_topic_that_never_comes_is_named_with_what_is_there(tiny_student, grap
         assert node.end() == 0
     assert "/nowhere/events has no publisher" in node.output
     assert "/event_camera/events (event_camera_msgs/msg/EventPacket)" in node.output
-    (stream, _) = graph.got["diagnostics"][-1].status
+    (stream, _, _) = graph.got["diagnostics"][-1].status
     assert (stream.level, stream.message) == (b"\x01", "no packet yet")

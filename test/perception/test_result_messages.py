@@ -9,6 +9,7 @@ from evdistill_core.events.array import Events
 from evdistill_core.foundation.labels import SIX_CLASSES
 from evdistill_core.inference.prediction import Detection, Maps, Prediction
 from evdistill_core.inference.support import Support
+from evdistill_core.messages.images import decode_image
 from evdistill_core.messages.standard import CameraInfo, CompressedImage, Header, Image, Time
 from evdistill_core.messages.vision import Detection2DArray, LabelInfo
 from evdistill_core.perception.parameters import SegmentationParameters
@@ -36,8 +37,9 @@ def test_all_messages_of_a_window_have_one_header(result):
     messages.push_camera_info(CameraInfo(width=2, height=2, k=[1.0] * 9).serialize())
     made = dict(messages.make(result, SegmentationMessages.TYPES))
     assert set(made) == set(SegmentationMessages.TYPES)
+    kinds = {"detections": Detection2DArray, "camera_info": CameraInfo}
     headers = {
-        name: {"detections": Detection2DArray, "camera_info": CameraInfo}.get(name, Image)
+        name: kinds.get(name, CompressedImage if name.endswith("/compressed") else Image)
         .parse(data)
         .header
         for name, data in made.items()
@@ -58,6 +60,32 @@ def test_mask_and_confidence_carry_the_prediction(result):
     color = Image.parse(made["mask_color"])
     assert color.encoding == "bgr8"
     assert color.to_array()[15, 15].tolist() == [142, 0, 0]
+
+
+def test_compressed_results_hold_the_same_pixels(result):
+    messages = SegmentationMessages(SIX_CLASSES)
+    wanted = {"mask", "mask/compressed", "overlay", "overlay/compressed"}
+    made = dict(messages.make(result, wanted))
+    mask, overlay = (CompressedImage.parse(made[f"{n}/compressed"]) for n in ("mask", "overlay"))
+    assert mask.format == "mono8; png compressed "  # as image_transport writes it
+    assert bytes(mask.data[:4]) == b"\x89PNG"
+    np.testing.assert_array_equal(decode_image(mask), Image.parse(made["mask"]).to_array())
+    assert overlay.format == "bgr8; jpeg compressed bgr8"
+    drawn = Image.parse(made["overlay"]).to_array()
+    shown = decode_image(overlay)[..., ::-1]  # RGB
+    assert shown.shape == drawn.shape
+    assert np.abs(shown.astype(int) - drawn).mean() < 12
+
+
+def test_an_overlay_is_drawn_once_for_both_of_its_topics(result, monkeypatch):
+    messages = SegmentationMessages(SIX_CLASSES)
+    drawn = []
+    draw = messages.overlay
+    monkeypatch.setattr(messages, "overlay", lambda r: drawn.append(r) or draw(r))
+    dict(messages.make(result, {"overlay", "overlay/compressed"}))
+    assert len(drawn) == 1
+    dict(messages.make(result, {"overlay/compressed"}))
+    assert len(drawn) == 2
 
 
 def test_masks_are_as_large_as_the_networks_input_where_told_so(result):

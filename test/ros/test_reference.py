@@ -6,6 +6,7 @@ import pytest
 
 from evdistill_core.perception.tasks import TASKS
 from evdistill_ros.reference import (
+    COMPRESSED_TEXTS,
     OVERLAY_TEXTS,
     RESULT_TEXTS,
     diagnostics_table,
@@ -29,7 +30,7 @@ def test_the_documentation_holds_the_diagnostics_of_today():
 
 def test_no_text_is_of_a_topic_that_is_gone():
     topics = {name for task in TASKS.values() for name in task.topics}
-    assert {*RESULT_TEXTS, "overlay"} == topics
+    assert {*RESULT_TEXTS, *COMPRESSED_TEXTS, "overlay"} == topics
     assert set(OVERLAY_TEXTS) == set(TASKS)
 
 
