@@ -69,8 +69,9 @@ def command(
     """Score a student on labelled windows.
 
     IoU of every class, mIoU and accuracy, everywhere and near events; top-1 of a student of
-    recognition. Recordings of `simulate --seconds` also have AP of boxes, and IDF1, MOTA and HOTA
-    of tracks. Prints a line for each set and writes report.json, report.html and images.
+    recognition, all in percent. Recordings of `simulate --seconds` also have AP of boxes, and IDF1,
+    MOTA and HOTA of tracks. Prints a line for each set and writes report.json and a page,
+    report.html.
     """
     from dataclasses import replace
 
@@ -85,7 +86,9 @@ def command(
     from evdistill_core.foundation.outputs import check_folder, remove_results
     from evdistill_core.inference.student import SUFFIX, student_path
     from evdistill_core.perception.student import Student
+    from evdistill_core.reports.origin import Stopwatch
 
+    stopwatch = Stopwatch()
     check_folder(out, RESULTS, overwrite=overwrite)
     predictor = load_predictor(student, runtime=runtime, device=device)
     with skeleton_for_unknown_classes(write_classes, overwrite=overwrite):
@@ -106,7 +109,13 @@ def command(
         boxes = score_films(loaded, films)
     remove_results(out, RESULTS)
     results, page = evaluate_sets(
-        predictor, sets, out, dataset=str(dataset), activity_radius_px=activity_radius, films=boxes
+        predictor,
+        sets,
+        out,
+        dataset=str(dataset),
+        activity_radius_px=activity_radius,
+        stopwatch=stopwatch,
+        films=boxes,
     )
     if as_json:
         scores = {name: r.to_dict(predictor.classes) for name, r in results.items()}

@@ -29,6 +29,7 @@ from evdistill_core.cli._command import Group, Verbose, add_command, place_of
 from evdistill_core.cli._errors import FAILED, MISUSED, explain, keep_traceback
 from evdistill_core.cli._misspelt import usage_line
 from evdistill_core.foundation.errors import ConfigError, EvdistillError
+from evdistill_core.foundation.invocation import set_arguments
 
 PLUGIN_GROUP = "evdistill.commands"
 
@@ -115,6 +116,7 @@ def run(arguments: Sequence[str]) -> int:
     Args:
         arguments: those after the name of the program.
     """
+    set_arguments(tuple(arguments))
     try:
         code = _invoke(list(arguments))
         sys.stdout.flush()

@@ -72,7 +72,7 @@ def command(
 
 def _box_facts(boxes: Mapping[str, object]) -> dict[str, object]:
     """Return of the scores of boxes what stands in no table."""
-    from evdistill_core.evaluation.box_scores import percent
+    from evdistill_core.reports.numbers import percent
 
     facts: dict[str, object] = {"labels_scored": f"{boxes['labels_scored']} of {boxes['labels']}"}
     facts |= {k: percent(cast("float | None", boxes[k])) + " %" for k in ("precision", "recall")}

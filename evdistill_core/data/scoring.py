@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from evdistill_core.data.build import build_evaluation_sets, classes_of_sets
 from evdistill_core.data.samples import Sample, SampleSource
-from evdistill_core.evaluation.page import Panel, Result, panel_row, write_evaluation
+from evdistill_core.evaluation.page import Panel, Result, Scored, panel_row, write_evaluation
 from evdistill_core.evaluation.pictures import input_picture
 from evdistill_core.evaluation.recognition import caption_picture, score_recognition
 from evdistill_core.evaluation.segmentation import (
@@ -22,6 +22,7 @@ from evdistill_core.evaluation.segmentation import (
     Predict,
     score_windows,
 )
+from evdistill_core.foundation.invocation import command_text
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.foundation.progress import ProgressView
 from evdistill_core.inference.runner import Device, run_sequence
@@ -30,6 +31,7 @@ from evdistill_core.inference.student import SUFFIX, StudentFile, student_path
 from evdistill_core.models.registry import network_task
 from evdistill_core.models.task_name import TaskName
 from evdistill_core.perception.student import Student
+from evdistill_core.reports.origin import Stopwatch
 from evdistill_core.representations.spec import InputSpec
 
 PANEL_WINDOWS = 8
@@ -44,6 +46,7 @@ class Predictor:
             or (K,) of recognition.
         input: what it must be fed.
         classes: what its logits mean.
+        path: of the student file or checkpoint.
         description: for the report.
         task: what it does.
     """
@@ -51,6 +54,7 @@ class Predictor:
     predict: Predict
     input: InputSpec
     classes: ClassTable
+    path: Path
     description: str
     task: TaskName = "segmentation"
 
@@ -71,6 +75,7 @@ def load_predictor(path: Path, *, runtime: str = "auto", device: str = "auto") -
             partial(run_sequence, runner),
             student.info.input,
             student.info.classes,
+            path,
             f"{path} ({runner.description})",
             cast("TaskName", student.info.task),
         )
@@ -95,6 +100,7 @@ def _checkpoint_predictor(path: Path) -> Predictor:
         predict,
         checkpoint.input,
         checkpoint.classes,
+        path,
         f"{path} (torch, cpu)",
         network_task(checkpoint.network),
     )
@@ -133,6 +139,7 @@ def evaluate(  # noqa: PLR0913 - options by name
     Raises:
         StudentError, ConfigError, DataError: something is missing, damaged or does not fit.
     """
+    stopwatch = Stopwatch()
     path = student.path if isinstance(student, Student) else Path(student).expanduser()
     dataset = Path(dataset).expanduser()
     predictor = load_predictor(path, runtime=runtime, device=device)
@@ -143,7 +150,12 @@ def evaluate(  # noqa: PLR0913 - options by name
         dataset, predictor.input, predictor.classes, limit=windows, seed=seed
     )
     results, _ = evaluate_sets(
-        predictor, sets, Path(out), dataset=str(dataset), activity_radius_px=activity_radius_px
+        predictor,
+        sets,
+        Path(out),
+        dataset=str(dataset),
+        activity_radius_px=activity_radius_px,
+        stopwatch=stopwatch,
     )
     return results
 
@@ -155,6 +167,7 @@ def evaluate_sets(  # noqa: PLR0913 - options by name
     *,
     dataset: str,
     activity_radius_px: int,
+    stopwatch: Stopwatch,
     films: Mapping[str, object] | None = None,
 ) -> tuple[dict[str, Result], Path]:
     """Score every set and write the report (see ``evaluation.page``).
@@ -165,6 +178,7 @@ def evaluate_sets(  # noqa: PLR0913 - options by name
         out: folder of the report.
         dataset: what the user named.
         activity_radius_px: half side of the square that counts as near an event.
+        stopwatch: started when the work began.
         films: scores of boxes and tracks (``score_films``), which the report tells too.
 
     Returns:
@@ -182,10 +196,28 @@ def evaluate_sets(  # noqa: PLR0913 - options by name
         "windows": {name: len(source) for name, source in sets.items()},
         "input": predictor.input.to_mapping(),
     }
-    page = write_evaluation(
-        out, "Evaluation", results, panels, classes=predictor.classes, facts=facts, films=films
+    scored = Scored(
+        predictor.path.name,
+        predictor.description,
+        dataset,
+        predictor.classes,
+        facts,
+        _next_steps(predictor.path, out),
     )
+    page = write_evaluation(out, scored, results, panels, stopwatch=stopwatch, films=films)
     return results, page
+
+
+def _next_steps(path: Path, out: Path) -> list[tuple[str, str]]:
+    """Return what to do after an evaluation: export a checkpoint, run a student file."""
+    student, steps = path, []
+    if path.suffix != SUFFIX:
+        student = path.with_suffix(SUFFIX)
+        text = "Export the checkpoint to a student file, which nodes and `run` load:"
+        steps.append((text, command_text("export", path, student)))
+    text = "See the masks on a recording of your own:"
+    run = command_text("run", "RECORDING", "--student", student, "--out", out.parent / "run")
+    return [*steps, (text, run)]
 
 
 def _shown(name: str, source: SampleSource) -> Iterator[Sample]:

@@ -8,6 +8,7 @@ from typing import Any
 from evdistill_core.evaluation.average_precision import BoxPrecision
 from evdistill_core.evaluation.detections import DetectionScorer
 from evdistill_core.evaluation.tracks import Frame, TrackScorer
+from evdistill_core.reports.numbers import percent
 
 _BOXES = {"ap50": "AP50", "ap50_95": "AP50:95"}
 _TRACKS = {"idf1": "IDF1", "mota": "MOTA", "hota": "HOTA", "det_a": "DetA", "ass_a": "AssA"}
@@ -52,14 +53,14 @@ def _are_ids(names: Sequence[str]) -> bool:
     return all(names) and len(set(names)) == len(names)
 
 
-def score_rows(scores: Mapping[str, Any]) -> list[tuple[list[str], list[list[object]]]]:
+def score_rows(scores: Mapping[str, Any]) -> list[tuple[list[str], list[list[str | int]]]]:
     """Return the tables of ``score_sequences``: heads, and rows of a class each, in percent.
 
     The last row is that of all classes: the mean of AP, and tracks counted together.
     """
     names = list(scores["classes"])
     head = ["boxes, %", "true", "found", *_BOXES.values()]
-    rows: list[list[object]] = [
+    rows: list[list[str | int]] = [
         [
             name,
             scores["classes"][name]["true"],
@@ -74,7 +75,7 @@ def score_rows(scores: Mapping[str, Any]) -> list[tuple[list[str], list[list[obj
     tracking = scores["tracking"]
     if tracking is not None:
         both = [*((n, tracking["classes"][n]) for n in tracking["classes"]), ("all", tracking)]
-        tracks: list[list[object]] = [
+        tracks: list[list[str | int]] = [
             [name, *(percent(row[key]) for key in _TRACKS), row["id_switches"]]
             for name, row in both
         ]
@@ -93,8 +94,3 @@ def score_lines(scores: Mapping[str, Any]) -> list[str]:
             rest = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
             lines.append("  ".join([first, *rest]))
     return lines
-
-
-def percent(value: float | None) -> str:
-    """Return a share as percent with one decimal, a dash where there is none."""
-    return "-" if value is None else f"{100 * value:.1f}"

@@ -13,6 +13,7 @@ from evdistill_core.evaluation.confusion import Confusion
 from evdistill_core.evaluation.segmentation import LabelledWindow, Predict
 from evdistill_core.foundation.errors import DataError
 from evdistill_core.foundation.labels import IGNORE, ClassTable
+from evdistill_core.reports.numbers import percent
 
 RIGHT_RGB, WRONG_RGB = (0, 158, 115), (213, 94, 0)
 """Green and orange that colour-blind people tell apart too."""
@@ -42,8 +43,8 @@ class RecognitionResult:
 
     @property
     def summary(self) -> str:
-        """One line for the terminal."""
-        return f"top-1 {self.top1:.3f} of {self.windows} windows"
+        """One line for the terminal, in percent."""
+        return f"top-1 {percent(self.top1)} % of {self.windows} windows"
 
     def to_dict(self, classes: ClassTable) -> dict[str, object]:
         """Return plain data for JSON; None where a class has no window."""

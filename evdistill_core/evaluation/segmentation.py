@@ -15,6 +15,7 @@ from evdistill_core.evaluation.confusion import Confusion
 from evdistill_core.foundation.errors import DataError
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.inference.postprocess import segment
+from evdistill_core.reports.numbers import percent
 
 DEFAULT_ACTIVITY_RADIUS_PX = 3
 
@@ -76,9 +77,9 @@ class SegmentationResult:
 
     @property
     def summary(self) -> str:
-        """One line for the terminal."""
+        """One line for the terminal, in percent."""
         near, everywhere = self.near_events.scores(), self.everywhere.scores()
-        return f"mIoU near events {near.miou:.3f}, everywhere {everywhere.miou:.3f}"
+        return f"mIoU near events {percent(near.miou)} %, everywhere {percent(everywhere.miou)} %"
 
     def to_dict(self, classes: ClassTable) -> dict[str, object]:
         """Return plain data for JSON."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -15,15 +15,27 @@ from evdistill_core.evaluation.page import Result
 from evdistill_core.foundation.errors import TrainingError
 from evdistill_core.foundation.progress import ProgressView
 from evdistill_core.training.loop import StepReport, Trainer
-from evdistill_core.training.report import write_training_report
+from evdistill_core.training.report import NextStep, write_training_report
+from evdistill_core.training.sessions import Sessions
 
 SAME_SIGNAL_S = 1.0
 #: Share of a step that is worth telling about: more ``workers`` would help.
 SLOW_DATA = 0.2
 
 
-def run_with_progress(trainer: Trainer) -> None:
-    """Run to the end, showing step, loss, rate and time left; then write the report.
+def run_with_progress(
+    trainer: Trainer, *, next_steps: Sequence[NextStep] | None = None
+) -> dict[str, Result]:
+    """Run to the end, showing step, loss, rate and time left.
+
+    The page of the run is written at each validation, at the end, and when it is stopped.
+
+    Args:
+        trainer: at its first step, or resumed.
+        next_steps: for the page of a finished run; None: what fits the stage.
+
+    Returns:
+        The results of the last validation by set; empty in other processes than the first.
 
     Raises:
         KeyboardInterrupt: Ctrl-C (or SIGTERM) ended the run; its checkpoint is written.
@@ -31,15 +43,24 @@ def run_with_progress(trainer: Trainer) -> None:
     first = trainer.processes.is_first
     console = Console(quiet=not first)
     last: dict[str, Result] = {}
+    sessions = Sessions(trainer.out, trainer.state.step)
+
+    def on_step(report: StepReport) -> None:
+        steps.show(report)
+        if first:
+            sessions.note(report.step)
 
     def on_validation(results: dict[str, Result]) -> None:
         last.update(results)
         for name, result in results.items():
             console.print(f"step {trainer.state.step}  {name}: {result.summary}")
+        sessions.note(trainer.state.step, now=True)
+        if trainer.state.step < trainer.config.steps:
+            write_training_report(trainer, {}, sessions, "running")
 
     with _stopping_on_signals(trainer), _Steps(console, trainer) as steps:
         try:
-            finished = trainer.run(steps.show, on_validation)
+            finished = trainer.run(on_step, on_validation)
         except TrainingError:
             if first:
                 raise
@@ -49,12 +70,15 @@ def run_with_progress(trainer: Trainer) -> None:
         # the first before it has spoken.
         sys.exit(0)
     if not first:
-        return
+        return {}
+    sessions.note(trainer.state.step, now=True)
     if not finished:
         console.print(f"stopped at step {trainer.state.step}; go on with --resume")
+        write_training_report(trainer, {}, sessions, "stopped")
         raise KeyboardInterrupt
-    page = write_training_report(trainer, last)
+    page = write_training_report(trainer, last, sessions, "finished", next_steps=next_steps)
     console.print(f"done: {page}")
+    return last
 
 
 class _Steps:

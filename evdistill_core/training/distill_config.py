@@ -21,8 +21,8 @@ from evdistill_core.training.onnx_teacher_config import OnnxTeacherConfig
 # Every term of the objective; docs of each stand with its function in ``losses``.
 TERMS: dict[str, str] = {
     "task_generated": "supervised losses of S(G_ie(x_i)) against the image's labels",
-    "task_events": "the same on labelled event windows (simulated; real where labels are allowed)",
-    "task_reconstructed": "the same of T(G_ei(x)), x a labelled window, to G_ei alone",
+    "task_events": "supervised losses of S on labelled event windows, simulated or real",
+    "task_reconstructed": "supervised losses of T(G_ei(x)), x a labelled window, to G_ei alone",
     "gan_image": "LSGAN: G_ei(x_e) looks like an image",
     "gan_event": "LSGAN: G_ie(x_i) looks like a window of the target camera",
     "cycle_image": "L1 of G_ei(G_ie(x_i)) and x_i",
@@ -48,8 +48,8 @@ TERMS: dict[str, str] = {
     "mutual_task": "supervised losses of the student of frames on labelled images",
     "output": "WGAN: S(x_e) looks like a posterior of the teacher",
     "pseudo_label": "cross entropy of S(x_e) and labels on which teacher and averaged S agree",
-    "class_mix": "the same on windows with pasted classes of labelled ones",
-    "density_mix": "the same with pasted regions where the densities of events differ",
+    "class_mix": "pseudo labels on windows with pasted classes of labelled ones",
+    "density_mix": "pseudo labels with pasted regions where the densities of events differ",
     "entropy": "entropy of S(x_e), weighed by how often the target is active at a place",
 }
 

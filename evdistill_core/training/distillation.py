@@ -23,7 +23,7 @@ from evdistill_core.data.batches import Batch, load_batches
 from evdistill_core.data.build import build_validation_sources
 from evdistill_core.data.samples import Part
 from evdistill_core.data.unpaired import UnpairedBatch, UnpairedSource, stack_unpaired
-from evdistill_core.evaluation.pictures import input_picture, label_picture
+from evdistill_core.evaluation.pictures import Panels, input_picture, label_picture
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.losses.consistency import as_judge
 from evdistill_core.losses.terms import sum_terms
@@ -44,6 +44,8 @@ from evdistill_core.training.teacher import load_teacher
 
 Picture = npt.NDArray[np.uint8]
 PANEL_ROWS = 4
+_EVENT_HEADS = ("events", "reconstruction", "teacher on it", "student on the events")
+_IMAGE_HEADS = ("image", "generated events", "teacher on the image", "student on them", "labels")
 ACTIVITY_WINDOWS = 64  # of the target, to see where it is usually active
 
 
@@ -59,22 +61,22 @@ class DistillTrainer(Trainer):
     stage = "distill"
     config: DistillConfig
 
-    def panels(self) -> dict[str, list[list[Picture]]]:
+    def panels(self) -> list[Panels]:
         """Return rows (event, reconstruction, teacher, student) and (image, generated, ...).
 
         None where no term moves a generator: their pictures would be noise.
         """
         if not self.config.translates:
-            return {}
+            return []
         batch = next(iter(self._unpaired(0, 1)))
         with self.evaluation_weights(), torch.no_grad():
             step = self._step_of(batch)
             events = [self._event_row(step, i) for i in range(min(PANEL_ROWS, len(batch.input)))]
             images = [self._image_row(step, i) for i in range(min(PANEL_ROWS, len(batch.image)))]
-        return {
-            "Target: events, their reconstruction, the teacher on it, the student": events,
-            "Source: image, generated events, the teacher, the student, labels": images,
-        }
+        return [
+            Panels("Windows of the camera", _EVENT_HEADS, events),
+            Panels("Labelled images", _IMAGE_HEADS, images),
+        ]
 
     def _build_data(self) -> None:
         config = self.config

@@ -21,7 +21,7 @@ from evdistill_core.data.batches import Batch, load_batches, stack
 from evdistill_core.data.build import build_training_source, build_validation_sources
 from evdistill_core.data.samples import SampleSource
 from evdistill_core.evaluation.page import Result
-from evdistill_core.evaluation.pictures import panel_grid
+from evdistill_core.evaluation.pictures import Panels, panel_grid
 from evdistill_core.foundation.config import dump_yaml, to_mapping
 from evdistill_core.foundation.errors import ConfigError, TrainingError
 from evdistill_core.foundation.extras import install_command
@@ -40,6 +40,7 @@ from evdistill_core.models.joined import join_batches, joined_batch
 from evdistill_core.models.network import StudentNetwork, logits_of, output_of
 from evdistill_core.models.pretrained import start_encoder
 from evdistill_core.models.registry import build_student
+from evdistill_core.reports.page import PAGE
 from evdistill_core.training.checkpoint import TrainingSnapshot, load_snapshot, save_snapshot
 from evdistill_core.training.config import TrainConfig
 from evdistill_core.training.larger import LargerStudent
@@ -51,6 +52,7 @@ from evdistill_core.training.optimisation import (
 )
 from evdistill_core.training.processes import Processes, start_processes
 from evdistill_core.training.run_log import NoLog, RunLog
+from evdistill_core.training.sessions import SESSIONS
 from evdistill_core.training.tasks import instance_targets_of, task_of
 
 if TYPE_CHECKING:
@@ -69,8 +71,9 @@ RESULTS = (
     METRICS,
     "config.yaml",
     "nonfinite_batch.pt",
-    "report.html",
-    "curves.png",
+    SESSIONS,
+    PAGE,
+    "curves.png",  # this and the next two: of version 0.1
     "confusion_*.png",
     "panels_*.png",
     "tensorboard/events.out.tfevents.*",
@@ -243,9 +246,9 @@ class Trainer:
         """How panels show an input (see ``input_picture``)."""
         return self.config.input.kind
 
-    def panels(self) -> dict[str, list[list[npt.NDArray[np.uint8]]]]:
-        """Return rows of RGB pictures of one size, by caption, beside those of validation."""
-        return {}
+    def panels(self) -> list[Panels]:
+        """Return pictures beside those of validation."""
+        return []
 
     def predict(self, network_input: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return the logits (K, h, w), or (K,), of one input with the weights at hand.
@@ -424,8 +427,9 @@ class Trainer:
     def _show_panels(self, board: SummaryWriter | None) -> None:
         if board is None:
             return
-        for name, rows in self.panels().items():
-            grid = panel_grid(rows, self.classes)
+        for shown in self.panels():
+            grid = panel_grid(shown.rows, self.classes)
+            name = f"{shown.title}: {', '.join(shown.heads)}"
             board.add_image(name, grid, self.state.step, dataformats="HWC")
 
     def _due(self, every: int) -> bool:

@@ -7,12 +7,12 @@ import pytest
 
 from evdistill_core.data.samples import Sample
 from evdistill_core.drawing.colours import BACKGROUND_BGR, BRIGHTER_BGR, DARKER_BGR
-from evdistill_core.evaluation.page import panel_row, score_table, write_evaluation
-from evdistill_core.evaluation.pictures import input_picture, label_picture, write_panels
-from evdistill_core.evaluation.report import ReportPage, show
+from evdistill_core.evaluation.page import Scored, panel_row, score_table, write_evaluation
+from evdistill_core.evaluation.pictures import input_picture, label_picture, panel_grid
 from evdistill_core.evaluation.segmentation import near_events, predict_mask, score_windows
 from evdistill_core.foundation.errors import DataError
 from evdistill_core.foundation.labels import SIX_CLASSES
+from evdistill_core.reports.origin import Stopwatch
 
 
 def sample(seed=0, height=16, width=24):
@@ -64,6 +64,10 @@ def test_scores_by_region():
     assert result.near_events.scores().pixels == near_total
 
 
+def scored(student="s.evstudent"):
+    return Scored(student, student, "d.yaml", SIX_CLASSES, {"a": 1})
+
+
 def test_false_alarms_have_a_column_where_labels_know_of_them(tmp_path):
     window = sample(1)
     window.label[:8] = 254
@@ -73,11 +77,11 @@ def test_false_alarms_have_a_column_where_labels_know_of_them(tmp_path):
     result = score_windows(predict, [told], SIX_CLASSES, activity_radius_px=-1)
     head, rows = score_table(result, SIX_CLASSES)
     mask = predict_mask(predict(window.input), height=16, width=24)
-    assert head[-1] == "false alarms near"
-    assert rows[5][-1] == pytest.approx(float((mask[:8] == 5).mean()))
-    assert not np.isfinite(rows[0][-1])
-    assert rows[-1][-1] is None
-    write_evaluation(tmp_path, "t", {"s": result}, {}, classes=SIX_CLASSES, facts={})
+    assert head[-1] == "false alarms near events, %"
+    assert rows[5][-1].value == pytest.approx(float((mask[:8] == 5).mean()))
+    assert not np.isfinite(rows[0][-1].value)
+    assert rows[-1][-1] == ""
+    write_evaluation(tmp_path, scored(), {"s": result}, {}, stopwatch=Stopwatch())
     assert "false_alarms" in (tmp_path / "report.json").read_text(encoding="utf-8")
 
 
@@ -121,36 +125,21 @@ def test_page_and_panels(tmp_path):
     result = score_windows(predict, windows, SIX_CLASSES)
     rows = [panel_row(w, w.label, SIX_CLASSES, kind="voxel", activity_radius_px=3) for w in windows]
     page = write_evaluation(
-        tmp_path, "<title>", {"set": result}, {"set": rows}, classes=SIX_CLASSES, facts={"a": 1}
+        tmp_path, scored("<b>"), {"set": result}, {"set": rows}, stopwatch=Stopwatch()
     )
     text = page.read_text(encoding="utf-8")
-    assert "<h1>&lt;title&gt;</h1>" in text
+    assert "<h1>&lt;b&gt; on d.yaml</h1>" in text
     assert "construction+sky" in text
-    for name in ("confusion_set.png", "panels_set.png", "report.json"):
-        assert (tmp_path / name).exists()
+    near = result.near_events.scores()
+    for value in (near.miou, near.iou[0], near.recall[3], result.everywhere.scores().miou):
+        assert f">{100 * value:.1f}" in text
+    assert text.count("data:image/png") == 2 * 3  # two windows: events, labels, prediction
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "report.json"]
 
 
-def test_panels_of_different_sizes_are_refused(tmp_path):
+def test_panels_of_different_sizes_are_refused():
     a, b = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint8)
     with pytest.raises(DataError, match="one size"):
-        write_panels(tmp_path / "p.png", [[a, b]], SIX_CLASSES)
+        panel_grid([[a, b]], SIX_CLASSES)
     with pytest.raises(DataError):
-        write_panels(tmp_path / "p.png", [], SIX_CLASSES)
-    assert not list(tmp_path.iterdir())
-
-
-def test_cells():
-    assert show(0.12345) == "0.123"
-    assert show(float("nan")) == show(None) == "-"
-    assert show(7) == "7"
-
-
-def test_page_escapes(tmp_path):
-    page = ReportPage("t")
-    page.table(["<b>"], [["<i>"]])
-    page.picture('x".png', "<c>")
-    page.code("<d>")
-    page.write(tmp_path / "p.html")
-    text = (tmp_path / "p.html").read_text(encoding="utf-8")
-    for raw in ("<b>", "<i>", "<c>", "<d>"):
-        assert raw not in text
+        panel_grid([], SIX_CLASSES)

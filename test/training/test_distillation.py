@@ -56,6 +56,7 @@ from evdistill_core.training.distillation import DistillTrainer
 from evdistill_core.training.onnx_teacher_config import OnnxTeacherConfig
 from evdistill_core.training.report import write_training_report
 from evdistill_core.training.run_log import read_records
+from evdistill_core.training.sessions import Sessions
 from evdistill_core.training.stages import load_experiment, make_trainer
 from evdistill_core.training.tasks import pixel_weights
 from evdistill_core.training.teacher import TeacherTrainer, load_teacher
@@ -728,8 +729,8 @@ def test_translation_alone_may_be_trained_now_and_then(root, teacher, tmp_path):
     assert torch.equal(critics[0], critics[1])
     assert torch.equal(critics[1], critics[2])
     assert not torch.equal(critics[2], critics[3])
-    write_training_report(trainer, {})
-    assert (tmp_path / "curves.png").is_file()
+    page = write_training_report(trainer, {}, Sessions(tmp_path, 0), "finished").read_text()
+    assert "<b>critic_image</b>" in page
     # What the student is asked of generated windows moves the generator all the time.
     assert all(not torch.equal(a, b) for a, b in itertools.pairwise(before))
 
@@ -1045,15 +1046,15 @@ def test_the_report_shows_both_sides(root, teacher, tmp_path):
     trainer = DistillTrainer(config(root, teacher, steps=1, tensorboard=True), tmp_path)
     found = {}
     trainer.run(on_validation=found.update)
-    page = write_training_report(trainer, found).read_text()
+    sessions = Sessions(tmp_path, 0)
+    page = write_training_report(trainer, found, sessions, "finished").read_text(encoding="utf-8")
     assert "reconstruction" in page
     assert "kd_event" in page
-    assert (tmp_path / "panels_extra0.png").stat().st_size > 1000
-    assert (tmp_path / "panels_extra1.png").stat().st_size > 1000
+    assert [len(shown.heads) for shown in trainer.panels()] == [4, 5]
+    shown = sum(len(s.rows) * len(s.heads) for s in trainer.panels())
+    assert page.count("<img ") >= shown > 8
     assert list((tmp_path / "tensorboard").iterdir())
-    rows = trainer.panels()
-    assert [len(r[0]) for r in rows.values()] == [4, 5]
-    assert all(p.shape == (32, 48, 3) for r in rows.values() for row in r for p in row)
+    assert all(p.shape == (32, 48, 3) for s in trainer.panels() for row in s.rows for p in row)
 
 
 @pytest.mark.parametrize(
