@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evdistill_core.cli._command import Place
 from evdistill_core.cli._options import Classes, Layout, OutFolder, Overwrite, Resume, WriteClasses
+
+if TYPE_CHECKING:
+    from evdistill_core.reports.origin import Stopwatch
+    from evdistill_core.training.distill_config import DistillConfig
 
 PLACE = Place("Training", 3)
 EXAMPLES = (
@@ -86,18 +90,20 @@ def command(
 
     First a teacher is trained on the images, then the student is distilled from it; a profile whose
     teacher is an ONNX model, and --teacher, leave the first part out. The folder gets
-    student.evstudent, student/report.html and teacher/report.html. Own masks need a class file
-    (docs/how-to/classes.md): their labels are read and counted before anything is trained. Ctrl-C
-    ends after the current step; the same command with --resume continues in the stage it was in.
+    student.evstudent and a page, report.html, with the score and how it compares with the shipped
+    student; student/report.html and teacher/report.html have the curves. Own masks need a class
+    file (docs/how-to/classes.md): their labels are read and counted before anything is trained.
+    Ctrl-C ends after the current step; the same command with --resume continues in the stage it
+    was in.
     """
     from evdistill_core.cli._classes import check_images, skeleton_for_unknown_classes
-    from evdistill_core.cli._parity import write_and_report
     from evdistill_core.data.own_classes import classes_of_images
     from evdistill_core.data.unlabelled import open_windows
     from evdistill_core.foundation.class_file import table_of
     from evdistill_core.foundation.outputs import check_folder, remove_results
-    from evdistill_core.models.checkpoint import load_checkpoint
     from evdistill_core.recordings.finding import find_recordings
+    from evdistill_core.reports.origin import Stopwatch
+    from evdistill_core.reports.page import PAGE
     from evdistill_core.training.distill_config import DistillConfig, TeacherConfig
     from evdistill_core.training.distill_on import (
         LabelledData,
@@ -112,6 +118,7 @@ def command(
     )
     from evdistill_core.training.stages import names_classes
 
+    stopwatch = Stopwatch()
     distillation = open_profile(DistillConfig, _found(profile))
     given = given_teacher(teacher, distillation)
     results = RESULTS if given is None else RESULTS[:-1]
@@ -142,19 +149,50 @@ def command(
     assert pupil.data.recordings is not None  # student_on pointed it at them
     open_windows(pupil.data.recordings, pupil.input, seed=0)  # reads them into the index, once
     if not resume:
-        remove_results(out, (STUDENT,))
+        remove_results(out, (STUDENT, PAGE))
     if of_teacher is not None:
         master = teacher_on(of_teacher, labelled)
         _stage(shortened(master, teacher_steps), out / "teacher", resume, overwrite)
     if not _stage(shortened(pupil, steps), out / "student", resume, overwrite):
         return
+    _finish(out, shortened(pupil, steps), recordings, images, stopwatch)
+
+
+def _finish(
+    out: Path,
+    config: DistillConfig,
+    recordings: list[Path],
+    images: Path,
+    stopwatch: Stopwatch,
+) -> None:
+    """Write the student file, compare it with the shipped student, and say how it went."""
+    from evdistill_core.cli._parity import write_and_report
+    from evdistill_core.foundation.progress import ProgressView
+    from evdistill_core.models.checkpoint import load_checkpoint
+    from evdistill_core.training.comparison import compare_with_shipped
+    from evdistill_core.training.distill_on_report import Outcome, write_outcome
+    from evdistill_core.training.tasks import task_of
+
     student = out / STUDENT
     write_and_report(load_checkpoint(out / "student" / "last.pt"), student, onnx=True, card_text="")
-    typer.echo(f"student: {student}\nreport: {out / 'student' / 'report.html'}")
+    with ProgressView("comparing with the shipped student", transient=True):
+        comparison = compare_with_shipped(student, config)
+    outcome = Outcome(
+        out,
+        student,
+        task_of(config.network.name).score_name,
+        config.class_table(),
+        recordings,
+        images,
+        comparison,
+    )
+    write_outcome(outcome, stopwatch)
+    for line in outcome.lines():
+        typer.echo(line)
 
 
 def _stage(config: object, out: Path, resume: bool, overwrite: bool) -> bool:
-    """Run a stage, or what is left of it; a stage whose report is there is over.
+    """Run a stage, or what is left of it; one that is finished stays as it is.
 
     Returns:
         Whether this process, of those that a profile may ask for, is the one that goes on.
@@ -164,9 +202,10 @@ def _stage(config: object, out: Path, resume: bool, overwrite: bool) -> bool:
     from evdistill_core.training.config import TrainConfig
     from evdistill_core.training.console import run_with_progress
     from evdistill_core.training.loop import LAST
+    from evdistill_core.training.sessions import is_finished
     from evdistill_core.training.stages import make_trainer
 
-    if resume and (out / "report.html").exists():
+    if resume and is_finished(out):
         return True
     going_on = resume and (out / LAST).exists()
     trainer = make_trainer(cast("TrainConfig", config), out, resume=going_on, overwrite=overwrite)

@@ -14,8 +14,11 @@ from evdistill_core.cli._options import Json, Overwrite
 PLACE = Place("Recordings", 7)
 EXAMPLES = (
     "evdistill report out/street/masks.mcap",
-    "evdistill report out/street/masks.mcap --labels labels.mcap --json",
+    "evdistill report out/street/masks.mcap --labels labels.mcap --out score.html",
 )
+
+OUT = Path("out/report/report.html")
+"""The page where no other name is given; it belongs to the command."""
 
 
 def command(
@@ -34,30 +37,42 @@ def command(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="Also write the JSON object here."),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="Where to write the report: a page if the name ends in .html, else the JSON "
+            "object. Default: the page out/report/report.html, which the next call replaces.",
+        ),
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Count the results of a run and score them.
 
-    The score needs --labels: IoU of masks, AP50 and AP50:95 of boxes, and IDF1, MOTA and HOTA of
-    tracks where the true boxes have ids. Scores are in percent.
+    Prints the counts and writes a page. The score needs --labels: IoU of masks, AP50 and AP50:95 of
+    boxes, and IDF1, MOTA and HOTA of tracks where the true boxes have ids. Scores are in percent.
     """
     import json
 
     from evdistill_core.cli._outputs import print_json
     from evdistill_core.evaluation.box_scores import score_lines
     from evdistill_core.evaluation.replay import replay_report
+    from evdistill_core.evaluation.replay_page import write_replay_page
     from evdistill_core.foundation.files import write_text_atomic
     from evdistill_core.foundation.outputs import check_file
+    from evdistill_core.reports.origin import Stopwatch
 
+    stopwatch = Stopwatch()
     if out is not None:
         sources = (results,) if labels is None else (results, labels)
         check_file(out, overwrite=overwrite, sources=sources)
     report = replay_report(results, labels)
-    if out is not None:
+    page = None
+    if out is not None and out.suffix.lower() not in (".html", ".htm"):
         write_text_atomic(out, json.dumps(report, indent=2, allow_nan=False) + "\n")
+    elif out is not None or not as_json:
+        page = write_replay_page(report, out or OUT, results=results, stopwatch=stopwatch)
     if as_json:
         print_json(report)
         return
@@ -68,6 +83,8 @@ def command(
     if isinstance(boxes, Mapping):
         for line in [*_lines(_box_facts(boxes)), *score_lines(boxes)]:
             typer.echo(line)
+    if page is not None:
+        typer.echo(f"report: {page}")
 
 
 def _box_facts(boxes: Mapping[str, object]) -> dict[str, object]:
@@ -84,6 +101,8 @@ def _box_facts(boxes: Mapping[str, object]) -> dict[str, object]:
 def _for_people(report: Mapping[str, object]) -> dict[str, object]:
     """Return the report with a line a stage, and without counters that are zero."""
     found = dict(report)
+    if found["task"] == "segmentation":
+        del found["over_time"]  # a curve of the page
     counters, latency = found.pop("counters", {}), found.pop("latency_ms", {})
     assert isinstance(counters, dict)
     assert isinstance(latency, dict)

@@ -52,9 +52,9 @@ def command(
 ) -> None:
     """Put recordings through a student.
 
-    The folder gets overlay.mp4, overlay.png, report.json and a bag: masks.mcap, or
-    classifications.mcap of a student of recognition. Several recordings, or a folder of them, get
-    a folder each in it. One that fails does not stop the others.
+    The folder gets a page, report.html, with what was found; overlay.mp4, overlay.png, report.json
+    and a bag: masks.mcap, or classifications.mcap of a student of recognition. Several recordings,
+    or a folder of them, get a folder each in it. One that fails does not stop the others.
 
     No window is dropped: the recording waits for the network. Events that are left out are
     counted, each with its reason. The same packets give the same results

@@ -5,7 +5,7 @@ Masks are read one at a time: a recording of hours takes no more memory than one
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from evdistill_core.evaluation.replay_labels import (
     topic_of,
     topics_of,
 )
-from evdistill_core.evaluation.replay_recognition import Answer, Answers, read_truth
+from evdistill_core.evaluation.replay_recognition import MAX_PARTS, Answer, Answers, read_truth
 from evdistill_core.foundation.errors import DataError
 from evdistill_core.messages.standard import DiagnosticArray, Image
 from evdistill_core.messages.vision import Classification, Detection2DArray, LabelInfo
@@ -147,7 +147,30 @@ def _segmentation(found: _Results) -> dict[str, object]:
             }
             for i, boxes in sorted(by_class.items())
         },
+        "over_time": _over_time(found),
     }
+
+
+def _over_time(found: _Results) -> list[dict[str, object]]:
+    """Return masks and detections by class, in at most ``MAX_PARTS`` parts of equal length."""
+    stamps = found.mask_stamps
+    if not stamps:
+        return []
+    first_ns = stamps[0]
+    length_ns = max(1, -(-(stamps[-1] - first_ns + 1) // MAX_PARTS))
+    masks = Counter((stamp - first_ns) // length_ns for stamp in stamps)
+    boxes: dict[int, Counter[str]] = defaultdict(Counter)
+    for stamp, detections in found.boxes.items():
+        part = boxes[(stamp - first_ns) // length_ns]
+        part.update(found.classes[box.class_id] for box in detections)
+    return [
+        {
+            "from_s": round(number * length_ns / 1e9, 3),
+            "masks": masks[number],
+            "detections": dict(boxes[number]),
+        }
+        for number in sorted(masks)
+    ]
 
 
 def _score(found: _Results, labels: Path) -> dict[str, object]:

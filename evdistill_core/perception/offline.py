@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -28,11 +27,14 @@ from evdistill_core.perception.parameters import PerceptionParameters
 from evdistill_core.perception.pipeline import Perception
 from evdistill_core.perception.result import Result
 from evdistill_core.perception.result_files import ResultFiles, write_report
+from evdistill_core.perception.run_page import write_run_page
 from evdistill_core.perception.run_progress import RunProgress
 from evdistill_core.perception.run_report import Found, build_report
+from evdistill_core.perception.run_series import RunSeries
 from evdistill_core.perception.tasks import PerceptionTask, task_of
 from evdistill_core.recordings.base import Frame, Recording
 from evdistill_core.recordings.opening import open_recording
+from evdistill_core.reports.origin import Stopwatch
 
 
 def run_recording(  # noqa: PLR0913 - the command's own options
@@ -57,12 +59,12 @@ def run_recording(  # noqa: PLR0913 - the command's own options
         show_progress: draw a bar on stderr.
 
     Returns:
-        The report, as written to report.json.
+        The report, as written to report.json; report.html is for people.
 
     Raises:
         EvdistillError: the recording or the student is missing or damaged.
     """
-    began = time.monotonic()
+    stopwatch = Stopwatch()
     with open_recording(path, **(reading or {})) as recording:
         info = recording.info
         if not info.width:
@@ -94,12 +96,16 @@ def run_recording(  # noqa: PLR0913 - the command's own options
                     )
                 )  # fmt: skip
         report = build_report(
-            after, info=recording.info, student=hardware, seconds=time.monotonic() - began,
+            after, info=recording.info, student=hardware, seconds=stopwatch.seconds,
             sensor_s=progress.sensor_s, reader=reader, found=keep.found, files=files.written(),
             pictures=files.picture_counts,
         )  # fmt: skip
         report |= _images(recording, messages)
         write_report(out, report)
+        write_run_page(
+            report, out, student=student.path, classes=student.info.classes,
+            charts=keep.series.charts(), stopwatch=stopwatch,
+        )  # fmt: skip
     return report
 
 
@@ -132,6 +138,7 @@ class _Keep:
         self._progress = progress
         self._windows = 0
         self.found = Found()
+        self.series = RunSeries()
         self.last_stamp_ns = 0
 
     def add(self, result: Result) -> None:
@@ -147,6 +154,7 @@ class _Keep:
         self._windows += 1
         self.last_stamp_ns = max(self.last_stamp_ns, stamp_ns)
         self._progress.computed(result)
+        self.series.add(result, self._progress.sensor_s)
 
     def finish(self, final: DiagnosticArray) -> None:
         if self._windows:

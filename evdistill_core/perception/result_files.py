@@ -16,10 +16,11 @@ from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.foundation.outputs import remove_results
 from evdistill_core.perception.result_pictures import FILM, SHEET, PictureCounts, ResultPictures
 from evdistill_core.recordings.writers.mcap import McapWriter
+from evdistill_core.reports.page import PAGE
 
 REPORT = "report.json"
 #: Everything that a run may leave in its folder.
-RESULTS = (REPORT, FILM, SHEET, "masks.mcap", "classifications.mcap")
+RESULTS = (REPORT, PAGE, FILM, SHEET, "masks.mcap", "classifications.mcap")
 
 
 class ResultFiles(FinishedBlock):

@@ -12,6 +12,8 @@ from rich.text import Text
 
 from evdistill_core.events.account import DAMAGE, LEFT_OUT
 from evdistill_core.perception.result_pictures import FILM, MAX_RATE_HZ, SHEET
+from evdistill_core.reports.numbers import size
+from evdistill_core.reports.page import PAGE
 
 Row = tuple[str, str, str]
 
@@ -97,8 +99,9 @@ def _file_rows(report: Mapping[str, Any], folder: Path) -> list[Row]:
         name = file["name"]
         kind = _KINDS.get(name, "results")
         note = f" ({_film_note(report)})" if name == FILM else ""
-        rows.append((kind, _size(file["bytes"]), f"{folder / name}{note}"))
-    rows.append(("report", "", str(folder / "report.json")))
+        rows.append((kind, size(file["bytes"]), f"{folder / name}{note}"))
+    rows.append(("numbers", "", str(folder / "report.json")))
+    rows.append(("report", "", str(folder / PAGE)))
     return rows
 
 
@@ -112,10 +115,3 @@ def _film_note(report: Mapping[str, Any]) -> str:
     if counts["too_slow"]:
         why.append(f"{counts['too_slow']:,} left out: drawing is slower than computing")
     return f"{counts['drawn']:,} of {report['windows']:,} windows; {'; '.join(why)}"
-
-
-def _size(count: int) -> str:
-    for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if count >= limit:
-            return f"{count / limit:.1f} {unit}"
-    return f"{count} bytes"

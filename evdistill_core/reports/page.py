@@ -153,9 +153,8 @@ class ReportPage:
             + "</tr>"
             for i, row in enumerate(rows)
         )
-        above = f"<caption>{html.escape(caption)}</caption>" if caption else ""
         self._blocks.append(
-            f'<div class="scroll"><table>{above}<thead><tr>{cells}</tr></thead>'
+            f'{_note(caption)}<div class="scroll"><table><thead><tr>{cells}</tr></thead>'
             f"<tbody>{body}</tbody></table></div>"
         )
 
@@ -181,8 +180,8 @@ class ReportPage:
             rows.append(f"<tr>{_cell(label)}{cells}<td>{int(total[k, 0]):,}</td></tr>")
         caption = "Rows: true class. Columns: predicted class, % of the row. Last column: " + unit
         self._blocks.append(
-            f'<div class="scroll"><table class="confusion"><caption>{html.escape(caption)}'
-            f"</caption><thead><tr>{head}<th scope='col'>{html.escape(unit)}</th></tr></thead>"
+            f'{_note(caption)}<div class="scroll"><table class="confusion">'
+            f"<thead><tr>{head}<th scope='col'>{html.escape(unit)}</th></tr></thead>"
             f"<tbody>{''.join(rows)}</tbody></table></div>"
         )
 

@@ -46,7 +46,6 @@ pre { background: var(--card); border: 1px solid var(--line); border-radius: 6px
 code { font: 0.9em ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; margin: 0.6rem 0 1rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: var(--dim); font-size: 0.9rem; padding-bottom: 0.3rem; }
 th, td { padding: 0.28rem 0.8rem; border-bottom: 1px solid var(--line); text-align: right;
   vertical-align: top; }
 th { font-weight: 600; font-size: 0.88rem; color: var(--dim); vertical-align: bottom; }

@@ -77,6 +77,7 @@ def run_with_progress(
         write_training_report(trainer, {}, sessions, "stopped")
         raise KeyboardInterrupt
     page = write_training_report(trainer, last, sessions, "finished", next_steps=next_steps)
+    sessions.note(trainer.state.step, now=True, is_finished=True)
     console.print(f"done: {page}")
     return last
 

@@ -73,14 +73,14 @@ def write_training_report(
     steps = _steps_of(trainer, next_steps) if state == "finished" else _ways_on(trainer)
     for step in steps:
         page.next_step(step.text, step.command)
+    if state == "finished":
+        _add_pictures(page, trainer, results)
     for group in curve_groups(records, _score_name(trainer)):
         if group.title == "Progress":
             page.heading("Curves", group.note)
         else:
             page.subheading(group.title, group.note)
         page.charts(group.charts)
-    if state == "finished":
-        _add_pictures(page, trainer, results)
     if len(all_sessions) > 1:
         page.heading("Sessions", "The run was stopped and resumed; steps are counted on.")
         page.table(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from evdistill_core.foundation.files import write_text_atomic
 from evdistill_core.reports.origin import Origin, Stopwatch
@@ -57,14 +58,23 @@ class Sessions:
         self._first_step = step
         self._written_s = time.monotonic()
 
-    def note(self, step: int, *, now: bool = False) -> None:
-        """Write how far the run is, at most every half a minute unless ``now`` is set."""
+    def note(self, step: int, *, now: bool = False, is_finished: bool = False) -> None:
+        """Write how far the run is, at most every half a minute unless ``now`` is set.
+
+        Args:
+            step: steps that are done.
+            now: write in any case.
+            is_finished: the run is over, and its page is written.
+        """
         if not now and time.monotonic() - self._written_s < _WRITE_EVERY_S:
             return
         self._written_s = time.monotonic()
-        sessions = [asdict(session) for session in self.all(step)]
+        content = {
+            "finished": is_finished,
+            "sessions": [asdict(session) for session in self.all(step)],
+        }
         try:
-            write_text_atomic(self._path, json.dumps(sessions, indent=1) + "\n")
+            write_text_atomic(self._path, json.dumps(content, indent=1) + "\n")
         except OSError as error:  # the run matters more; the report then knows less of its time
             _log.warning("%s cannot be written: %s", self._path, error.strerror or error)
 
@@ -98,10 +108,22 @@ def origin_of(sessions: list[Session]) -> Origin:
 def read_sessions(path: Path) -> list[Session]:
     """Return the sessions of a file; none where it is missing or damaged."""
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        return [_session(row) for row in rows]
-    except (OSError, ValueError, TypeError, KeyError):
+        return [_session(row) for row in _content(path)["sessions"]]
+    except (ValueError, TypeError, KeyError):
         return []
+
+
+def is_finished(folder: Path) -> bool:
+    """Return whether the run in a folder is over, its page included."""
+    return _content(folder / SESSIONS).get("finished") is True
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _session(row: Mapping[str, object]) -> Session:

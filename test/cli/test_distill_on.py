@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from onnx_models import write_model
+from report_pages import check_page
 from typer.testing import CliRunner
 
 from evdistill_core.cli.main import build_app
@@ -36,6 +37,7 @@ from evdistill_core.training.distill_on import (
     open_profile,
     split_images,
 )
+from evdistill_core.training.distill_on_report import last_scores
 from evdistill_core.training.stages import load_experiment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,11 +121,20 @@ def test_a_student_and_reports_are_left_and_an_interrupted_run_goes_on(command, 
     assert load_checkpoint(run / "teacher" / "last.pt").network == "image:onboard-seg"
     for stage in ("teacher", "student"):
         assert (run / stage / "report.html").stat().st_size > 0
+    page = check_page((run / "report.html").read_text(encoding="utf-8"))
+    links = [a["href"] for t, a in page.elements if t == "a"]
+    assert links == ["teacher/report.html", "student/report.html"]
+    assert "it failed" not in page.text
+    ends = [line.partition(":")[0] for line in result.output.splitlines()[-5:]]
+    assert ends == ["student", "score", "verdict", "report", "next"]
+    (score,) = last_scores(run / "student").values()
+    assert f"score: mIoU near events {100 * score:.1f} % on sim" in result.output
+    assert "% against" in result.output  # both were scored on the same windows
     with pytest.raises(OutputError, match="--resume"):
         invoke(*command, "--steps", 3)
     # As if it had been ended after the last checkpoint of the student.
     teacher_bytes = (run / "teacher" / "last.pt").read_bytes()
-    (run / "student" / "report.html").unlink()
+    (run / "student" / "sessions.json").unlink()
     (run / "student.evstudent").unlink()
     assert invoke(*command, "--steps", 3, "--resume").exit_code == 0
     assert (run / "teacher" / "last.pt").read_bytes() == teacher_bytes

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from report_pages import check_page
 from typer.testing import CliRunner
 
 from evdistill_core.cli.main import build_app
@@ -111,9 +112,12 @@ def test_report_scores_tracks_of_a_bag_in_the_order_of_time(tmp_path):
     assert score["tracking"]["mota"] == pytest.approx(1 - (1 + 1) / 4)
     assert score["tracking"]["idf1"] == pytest.approx(2 * 2 / (4 + 3))
     json.dumps(score, allow_nan=False)
-    command = ["report", str(results), "--labels", str(truth)]
+    command = ["report", str(results), "--labels", str(truth), "-o", str(tmp_path / "s.html")]
     told = CliRunner().invoke(build_app(), command)
     assert told.exit_code == 0, told.output
+    page = check_page((tmp_path / "s.html").read_text(encoding="utf-8"))
+    for words in ("75.2", "AP50:95, %", "id changes", "4 of 4 labelled images"):
+        assert words in page.text
     assert "labels_scored  4 of 4" in told.output
     assert "car          4      3  75.2     75.2" in told.output
     assert "id changes" in told.output

@@ -6,9 +6,11 @@ import sys
 
 import numpy as np
 import pytest
+from report_pages import check_page
 
 from evdistill_core.cli.main import run
 from evdistill_core.evaluation.replay import replay_report
+from evdistill_core.evaluation.replay_page import write_replay_page
 from evdistill_core.evaluation.replay_recognition import MAX_PARTS
 from evdistill_core.foundation.errors import DataError
 from evdistill_core.messages.standard import (
@@ -32,6 +34,7 @@ from evdistill_core.messages.vision import (
     VisionClass,
 )
 from evdistill_core.recordings.writers.mcap import McapWriter
+from evdistill_core.reports.origin import Stopwatch
 
 T0_NS = 1_700_000_000_000_000_000
 MS = 1_000_000
@@ -322,5 +325,43 @@ def test_the_command_tells_people_what_is_not_zero(tmp_path, capsys):
     assert lines[0].split() == ["results", str(results)]
     assert any(line.split() == ["task", "recognition"] for line in lines)
     assert "{" not in "".join(lines)
+    page = tmp_path / "page.html"
+    assert run(["report", str(results), "--labels", str(csv(tmp_path / "l.csv", ",,cup")),
+                "-o", str(page)]) == 0  # fmt: skip
+    assert capsys.readouterr().out.splitlines()[-1] == f"report: {page}"
+    found = check_page(page.read_text(encoding="utf-8"))
+    for words in ("top-1", "50.0 %", "Over time", f"evdistill info {results}"):
+        assert words in found.text
     assert run(["report", str(results), "-o", str(tmp_path / "out.json")]) == 2
     assert "out.json is there already" in capsys.readouterr().err
+
+
+def test_without_a_name_the_page_belongs_to_the_command(tmp_path, capsys, monkeypatch):
+    results = recognised(tmp_path / "r.mcap", ANSWERS)
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert run(["report", str(results)]) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == "report: out/report/report.html"
+    page = check_page((tmp_path / "out" / "report" / "report.html").read_text(encoding="utf-8"))
+    assert f"evdistill report {results} --labels LABELS" in page.text
+    assert run(["report", str(results), "--json"]) == 0
+    json.loads(capsys.readouterr().out)
+    (tmp_path / "out" / "report" / "report.html").unlink()
+    (tmp_path / "out" / "report" / "report.html").mkdir()  # the command goes on without a page
+    (tmp_path / "out" / "report" / "report.html" / "mine").touch()
+    assert run(["report", str(results)]) == 0
+    assert "report:" not in capsys.readouterr().out
+
+
+def test_boxes_are_told_over_time(segmented, tmp_path):
+    report = replay_report(segmented)
+    parts = report["over_time"]
+    assert sum(part["masks"] for part in parts) == report["masks"]
+    counted = sum(sum(part["detections"].values()) for part in parts)
+    assert counted == report["detections"]
+    assert parts[0]["from_s"] == 0.0
+    times = [part["from_s"] for part in parts]
+    assert times == sorted(set(times))
+    write_replay_page(report, tmp_path / "p.html", results=segmented, stopwatch=Stopwatch())
+    page = check_page((tmp_path / "p.html").read_text(encoding="utf-8"))
+    assert segmented.name in page.text

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from report_pages import check_page
 
 from evdistill_core.messages.standard import Header, Image, Time
 from evdistill_core.messages.vision import Detection2DArray, LabelInfo
@@ -53,8 +54,16 @@ def test_run_leaves_film_sheet_masks_and_report(tmp_path, bag, tiny_student):
         "masks.mcap",
         "overlay.mp4",
         "overlay.png",
+        "report.html",
         "report.json",
     ]
+    page = check_page((out / "report.html").read_text(encoding="utf-8"))
+    assert f"{bag.name} through {tiny_student.name}" in page.text
+    assert "8,000" in page.text
+    assert f"evdistill report {out / 'masks.mcap'} --labels LABELS" in page.text
+    assert [a["href"] for t, a in page.elements if t == "a"] == [
+        "overlay.mp4", "overlay.png", "masks.mcap", "report.json",
+    ]  # fmt: skip
     assert json.loads((out / "report.json").read_text()) == report
     assert report["events"] == 40 * 200
     assert (report["windows"], report["windows_dropped"], report["seq_gaps"]) == (8, 0, 0)
@@ -118,7 +127,9 @@ def test_two_runs_give_the_same_masks_with_and_without_pictures(tmp_path, bag, t
         run_recording(bag, tmp_path / name, given, pictures=pictures, show_progress=False)
     a, b = (messages(tmp_path / n / "masks.mcap")["/segmentation/mask"] for n in "ab")
     assert a == b
-    assert sorted(p.name for p in (tmp_path / "b").iterdir()) == ["masks.mcap", "report.json"]
+    names = sorted(p.name for p in (tmp_path / "b").iterdir())
+    assert names == ["masks.mcap", "report.html", "report.json"]
+    assert "<img " not in (tmp_path / "b" / "report.html").read_text(encoding="utf-8")
     reports = [json.loads((tmp_path / n / "report.json").read_text()) for n in "ab"]
     assert [r["pictures"] for r in reports] == [
         {"drawn": 8, "above_rate": 0, "too_slow": 0},
@@ -133,7 +144,8 @@ def test_pictures_of_an_earlier_run_do_not_stay(tmp_path, bag, tiny_student):
     run(bag, tmp_path, tiny_student)
     given = SegmentationParameters(student=str(tiny_student))
     run_recording(bag, tmp_path, given, pictures=False, show_progress=False)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["bag.mcap", "masks.mcap", "report.json"]
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == ["bag.mcap", "masks.mcap", "report.html", "report.json"]
 
 
 def test_every_event_of_a_file_is_accounted_for(tmp_path, tiny_student):
@@ -189,7 +201,9 @@ def test_command(tmp_path, bag, tiny_student):
     rows = [line.split() for line in done.stdout.splitlines()]
     assert rows[0][:3] == ["windows", "computed", "8"]
     assert rows[1:3] == [["events", "read", "8,000"], ["events", "used", "8,000"]]
-    assert rows[-1] == ["report", str(tmp_path / "o" / "report.json")]
+    assert rows[-1] == ["report", str(tmp_path / "o" / "report.html")]
+    page = check_page((tmp_path / "o" / "report.html").read_text(encoding="utf-8"))
+    assert f"evdistill run {bag} --out" in page.text
     assert "\x1b" not in done.stdout + done.stderr
 
 
@@ -198,7 +212,7 @@ def test_command_without_pictures_and_quiet(tmp_path, bag, tiny_student):
     done = evdistill("run", bag, "-o", out, "--student", tiny_student, "--no-pictures", "-q")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("8 windows in ")
-    assert sorted(p.name for p in out.iterdir()) == ["masks.mcap", "report.json"]
+    assert sorted(p.name for p in out.iterdir()) == ["masks.mcap", "report.html", "report.json"]
 
 
 @pytest.mark.parametrize(

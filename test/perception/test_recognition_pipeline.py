@@ -237,6 +237,7 @@ def test_run_leaves_film_sheet_classifications_and_report(tmp_path, bag, tiny_re
         "classifications.mcap",
         "overlay.mp4",
         "overlay.png",
+        "report.html",
         "report.json",
     ]
     report = json.loads((out / "report.json").read_text())

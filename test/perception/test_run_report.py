@@ -208,7 +208,7 @@ def test_the_table_says_what_the_report_does(tmp_path, capsys):
         f"video 2.3 MB {tmp_path}/overlay.mp4 (1,190 of 1,200 windows; 10 left out: drawing is "
         "slower than computing)"
     )
-    assert lines[-1] == f"report {tmp_path / 'report.json'}"
+    assert lines[-2:] == [f"numbers {tmp_path}/report.json", f"report {tmp_path}/report.html"]
 
 
 def test_a_terminal_gets_the_same_rows(tmp_path):

@@ -2,14 +2,13 @@
 
 import math
 import subprocess
-import sys
 from datetime import datetime, timezone
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from report_pages import Page, check_page
 
 from evdistill_core.drawing.overlay import EVENT_COLOURS
 from evdistill_core.foundation.invocation import command_text, resume_text, set_arguments
@@ -19,9 +18,6 @@ from evdistill_core.reports.charts import Chart, Line, figure, ticks
 from evdistill_core.reports.numbers import duration, percent, points, short, size
 from evdistill_core.reports.origin import Origin, Stopwatch, git_commit, machine, software
 from evdistill_core.reports.page import BarCell, ClassCell, ReportPage
-
-sys.path.insert(0, str(Path(__file__).parent))
-from pages import Page, check_page
 
 HOSTILE = (
     "<script>alert(1)</script>",

@@ -1,10 +1,9 @@
 """The page of a run: what it says when it is running, stopped, resumed and finished."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
+from report_pages import check_page
 
 from evdistill_core.foundation.config import from_mapping, load_yaml
 from evdistill_core.foundation.invocation import set_arguments
@@ -16,10 +15,7 @@ from evdistill_core.training.distill_config import TERMS
 from evdistill_core.training.loop import Trainer
 from evdistill_core.training.report import NextStep
 from evdistill_core.training.run_log import read_records
-from evdistill_core.training.sessions import Sessions, read_sessions
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "reports"))
-from pages import check_page
+from evdistill_core.training.sessions import Sessions, is_finished, read_sessions
 
 
 class Stopping(Trainer):
@@ -53,11 +49,13 @@ def test_one_page_is_kept_through_stop_and_resume(tiny_run, tmp_path):
     assert "in one session" in stopped.text
     assert "Sessions" not in stopped.text
     first = read_sessions(out / "sessions.json")
+    assert not is_finished(out)
 
     run_with_progress(trainer_of(path, out, resume=True))
     text = (out / "report.html").read_text(encoding="utf-8")
     page = check_page(text)
     assert "All 6 steps are done." in page.text
+    assert is_finished(out)
     assert "6 of 6" in page.text
     assert "in 2 sessions" in page.text
     sessions = read_sessions(out / "sessions.json")
@@ -113,13 +111,17 @@ def test_sessions_of_lost_steps_are_cut_and_damaged_files_do_not_matter(tmp_path
     assert len(read_sessions(tmp_path / "sessions.json")) == 1
     second.note(9, now=True)
     assert len(read_sessions(tmp_path / "sessions.json")) == 2
-    for damaged in ("", "[1]", '[{"began": "x"}]', "{}", '{"a": 1}'):
+    assert not is_finished(tmp_path)
+    Sessions(tmp_path, 9).note(12, now=True, is_finished=True)
+    assert is_finished(tmp_path)
+    for damaged in ("", "[1]", '{"sessions": [{"began": "x"}]}', "{}", '{"sessions": 1}'):
         (tmp_path / "sessions.json").write_text(damaged)
         assert read_sessions(tmp_path / "sessions.json") == []
         assert len(Sessions(tmp_path, 5).all(6)) == 1
+        assert not is_finished(tmp_path)
     rows = [{"began": "no time", "seconds": 1, "first_step": 0, "last_step": 1,
              "command": "", "software": "", "machine": ""}]  # fmt: skip
-    (tmp_path / "sessions.json").write_text(json.dumps(rows))
+    (tmp_path / "sessions.json").write_text(json.dumps({"sessions": rows}))
     assert read_sessions(tmp_path / "sessions.json") == []
 
 

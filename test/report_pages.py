@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 VOID = {"meta", "img"}
 ALLOWED = {
     "html", "head", "meta", "title", "style", "body", "header", "footer", "h1", "h2", "h3", "p",
-    "div", "b", "span", "ul", "li", "pre", "code", "table", "caption", "thead", "tbody", "tr", "th",
+    "div", "b", "span", "ul", "li", "pre", "code", "table", "thead", "tbody", "tr", "th",
     "td", "figure", "figcaption", "img", "svg", "line", "polyline", "circle", "rect", "text",
     "a", "details", "summary",
 }  # fmt: skip
