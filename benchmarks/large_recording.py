@@ -36,7 +36,7 @@ STUDENT = Path(__file__).parents[1] / "evdistill_core" / "assets" / "street6.evs
 
 
 def patterns() -> list[Events]:
-    """Return pieces of 100 ms that are repeated: making each anew would take most of the time."""
+    """Return pieces of 100 ms that are repeated: making each again would take most of the time."""
     rng = np.random.default_rng(0)
     count = RATE_HZ * PIECE_US // 1_000_000
     pieces = []

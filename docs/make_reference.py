@@ -46,7 +46,7 @@ FOLDER = Path(__file__).resolve().parent / "reference"
 MARK = "<!-- made by docs/make_reference.py: change the code, then run it -->\n"
 UNITS = {
     "us": "µs", "ns": "ns", "ms": "ms", "s": "s", "hz": "Hz", "deg": "deg", "px": "px", "mv": "mV",
-    "bytes": "bytes",
+    "bytes": "bytes", "rad": "rad",
 }  # fmt: skip
 CHECKS = ("check_ranges", "check_at_least")
 STAGES = (("student", TrainConfig), ("teacher", TeacherConfig), ("distill", DistillConfig))
@@ -373,7 +373,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, tuple):
-        return f"`[{', '.join(f'{v:g}' if isinstance(v, float) else str(v) for v in value)}]`"
+        return f"`[{', '.join(_plain(v).strip('`') for v in value)}]`"
     if dataclasses.is_dataclass(value):
         return "its defaults"
     if isinstance(value, dict):
@@ -383,6 +383,8 @@ def _plain(value: Any) -> str:
 
 
 def _unit(name: str) -> str:
+    if name.endswith("_px_s"):
+        return "px/s"
     return UNITS.get(name.rsplit("_", 1)[-1], "") if "_" in name else ""
 
 

@@ -20,7 +20,7 @@ model = torch.nn.Sequential(
 )
 optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
 for epoch in range(2):
-    dataset.set_epoch(epoch)  # draws the jitter anew
+    dataset.set_epoch(epoch)  # draws the jitter again
     for grids in loader:  # (4, 5, H, W) float32
         loss = torch.nn.functional.mse_loss(model(grids), grids)
         optimiser.zero_grad()

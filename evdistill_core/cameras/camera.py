@@ -288,7 +288,7 @@ class Camera:
         return EventBatch(events, Triggers.empty(), piece.arrival_ns, why)
 
     def _has_jumped(self, events: Events, arrival_ns: int) -> bool:
-        """Tell whether sensor time began anew, or ran ahead of the host's."""
+        """Tell whether sensor time restarted, or ran ahead of the host's."""
         if self._newest is None:
             return False
         newest_us, newest_ns = self._newest

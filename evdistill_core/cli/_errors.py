@@ -75,7 +75,7 @@ def _explain_import(error: ImportError) -> tuple[str, int] | None:
         return f"this needs {name.partition('.')[0]}, which is not installed: {cure}", FAILED
     if name.startswith(_OURS):
         return None
-    return f"{name or 'a library'} cannot be loaded: {error}; install it anew", FAILED
+    return f"{name or 'a library'} cannot be loaded: {error}; install it again", FAILED
 
 
 def _explain_os(error: OSError) -> str:

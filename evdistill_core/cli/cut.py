@@ -47,7 +47,7 @@ def command(
     """Copy a span of a recording, events and images.
 
     From a bag into a bag, all other topics come along as they are and names stay; the events are
-    packed anew, in evt3 if they were, so that the first one is the first of the span. The file
+    packed again, in evt3 if they were, so that the first one is the first of the span. The file
     appears only when it is complete; Ctrl-C leaves nothing behind.
     """
     from evdistill_core.cli._converted import convert_file

@@ -65,7 +65,7 @@ def command(
 ) -> None:
     """Make a student file of a checkpoint.
 
-    An older student file is written anew in today's format. The mean of two stages (--average)
+    An older student file is written again in today's format. The mean of two stages (--average)
     keeps some of what the later one has forgotten.
 
     Torch and ONNX Runtime are checked to compute the same. A model in 8 bits (--int8) is faster and

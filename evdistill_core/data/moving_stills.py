@@ -111,7 +111,7 @@ class MovingStillsConfig:
 
 
 class MovingStills:
-    """Simulated windows by index: every round all images, motion and sensor anew.
+    """Simulated windows by index: every round all images, motion and sensor again.
 
     Args:
         config: pictures, motion, sensors.

@@ -2,7 +2,7 @@
 
 A recording can only be read from its beginning; training wants any window at any moment. The
 columns of a recording lie in a folder of their own, named after the file, its size and its time of
-change, so a changed file is read anew and an unchanged one never again.
+change, so a changed file is read again and an unchanged one never again.
 """
 
 from __future__ import annotations
@@ -92,9 +92,11 @@ class IndexedRecording:
             sizes["frames"] = len(self.frame_t_us) * int(np.prod(self._frame_shape))
             found = {n: (folder / f"{n}.bin").stat().st_size for n in sizes}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{folder} is damaged ({error}): remove it, it is made anew") from error
+            raise DataError(
+                f"{folder} is damaged ({error}): remove it; it is made again"
+            ) from error
         if found != sizes:
-            raise DataError(f"{folder} is damaged: remove it, it is made anew")
+            raise DataError(f"{folder} is damaged: remove it; it is made again")
 
     def events(self, segment: Segment, t_start_us: int, t_end_us: int) -> Events:
         """Return the events of a segment within [t_start_us, t_end_us)."""

@@ -48,7 +48,7 @@ class SimulationConfig:
         window_jitter: the simulated window is as long as the student's, times a factor drawn from
             this range: all speeds and rates vary with it.
         unique: how many different windows there are; index k and k + unique are the same window,
-            changed anew by the augmentation. 0: every index is a new window. Simulating costs
+            changed again by the augmentation. 0: every index is a new window. Simulating costs
             more than a training step, so a run of many steps wants a few thousand.
         cache: folder in which the unique windows are kept, for this run and later ones.
         stops: probability that everything stands still from a moment of the span on, drawn evenly:

@@ -235,12 +235,11 @@ def _describe_stills(*sets: StillsConfig) -> list[dict[str, object]]:
 
 
 def _check_mixed(stills: StillsConfig, more: tuple[StillsConfig, ...]) -> None:
-    """Raise ConfigError where images of several sets cannot stand in one batch."""
+    """Raise ConfigError where images of several sets cannot are in one batch."""
     crops = sorted({s.crop for s in (stills, *more)})
     if more and (len(crops) > 1 or crops[0] == (0, 0)):
         raise ConfigError(
-            f"stills and more_stills stand in one batch: give all the same crop above 0, got "
-            f"{crops}"
+            f"stills and more_stills are in one batch: give all the same crop above 0, got {crops}"
         )
     if len({s.images.is_recognition for s in (stills, *more)}) > 1:
         raise ConfigError("stills and more_stills must be of one task: dense labels, or one class")

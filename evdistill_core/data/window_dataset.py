@@ -46,7 +46,7 @@ class WindowDataset(Dataset[torch.Tensor]):
         paths: a recording, a folder of recordings, or a list of both.
         input: what is made of a window, for example ``student.input``.
         stride_us: sensor time between the starts of windows; None: windows follow one another.
-        jitter: move each window by a random time below the stride, drawn anew for each epoch (see
+        jitter: move each window by a random time below the stride, drawn again for each epoch (see
             ``set_epoch``); windows stay inside their stretch.
         seed: of the jitter.
         start_s: leave out what lies before this time in every recording, seconds.

@@ -151,7 +151,7 @@ def read_truth(
                 truth[near] = class_id
     if not truth:
         there = f"{stamps[0]} to {stamps[-1]} ns" if stamps else "no time: there are none"
-        raise DataError(f"{path} tells the class of no window; their stamps go from {there}")
+        raise DataError(f"{path} has no class for any window; their stamps go from {there}")
     return truth
 
 

@@ -25,7 +25,7 @@ class SensorClock:
     to the length of a packet, as drivers themselves stamp.
 
     Attributes:
-        jumps: times that the offset moved by more than half a second and was taken anew.
+        jumps: times that the offset moved by more than half a second and was taken again.
     """
 
     def __init__(self) -> None:

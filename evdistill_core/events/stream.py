@@ -33,10 +33,10 @@ from evdistill_core.messages.types import normal_type_name
 
 # EVT3 time wraps after 16.8 s; beyond a quarter of that the header stamps tell which turn it is.
 PAUSE_US = 4_000_000
-# A message this little behind, and sent about as late, was overtaken: no count that started anew.
+# A message this little behind, and sent about as late, was overtaken: no count that restarted.
 MAX_OVERTAKEN = 16
 OVERTAKEN_US = 1_000_000
-# More messages missing than this means that the count started anew.
+# More messages missing than this means that the count restarted.
 MAX_LOST = 1_000_000
 
 
@@ -270,7 +270,7 @@ def _stamp_ns(message: EventPacket | EventArray, receive_time_ns: int) -> int:
 
 
 def _is_overtaken(behind: int, elapsed_us: int | None) -> bool:
-    """Tell a message that others came before from the first one of a driver that started anew."""
+    """Tell a message that others came before from the first one of a driver that restarted."""
     return (
         behind <= MAX_OVERTAKEN
         and elapsed_us is not None

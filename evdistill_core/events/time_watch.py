@@ -20,7 +20,7 @@ from evdistill_core.events.stream import DecodedPacket, StreamCounters
 # mis-timed libcaer_cmp message); a longer step is a restart, a loop, or a damaged time word.
 BACKWARD_JUMP_US = 200_000
 # A longer step forward between messages is a jump too, unless the header stamps confirm it: an EVT3
-# sensor that starts anew looks like one, unless it did so within this time of a wrap.
+# sensor that restarts looks like one, unless it did so within this time of a wrap.
 FORWARD_JUMP_US = 1_000_000
 # Inside a message there are no stamps; no driver collects for so long.
 FORWARD_JUMP_INSIDE_US = 5_000_000

@@ -54,7 +54,7 @@ def import_released(path: Path, classes: ClassTable | None = None) -> Checkpoint
     outputs = state[_HEAD].shape[0]
     if outputs != len(table):
         raise StudentError(
-            f"{path} tells {outputs} classes apart, the class table has {len(table)} "
+            f"{path} has {outputs} classes, the class table has {len(table)} "
             f"({', '.join(table.names)}); give the right one with --classes FILE"
         )
     with torch.device("meta"):  # shapes without memory

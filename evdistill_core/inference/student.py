@@ -104,7 +104,7 @@ class NetworkInfo:
         low, stride = min(self.state_channels, 1), self.state_stride
         if not 0 <= self.state_channels <= 4096 or not low <= stride <= 1024 * low:
             raise ConfigError(
-                f"a state of {self.state_channels} channels at stride {stride} is none of ours"
+                f"no network has a state of {self.state_channels} channels at stride {stride}"
             )
         if self.is_recurrent and self.size_multiple % stride:
             raise ConfigError(f"state_stride {stride} must divide {self.size_multiple}")

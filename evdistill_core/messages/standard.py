@@ -134,7 +134,7 @@ class Image(Message):
         expected = pixels.shape[:2] if channels == 1 else (*pixels.shape[:2], channels)
         if pixels.ndim not in (2, 3) or pixels.shape != expected or pixels.dtype != dtype:
             raise MessageError(
-                f"{encoding} wants {np.dtype(dtype)} pixels with {channels} channel(s), "
+                f"{encoding} needs {np.dtype(dtype)} pixels with {channels} channel(s), "
                 f"got {pixels.dtype} of shape {pixels.shape}"
             )
         contiguous = np.ascontiguousarray(pixels).view(np.uint8).reshape(-1)

@@ -31,7 +31,7 @@ class InputAhead:
         return events - self._taken >= MIN_EVENTS
 
     def follow(self, window: OpenWindow) -> None:
-        """Take the events that came in since the last call; another window begins anew."""
+        """Take the events that came in since the last call; another window restarts."""
         key = (window.t_start_us, window.t_end_us, window.first_event)
         if key != self._window:
             first = window.parts[0]

@@ -217,7 +217,7 @@ class PerceptionParameters(ABC):
 
     @abstractmethod
     def interpreter(self, classes: ClassTable) -> Interpreter:
-        """Return what makes answers from logits; ``postprocess`` configures it anew."""
+        """Return what makes answers from logits; ``postprocess`` configures it again."""
 
     def filter_config(self) -> FilterConfig:
         """Return which events are dropped before windows are cut.

@@ -113,7 +113,7 @@ class Student:
         """Yield the result of every window, in order; no window is dropped.
 
         Window length, overlap, filters and thresholds are those given to ``load``. Tracks and
-        the state of a recurrent student go from window to window and begin anew at breaks of the
+        the state of a recurrent student go from window to window and restart at breaks of the
         stream. Results of a recording are those of ``evdistill run``.
 
         Args:
@@ -244,7 +244,7 @@ class Stream:
         """Take in the next events; return the results of the windows that they complete.
 
         Args:
-            events: later than those before; a jump in time is noticed and begins anew.
+            events: later than those before; a jump in time is noticed and restarts.
             stamp_ns: host time at which the first of them came, nanoseconds since 1970; 0: not
                 known, results are then stamped with sensor time.
         """

@@ -463,7 +463,7 @@ class _Job:
                 yield (stamp_ns, packet.topic, packet.type_name, bytes(packet.data))
 
     def _frame_messages(self) -> Iterator[StampedMessage]:
-        """Yield pictures: those of a bag as they are, in their own encoding, others made anew."""
+        """Yield pictures: those of a bag as they are, in their own encoding, others made again."""
         is_bag = self._recording.info.format.startswith("rosbag")
         stored = self._recording.image_messages() if is_bag else self._made_messages()
         for stamp_ns, packet in self._thinned_out(stored):

@@ -151,23 +151,24 @@ class SensorRanges:
     """(low, high) of every value of a random sensor; rates and thresholds are log-uniform.
 
     Attributes:
-        threshold: geometric mean of the two thresholds.
-        on_off_ratio: threshold_on / threshold_off.
-        mismatch: see ``SensorModel``, as all below.
-        refractory_us: above 0.
-        noise_hz: above 0.
-        noise_on_fraction: 0 .. 1.
-        noise_darkness: at least 0.
-        noise_pairs: 0 .. 1.
-        pair_us: above 0.
-        hot_fraction: 0 .. 1.
-        hot_hz: above 0.
-        leak_hz: above 0.
-        cutoff_probability: part of the sensors that have a low pass at all.
-        cutoff_hz: above 0.
-        knee: above 0.
-        gamma: above 0.
-        exposure: above 0.
+        threshold: geometric mean of both thresholds, natural logarithm of intensity; above 0.
+        on_off_ratio: threshold_on / threshold_off; above 0.
+        mismatch: deviation of the thresholds over the pixels, as a part of the threshold.
+        refractory_us: time that a pixel is held in reset after an event; above 0.
+        noise_hz: background activity of a pixel, events a second; above 0.
+        noise_on_fraction: part of the background activity that is brighter, 0 .. 1.
+        noise_darkness: exponent of the noise in dark places: the rate of a pixel goes with its
+            intensity to the power of minus this; at least 0.
+        noise_pairs: part of the noise that an event of the other polarity follows, 0 .. 1.
+        pair_us: mean time between the two events of a pair; above 0.
+        hot_fraction: part of the pixels that fire all the time, 0 .. 1.
+        hot_hz: mean rate of a hot pixel; above 0.
+        leak_hz: brighter events a second of a pixel with constant intensity; above 0.
+        cutoff_probability: part of the sensors that have a low pass.
+        cutoff_hz: corner of the low pass of a pixel; above 0.
+        knee: intensity, as a part of full scale, below which the response is linear; above 0.
+        gamma: exponent that turns values of images into light; above 0.
+        exposure: factor on the light; above 1 the brightest parts saturate.
     """
 
     threshold: tuple[float, float] = (0.15, 0.6)

@@ -22,12 +22,11 @@ class NetworkConfig:
 
     Attributes:
         name: ours, an entry point's, or ``package.module:function``; it decides the task.
-        options: its options by name.
-        pretrained: what the encoder of ``lite-seg`` and ``lite-cls`` starts from: ``imagenet``
+        options: options of the network by name.
+        pretrained: start of the encoder of ``lite-seg`` and ``lite-cls``: ``imagenet``
             (weights that the extra ``train`` installs), ``none`` (random), or a checkpoint with the
             same encoder, such as the teacher's.
-        start_from: a checkpoint or student file whose weights are the start of the whole network;
-            empty: random.
+        start_from: checkpoint or student file from which all weights start; empty: random.
     """
 
     name: str = "onboard-seg"
@@ -51,11 +50,11 @@ class LossConfig:
         weights: loss name to weight.
         class_weights: one weight a class, in the order of the class table; empty: all 1.
         activity_radius_px: pixels with an event in the square of this radius count fully.
-        inactive_weight: what all other pixels count, 0..1. A fixed camera sees only what moves:
-            there is nothing to learn from a silent pixel, and the live side reports it as
-            unlabelled. A small weight above 0 keeps the network from wild guesses there.
-        label_stride: losses look at every such row and column of the labels: 1, 2 or 4
-            (segmentation). Scores always look at all.
+        inactive_weight: weight of all other pixels. A fixed camera sees only what moves, so nothing
+            can be learnt from a silent pixel, and the live side reports it as unlabelled. A small
+            weight above 0 keeps the network from wild guesses there.
+        label_stride: losses use every Nth row and column of the labels (segmentation). Scores use
+            all of them.
     """
 
     weights: dict[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0})
@@ -79,14 +78,14 @@ class OptimiserConfig:
     Attributes:
         name: ``adamw`` or ``sgd`` (Nesterov).
         lr: highest learning rate.
-        weight_decay: of weights with two or more dimensions; biases and norms have none.
-        momentum: SGD only.
+        weight_decay: decay of weights with two or more dimensions; biases and norms have none.
+        momentum: momentum of SGD.
         schedule: ``poly``, ``cosine`` or ``constant`` after the warm-up.
-        power: of ``poly``.
-        warmup_steps: linear rise from ``lr * warmup_start``.
+        power: exponent of ``poly``.
+        warmup_steps: steps of the linear rise from ``lr * warmup_start``.
         warmup_start: share of ``lr`` at step 0.
         clip_norm: largest gradient norm; 0 does not clip.
-        ema_decay: of the averaged weights that are evaluated and exported; 0: none.
+        ema_decay: decay of the averaged weights, which are evaluated and exported; 0: none.
     """
 
     name: Literal["adamw", "sgd"] = "adamw"
@@ -120,10 +119,10 @@ class LargerConfig:
     """A larger student of events that a smaller one imitates (stage ``student``).
 
     Attributes:
-        student: its checkpoint or student file; empty: none. Input and classes are those of the
-            experiment.
-        weight: of KL(larger || smaller) beside the supervised losses.
-        temperature: that softens both posteriors.
+        student: checkpoint or student file; empty: none. Its input and classes must be those of
+            the experiment.
+        weight: weight of KL(larger || smaller) beside the supervised losses.
+        temperature: temperature that softens both distributions.
         instances: weight of the distance of their instance maps, where both have an instance head.
     """
 
@@ -142,19 +141,19 @@ class TrainConfig:
     """Everything that ``evdistill train`` can be told.
 
     Attributes:
-        name: of the run; the student file is named after it.
-        seed: of weights, data and drop-out.
+        name: name of the run and of the student file.
+        seed: seed of weights, data and drop-out.
         steps: optimiser steps.
         batch_size: windows a step, of all processes together; a multiple of their number.
         classes: a preset (``street6``, ``camvid11``, ``dsec11``, ``cityscapes19``, ``digits``), the
             path of a class file (in a YAML file it counts from the folder of that file), the
             content of one, or a list of names (docs/how-to/classes.md).
-        network: which network.
+        network: the network.
         input: how events become its input; stored in the student file.
-        data: what it learns from and what it is validated on.
-        loss: what is minimised.
-        larger: a student that this one is distilled from; stage ``student`` alone.
-        optimiser: how.
+        data: windows for training and validation.
+        loss: losses and their weights.
+        larger: a larger student that this one imitates; only in stage ``student``.
+        optimiser: optimiser and schedule.
         device: ``auto`` takes CUDA where there is one.
         devices: processes on a machine, each with a GPU of its own (or its share of the CPU).
         nodes: machines; with more than one, start it on each (docs/how-to/large-trainings.md).
@@ -162,7 +161,7 @@ class TrainConfig:
             ``float16`` run the network in mixed precision; the latter
             scales the loss so that small gradients do not vanish.
         threads: CPU threads of the network of a process; 0 leaves the library's choice.
-        workers: processes that make samples, for each that trains; 0: none beside it.
+        workers: processes that make samples, for each training process; 0: it makes its own.
         validate_every: steps between two validations; 0: only at the end.
         checkpoint_every: steps between two checkpoints.
         tensorboard: also write TensorBoard scalars (needs the tensorboard package).

@@ -142,7 +142,7 @@ class TeacherConfig(TrainConfig):
         """Refuse an input of several channels."""
         super().__post_init__()
         if self.input.channels != 1:
-            raise ConfigError("a teacher sees grey images: leave input away")
+            raise ConfigError("a teacher sees grey images: remove the key input")
         images = [self.data.stills, *self.data.validation_stills.values()]
         recognises = network_task(self.network.name) == "recognition"
         if any(s.images.is_recognition != recognises for s in images):
@@ -159,14 +159,14 @@ class TeacherConfig(TrainConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ViewConfig:
-    """How a target window is changed where the student learns pseudo-labels.
+    """How a target window is changed before the student sees it, in terms with pseudo-labels.
 
-    The judges always see it as it is. Without changes the student sees the same.
+    The networks that make the pseudo-labels see the window unchanged.
 
     Attributes:
         dropout: share of the cells that are emptied.
-        strength: (low, high) of a factor on the input.
-        shift_px: most cells that it is moved along an axis (recognition).
+        strength: (low, high) of a random factor on the input.
+        shift_px: largest random shift along each axis, in cells (recognition).
     """
 
     dropout: float = 0.0
@@ -193,49 +193,48 @@ class TransferConfig:
     """How the teacher's knowledge is passed on.
 
     Attributes:
-        temperature: of the pixel KD.
-        confidence: how a pixel's weight follows from the teacher's certainty.
+        temperature: temperature of the pixel KD.
+        confidence: how the weight of a pixel follows from the certainty of the teacher: ``max`` is
+            its largest probability, ``entropy`` is 1 minus the normalised entropy, ``none`` is 1.
         confidence_floor: pixels below this certainty do not count.
         activity_weighted: on real windows, pixels far from events count ``loss.inactive_weight``.
         matching_cells: regions per axis of the distribution matching; 1: the whole image.
-        affinity_graph: ``scaled``: windows of ``pool_scale`` (the authors'); ``grid``: dense;
-            ``events``: cells of the student's feature map, drawn where events are; ``batch``: every
-            image of the batch is a node (recognition).
-        pool_scale: of the scaled graph; .8 gives 2x2 nodes.
-        affinity_nodes: nodes per axis of the dense graph; its square is the most nodes of the graph
-            of cells with events.
-        affinity_norm: of differences between similarities.
-        pseudo_threshold: certainty from which a pseudo-label stands without agreement.
-        pseudo_judges: who makes pseudo-labels: ``both``, the teacher on the reconstruction and the
-            averaged student; ``averaged``, the latter alone where it is sure (self-training: no
-            generator is needed for it).
-        pseudo_mean: the term ``pseudo_label`` is a mean over what is ``kept``, or over ``all``:
-            then it counts less where few are sure.
-        pseudo_ramp: share of the run over which ``pseudo_label`` and ``entropy`` grow from nothing
-            to their weights.
-        pseudo_from: share of the run before which terms in which the student learns from its own
-            answers (``SELF_TERMS``) are off: first it must know something. The ramp begins there.
-            Batch norms of a pretrained encoder need some hundred steps to leave the statistics of
-            pictures; before that its answers in use are noise.
-        teacher_fade: share of the run in which the terms that pass on what the teacher makes of
-            reconstructions (``FADING_TERMS``) shrink from their weights to nothing; 0: they keep
-            them. What it sees there is known early and stays worse than what the student comes to.
+        affinity_graph: nodes that are compared. ``scaled``: windows of ``pool_scale``, as in the
+            authors' release. ``grid``: dense. ``events``: cells of the student's feature map where
+            events are. ``batch``: each image of the batch is a node (recognition).
+        pool_scale: size of the windows of the scaled graph; 0.8 gives 2x2 nodes.
+        affinity_nodes: nodes per axis of the dense graph. Its square is the largest number of nodes
+            of the graph of cells with events.
+        affinity_norm: norm of the differences between similarities.
+        pseudo_threshold: certainty from which a pseudo-label counts without agreement.
+        pseudo_judges: networks that make pseudo-labels. ``both``: the teacher on the reconstruction
+            and the averaged student. ``averaged``: the averaged student alone, where it is sure
+            (self-training); this needs no generator.
+        pseudo_mean: ``pseudo_label`` is a mean over the pixels that are ``kept``, or over ``all``
+            pixels. With ``all`` it counts less where few pixels are sure.
+        pseudo_ramp: share of the run over which ``pseudo_label`` and ``entropy`` grow from 0 to
+            their weights.
+        pseudo_from: share of the run before which terms with the student's own answers
+            (``SELF_TERMS``) are off. The ramp begins there. Batch norms of a pretrained encoder
+            need some hundred steps to leave the statistics of images; earlier answers are noise.
+        teacher_fade: share of the run over which terms with the teacher's answers on
+            reconstructions (``FADING_TERMS``) shrink from their weights to 0; 0: they keep them.
+            These answers help early, and are later worse than the student's.
         translated_share: share of the steps, evenly spread, in which the student learns from
-            generated windows and reconstructions (``TRANSLATED_TERMS``). 1: all. Translations
-            err, and a few of them teach what they have to teach (5 % in HPL-ESS, CVPR 2024); a step
-            without them is also much cheaper.
-        density_regions: rectangles per axis that ``density_mix`` cuts windows into.
-        generator_gradient: factor on the gradient that the student's terms on generated windows
-            (``task_generated``, ``kd_generated``, ...) send into G_ie, 0..1. 1: end to end, as
-            their weights say; 0: G_ie learns from its own terms alone. Weights that are right for
-            the student may be hundreds of times those of the discriminators: then G_ie paints
-            what the student can read instead of events.
-        view: what the student is shown where it learns pseudo-labels.
+            generated windows and reconstructions (``TRANSLATED_TERMS``); 1: all. Translations have
+            errors, and few of them suffice (5 % in HPL-ESS, CVPR 2024). Steps without them are also
+            much cheaper.
+        density_regions: rectangles per axis into which ``density_mix`` cuts windows.
+        generator_gradient: factor on the gradient that reaches G_ie from the student's terms on
+            generated windows (``task_generated``, ``kd_generated``, ...). 1: the whole gradient. 0:
+            G_ie learns from its own terms alone. Weights that suit the student may be hundreds of
+            times those of the discriminators; G_ie then draws patterns that the student can read
+            instead of events.
+        view: changes of the windows in terms with pseudo-labels.
         joint_batch: the student sees labelled and target windows in one pass, and passes of
-            generated windows leave its running statistics alone. Batch norm then has one set of
-            statistics, of windows that a sensor gave; with a pass for every kind each is
-            normalised apart in training, and all alike by an average of all afterwards. Wants
-            inputs of one size.
+            generated windows do not update its running statistics. Batch norm then has one set of
+            statistics, from windows of sensors. Otherwise each kind of window is normalised apart
+            in training, and all by one average afterwards. Inputs must have one size.
         target_statistics: every kind of windows is normalised by its own batch. Only unchanged
             windows of the target update the running statistics, so the student is later normalised
             by its own camera (AdaBN at every step). One set of statistics for both fits neither
@@ -299,15 +298,15 @@ class AdversaryConfig:
     Attributes:
         generator: size of both generators.
         discriminator: size of all discriminators.
-        lr: highest learning rate; it follows the schedule of the student's.
-        beta1: of Adam.
-        critic_lr: of the discriminators.
-        gradient_penalty: weight beside the critic's own loss (WGAN-GP, output discriminator).
-        every: steps between two in which discriminators and the terms that train translation alone
-            are computed; the end-task and transfer terms move the generators at every step. 1: at
-            all, as in the paper; with 3 a step takes two thirds of the time on a CPU.
-        start_from: a checkpoint of a distillation whose generators and discriminators are the
-            start; empty: random.
+        lr: highest learning rate of the generators; the schedule is that of the student.
+        beta1: first moment of Adam.
+        critic_lr: learning rate of the discriminators.
+        gradient_penalty: weight of the gradient penalty of the output discriminator (WGAN-GP).
+        every: discriminators and terms that train translation alone are computed at every Nth
+            step. The other terms train the generators at every step. 1: always, as in the paper. 3
+            takes two thirds of the time on a CPU.
+        start_from: checkpoint of a distillation from which generators and discriminators start;
+            empty: random weights.
     """
 
     generator: GeneratorOptions = field(default_factory=GeneratorOptions)
@@ -339,7 +338,7 @@ class DistillConfig(TrainConfig):
     supervised losses within ``task_generated``, ``task_events`` and ``mutual_task``.
 
     Attributes:
-        data: both sides.
+        data: labelled images and unlabelled events.
         teacher: checkpoint of the teacher stage, or a model from elsewhere in an ONNX file.
         terms: a weight for every name in ``TERMS``; 0 switches a term off. Those in
             ``LATER_TERMS`` may be left out.

@@ -478,7 +478,7 @@ class Trainer:
         weighted = [n for n in INSTANCE_LOSSES if self.config.loss.weights.get(n, 0) > 0]
         if network.has_instances and not self.classes.thing_ids:
             raise ConfigError(
-                "network.options.instances tells things apart, and none of the classes "
+                "network.options.instances needs classes of things, and none of the classes "
                 f"{', '.join(self.classes.names)} is one: set is_thing: true in the class file"
             )
         if weighted and not network.has_instances:

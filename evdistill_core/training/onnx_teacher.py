@@ -374,7 +374,7 @@ def _files_of(path: Path) -> list[Path]:
         beside = path.parent / name
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise StudentError(
-                f"the teacher {path} wants to read {name!r}; its weights must lie in its own "
+                f"the teacher {path} needs {name!r}; its weights must lie in its own "
                 "folder: export it again"
             )
         if not beside.is_file():

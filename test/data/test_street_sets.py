@@ -90,7 +90,7 @@ def test_dsec_events_are_rectified(tmp_path):
     rows, columns = np.nonzero(StreetSet(config, SPEC, ELEVEN_CLASSES).sample(0).input.sum(0))
     assert set(rows) == {18}
     assert sorted(columns) == list(range(53, 103, 2))
-    # Workers get a copy that opens its files anew.
+    # Workers get a copy that opens its files again.
     source = StreetSet(config, SPEC, ELEVEN_CLASSES)
     before = source.sample(1)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(source)).sample(1).input, before.input)

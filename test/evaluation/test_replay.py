@@ -173,8 +173,8 @@ def test_a_bag_of_classifications_scores_what_is_near(tmp_path):
         (["5,5,cup"], "must end after its start"),
         (["a,5,cup"], "l.csv: invalid literal"),
         ([",9,cup", "8,,hand"], "two classes to the time from 8 to 9"),
-        ([], "tells the class of no window; their stamps go from 17"),
-        (["1,2,cup"], "tells the class of no window"),
+        ([], "has no class for any window; their stamps go from 17"),
+        (["1,2,cup"], "has no class for any window"),
     ],
 )
 def test_labels_that_say_nothing_are_refused(tmp_path, lines, message):

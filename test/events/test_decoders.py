@@ -479,7 +479,7 @@ def test_evt3_time_wraps_and_glitches_heal():
     assert times(0x8000 | 1500, 0x6000, 0x2000) == [2**24 + 1500 * 4096]  # a damaged word
     assert times(0x8001, 0x6003, 0x2000) == [2**24 + 4099]  # heals
     assert decoder.counters.backward_time == 2
-    # The upper half alone starts the lower half anew instead of 4 ms in the future.
+    # The upper half alone starts the lower half again instead of 4 ms in the future.
     assert times(0x8001, 0x6FFF, 0x2000, 0x8002, 0x2000) == [2**24 + 8191, 2**24 + 8192]
 
 

@@ -122,7 +122,7 @@ def test_a_message_that_was_overtaken_does_not_turn_the_clock_back():
         decoded = decoder.push(packet(seq, evt3(t_us & 0xFFFFFF), stamp_ns=S + t_us * 1000))
         seen[seq] = times(decoded)
     assert seen == {seq: [seq * 500_000] for seq in order}
-    # The same number again much later is a driver that started anew.
+    # The same number again much later is a driver that restarted.
     again = decoder.push(packet(40, evt3(100), stamp_ns=100 * S))
     assert times(again) == [100]
 

@@ -91,7 +91,7 @@ def test_other_content(tmp_path, content, message):
 def test_number_of_classes(tmp_path):
     path = save(tmp_path / "a.pth", hollow_state(11))
     with pytest.raises(
-        StudentError, match=r"11 classes apart, the class table has 6 .*--classes FILE"
+        StudentError, match=r"has 11 classes, the class table has 6 .*--classes FILE"
     ):
         import_released(path)
 

@@ -71,7 +71,7 @@ def test_at_most_sixty_pictures_a_second(tmp_path):
     with ResultPictures(tmp_path) as pictures:
         for i in range(1000):  # a second of windows of 1 ms
             pictures.add(picture(0), i * 1_000_000, "", size_bytes=1, wait=True)
-        # A bag that is played again begins anew.
+        # A bag that is played again restarts.
         pictures.add(picture(0), 0, "", size_bytes=1, wait=True)
     assert pictures.counts.above_rate + pictures.counts.drawn == 1001
     assert 60 <= pictures.counts.drawn <= 65

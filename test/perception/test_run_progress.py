@@ -93,5 +93,5 @@ def test_time_of_overlapping_windows_counts_once(clock_ns):
     progress = RunProgress(View())
     for start_us in range(0, 200_000, 10_000):
         progress.computed(result(0, start_us, start_us + 50_000))
-    progress.computed(result(0, 5_000, 55_000))  # sensor time began anew
+    progress.computed(result(0, 5_000, 55_000))  # sensor time restarted
     assert progress.sensor_s == pytest.approx(0.24 + 0.05)

@@ -163,7 +163,7 @@ def test_a_track_is_counted_once_under_the_name_that_it_had_most():
             mask = np.zeros((6, 8), np.uint8)
             seen = (detection(name, 1), detection("human", 2))
             found.add(result(Prediction(mask, nothing, seen), epoch=epoch))
-    # After a jump of time ids begin anew: number 1 is another one then.
+    # After a jump of time ids restart: number 1 is another one then.
     assert found.to_dict() == {
         "human": {"boxes": 5, "tracks": 2},
         "vehicle": {"boxes": 3, "tracks": 2},

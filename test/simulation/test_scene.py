@@ -295,7 +295,7 @@ def test_things_of_an_image_are_its_objects_or_the_components_of_its_thing_class
     alone = number_things(labels, None, (4, 5))
     assert len({int(alone[3, 3]), int(alone[3, 11]), int(alone[7, 3])} - {0}) == 3
     assert ((alone > 0) == np.isin(labels, (4, 5))).all()
-    # Objects are numbered anew; those of other classes are none.
+    # Objects are numbered again; those of other classes are none.
     objects = np.zeros((10, 20), np.uint16)
     objects[2:5, 2:14] = 900
     objects[9, 19] = 2

@@ -135,7 +135,7 @@ class Decoder(ABC):
 
 # Places in the state of a decoder whose time comes in two words.
 HIGH, HIGH_KNOWN, LOW, LAST_T, FRESH = range(5)
-MAX_GAP_US = 86_400_000_000  # a longer gap is a clock set anew, not a pause
+MAX_GAP_US = 86_400_000_000  # a longer gap is a clock set again, not a pause
 
 
 class TimeHighDecoder(Decoder):

@@ -154,7 +154,7 @@ class Packetizer:
         return packets
 
     def flush(self) -> list[EncodedPacket]:
-        """Return the last packet, if any; the grid starts anew with the next event."""
+        """Return the last packet, if any; the grid restarts with the next event."""
         packets = self._close_all()
         self._origin_us = self._sent_slot = None
         return packets

@@ -53,7 +53,7 @@ def load_variables(path: Path) -> dict[str, Array | dict[str, Array]]:
     data = path.read_bytes()
     order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
     if order is None:
-        raise RecordingError(f"{path} is cut off or damaged: its header tells no byte order")
+        raise RecordingError(f"{path} is cut off or damaged: its header has no byte order")
     found: dict[str, Array | dict[str, Array]] = {}
     try:
         for outer in _elements(memoryview(data)[HEADER_BYTES:], order):

@@ -1,7 +1,7 @@
 """ROS 1 bags: read by rosbags, their event and image messages handed on as ROS 2's.
 
 ROS 1 serializes field after field without padding, and its header has a ``seq``. The messages that
-we read are taken apart here and serialized anew, so that all that reads a rosbag2 reads these too.
+we read are taken apart here and serialized again, so that all that reads a rosbag2 reads these too.
 Messages of other types are listed and never handed out.
 """
 

@@ -136,7 +136,7 @@ class _PatientFile(io.FileIO):
     the library, and the process crashes when it ends.
 
     Args:
-        path: the file, made anew.
+        path: the file, made again.
     """
 
     def __init__(self, path: Path) -> None:

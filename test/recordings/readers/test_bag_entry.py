@@ -96,7 +96,7 @@ def with_clock(change):
 
 
 def restarted(messages, rng):
-    """Start the driver anew somewhere: numbers from 0, the sensor's clock from anywhere."""
+    """Start the driver again somewhere: numbers from 0, the sensor's clock from anywhere."""
     at = int(rng.integers(1, len(messages)))
     again = camera(rng, len(messages) - at, origin_us=int(rng.integers(0, 1 << 24)))
     late_ns = at * STEP_US * 1000
@@ -118,7 +118,7 @@ def thinned(messages, rng):
 
 
 def sensor_reset(messages, rng):
-    """Only the sensor's clock starts anew; the driver counts on."""
+    """Only the sensor's clock restarts; the driver counts on."""
     at = int(rng.integers(1, len(messages)))
     again = camera(rng, len(messages) - at, origin_us=int(rng.integers(0, 1 << 24)))
     return messages[:at] + [
@@ -148,8 +148,8 @@ USELESS = {
     "host clock set a turn ahead": with_clock(lambda i, t: t + (i > 300) * (1 << 24) * 1000),
     "host clock set a turn back": with_clock(lambda i, t: t - (i > 300) * (1 << 24) * 1000),
     "host clock set back": with_clock(lambda i, t: t - (i > 300) * 5_000_000_000),
-    "driver started anew": restarted,
-    "sensor started anew": sensor_reset,
+    "driver restarted": restarted,
+    "sensor restarted": sensor_reset,
     "pause": paused,
 }
 
