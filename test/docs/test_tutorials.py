@@ -19,20 +19,23 @@ def workplace(tmp_path):
     return tmp_path
 
 
-def shrunk(config):
-    """The experiment with a few small windows and two steps."""
-    small = {
-        "steps": 2, "batch_size": 2, "count": 2, "unique": 4, "height": 64, "width": 96,
-        "warmup_steps": 1, "validate_every": 2, "checkpoint_every": 1, "workers": 0,
-    }  # fmt: skip
+FEW_STEPS = {"steps": 2, "warmup_steps": 1}
+SMALL = FEW_STEPS | {
+    "batch_size": 2, "count": 2, "unique": 4, "height": 64, "width": 96, "validate_every": 2,
+    "checkpoint_every": 1, "workers": 0,
+}  # fmt: skip
+
+
+def shrunk(config, values):
+    """Return an experiment with other values wherever it has such a key."""
     if isinstance(config, dict):
-        return {k: small.get(k, shrunk(v)) for k, v in config.items()}
-    return [shrunk(v) for v in config] if isinstance(config, list) else config
+        return {k: values.get(k, shrunk(v, values)) for k, v in config.items()}
+    return [shrunk(v, values) for v in config] if isinstance(config, list) else config
 
 
-def shrink(pattern, workplace):
+def shrink(pattern, workplace, values):
     for path in (workplace / "config").glob(pattern):
-        path.write_text(yaml.safe_dump(shrunk(yaml.safe_load(path.read_text()))))
+        path.write_text(yaml.safe_dump(shrunk(yaml.safe_load(path.read_text()), values)))
 
 
 @pytest.mark.parametrize("page", sorted(TUTORIALS.glob("*.md")), ids=lambda p: p.stem)
@@ -55,7 +58,7 @@ def test_first_masks(workplace):
 @pytest.mark.timeout(930)
 def test_own_student(workplace):
     """The tutorial as it stands, with the steps of its profiles cut to two."""
-    shrink("train/*-tiny.yaml", workplace)
+    shrink("train/*-tiny.yaml", workplace, FEW_STEPS)
     for block in commands.blocks(TUTORIALS / "own-student.md").values():
         run(block, workplace, timeout_s=900)
     assert (workplace / "out" / "simulated.png").is_file()
@@ -76,7 +79,7 @@ def test_evaluate_a_bag(workplace):
 def test_training(workplace, make_camvid):
     for split in ("train", "val", "test"):
         make_camvid(workplace / "data" / "camvid", split)
-    shrink("*/street6*.yaml", workplace)
+    shrink("*/street6*.yaml", workplace, SMALL)
     block = commands.blocks(ROOT / "docs" / "how-to" / "training.md")["with tiny images"]
     run(block, workplace, timeout_s=900)
     assert (workplace / "runs" / "street6-base" / "report.html").is_file()
