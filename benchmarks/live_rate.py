@@ -1,14 +1,15 @@
 """What the node keeps up with: synthetic HD EVT3 at several event rates, in real time.
 
-    python benchmarks/live_rate.py [--rates 1 5 10 20] [--seconds 15] [--json FILE]
+    python benchmarks/live_rate.py [--rates 1 5 10 20] [--seconds 15] [-p NAME:=VALUE] [--json FILE]
 
-``evdistill live`` runs as a process of its own with the shipped student; a subscriber takes the
-masks. A sender gives it moving edges and a fifth of noise, 1280 x 720 pixels, as EVT3 messages of
-4.096 ms over DDS. For each rate the table has the windows of 50 ms that were dropped, the messages
-that were lost, the CPU time of the whole process, and the time from the arrival of a window's last
-packet until its mask was published (``total_ms_*`` of the node's diagnostics). ``represent`` and
-``postprocess`` are stages of it. Sender, node and subscriber share the machine's cores: where
-``received_mev_per_s`` stays below the wanted rate, the machine was too busy to say anything.
+``evdistill live`` runs as a process of its own with the shipped student; with ``--front-end rclpy``
+the node on the ROS 2 found in /opt/ros. A subscriber takes the masks. A sender gives it moving
+edges and a fifth of noise, 1280 x 720 pixels, as EVT3 messages of 4.096 ms over DDS. For each rate
+the table has the windows of 50 ms that were dropped, the messages that were lost, the CPU time of
+the whole process, and the time from the arrival of a window's last packet until its mask was
+published (``total_ms_*`` of the node's diagnostics). ``represent`` and ``postprocess`` are stages
+of it. Sender, node and subscriber share the machine's cores: where ``received_mev_per_s`` stays
+below the wanted rate, the machine was too busy to say anything.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import struct
 import subprocess
 import sys
@@ -105,7 +107,20 @@ def send(rate_hz: float) -> None:
             number += 1
 
 
-def measure(rate_hz: float, seconds: float, student: str) -> dict[str, object]:
+def node_command(front_end: str, parameters: Sequence[str]) -> list[str]:
+    """Return the command that starts the node under test."""
+    given = [word for parameter in parameters for word in ("-p", parameter)]
+    if front_end == "dds":
+        return [sys.executable, "-m", "evdistill_core", "live", *given]
+    start = "from evdistill_ros.nodes.segmentation_node import main; main()"
+    words = [sys.executable, "-c", start, "--ros-args", "-r", f"~/events:={EVENTS}", *given]
+    setup = sorted(Path("/opt/ros").glob("*/setup.bash"))[-1]
+    return ["bash", "-c", f"source {setup} && exec {shlex.join(words)}"]
+
+
+def measure(
+    rate_hz: float, seconds: float, front_end: str, parameters: Sequence[str]
+) -> dict[str, object]:
     """Run one rate; return its row."""
     values: dict[str, str] = {}
 
@@ -113,13 +128,7 @@ def measure(rate_hz: float, seconds: float, student: str) -> dict[str, object]:
         for status in DiagnosticArray.parse(packet.data).status:
             values.update({row.key: row.value for row in status.values})
 
-    live = [
-        sys.executable,
-        "-m",
-        "evdistill_core",
-        "live",
-        *(["-p", f"student:={student}"] * bool(student)),
-    ]
+    live = node_command(front_end, parameters)
     with DdsNode("meter") as node:
         node.create_subscription("/diagnostics", DiagnosticArray.TYPE, qos.DEFAULT, take)
         node.create_subscription("/segmentation/mask", Image.TYPE, qos.RESULTS, lambda _: None)
@@ -173,6 +182,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                         help="million events a second")  # fmt: skip
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--student", default="", help="file or name; the shipped one without")
+    parser.add_argument("-p", dest="parameters", action="append", default=[],
+                        metavar="NAME:=VALUE", help="a parameter of the node")  # fmt: skip
+    parser.add_argument("--front-end", choices=("dds", "rclpy"), default="dds")
     parser.add_argument("--domain", type=int, default=79)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--send", type=float, help=argparse.SUPPRESS)
@@ -182,9 +194,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     os.environ["ROS_DOMAIN_ID"] = str(options.domain)
+    os.environ["RMW_IMPLEMENTATION"] = "rmw_cyclonedds_cpp"
+    parameters = [*options.parameters, *([f"student:={options.student}"] * bool(options.student))]
     rows = []
     for rate in options.rates:
-        rows.append(measure(rate * 1e6, options.seconds, options.student))
+        rows.append(measure(rate * 1e6, options.seconds, options.front_end, parameters))
         print(json.dumps(rows[-1]), flush=True)
     table = Table(*rows[0])
     for row in rows:

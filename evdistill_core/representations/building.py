@@ -86,10 +86,12 @@ class InputBuilder:
                 ``finish``: they may be read then.
 
         Raises:
-            ValueError: a time falls, or the frame has another size.
+            ValueError: no window was begun, a time falls, or the frame has another size.
         """
         window = self._window
-        if not len(events) or window is None:
+        if window is None:
+            raise ValueError("add takes events of a window: call start before it")
+        if not len(events):
             return
         self._check(events)
         count = len(events)

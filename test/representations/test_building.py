@@ -152,8 +152,9 @@ def test_results_are_not_written_to_by_later_windows():
 
 def test_what_cannot_be_built_is_refused():
     builder, spec, events = InputBuilder(), KINDS[0], make(np.arange(10))
-    with pytest.raises(ValueError, match="call start before"):
-        builder.finish()
+    for call in (builder.finish, lambda: builder.add(events)):
+        with pytest.raises(ValueError, match="call start before"):
+            call()
     with pytest.raises(ValueError, match="ends after it starts"):
         builder.start(spec, height=9, width=9, t_start_us=5, t_end_us=5)
     builder.start(spec, height=HEIGHT, width=WIDTH, t_start_us=0, t_end_us=10)
