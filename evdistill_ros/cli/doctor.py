@@ -34,7 +34,8 @@ def command(
 ) -> None:
     """Check what keeps a node from working here.
 
-    RMW, domain, discovery, buffers, student, and a live event topic are checked.
+    RMW, domain, discovery, buffers of each DDS, Python, NumPy, the modules of ROS, student, and a
+    live event topic are checked.
 
     Ends with 0 when nothing keeps the node from working (there may be warnings), else with 1.
     """
@@ -43,12 +44,13 @@ def command(
     from evdistill_core.cli._outputs import print_json
     from evdistill_core.perception.parameter_files import load_parameters
     from evdistill_ros.standalone.doctor import (
-        Finding,
         check_buffers,
         check_environment,
         check_student,
         check_topic,
     )
+    from evdistill_ros.standalone.doctor_python import check_python
+    from evdistill_ros.standalone.finding import Finding
 
     overrides = {"student": str(student)} if student is not None else {}
     found: list[Finding] = []
@@ -61,9 +63,9 @@ def command(
         if finding.cure:
             typer.echo(f"       -> {finding.cure}")
 
-    for finding in check_environment():
-        say(finding)
-    say(check_buffers())
+    for findings in (check_environment(), check_buffers(), check_python()):
+        for finding in findings:
+            say(finding)
     say(check_student(load_parameters(params_file, overrides)))
     # Without a working DDS, the first finding, there is nothing to listen with.
     if events and found[0].level != "error":

@@ -6,9 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import PacketDecoder, is_event_type
@@ -19,30 +17,13 @@ from evdistill_core.perception.front_end import open_student
 from evdistill_core.perception.parameters import PerceptionParameters
 from evdistill_ros import qos
 from evdistill_ros.dds.domain import RANGES, discovery_warnings, domain_id
+from evdistill_ros.standalone.finding import Finding
 
-Level = Literal["ok", "warn", "error"]
-
-RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
-WANTED_RMEM_BYTES = 16 << 20
+SYSCTL = Path("/proc/sys/net/core")
+WANTED_RMEM_BYTES = {"rmem_max": 16 << 20, "rmem_default": 4 << 20}
 LOW_RATE_HZ = 20.0
-_DDS_RMW = ("rmw_cyclonedds_cpp", "rmw_fastrtps_cpp", "rmw_fastrtps_dynamic_cpp", "rmw_connextdds")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the diagnosis.
-
-    Attributes:
-        level: how bad it is; an ``error`` keeps the node from working.
-        topic: what was looked at.
-        text: what was found.
-        cure: what to change; "" when nothing.
-    """
-
-    level: Level
-    topic: str
-    text: str
-    cure: str = ""
+_FAST_DDS = ("rmw_fastrtps_cpp", "rmw_fastrtps_dynamic_cpp")
+_DDS_RMW = ("rmw_cyclonedds_cpp", *_FAST_DDS, "rmw_connextdds")
 
 
 def check_environment(environment: Mapping[str, str] | None = None) -> Iterator[Finding]:
@@ -61,7 +42,9 @@ def check_environment(environment: Mapping[str, str] | None = None) -> Iterator[
     elif rmw and rmw not in _DDS_RMW:
         yield Finding("warn", "RMW", f"RMW_IMPLEMENTATION is {rmw}, which is not known to us")
     else:
-        yield Finding("ok", "RMW", rmw or "not set: the default of the distribution, a DDS")
+        yield Finding(
+            "ok", "RMW", rmw or "not set: the default of the distribution (Jazzy, Humble: Fast DDS)"
+        )
     try:
         yield Finding("ok", "domain", f"ROS_DOMAIN_ID {domain_id(env)}")
     except EvdistillError as error:
@@ -83,18 +66,43 @@ def check_environment(environment: Mapping[str, str] | None = None) -> Iterator[
         yield Finding("ok", "discovery", f"{reach}{', peers ' + peers if peers else ''}")
 
 
-def check_buffers(path: Path = RMEM_MAX) -> Finding:
-    """Look at how much the system lets a socket buffer."""
+def check_buffers(
+    folder: Path = SYSCTL, environment: Mapping[str, str] | None = None
+) -> Iterator[Finding]:
+    """Look at how much the system lets a socket buffer, for each vendor of DDS.
+
+    Cyclone asks for a buffer and gets ``rmem_max`` at most. Fast DDS takes ``rmem_default``.
+
+    Args:
+        folder: where the system shows its settings.
+        environment: os.environ unless told otherwise.
+    """
+    env = os.environ if environment is None else environment
+    rmw = env.get("RMW_IMPLEMENTATION", "")
+    yield _buffer(
+        folder / "rmem_max", "receive buffer of Cyclone DDS",
+        "bursts of large packets get lost between machines",
+    )  # fmt: skip
+    if rmw in {"", *_FAST_DDS}:
+        yield _buffer(
+            folder / "rmem_default", "receive buffer of Fast DDS",
+            "masks and overlays of evdistill live above 0.1 MB arrive late, or not at all, at its "
+            "subscribers",
+            " or subscribe to ~/mask/compressed and ~/overlay/compressed",
+        )  # fmt: skip
+
+
+def _buffer(path: Path, topic: str, loss: str, otherwise: str = "") -> Finding:
     try:
         granted = int(path.read_text())
     except (OSError, ValueError):
-        return Finding("warn", "receive buffer", f"{path} cannot be read on {platform.system()}")
-    text = f"net.core.rmem_max is {granted} bytes"
-    if granted >= WANTED_RMEM_BYTES:
-        return Finding("ok", "receive buffer", text)
+        return Finding("warn", topic, f"{path} cannot be read on {platform.system()}")
+    text, wanted = f"net.core.{path.name} is {granted} bytes", WANTED_RMEM_BYTES[path.name]
+    if granted >= wanted:
+        return Finding("ok", topic, text)
     return Finding(
-        "warn", "receive buffer", f"{text}: bursts of large packets get lost between machines",
-        f"sudo sysctl -w net.core.rmem_max={WANTED_RMEM_BYTES} (and in /etc/sysctl.d to stay)",
+        "warn", topic, f"{text}: {loss}",
+        f"sudo sysctl -w net.core.{path.name}={wanted} (and in /etc/sysctl.d to stay){otherwise}",
     )  # fmt: skip
 
 

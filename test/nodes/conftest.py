@@ -1,7 +1,8 @@
 """Tests on a real ROS 2: each runs in a process of its own with the installation sourced.
 
 An installation is taken from the environment when one is sourced, else the newest in /opt/ros.
-Without one the tests are skipped and say so.
+Without one the tests are skipped and say so. Each test runs under every RMW that is installed, or
+under that of RMW_IMPLEMENTATION.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ from pathlib import Path
 
 import pytest
 from domains import domain_of_a_test
+from ros_vendors import vendors
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
 
 INSIDE = "EVDISTILL_ROS_TEST"
 PACKAGES = ("rclpy", "launch_ros", "event_camera_msgs", "vision_msgs")
+TEST_S = 270
+"""Longest time of a test without a mark of its own. The limits around it are longer, from the
+inside out: pytest in the process inside, that process, the test as it is seen from here."""
 
 
 _scratch = tempfile.TemporaryDirectory(prefix="evdistill-ros-")
@@ -41,8 +46,24 @@ def pytest_collection_modifyitems(items):
     # The process inside keeps its own time; one that is cut off from here ends the whole run.
     for item in items:
         here = Path(__file__).parent in item.path.parents
-        if here and not os.environ.get(INSIDE) and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(320))
+        if here and not os.environ.get(INSIDE):
+            item.add_marker(pytest.mark.timeout(_limit_s(item) + 60), append=False)
+
+
+def _limit_s(item) -> float:
+    marks = [m.args[0] for m in item.iter_markers("timeout")]
+    return marks[-1] if marks else TEST_S  # the last: we put ours before it
+
+
+def pytest_generate_tests(metafunc):
+    if metafunc.definition.get_closest_marker("ros") is not None:
+        metafunc.parametrize("rmw", vendors(), indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def rmw(request):
+    """The RMW that a test marked ros runs under; read by ROS at its first use in the process."""
+    return getattr(request, "param", "")
 
 
 def pytest_runtest_protocol(item, nextitem):
@@ -80,7 +101,8 @@ def _run_outside(item) -> pytest.TestReport:
 def _run(item, setup):
     source = "" if _sourced() or setup is None else f"source {setup} && "
     node = f"{Path(item.path).relative_to(REPOSITORY)}::{item.nodeid.split('::', 1)[1]}"
-    command = f'{source}exec "$0" -m pytest -q -x -p no:cacheprovider --timeout 270 "$1"'
+    limit_s = _limit_s(item)
+    command = f'{source}exec "$0" -m pytest -q -x -p no:cacheprovider --timeout {limit_s:g} "$1"'
     environment = {
         **os.environ,
         INSIDE: "1",
@@ -89,7 +111,7 @@ def _run(item, setup):
         # A domain that nobody else uses, on this machine alone.
         "ROS_DOMAIN_ID": str(domain_of_a_test()),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "RMW_IMPLEMENTATION": os.environ.get("RMW_IMPLEMENTATION", "rmw_cyclonedds_cpp"),
+        "RMW_IMPLEMENTATION": item.callspec.params["rmw"],
     }
     try:
         done = subprocess.run(
@@ -98,7 +120,7 @@ def _run(item, setup):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=290,
+            timeout=limit_s + 30,
             check=False,
         )
     except subprocess.TimeoutExpired as error:

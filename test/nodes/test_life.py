@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 from ros_graph import Process, node_process
+from ros_vendors import LEASE_S
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
-
-LEASE_S = 10.0  # after which DDS forgets a participant that says nothing
 
 SENDER = Path(__file__).resolve().parents[2] / "benchmarks" / "node_cpu.py"
 
@@ -30,7 +29,7 @@ def listening(graph):
     return graph.spin(90, lambda: graph.events.get_subscription_count() > 0)
 
 
-def test_a_killed_node_is_forgotten_and_a_new_one_takes_over(start, graph, packets):
+def test_a_killed_node_is_forgotten_and_a_new_one_takes_over(start, graph, packets, rmw):
     with start() as first:
         assert listening(graph)
         graph.send(packets[:20])
@@ -38,13 +37,13 @@ def test_a_killed_node_is_forgotten_and_a_new_one_takes_over(start, graph, packe
         first.process.wait()
         began_s = time.monotonic()
         gone = graph.spin(
-            LEASE_S + 10,
+            LEASE_S[rmw] + 10,
             lambda: (
                 "/segmentation" not in graph.names() and graph.events.get_subscription_count() == 0
             ),
         )
         assert gone, f"a stale entry is left: {graph.names()}"
-        assert time.monotonic() - began_s <= LEASE_S + 5
+        assert time.monotonic() - began_s <= LEASE_S[rmw] + 5
     before = len(graph.got["mask"])
     with start():
         assert listening(graph)

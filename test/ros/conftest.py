@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from domains import domain_of_a_test
+from ros_vendors import vendors
 
 
 def find_setup():
@@ -22,8 +23,9 @@ def find_setup():
 class Ros:
     """Runs commands with ROS sourced, in a domain of its own on this machine alone."""
 
-    def __init__(self, setup, domain):
+    def __init__(self, setup, domain, rmw):
         self.domain = domain
+        self.rmw = rmw
         self._setup = setup
         self._processes = []
 
@@ -37,7 +39,7 @@ class Ros:
             text=True,
             env={
                 **{k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
-                "RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp",
+                "RMW_IMPLEMENTATION": self.rmw,
                 "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
                 "ROS_DOMAIN_ID": str(self.domain),
                 "PYTHONUNBUFFERED": "1",
@@ -67,8 +69,8 @@ class Ros:
                 process.wait()
 
 
-@pytest.fixture
-def ros(monkeypatch):
+@pytest.fixture(params=vendors())
+def ros(request, monkeypatch):
     """A ROS 2 installation; the test is skipped where there is none."""
     setup = find_setup()
     if setup is None:
@@ -78,7 +80,7 @@ def ros(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    running = Ros(setup, domain)
+    running = Ros(setup, domain, request.param)
     probe = running.start(shlex.join([sys.executable, "-c", "import rclpy"]))
     if probe.wait(60) != 0:
         pytest.skip(f"{setup}: rclpy does not import in this Python: {probe.stderr.read()[-200:]}")

@@ -1,6 +1,7 @@
 """Our DDS node and a real rclpy node, both ways."""
 
 import json
+import shlex
 import time
 
 import pytest
@@ -192,3 +193,39 @@ def test_an_rclpy_reader_of_the_wrong_kind_is_told_of(ros):
         ros.python(listener, 1)
         assert wait_for(lambda: warnings)
     assert "subscribe with best_effort" in warnings[0]
+
+
+def test_the_services_of_a_node_answer_ros2(ros):
+    """Clients on Cyclone get answers; those on another RMW are told of in our log."""
+    from evdistill_core.messages.services import SERVICE_TYPES, SetBoolResponse, State
+    from evdistill_core.messages.services import GetStateResponse as Response
+
+    warnings = []
+    with DdsNode("server", "/left", on_warning=warnings.append) as node:
+        node.create_service(
+            "~/get_state",
+            SERVICE_TYPES["lifecycle_msgs/srv/GetState"],
+            lambda _: Response(State(State.ACTIVE, "active")),
+        )
+        enable = node.create_service(
+            "~/enable",
+            SERVICE_TYPES["std_srvs/srv/SetBool"],
+            lambda request: SetBoolResponse(request.data, "as you wish"),
+        )
+        info, err = ros.run("ros2 node info /left/server --no-daemon --spin-time 3")
+        assert "type hash" not in err.lower(), err
+        assert "/left/server/enable: std_srvs/srv/SetBool" in info.split("Service Servers:")[1]
+        call = (
+            "timeout 15 ros2 service call /left/server/enable std_srvs/srv/SetBool '{data: true}'"
+        )
+        if ros.rmw != "rmw_cyclonedds_cpp":
+            ros.start(f"bash -c {shlex.quote(call)}").communicate(timeout=60)
+            assert wait_for(lambda: enable.foreign == 1)
+            assert "RMW_IMPLEMENTATION=rmw_cyclonedds_cpp" in warnings[-1]
+            assert enable.answered == 0
+            return
+        said, _ = ros.run(f"bash -c {shlex.quote(call)}")
+        assert "success=True, message='as you wish'" in said
+        state, _ = ros.run("ros2 lifecycle get /left/server --no-daemon --spin-time 3")
+        assert state.strip() == "active [3]"
+        assert (enable.answered, enable.foreign, warnings) == (1, 0, [])

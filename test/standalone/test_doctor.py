@@ -40,14 +40,25 @@ def test_the_environment(environment, topic, level, words):
     assert bool(found.cure) == (level == "error" or (topic == "discovery" and level == "warn"))
 
 
-def test_receive_buffers(tmp_path):
-    path = tmp_path / "rmem_max"
-    path.write_text("212992\n")
-    found = check_buffers(path)
+def test_each_vendor_has_its_receive_buffer(tmp_path):
+    for name, value in (("rmem_max", 16 << 20), ("rmem_default", 212_992)):
+        (tmp_path / name).write_text(f"{value}\n")
+    cyclone, fast = check_buffers(tmp_path, {})
+    assert (cyclone.level, fast.level) == ("ok", "warn")
+    assert "net.core.rmem_default is 212992 bytes" in fast.text
+    assert "sysctl -w net.core.rmem_default=4194304" in fast.cure
+    assert "~/mask/compressed" in fast.cure
+    (only,) = check_buffers(tmp_path, {"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"})
+    assert "Cyclone" in only.topic
+    (tmp_path / "rmem_default").write_text("4194304")
+    assert [f.level for f in check_buffers(tmp_path, {})] == ["ok", "ok"]
+
+
+def test_a_buffer_that_is_small_or_unknown(tmp_path):
+    (tmp_path / "rmem_max").write_text("212992\n")
+    (found, unknown) = check_buffers(tmp_path, {"RMW_IMPLEMENTATION": "rmw_fastrtps_cpp"})
     assert (found.level, "sysctl -w net.core.rmem_max=" in found.cure) == ("warn", True)
-    path.write_text("33554432\n")
-    assert check_buffers(path).level == "ok"
-    assert check_buffers(tmp_path / "none").level == "warn"
+    assert (unknown.level, "cannot be read" in unknown.text) == ("warn", True)
 
 
 def test_a_student_that_is_missing(tmp_path):
