@@ -48,7 +48,7 @@ $(BIN)/python:
 $(DEMO): constraints.txt setup.py | $(BIN)/python
 	@echo "Installing what the demo needs into $(VENV): 0.25 GB to download, 0.8 GB on disk, 1 to 2 minutes."
 	$(PIP) -q pip setuptools wheel
-	$(PIP) --no-build-isolation -e ".[dds]"
+	$(PIP) --no-build-isolation -e ".[dds,view]"
 	touch $@
 
 # The whole holds the demo's part, so it sets both stamps. It also completes what `make run` began.
@@ -56,7 +56,7 @@ $(ALL): constraints.txt setup.py | $(BIN)/python
 	@echo "Installing what the tests need into $(VENV), with torch: 0.6 GB to download," \
 	  "2.4 GB on disk, 2 to 3 minutes (more where pip has torch only with CUDA)."
 	$(PIP) -q pip setuptools wheel
-	$(PIP) --no-build-isolation -e ".[dds,train,test,docs]"
+	$(PIP) --no-build-isolation -e ".[dds,view,train,test,docs]"
 	touch $(DEMO) $@
 
 # The demo recording is committed; this makes it anew from its source (see demo/README.md).

@@ -48,8 +48,9 @@ from evdistill_core.perception.result import Result
 from evdistill_core.recordings.base import Frame
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.viewing.live.address import ViewAddress
+from evdistill_core.viewing.live.controls import Controls
 from evdistill_core.viewing.live.live_view import LiveView, Scene
-from evdistill_core.viewing.live.of_pipeline import PipelineStatus, controls_of, offer_result
+from evdistill_core.viewing.live.of_pipeline import PipelineStatus, offer_result
 
 RECORDING = Path(__file__).parents[1] / "demo" / "davis346_street.mcap"
 WINDOW_US = 33_333
@@ -179,7 +180,7 @@ def _view(front: FrontEnd, folder: Path) -> LiveView:
     scene = Scene(title="benchmark", source="street", student="s", classes=front.messages.classes)
     return LiveView(
         ViewAddress(port=0), scene=scene, status=PipelineStatus(front.perception),
-        controls=controls_of(front), folder=folder,
+        controls=Controls(lambda: front.perception.parameters, front.reconfigure), folder=folder,
     )  # fmt: skip
 
 

@@ -93,8 +93,8 @@ def _installed_by(target, tmp_path):
 
 
 def test_make_run_installs_less_than_make_test(tmp_path):
-    assert _installed_by("run", tmp_path) == ["dds"]
-    assert _installed_by("test", tmp_path) == ["dds,train,test,docs"]
+    assert _installed_by("run", tmp_path) == ["dds,view"]
+    assert _installed_by("test", tmp_path) == ["dds,view,train,test,docs"]
 
 
 def test_make_test_completes_what_make_run_installed(tmp_path):
@@ -102,7 +102,7 @@ def test_make_test_completes_what_make_run_installed(tmp_path):
     for stamp in ("bin/python", ".installed-demo"):
         (tmp_path / "venv" / stamp).touch()
     assert _installed_by("run", tmp_path) == []
-    assert _installed_by("test", tmp_path) == ["dds,train,test,docs"]
+    assert _installed_by("test", tmp_path) == ["dds,view,train,test,docs"]
 
 
 @pytest.mark.ros

@@ -21,8 +21,9 @@ from evdistill_core.perception.diagnostics import Rates
 from evdistill_core.perception.parameters import PerceptionParameters
 from evdistill_core.perception.pipeline import Snapshot
 from evdistill_core.viewing.live.address import ViewAddress
+from evdistill_core.viewing.live.controls import Controls
 from evdistill_core.viewing.live.live_view import LiveView, Scene
-from evdistill_core.viewing.live.of_pipeline import PipelineStatus, controls_of
+from evdistill_core.viewing.live.of_pipeline import PipelineStatus
 from evdistill_ros.standalone.live import GraphOptions, LivePerception
 
 INTERRUPTED = 130
@@ -102,7 +103,7 @@ def _page_of(front: LivePerception, view_at: ViewAddress | None) -> LiveView | N
             classes=front.front_end.messages.classes,
         ),
         status=PipelineStatus(front.front_end.perception),
-        controls=controls_of(front.front_end),
+        controls=Controls(lambda: front.front_end.perception.parameters, front.reconfigure),
         folder=Path(),
     )
 

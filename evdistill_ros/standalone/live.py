@@ -196,6 +196,11 @@ class LivePerception:
         camera = self._options.camera
         return str(camera) if camera is not None else self.node.resolve("~/events")
 
+    def reconfigure(self, parameters: PerceptionParameters) -> None:
+        """Take new values of dynamic parameters, and tell them where the graph shows them."""
+        self.front_end.reconfigure(parameters)
+        self._publish_labels()
+
     def show_on(self, view: LiveView) -> None:
         """Show every result on a live view from now on, and let it record what arrives."""
         self._view = view

@@ -211,6 +211,16 @@ def test_parameters_change_from_the_page_and_a_bad_value_is_one_message(view, pi
     assert pipeline.parameters == SegmentationParameters()
 
 
+def test_a_change_from_elsewhere_reaches_the_page(view, pipeline):
+    async def work(session):
+        async with session.ws_connect(f"{view.url}live") as pipe:
+            await until(pipe, "hello")
+            pipeline.parameters = SegmentationParameters(min_score=0.9)  # as `ros2 param set` does
+            return await until(pipe, "values")
+
+    assert ask(work)["values"]["min_score"] == 0.9
+
+
 def test_a_viewer_that_stalls_holds_up_nobody_and_is_reported(view):
     """One page draws, one never does: the first sees on, and offering stays as cheap."""
     worst_s = 0.0

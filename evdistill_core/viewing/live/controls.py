@@ -6,9 +6,9 @@ import dataclasses
 import threading
 from collections.abc import Callable
 
-from evdistill_core.foundation.config import from_mapping, to_mapping
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.suggestions import did_you_mean
+from evdistill_core.perception.parameter_changes import changed
 from evdistill_core.perception.parameters import PerceptionParameters, declarations
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -87,10 +87,10 @@ class Controls:
             if name not in known:
                 raise ConfigError(f"there is no control {name!r}{did_you_mean(name, known)}")
             now = self._parameters()
-            changed = from_mapping(type(now), {**to_mapping(now), name: value})
-            self._reconfigure(changed)
+            after = changed(now, {name: value})
+            self._reconfigure(after)
             unit = declarations(type(now))[name].unit
-        return f"{name} is {_shown(getattr(changed, name))}{f' {unit}' if unit else ''}"
+        return f"{name} is {_shown(getattr(after, name))}{f' {unit}' if unit else ''}"
 
     def reset(self) -> str:
         """Put the values of the start in force again."""

@@ -117,6 +117,7 @@ class LiveView:
         self._latencies_ms: deque[float] = deque(maxlen=LATENCIES)
         self._closing = threading.Event()
         self._failure = ""
+        self._told_values = {} if controls is None else controls.values()
         self.skipped = self.encoded = 0
         self.server = ViewServer(address, hello=self._hello, command=self._command)
         self._worker = Worker("view", self._run, self._fail)
@@ -186,6 +187,7 @@ class LiveView:
             if self.server.is_watched and now_s - told_s >= STATUS_S:
                 told_s = now_s
                 self.server.tell("status", self._state())
+                self._tell_values()
             # First the pause, then the newest window: it must not grow old while we wait.
             self._closing.wait(max(0.0, due_s - now_s))
             shot = self._room.get(STATUS_S / 2)
@@ -199,6 +201,15 @@ class LiveView:
         del error
         self._failure = report
         self.server.tell("failure", answer(False, f"the view has ended: {report}"))
+
+    def _tell_values(self, *, always: bool = False) -> None:
+        """Tell the parameters in force, if somebody has changed one (`ros2 param set` does too)."""
+        if self._controls is None:
+            return
+        values = self._controls.values()
+        if always or values != self._told_values:
+            self._told_values = values
+            self.server.tell("values", json.dumps({"type": "values", "values": values}))
 
     def _hello(self) -> dict[str, str]:
         scene = self.scene
@@ -254,8 +265,7 @@ class LiveView:
                 return self._controls.set(name, request.get("value"))
             finally:
                 # After a refusal too: the page shows what is in force.
-                values = self._controls.values()
-                self.server.tell("values", json.dumps({"type": "values", "values": values}))
+                self._tell_values(always=True)
         raise EvdistillError(f"this view cannot do {what!r}")
 
     def _record(self, is_on: bool) -> str:

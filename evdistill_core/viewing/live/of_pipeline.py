@@ -1,4 +1,4 @@
-"""What a live view shows of a running pipeline: its numbers and its parameters."""
+"""What a live view shows of a running pipeline: its results and its numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import time
 from evdistill_core.perception.front_end import FrontEnd
 from evdistill_core.perception.pipeline import Perception
 from evdistill_core.perception.result import Result
-from evdistill_core.viewing.live.controls import Controls
 from evdistill_core.viewing.live.frames import Shot
 from evdistill_core.viewing.live.live_view import STATUS_S, LiveView, Status
 
@@ -48,11 +47,6 @@ class PipelineStatus:
                 silence_s=self._perception.silence_s,
             )
             return self._status
-
-
-def controls_of(front_end: FrontEnd) -> Controls:
-    """Return the controls of a front end's pipeline."""
-    return Controls(lambda: front_end.perception.parameters, front_end.reconfigure)
 
 
 def offer_result(view: LiveView, front_end: FrontEnd, result: Result) -> None:
