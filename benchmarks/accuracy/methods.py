@@ -45,7 +45,7 @@ Array = npt.NDArray[np.float32]
 Predict = Callable[[Array], Array]
 STILL_ROWS = 360  # of CamVid
 ADABN_BATCHES, ADABN_BATCH = 24, 16
-PICTURE_GAIN = 0.5  # grey of an event picture, per unit of the summed input
+PICTURE_GAIN = 0.5  # grey of an event image, per unit of the summed input
 
 
 def budget_of(name: str, student: Budget) -> dict[str, object]:
@@ -254,7 +254,7 @@ class Methods:
         return on_torch(network.eval(), self.device)
 
     def _reconstruct(self, row: Row, seed: int) -> Predict:
-        """G_ei learns pictures of simulated windows of many cameras (as E2VID does); then T."""
+        """G_ei learns images of simulated windows of many cameras (as E2VID does); then T."""
         path, config = self._distil(row, seed)
         trainer = DistillTrainer(config, path.parent, resume=True, classes=CAMVID_CLASSES)
         to_image, teacher = trainer.translation.to_image.eval(), self._load_teacher().network

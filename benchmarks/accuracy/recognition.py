@@ -536,7 +536,7 @@ def _interval(draws: npt.NDArray[np.float64]) -> list[float]:
 
 
 def _picture(x_CHW: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return an event picture in -1..1: where many events were is bright."""
+    """Return an event image in -1..1: where many events were is bright."""
     return np.clip(PICTURE_GAIN * np.abs(x_CHW).sum(0, keepdims=True) - 1, -1, 1)
 
 

@@ -99,7 +99,7 @@ SINGLE: dict[str, object] = {"affinity_graph": "events", "affinity_norm": "l1"}
 JOINT: dict[str, object] = SINGLE | {"joint_batch": True}
 AFFINITY = 2.0
 # The averaged student as judge, normalised as it will be in use. Its batch norms need some hundred
-# steps to leave the statistics of ImageNet's pictures; before that it knows nothing.
+# steps to leave the statistics of ImageNet's images; before that it knows nothing.
 JUDGED: dict[str, object] = {
     **SINGLE,
     "labelled_statistics": True,

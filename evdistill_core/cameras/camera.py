@@ -1,4 +1,4 @@
-"""An event camera as this process sees it: batches, pictures, and a clear end."""
+"""An event camera as this process sees it: batches, images, and a clear end."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class CameraInfo:
         name: model and serial number, or what the network stream says.
         width: columns of the sensor.
         height: rows of the sensor.
-        frame_size: width and height of its pictures; None: it gives none.
+        frame_size: width and height of its images; None: it gives none.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Camera:
         address: which camera.
         open_timeout_s: how long opening may take.
         queue_bytes: how much may wait when `read` is not called often enough; beyond it events and
-            pictures are given up, counted.
+            images are given up, counted.
 
     Attributes:
         info: name and sizes.

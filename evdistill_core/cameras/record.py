@@ -25,7 +25,7 @@ class RecordConfig:
     """How to record.
 
     Attributes:
-        output: encoding, topics and pictures, see ``ConvertConfig``.
+        output: encoding, topics and images, see ``ConvertConfig``.
         duration_s: end so long after the first event; None: when stopped.
         timeout_s: give up when no event has come so long after the camera was opened.
         keep_free_bytes: end when the disk has less room than this left.
@@ -53,7 +53,7 @@ class RecordStatus:
         written_bytes: size on disk.
         result: what was taken.
         counters: of the camera, see ``Camera``.
-        silent_s: since the last event or picture.
+        silent_s: since the last event or image.
     """
 
     elapsed_s: float

@@ -48,7 +48,7 @@ def unpack_triggers(payload: bytes, counters: Counter[str]) -> Triggers:
 
 
 def unpack_frame(payload: bytes, arrival_ns: int) -> Frame | None:
-    """Return the picture, colours as RGB; None when its sizes or its time are impossible."""
+    """Return the image, colours as RGB; None when its sizes or its time are impossible."""
     if len(payload) < PICTURE.size:
         return None
     t_us, height, width, channels = PICTURE.unpack_from(payload)

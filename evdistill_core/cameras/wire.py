@@ -32,7 +32,7 @@ EVENTS_A_PIECE = 1 << 20
 class Kind(IntEnum):
     """What a piece holds.
 
-    hello: JSON of name, size of the sensor, size of pictures (or null). events, triggers: records.
+    hello: JSON of name, size of the sensor, size of images (or null). events, triggers: records.
     frame: ``PICTURE`` and pixels. tick: nothing, the process is alive. end: why it ended, text
     ("" when asked to). error: JSON of ``kind`` and ``text``, instead of hello.
     """
@@ -54,7 +54,7 @@ class Piece:
         kind: what it holds.
         arrival_ns: host time at which the camera's process had it, nanoseconds since 1970.
         lost_events: events (and trigger edges) given up before it because we did not keep up.
-        lost_frames: pictures given up likewise.
+        lost_frames: images given up likewise.
         payload: see ``Kind``.
     """
 

@@ -94,7 +94,7 @@ def augment_with(
 
     Args:
         events: as for ``augment``; so are ``config``, ``rng`` and ``span_us``.
-        maps: labels, numbers of things, a picture: (H, W) each, and what a crop adds to it. Not
+        maps: labels, numbers of things, an image: (H, W) each, and what a crop adds to it. Not
             modified.
         config: which changes.
         rng: draws whether and how much of each change.

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from evdistill_core.foundation.errors import DataError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-# Twice the largest file that exists in this format (EMNIST by class: 814 255 pictures of 28x28).
+# Twice the largest file that exists in this format (EMNIST by class: 814 255 images of 28x28).
 IDX_LIMIT_BYTES = 1 << 30
 _IDX_SPLITS = {"train": "train", "test": "t10k"}
 
@@ -50,7 +50,7 @@ class ClassFolders:
         self.names = [f"{p.parent.name}/{p.name}" for p in self._paths]
 
     def image(self, index: int) -> npt.NDArray[np.uint8]:
-        """Return one picture, (H, W, 3) uint8, blue green red.
+        """Return one image, (H, W, 3) uint8, blue green red.
 
         Raises:
             DataError: the file cannot be read.
@@ -59,10 +59,10 @@ class ClassFolders:
 
 
 class IdxImages:
-    """MNIST and its relatives: one idx file of pictures, one of labels, packed by gzip or not.
+    """MNIST and its relatives: one idx file of images, one of labels, packed by gzip or not.
 
     Args:
-        images: the file of pictures (unsigned bytes, three dimensions).
+        images: the file of images (unsigned bytes, three dimensions).
         labels: the file of labels (unsigned bytes, one dimension).
 
     Raises:
@@ -81,7 +81,7 @@ class IdxImages:
         self.names = [f"{i:05d}" for i in range(len(self.ids))]
 
     def image(self, index: int) -> npt.NDArray[np.uint8]:
-        """Return one picture, (H, W, 3) uint8, all channels alike."""
+        """Return one image, (H, W, 3) uint8, all channels alike."""
         return np.repeat(self._images[index][..., None], 3, axis=2)
 
 

@@ -1,8 +1,8 @@
-"""Drawn pictures in which nothing is a thing: boards, tags, print, stripes, shapes, texture.
+"""Drawn images in which nothing is a thing: boards, tags, print, stripes, shapes, texture.
 
 A camera that moves past a printed pattern sends events by the million, close together and with
 hard edges. Streets have nothing like it, so a student of streets took it for vehicles. Label sets
-of such pictures are not needed: whatever is drawn here is no person and no vehicle.
+of such images are not needed: whatever is drawn here is no person and no vehicle.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LETTERS = "ABCDEFGHKLMNPRSTUVXYZabcdefghknoprstuvxyz0123456789+-*/=?!."
 
 
 def draw_pattern(number: int) -> Grey:
-    """Return a picture, (360, 480) uint8 grey; kinds take turns."""
+    """Return an image, (360, 480) uint8 grey; kinds take turns."""
     rng = np.random.default_rng([2701, number])
     picture = _background(rng)
     kind = KINDS[number % len(KINDS)]
@@ -133,7 +133,7 @@ def _two_greys(rng: np.random.Generator) -> tuple[int, int]:
 
 
 def _tilted(picture: Grey, rng: np.random.Generator) -> Grey:
-    """Return the picture as a camera sees it from the side."""
+    """Return the image as a camera sees it from the side."""
     corners = np.array([[0, 0], [WIDTH, 0], [WIDTH, HEIGHT], [0, HEIGHT]], np.float32)
     moved = corners + rng.normal(0, 45, (4, 2)).astype(np.float32)
     matrix = cv2.getPerspectiveTransform(corners, moved)

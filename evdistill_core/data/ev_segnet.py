@@ -71,7 +71,7 @@ class EvSegNetSet:
         """Return one window.
 
         Raises:
-            DataError: an array or a picture is damaged, or sizes differ.
+            DataError: an array or an image is damaged, or sizes differ.
         """
         path = self._files[index]
         planes = _planes(path)

@@ -217,7 +217,7 @@ class PatternImages:
         self.names = [f"pattern_{k:03d}" for k in range(PATTERNS)]
 
     def read(self, number: int) -> LabelledImage:
-        """Draw one picture; it is the same every time."""
+        """Draw one image; it is the same every time."""
         grey = draw_pattern(number)
         image = np.repeat(grey[..., None], 3, axis=2)
         return LabelledImage(self.names[number], image, np.full(grey.shape, OTHER, np.uint8))

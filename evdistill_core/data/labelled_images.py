@@ -28,7 +28,7 @@ class ImagesConfig:
         split: ``train``, ``val``, ``test``; several are joined by ``+`` (camvid, cityscapes,
             folders, yolo-seg). ``.``: class folders lie directly below root. ``mnist``: ``train``,
             ``test``.
-        images: image folder below root (``folders``), or file of pictures (``mnist``, where it
+        images: image folder below root (``folders``), or file of images (``mnist``, where it
             has another name than the published one).
         labels: label folder below root (``folders``), or file of labels (``mnist``).
         names: class names by label id (``folders``) or by polygon number (``yolo-seg``, with a

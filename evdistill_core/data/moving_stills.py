@@ -1,7 +1,7 @@
-"""Labelled event windows of recognition, simulated: a picture moves in front of a sensor.
+"""Labelled event windows of recognition, simulated: an image moves in front of a sensor.
 
 This is how N-MNIST and N-Caltech101 were recorded (a camera in small jerks before a screen), so the
-same code that makes those sets from MNIST or class folders makes them of anybody's pictures.
+same code that makes those sets from MNIST or class folders makes them of anybody's images.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ from evdistill_core.simulation.sensor import SensorModel, SensorRanges
 
 # Three legs of 5.5 px that come back to the start: down right, up right, left.
 SACCADES_PX = ((2.75, 4.76), (2.75, -4.76), (-5.5, 0.0))
-STEP_PX = 0.5  # intensity is linear between two drawn pictures, so they must lie this close
+STEP_PX = 0.5  # intensity is linear between two drawn images, so they must lie this close
 UNIQUE_SEED = 0
 Path2D = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class MovingStillsConfig:
-    """Which pictures, how they move, and who looks at them.
+    """Which images, how they move, and who looks at them.
 
     Attributes:
         images: class folders or MNIST.
         height: rows of the sensor.
         width: columns of the sensor.
-        scale: (low, high) of the picture's size beside the largest that fits the sensor whole;
+        scale: (low, high) of the image's size beside the largest that fits the sensor whole;
             its edge is repeated around it.
-        legs_px: (columns, rows) that the picture moves in equal parts of the window, one after the
+        legs_px: (columns, rows) that the image moves in equal parts of the window, one after the
             other; by default N-MNIST's three saccades. The middle of the path is in the middle of
             the sensor.
         length: (low, high) of a random factor on the path.
@@ -114,7 +114,7 @@ class MovingStills:
     """Simulated windows by index: every round all images, motion and sensor again.
 
     Args:
-        config: pictures, motion, sensors.
+        config: images, motion, sensors.
         spec: what the student is fed; a window is as long as it says.
         classes: what the labels mean.
         seed: of all draws, with the index.
@@ -191,7 +191,7 @@ class MovingStills:
 
 
 class _Canvas:
-    """A picture that can be drawn anywhere on the sensor."""
+    """An image that can be drawn anywhere on the sensor."""
 
     def __init__(
         self, log_image: npt.NDArray[np.float32], config: MovingStillsConfig, scale: float
@@ -253,6 +253,6 @@ def _timetable(
         times += [begin_us + u * settle * leg_us, np.array([(i + 1) * leg_us])]
         places += [start + share[:, None] * (end - start), end[None]]
     rounded = np.rint(np.concatenate(times)).astype(np.int64)
-    # What coincides with its predecessor is no new picture: no pause, or a window of microseconds.
+    # What coincides with its predecessor is no new image: no pause, or a window of microseconds.
     rising = np.append(True, np.diff(rounded) > 0)
     return rounded[rising], np.concatenate(places)[rising]

@@ -23,7 +23,7 @@ from evdistill_core.simulation.window import SimulatedWindow
 def preview(
     windows: Sequence[SimulatedWindow], classes: ClassTable | None, *, columns: int = 4
 ) -> Image:
-    """Return a sheet: picture, events and labels of each window above one another, and a legend.
+    """Return a sheet: image, events and labels of each window above one another, and a legend.
 
     Args:
         windows: at least one, of one size.

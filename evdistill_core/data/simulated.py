@@ -179,7 +179,7 @@ def scene_factory(  # noqa: PLR0913 - what a factory consists of
 ) -> SceneFactory:
     """Return a factory of scenes from all images; arguments as for ``SceneFactory``.
 
-    Only what scenes need stays in memory: one picture at a time is there in colour.
+    Only what scenes need stays in memory: one image at a time is there in colour.
     """
     stills = (files[i] for i in range(len(files)))
     images = [LabelledImage.from_arrays(s.image, s.label, s.name, s.objects) for s in stills]
@@ -313,7 +313,7 @@ def numbers_on_grid(
 def on_grid(
     image: npt.NDArray[np.uint8], spec: InputSpec, shape: tuple[int, ...]
 ) -> npt.NDArray[np.float32]:
-    """Return a grey picture on the student's grid, (1, H, W) in -1..1.
+    """Return a grey image on the student's grid, (1, H, W) in -1..1.
 
     Args:
         image: (rows, columns) of the sensor.

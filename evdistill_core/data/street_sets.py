@@ -1,7 +1,7 @@
 """Published test sets of driving scenes: event windows with dense labels.
 
 DSEC-Semantic, and DDD17 as its two labelled releases: the mirror of ESS (events) and Ev-SegNet's
-own (pictures of events). The raw recordings of DDD17 have no labels: they are recordings like any
+own (images of events). The raw recordings of DDD17 have no labels: they are recordings like any
 other (``open_recording``), for the unlabelled side.
 """
 
@@ -49,7 +49,7 @@ class StreetSetConfig:
 
     Attributes:
         layout: ``dsec``: DSEC with DSEC-Semantic; ``ddd17-ess``: the mirror of ESS;
-            ``ddd17-evsegnet``: Ev-SegNet's release, whose events are pictures already (it feeds
+            ``ddd17-evsegnet``: Ev-SegNet's release, whose events are images already (it feeds
             students of ``counts2`` alone).
         root: folder.
         split: ``train`` or ``test``, of ddd17-ess also ``valid`` (dir1: what papers report).
@@ -280,7 +280,7 @@ def _rectify_map(folder: Path) -> npt.NDArray[np.int32]:
 
 
 class _Ess:
-    """``dir<n>`` with columns of events, an index, and masks by the number of their picture."""
+    """``dir<n>`` with columns of events, an index, and masks by the number of their image."""
 
     def __init__(self, config: StreetSetConfig, classes: ClassTable) -> None:
         _six_only(classes)
@@ -343,7 +343,7 @@ def _ess_labels(folder: Path) -> list[tuple[Path, Path, int, int]]:
     found = []
     for mask in masks:
         number = mask.stem.rsplit("_", 1)[-1]
-        row = int(number) - 1 if number.isdigit() else -1  # pictures are counted from 1
+        row = int(number) - 1 if number.isdigit() else -1  # images are counted from 1
         if not 0 <= row < len(index):
             raise DataError(f"{mask} has no row in {path}, which holds {len(index)}")
         found.append((folder, mask, int(index[row, 0]), int(index[row, 1])))

@@ -67,7 +67,7 @@ class DistillDataConfig(DataConfig):
         stills: labelled images, the source.
         recordings: unlabelled recordings, the target.
         target: simulated windows as the target instead; their labels are never read.
-        target_frames: the pictures that were made with the target's windows are its frames.
+        target_frames: the images that were made with the target's windows are its frames.
         more_stills: labelled images beside ``stills``, each set drawn by its ``share``.
     """
 

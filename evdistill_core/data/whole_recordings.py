@@ -164,7 +164,7 @@ def _read_npy(path: Path) -> Events:
         raise DataError(f"{path} holds coordinates or times that are no numbers, or below 0")
     in_seconds = rows.dtype.kind == "f" and float(t.max() - t.min()) < LEAST_SECONDS
     t_us = np.rint(t * 1e6 if in_seconds else t).astype(np.int64)
-    # N-Caltech101 in full; where a picture is larger, it tells the size itself.
+    # N-Caltech101 in full; where an image is larger, it tells the size itself.
     width, height = max(240, int(x.max()) + 1), max(180, int(y.max()) + 1)
     return Events.from_columns(
         x.astype(np.int64), y.astype(np.int64), t_us, p > 0, width=width, height=height

@@ -40,7 +40,7 @@ class ClassEntry:
     Attributes:
         name: as results publish it.
         thing: countable: its regions become boxes.
-        color: in pictures of masks, ``"#rrggbb"`` or three values in 0..255. Left out: the first
+        color: in images of masks, ``"#rrggbb"`` or three values in 0..255. Left out: the first
             of ``colors``, else one of evenly spaced hue.
         ids: its values in single-channel masks, and its numbers in polygon files.
         colors: its colours in colour masks, written as ``color`` is.

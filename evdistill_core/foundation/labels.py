@@ -21,7 +21,7 @@ from evdistill_core.foundation.suggestions import did_you_mean
 
 IGNORE = 255
 OTHER = 254
-OTHER_RGB = (60, 20, 60)  # of 254 in pictures of labels: a dark plum, which no preset class has
+OTHER_RGB = (60, 20, 60)  # of 254 in images of labels: a dark plum, which no preset class has
 MAX_CLASSES = 254
 AUTO = "auto"  # of the classes that a label set marks completely: what its layout knows
 

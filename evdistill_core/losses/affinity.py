@@ -64,7 +64,7 @@ def event_nodes(
 
     Args:
         student_BCHW: the student's features of events.
-        teacher_BDhw: the teacher's features of the picture of the same moment; any width and size.
+        teacher_BDhw: the teacher's features of the image of the same moment; any width and size.
         active_BHW: above 0 where a pixel has an event, at any size.
         count: most cells of a sample.
 

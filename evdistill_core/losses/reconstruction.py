@@ -1,6 +1,6 @@
 """Reconstruction losses of the generators: cycle without pairs, direct with them.
 
-Shape letters: B batch, C channels, H and W the picture.
+Shape letters: B batch, C channels, H and W the image.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def reconstruction_l1(
         weight_BHW: >= 0, what a pixel counts (padding and masked pixels 0); None: all 1.
 
     Returns:
-        Scalar in units of the picture. Zero when equal, zero with a gradient when no pixel counts.
+        Scalar in units of the image. Zero when equal, zero with a gradient when no pixel counts.
 
     Raises:
         ConfigError: the shapes differ.

@@ -1,4 +1,4 @@
-"""Calibrations of cameras: read from files of camera_calibration, fitted to a picture's size."""
+"""Calibrations of cameras: read from files of camera_calibration, fitted to an image's size."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ def load_camera_info(url: str) -> CameraInfo:
 
 
 def fit_to(info: CameraInfo, header: Header, *, width: int, height: int) -> CameraInfo:
-    """Return a calibration for a picture of another size of the same view.
+    """Return a calibration for an image of another size of the same view.
 
-    A region of interest and binning are folded in: what comes out describes the whole picture that
+    A region of interest and binning are folded in: what comes out describes the whole image that
     it is published with. As image_proc does, focal lengths and centres are multiplied by the ratio
     of the sizes; distortion is in normalised coordinates and stays.
 
     Args:
         info: as it came; a size of 0 means that the camera is not calibrated.
-        header: of the picture.
-        width: columns of the picture.
-        height: rows of the picture.
+        header: of the image.
+        width: columns of the image.
+        height: rows of the image.
     """
     plain = replace(
         info, header=header, width=width, height=height, binning_x=0, binning_y=0,

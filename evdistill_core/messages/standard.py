@@ -159,7 +159,7 @@ class Image(Message):
     def to_array(self) -> npt.NDArray[np.generic]:
         """Return the numbers as stored: (H, W) or (H, W, channels), a read-only view if possible.
 
-        ``images.decode_image`` makes a picture of them.
+        ``images.decode_image`` makes an image of them.
 
         Raises:
             MessageError: as ``check``.

@@ -1,6 +1,6 @@
-"""Discriminators: is this picture, or this map of class posteriors, a real one?
+"""Discriminators: is this image, or this map of class posteriors, a real one?
 
-They exist during training only. Shape letters: B batch, C channels, H and W the picture.
+They exist during training only. Shape letters: B batch, C channels, H and W the image.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Generators of the bidirectional modality reconstruction: event input <-> image.
 
 They exist during training only; no student holds anything of them. Shape letters: B batch,
-C channels, H and W the picture.
+C channels, H and W the image.
 
 Source:
     That both directions are learnt end to end is EvDistill's [abstract]; the architecture is a
@@ -78,7 +78,7 @@ class _Block(nn.Module):
 
 
 def _outer_size(fold: int) -> int:
-    """Return the side of the first and last kernels: about 7 cells of the unfolded picture."""
+    """Return the side of the first and last kernels: about 7 cells of the unfolded image."""
     return 7 if fold == 1 else 3
 
 

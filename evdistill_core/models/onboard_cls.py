@@ -1,4 +1,4 @@
-"""`onboard-cls`: the recogniser: residual stages, mean over the picture, one linear layer.
+"""`onboard-cls`: the recogniser: residual stages, mean over the image, one linear layer.
 
 The stages are those of `onboard-seg`, so it folds and exports the same way. Shape letters: B
 batch, C channels, K classes, H and W of the feature map at hand.
@@ -29,7 +29,7 @@ class OnboardClsOptions:
 
     Attributes:
         width: factor on all channel counts, 0.25..4; they are rounded to multiples of 8.
-        stages: how often the size is halved, 2..5; 3 for pictures of 34x34 (N-MNIST), 5 for
+        stages: how often the size is halved, 2..5; 3 for images of 34x34 (N-MNIST), 5 for
             240x180 (N-Caltech101).
         blocks: residual blocks a stage, the first stage (half size) has none.
         dropout: share of pooled features that training silences, 0 <= dropout < 1.

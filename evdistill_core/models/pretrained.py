@@ -94,7 +94,7 @@ def start_encoder(network: nn.Module, pretrained: str) -> None:
 def adapt_stem(weight_OCHW: Tensor, in_channels: int) -> Tensor:
     """Return the first kernel for another number of input channels.
 
-    The mean over the channels is repeated, and scaled so that a picture repeated in all channels
+    The mean over the channels is repeated, and scaled so that an image repeated in all channels
     causes the same answer as before.
 
     Args:

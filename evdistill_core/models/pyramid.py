@@ -158,7 +158,7 @@ class PyramidSegmenter(SegmentationNetwork):
 
 
 class ConvGru(nn.Module):
-    """A gated recurrent unit whose state is a picture.
+    """A gated recurrent unit whose state is an image.
 
     The window enters through a 1x1 convolution (its features have seen their surroundings), the
     state through 3x3 ones: what it knows may move by a cell a window.

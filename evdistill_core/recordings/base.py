@@ -119,7 +119,7 @@ class EventBatch:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One ordinary picture of the same camera.
+    """One ordinary image of the same camera.
 
     Attributes:
         image: (H, W) uint8 grey or (H, W, 3) uint8 RGB, read-only.
@@ -370,7 +370,7 @@ class Recording(ABC):
         return {}
 
     def frames(self) -> Iterator[Frame]:
-        """Yield the camera's ordinary pictures; nothing when there are none.
+        """Yield the camera's ordinary images; nothing when there are none.
 
         Those that cannot be read are left out and counted, see ``left_out_frames``.
         """

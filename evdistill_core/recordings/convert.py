@@ -49,9 +49,9 @@ class ConvertConfig:
         start_us: begin this long after the first event.
         end_us: stop this long after the first event; ``None`` takes all.
         packet_us: duration of one message.
-        frame_step: keep every n-th picture; 0 keeps none.
+        frame_step: keep every n-th image; 0 keeps none.
         events_topic: topic of the events in a bag.
-        frames_topic: topic of the pictures in a bag.
+        frames_topic: topic of the images in a bag.
         frame_id: coordinate frame in the headers.
         other_topics: from a bag into a bag, take all other topics over as they are.
     """
@@ -86,12 +86,12 @@ class ConvertResult:
     Attributes:
         events: number of events.
         packets: event messages (0 where the format has none).
-        frames: pictures.
+        frames: images.
         others: messages of other topics.
         triggers: trigger edges written.
         dropped_triggers: trigger edges that the format cannot hold.
-        dropped_frames: pictures that the format cannot hold or that were thinned out.
-        left_out_frames: pictures that could not be read, by reason.
+        dropped_frames: images that the format cannot hold or that were thinned out.
+        left_out_frames: images that could not be read, by reason.
     """
 
     events: int = 0
@@ -113,7 +113,7 @@ def convert(
     """Write a recording as ``target``; its suffix chooses the format.
 
     AEDAT4, HDF5 (the layout of DSEC), npz and text keep the events as they are, EVT3 ``.raw`` with
-    times modulo 2^24 us; AEDAT4 alone of these holds pictures too.
+    times modulo 2^24 us; AEDAT4 alone of these holds images too.
 
     In a bag, the events become EventPackets of ``packet_us`` each. With ``libcaer_cmp``,
     ``time_base`` is the sensor time of the packet's start, so event times are exact; ``evt3`` keeps
@@ -227,7 +227,7 @@ def bag_messages(
 class _Span:
     """The part that is taken, in sensor time, and its distance to host time.
 
-    Without a start all is taken: edges, pictures and late events from before the first event too.
+    Without a start all is taken: edges, images and late events from before the first event too.
     """
 
     start_us: int | None
@@ -312,7 +312,7 @@ class _Job:
         self.result = ConvertResult()
 
     def to_columns(self) -> ConvertResult:
-        """Write columns; pictures have no place in them."""
+        """Write columns; images have no place in them."""
         info = self._recording.info
         with plain_writer(self._target, width=info.width, height=info.height) as writer:
             for batch in self._batches():
@@ -328,7 +328,7 @@ class _Job:
         return self.result
 
     def to_aedat4(self) -> ConvertResult:
-        """Write events and pictures in the order of sensor time, and edges of trigger 0."""
+        """Write events and images in the order of sensor time, and edges of trigger 0."""
         info = self._recording.info
         first = next(self._recording.frames(), None) if self._config.frame_step else None
         size = None if first is None else (first.image.shape[1], first.image.shape[0])
@@ -366,7 +366,7 @@ class _Job:
             )
 
     def messages(self) -> Iterator[StampedMessage]:
-        """Yield event packets and pictures in the order of their stamps."""
+        """Yield event packets and images in the order of their stamps."""
         yield from heapq.merge(
             self._event_messages(),
             self._frame_messages(),
@@ -376,7 +376,7 @@ class _Job:
         self._require_events()
 
     def to_bag(self) -> ConvertResult:
-        """Write event packets and pictures."""
+        """Write event packets and images."""
         with McapWriter(
             self._target,
             definitions=self._recording.definitions(),
@@ -463,7 +463,7 @@ class _Job:
                 yield (stamp_ns, packet.topic, packet.type_name, bytes(packet.data))
 
     def _frame_messages(self) -> Iterator[StampedMessage]:
-        """Yield pictures: those of a bag as they are, in their own encoding, others made again."""
+        """Yield images: those of a bag as they are, in their own encoding, others made again."""
         is_bag = self._recording.info.format.startswith("rosbag")
         stored = self._recording.image_messages() if is_bag else self._made_messages()
         for stamp_ns, packet in self._thinned_out(stored):
@@ -478,7 +478,7 @@ class _Job:
             yield frame.stamp_ns, Packet(Image.TYPE, data, frame.stamp_ns)
 
     def _taken_frames(self) -> Iterator[tuple[int, Frame]]:
-        """Yield the pictures of the span with their sensor times, thinned out."""
+        """Yield the images of the span with their sensor times, thinned out."""
         frames = ((frame.stamp_ns, frame) for frame in self._recording.frames())
         for stamp_ns, frame in self._thinned_out(frames):
             yield (stamp_ns - self._span.host_minus_sensor_ns) // 1000, frame

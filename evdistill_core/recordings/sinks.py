@@ -1,6 +1,6 @@
-"""Writing while it happens: batches and pictures go in as they come, a recording comes out.
+"""Writing while it happens: batches and images go in as they come, a recording comes out.
 
-`convert` reads its source again and again to put pictures between events; a camera comes once.
+`convert` reads its source again and again to put images between events; a camera comes once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class SensorSizes:
     Attributes:
         width: columns of the sensor.
         height: rows of the sensor.
-        frame_size: width and height of its pictures; None: it gives none.
+        frame_size: width and height of its images; None: it gives none.
     """
 
     width: int
@@ -97,7 +97,7 @@ class Sink(FinishedBlock, ABC):
 
     @abstractmethod
     def write_frame(self, frame: Frame) -> None:
-        """Append a picture, or count it where the format has no place for it."""
+        """Append an image, or count it where the format has no place for it."""
 
     @property
     @abstractmethod
@@ -123,7 +123,7 @@ def open_sink(target: Path, sizes: SensorSizes, config: ConvertConfig) -> Sink:
     Args:
         target: ``.mcap``, ``.aedat4``, ``.h5``, ``.hdf5``, ``.npz``, ``.raw``, ``.txt``, ``.csv``.
         sizes: of the sensor.
-        config: encoding, length of packets, topics and ``frame_step`` (0 writes no pictures).
+        config: encoding, length of packets, topics and ``frame_step`` (0 writes no images).
 
     Raises:
         RecordingError: unknown suffix.
@@ -253,7 +253,7 @@ class _BagSink(Sink):
     def _host_ns(self, t_us: int, arrival_ns: int) -> int:
         """Return the host time of a sensor time; that of arrival where the two do not go together.
 
-        So it is before the first event, for pictures around a reset, and for damaged times.
+        So it is before the first event, for images around a reset, and for damaged times.
         """
         if self._clock.offset_ns is None:
             return arrival_ns
@@ -261,13 +261,13 @@ class _BagSink(Sink):
         return stamp_ns if abs(stamp_ns - arrival_ns) < PLAUSIBLE_NS else arrival_ns
 
     def _log(self, topic: str, type_name: str, data: bytes, stamp_ns: int) -> None:
-        """Write at a time that never falls: a picture is older than when it arrives."""
+        """Write at a time that never falls: an image is older than when it arrives."""
         self._log_ns = max(self._log_ns, stamp_ns)
         self._writer.write(topic, type_name, data, self._log_ns)
 
 
 class _Aedat4Sink(Sink):
-    """Events, pictures and the edges of trigger 0, each stream in the order of arrival."""
+    """Events, images and the edges of trigger 0, each stream in the order of arrival."""
 
     def __init__(self, target: Path, sizes: SensorSizes, config: ConvertConfig) -> None:
         super().__init__()
@@ -306,7 +306,7 @@ class _Aedat4Sink(Sink):
 
 
 class _ColumnSink(Sink):
-    """A file of events alone: npz, HDF5 as DSEC has it, EVT3, text; pictures are counted."""
+    """A file of events alone: npz, HDF5 as DSEC has it, EVT3, text; images are counted."""
 
     def __init__(self, target: Path, sizes: SensorSizes) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """Two counts: how many brighter and how many darker events each cell had.
 
-Source: the authors' published samples (a picture with one channel per polarity, each divided by
+Source: the authors' published samples (an image with one channel per polarity, each divided by
 its own maximum, and an empty third). That the brighter events come first is our choice.
 """
 

@@ -49,12 +49,12 @@ class SceneRanges:
         people: least and most moving people.
         distractors: least and most moving patches that are neither.
         near_person: probability of one large person, filling much of the frame.
-        camera_speed_px_s: at the border of the picture; log-uniform, as all speeds and sizes.
+        camera_speed_px_s: at the border of the image; log-uniform, as all speeds and sizes.
         vehicle_speed_px_s: speed of vehicles.
-        vehicle_length_px: longer side of a vehicle in the picture.
+        vehicle_length_px: longer side of a vehicle in the image.
         vehicle_stretch: width over height of a cut-out, times this; log-uniform. Road scenes show
             most vehicles from behind; a camera beside or above the road sees them longer.
-        vehicle_tilt_rad: standard deviation of the slope of the road in the picture; a vehicle is
+        vehicle_tilt_rad: standard deviation of the slope of the road in the image; a vehicle is
             turned by it and moves along it.
         person_speed_px_s: speed of people.
         person_height_px: height of a walking person.
@@ -72,7 +72,7 @@ class SceneRanges:
         group_size: least and most people of a group.
         overlap: probability that a moving thing is drawn partly over or behind one that is there.
         crossing: probability that a moving thing meets one that is there and moves the other way.
-        partly_out: probability that a moving thing is cut by the border of the picture. These
+        partly_out: probability that a moving thing is cut by the border of the image. These
             three are asked in this order, and one of them happens at most.
     """
 
@@ -246,7 +246,7 @@ class SceneFactory:
         if rng.random() < 0.5:
             code, labels, objects = code[:, ::-1], labels[:, ::-1], objects[:, ::-1]
         rows, columns = code.shape
-        # Source pixels per scene pixel: at most what makes the whole picture fit.
+        # Source pixels per scene pixel: at most what makes the whole image fit.
         per_pixel = min(rows / self.height, columns / self.width) * log_uniform(
             rng, self.ranges.zoom
         )
@@ -437,7 +437,7 @@ class SceneFactory:
         assert self._human is not None
         head = log_uniform(rng, self.ranges.head_px)
         motion = self._motion(rng, self.ranges.person_speed_px_s, level=1.0, size_px=head * 2)
-        # The drawn trunk is 3 heads long: it must reach the lower border of the picture.
+        # The drawn trunk is 3 heads long: it must reach the lower border of the image.
         highest = max(0.25 * self.height, self.height - 2.8 * head)
         row = rng.uniform(min(highest, 0.9 * self.height), 0.95 * self.height)
         origin = (rng.uniform(0.1, 0.9) * self.width, row)
@@ -578,7 +578,7 @@ def _cut(  # noqa: PLR0913
         # Enlarged steps of the mask become a smooth outline about a pixel wide.
         mask = cv2.GaussianBlur(mask, (0, 0), 0.8 * scale)
         mask = np.clip((mask - 0.5) * 2.0 * scale + 0.5, 0.0, 1.0)
-        # Enlarged pictures have no fine structure of their own.
+        # Enlarged images have no fine structure of their own.
         amount = min(0.3, 0.06 * scale) * rng.random()
         log = log + people.texture(rng, size[1], size[0], amount)
     log = _blurred(log, log_uniform(rng, ranges.blur_px)) + np.float32(rng.normal(0.0, 0.5))
@@ -592,7 +592,7 @@ def _cut(  # noqa: PLR0913
 
 
 def _turned(log: FloatImage, alpha: FloatImage, angle: float) -> tuple[FloatImage, FloatImage]:
-    """Return a cut-out turned clockwise by ``angle`` radians, on a picture that holds all of it."""
+    """Return a cut-out turned clockwise by ``angle`` radians, on an image that holds all of it."""
     rows, columns = alpha.shape
     c, s = abs(math.cos(angle)), abs(math.sin(angle))
     width, height = math.ceil(columns * c + rows * s), math.ceil(columns * s + rows * c)

@@ -22,7 +22,7 @@ class LabelledImage:
     """One image with a label per pixel.
 
     Attributes:
-        code: (H, W) uint16, grey picture value times 257 (full scale 65535).
+        code: (H, W) uint16, grey image value times 257 (full scale 65535).
         labels: (H, W) uint8, class ids; 255 ignore, 254 none of some classes.
         name: where it came from.
         objects: (H, W) uint16, the number of the object that a pixel belongs to, 0 none; None:
@@ -41,16 +41,16 @@ class LabelledImage:
         name: str = "",
         objects: npt.NDArray[np.uint16] | None = None,
     ) -> LabelledImage:
-        """Take an 8 bit picture, (H, W) grey or (H, W, 3) blue green red, and its labels.
+        """Take an 8 bit image, (H, W) grey or (H, W, 3) blue green red, and its labels.
 
         Args:
-            image: the picture.
+            image: the image.
             labels: see the class.
             name: see the class.
             objects: see the class.
 
         Raises:
-            DataError: picture and labels differ in size, or a dtype is not uint8.
+            DataError: image and labels differ in size, or a dtype is not uint8.
         """
         if image.dtype != np.uint8 or labels.dtype != np.uint8 or labels.ndim != 2:
             raise DataError(
@@ -64,7 +64,7 @@ class LabelledImage:
             )
         grey = image.astype(np.float32)
         if image.ndim == 3:
-            # The weights of ITU-R BT.601; the fractions give dark pictures more than 256 levels.
+            # The weights of ITU-R BT.601; the fractions give dark images more than 256 levels.
             grey = grey @ np.array([0.114, 0.587, 0.299], np.float32)
         return LabelledImage(np.rint(grey * 257.0).astype(np.uint16), labels, name, objects)
 
@@ -90,7 +90,7 @@ def cut_things(
     """Yield the objects of the thing classes, or the connected components of these classes.
 
     Left out are those below ``min_pixels``, those that fill less than a fifth of their box (many
-    things in one), and those that the picture's border cuts: of components, the left and the right
+    things in one), and those that the image's border cuts: of components, the left and the right
     one (cars of a dash camera rarely stand elsewhere); of objects, all four, because photographs
     show halves of people. An object in several parts is hidden by others and left out too.
     """

@@ -95,7 +95,7 @@ def calm(motion: Motion, span_s: float, size_px: float, farthest_px: float = mat
     Args:
         motion: as drawn for a window.
         span_s: how long it goes on, around the middle of time.
-        size_px: what turns and grows, half the diagonal of the picture for a camera.
+        size_px: what turns and grows, half the diagonal of the image for a camera.
         farthest_px: slow it down so that no point moves farther from the middle position.
     """
     half_s = span_s / 2
@@ -117,7 +117,7 @@ def shift(column: float, row: float) -> Matrix:
 
 
 def turn(angle: float, scale: float = 1.0) -> Matrix:
-    """Return the matrix of a rotation (radians, clockwise in the picture) and scaling."""
+    """Return the matrix of a rotation (radians, clockwise in the image) and scaling."""
     c, s = math.cos(angle) * scale, math.sin(angle) * scale
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
@@ -151,8 +151,8 @@ def random_camera_motion(
 
     Args:
         rng: generator.
-        speed_px_s: range of the speed at the border of the picture, log-uniform.
-        size_px: half the diagonal of the picture.
+        speed_px_s: range of the speed at the border of the image, log-uniform.
+        size_px: half the diagonal of the image.
     """
     speed = log_uniform(rng, speed_px_s)
     share = rng.dirichlet(np.full(4, 0.6)) * speed

@@ -62,7 +62,7 @@ class Gait:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A picture with transparency that moves through the scene.
+    """An image with transparency that moves through the scene.
 
     Attributes:
         log: (h, w) float32 log intensity.
@@ -72,7 +72,7 @@ class Layer:
         origin: (column, row) of that thing in the scene in the middle of the window.
         swing: motion of this part about its joint (limbs, head).
         joint: (column, row) of the joint relative to the thing.
-        pivot: (column, row) of the joint in this picture.
+        pivot: (column, row) of the joint in this image.
         gait: non-rigid motion.
         thing: number of the thing that it is a part of; 0: it is part of none.
     """
@@ -89,7 +89,7 @@ class Layer:
     thing: int = 0
 
     def to_scene(self, t_s: float) -> Matrix:
-        """Return the 3x3 matrix from this picture to the scene."""
+        """Return the 3x3 matrix from this image to the scene."""
         part = self.swing.similarity(t_s, self.joint) @ shift(-self.pivot[0], -self.pivot[1])
         return self.motion.similarity(t_s, self.origin) @ part
 

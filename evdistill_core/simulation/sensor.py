@@ -33,7 +33,7 @@ class SensorModel:
         noise_hz: background activity, events per pixel and second.
         noise_on_fraction: part of the background activity that is brighter, 0 .. 1.
         noise_darkness: how much more the dark is noisy: the rate of a pixel goes with its
-            intensity to the power of minus this; the mean over the picture stays ``noise_hz``.
+            intensity to the power of minus this; the mean over the image stays ``noise_hz``.
         noise_pairs: part of the noise that is followed by an event of the other polarity.
         pair_us: mean time between the two.
         hot_fraction: part of the pixels that fire all the time, 0 .. 1.
@@ -41,7 +41,7 @@ class SensorModel:
         leak_hz: brighter events per second of a pixel whose intensity stays the same.
         cutoff_hz: corner of the pixel's first-order low pass; None: infinitely fast.
         knee: intensity, as a part of full scale, below which the response is linear.
-        gamma: exponent that turns picture values into light.
+        gamma: exponent that turns image values into light.
         exposure: factor on the light; above 1 saturates the brightest parts.
         time_step_us: timestamps are rounded down to multiples of this.
     """
@@ -110,7 +110,7 @@ class SensorModel:
         )
 
     def picture(self, log_image: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-        """Return the 8 bit grey picture of a log intensity image (the response backwards)."""
+        """Return the 8 bit grey image of a log intensity image (the response backwards)."""
         below = (log_image - math.log(self.knee) + 1.0) * self.knee
         light = np.where(log_image < math.log(self.knee), below, np.exp(log_image))
         level = np.clip(light / self.exposure, 0.0, 1.0) ** (1.0 / self.gamma)

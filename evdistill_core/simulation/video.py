@@ -35,7 +35,7 @@ def read_video(path: Path, *, height: int, width: int) -> Iterator[tuple[Grey, i
             scaled to it.
 
     Yields:
-        (H, W) uint8 grey picture, and its time in microseconds from the first frame.
+        (H, W) uint8 grey image, and its time in microseconds from the first frame.
 
     Raises:
         DataError: no video, or one without frames or frame rate.
@@ -71,11 +71,11 @@ def simulate_frames(
     The pixels keep their state from window to window; the last, incomplete window is left out.
 
     Args:
-        frames: grey pictures of one size and their rising times in microseconds.
+        frames: grey images of one size and their rising times in microseconds.
         sensor: the pixels.
         window_us: length of a window, at least 100.
         rng: the same generator state gives the same events.
-        interpolation: "flow" moves pictures along the optical flow between them (DIS), "linear"
+        interpolation: "flow" moves images along the optical flow between them (DIS), "linear"
             fades one into the next, which blurs fast edges.
 
     Yields:
@@ -106,7 +106,7 @@ def simulate_frames(
 
 
 class FramePair:
-    """The pictures between two frames.
+    """The images between two frames.
 
     Args:
         first: (H, W) uint8.
@@ -114,7 +114,7 @@ class FramePair:
         interpolation: "flow" or "linear".
 
     Attributes:
-        steps: into how many pictures the interval should be cut.
+        steps: into how many images the interval should be cut.
     """
 
     def __init__(self, first: Grey, second: Grey, interpolation: Interpolation) -> None:
@@ -133,10 +133,10 @@ class FramePair:
         self._grid = np.stack([columns, rows], axis=-1)
 
     def __call__(self, share: float) -> FloatImage:
-        """Return the picture at ``share`` (0 .. 1) of the interval, (H, W) float32, 0 .. 255."""
+        """Return the image at ``share`` (0 .. 1) of the interval, (H, W) float32, 0 .. 255."""
         first, second = self._first, self._second
         if self._flows is not None and 0.0 < share < 1.0:
-            # The flow at a pixel of the picture between is taken from the frames at that pixel:
+            # The flow at a pixel of the image between is taken from the frames at that pixel:
             # right inside moving things, blurred by the fading at their borders.
             forth, back = self._flows
             first = self._moved(first, back * np.float32(share))
@@ -154,7 +154,7 @@ class FramePair:
 def _timed(
     between: FramePair, from_us: int, to_us: int, start_us: int, window_us: int
 ) -> Iterator[tuple[FloatImage, int]]:
-    """Yield pictures and times after ``from_us`` up to ``to_us``, window ends among them."""
+    """Yield images and times after ``from_us`` up to ``to_us``, window ends among them."""
     if to_us <= from_us:
         raise ValueError(f"frame times must rise: {to_us} after {from_us}")
     times = set(np.linspace(from_us, to_us, between.steps + 1).round().astype(int).tolist()[1:])

@@ -1,4 +1,4 @@
-"""One simulated window: events, and labels and picture at its end."""
+"""One simulated window: events, and labels and image at its end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SimulatedWindow:
         labels: (H, W) uint8 at the END of the window, 255 ignore, 254 none of the classes that the
             images mark completely. They name everything in view, also what stands still and made
             no event.
-        image: (H, W) uint8 grey picture at the end of the window.
+        image: (H, W) uint8 grey image at the end of the window.
         t_start_us: start of the window.
         t_end_us: end of the window.
         instances: (H, W) uint16, the number of the thing that a pixel shows at the END of the

@@ -88,7 +88,7 @@ class Comparison:
         windows: of the recordings, for ``agreement``.
         reason: why nothing could be compared; empty if something was.
         unused: why the teacher on camera images decides nothing; empty if it does.
-        examples: rows of RGB pictures of the recordings, see ``EXAMPLE_HEADS``.
+        examples: rows of RGB images of the recordings, see ``EXAMPLE_HEADS``.
     """
 
     shipped: str

@@ -28,13 +28,13 @@ TERMS: dict[str, str] = {
     "cycle_image": "L1 of G_ei(G_ie(x_i)) and x_i",
     "cycle_event": "L1 of G_ie(G_ei(x_e)) and x_e",
     "paired": "L1 of G_ei(x_e) and the frame of the same moment",
-    "paired_simulated": "L1 of G_ei of a simulated labelled window and the picture behind it",
+    "paired_simulated": "L1 of G_ei of a simulated labelled window and the image behind it",
     "consistency_image": "KL(T(x_i) || S(G_ie(x_i))), to G_ie alone",
     "consistency_event": "KL(S(x_e) || T(G_ei(x_e))), to G_ei alone",
     "kd_generated": "pixel KD of T(x_i) onto S(G_ie(x_i))",
     "kd_event": "pixel KD of T(G_ei(x_e)) onto S(x_e)",
     "kd_paired": "pixel KD of T(frame) onto S(x_e): the paper's baseline with events and frames",
-    "kd_simulated": "pixel KD of T(picture) onto S, of simulated labelled windows",
+    "kd_simulated": "pixel KD of T(image) onto S, of simulated labelled windows",
     "matching_generated": "pooled class posteriors of T(x_i) and S(G_ie(x_i))",
     "matching_event": "pooled class posteriors of T(G_ei(x_e)) and S(x_e)",
     "affinity_generated": "affinity graphs of T(x_i) and S(G_ie(x_i))",
@@ -43,7 +43,7 @@ TERMS: dict[str, str] = {
     "instance head",
     "kd_instances_event": "centres and offsets of T(G_ei(x_e)) onto S(x_e)",
     "affinity_paired": "affinity graphs of T(frame) and S(x_e)",
-    "affinity_simulated": "affinity graphs of T(picture) and S, of simulated labelled windows",
+    "affinity_simulated": "affinity graphs of T(image) and S, of simulated labelled windows",
     "mutual": "S(x_e) and a student of frames pull each other, where there are frames",
     "mutual_task": "supervised losses of the student of frames on labelled images",
     "output": "WGAN: S(x_e) looks like a posterior of the teacher",
@@ -105,7 +105,7 @@ TRANSLATED_TERMS = (
 # Those in which the student learns from its own answers.
 SELF_TERMS = ("pseudo_label", "class_mix", "density_mix", "entropy")
 
-# Those that need the picture behind a simulated labelled window.
+# Those that need the image behind a simulated labelled window.
 PICTURE_TERMS = ("paired_simulated", "kd_simulated", "affinity_simulated")
 
 # Those that need a frame of the moment of a target window.

@@ -6,7 +6,7 @@ generators. Nothing is computed that no term with a weight asks for.
 
 With ``input.sequence`` above 1, x_e and labelled windows are the last of several in a row: the
 student is rolled over all of them, teacher, generators and discriminators see the last. What a
-generator makes of a picture is one window, before which there was nothing: the state is zero.
+generator makes of an image is one window, before which there was nothing: the state is zero.
 """
 
 from __future__ import annotations
@@ -421,7 +421,7 @@ class DistillStep:
 
     @cached_property
     def t_picture(self) -> Seen:
-        """T of the pictures behind simulated labelled windows."""
+        """T of the images behind simulated labelled windows."""
         with torch.no_grad():
             return self._see_teacher(self._picture())
 

@@ -64,7 +64,7 @@ class DistillTrainer(Trainer):
     def panels(self) -> list[Panels]:
         """Return rows (event, reconstruction, teacher, student) and (image, generated, ...).
 
-        None where no term moves a generator: their pictures would be noise.
+        None where no term moves a generator: their images would be noise.
         """
         if not self.config.translates:
             return []

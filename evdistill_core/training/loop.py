@@ -247,7 +247,7 @@ class Trainer:
         return self.config.input.kind
 
     def panels(self) -> list[Panels]:
-        """Return pictures beside those of validation."""
+        """Return images beside those of validation."""
         return []
 
     def predict(self, network_input: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The page of a run: headline, scores, curves, pictures, sessions, configuration."""
+"""The page of a run: headline, scores, curves, images, sessions, configuration."""
 
 from __future__ import annotations
 

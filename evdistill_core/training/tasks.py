@@ -1,6 +1,6 @@
 """What differs between segmentation and recognition: everything else of a run is the same code.
 
-Recognition is treated as segmentation of a picture of one pixel: logits (B, K, 1, 1), labels and
+Recognition is treated as segmentation of an image of one pixel: logits (B, K, 1, 1), labels and
 weights (B, 1, 1). So every loss means the same for both tasks. Shape letters: B batch, K classes,
 H and W the input, h and w what the network gives.
 """
@@ -104,7 +104,7 @@ class Task(Protocol):
         kind: str,
         activity_radius_px: int,
     ) -> Panel:
-        """Return rows of pictures of windows and what is predicted of them."""
+        """Return rows of images of windows and what is predicted of them."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The messages of a bag, from events and pictures: for `convert`, `record` and the live node."""
+"""The messages of a bag, from events and images: for `convert`, `record` and the live node."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from evdistill_core.recordings.readers.records import (
 )
 
 AEDAT2_MAGIC = b"#!AER-DAT2"
-#: Bits that mark what is no event: pictures and IMU, and the trigger input.
+#: Bits that mark what is no event: images and IMU, and the trigger input.
 SPECIAL = {DVS128_LAYOUT: 1 << 31 | 1 << 15, DAVIS_LAYOUT: 1 << 31 | 1 << 10}
 #: Events of an unnamed DAVIS must reach this much of both sides of the sensor that is taken.
 LEAST_REACH = 0.9
@@ -37,7 +37,7 @@ class Aedat2Recording(RecordsRecording):
     """Events of a DVS128 or a DAVIS, upright as jAER shows them.
 
     The header's ``AEChip`` line names the camera, and ``--camera`` does. jAER counts rows from the
-    bottom and columns from the right; both are turned over. Pictures, IMU and external events are
+    bottom and columns from the right; both are turned over. Images, IMU and external events are
     counted and left out.
 
     Raises:

@@ -60,7 +60,7 @@ FORMATS: dict[type[Storage], str] = {
 
 
 class BagRecording(Recording):
-    """Events, pictures and raw packets of a rosbag2 or a ROS 1 bag.
+    """Events, images and raw packets of a rosbag2 or a ROS 1 bag.
 
     Args:
         path: a ``.db3``, ``.mcap`` or ``.bag`` file, or the directory of a rosbag2.

@@ -129,7 +129,7 @@ class Hdf5Recording(StreamRecording):
 
     @property
     def info(self) -> RecordingInfo:
-        """Size, streams and the pictures' name."""
+        """Size, streams and the images' name."""
         return self._describe(
             self._kind,
             self._encoding,
@@ -139,7 +139,7 @@ class Hdf5Recording(StreamRecording):
         )
 
     def _frame_maker(self) -> Callable[[Any, int, int], Iterator[Frame]]:
-        """Return what makes a picture of stored pixels, t_us and stamp_ns, or counts it as lost."""
+        """Return what makes an image of stored pixels, t_us and stamp_ns, or counts it as lost."""
         self._left_out_frames = left_out = Reasons()
         to_eight_bits = EightBits()
 

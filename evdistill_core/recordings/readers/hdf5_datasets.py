@@ -63,7 +63,7 @@ class TableHdf5(Hdf5Recording):
 
 
 class MvsecHdf5(TableHdf5):
-    """MVSEC: ``davis/left/events`` of x, y, t in seconds, p in {-1, 1}; and pictures."""
+    """MVSEC: ``davis/left/events`` of x, y, t in seconds, p in {-1, 1}; and images."""
 
     layout = "mvsec"
     order = "xytp"
@@ -78,7 +78,7 @@ class MvsecHdf5(TableHdf5):
         return super()._check(file)
 
     def frames(self) -> Iterator[Frame]:
-        """Yield the pictures of the same camera."""
+        """Yield the images of the same camera."""
         if not self._frame_topic:
             return
         make = self._frame_maker()
@@ -90,7 +90,7 @@ class MvsecHdf5(TableHdf5):
 
 
 class ExportHdf5(TableHdf5):
-    """The export of DDD20's tools: ``event`` of t in microseconds, x, y, p; and pictures."""
+    """The export of DDD20's tools: ``event`` of t in microseconds, x, y, p; and images."""
 
     layout = "ddd20-export"
     order = "txyp"
@@ -101,7 +101,7 @@ class ExportHdf5(TableHdf5):
         return super()._check(file)
 
     def frames(self) -> Iterator[Frame]:
-        """Yield the pictures; their times are coarse, the file holds them as 32 bit seconds."""
+        """Yield the images; their times are coarse, the file holds them as 32 bit seconds."""
         if not self._frame_topic:
             return
         make = self._frame_maker()
@@ -114,7 +114,7 @@ class ExportHdf5(TableHdf5):
 
 
 class CaerHdf5(Hdf5Recording):
-    """DDD17 and DDD20 as recorded: packets of cAER, one a row, of events or of a picture.
+    """DDD17 and DDD20 as recorded: packets of cAER, one a row, of events or of an image.
 
     Some recordings were made with the camera upside down; they are given as they are.
     """
@@ -178,7 +178,7 @@ class CaerHdf5(Hdf5Recording):
                 yield EventBatch(events, batch.triggers, int(self._host_us[row]) * 1000)
 
     def frames(self) -> Iterator[Frame]:
-        """Yield the pictures, at 8 bits."""
+        """Yield the images, at 8 bits."""
         width, height = self._size
         make = self._frame_maker()
         with opened(self._path) as file:

@@ -1,4 +1,4 @@
-"""Write AEDAT 4 without the vendor's library: events, pictures and one trigger input.
+"""Write AEDAT 4 without the vendor's library: events, images and one trigger input.
 
 The layouts are those that ``aedat4_file`` reads. Flatbuffers are laid out by hand: each kind of
 packet has one fixed form, so its bytes are a head that is always the same and the columns.
@@ -59,7 +59,7 @@ class Aedat4Writer(FinishedBlock):
         path: the file to make.
         width: columns of the sensor.
         height: rows of the sensor.
-        frame_size: width and height of the pictures; ``None`` writes none.
+        frame_size: width and height of the images; ``None`` writes none.
         salvage: where what was written goes when the disk is full, see ``atomic_path``.
     """
 
@@ -100,7 +100,7 @@ class Aedat4Writer(FinishedBlock):
             self._packet(TRIGGERS, _trigger_packet(triggers), triggers.t_us)
 
     def write_frame(self, frame: Frame, t_us: int) -> None:
-        """Append a picture with its sensor time."""
+        """Append an image with its sensor time."""
         self._packet(FRAMES, _frame_packet(frame.image, t_us), np.array([t_us], np.int64))
 
     @property
