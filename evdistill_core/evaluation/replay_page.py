@@ -149,7 +149,8 @@ def _add_latency(page: ReportPage, report: Mapping[str, Any]) -> None:
         stage, _, percentile = name.rpartition("_ms_")
         stages.setdefault(stage, {})[percentile] = value
     if not stages:
-        page.paragraph(str(report.get("latency_note", "The recording says nothing of it.")))
+        told = str(report.get("latency_note", "the recording says nothing of it"))
+        page.paragraph(f"{told[:1].upper()}{told[1:]}.")
         return
     heads = list(dict.fromkeys(p for found in stages.values() for p in found))
     rows: list[list[Cell]] = [
