@@ -221,7 +221,7 @@ def test_every_representation_is_distilled_into(root, teacher, tmp_path, kind):
         assert np.isfinite(record["loss"])
         assert 0 < record["watch_lit_generated"] < 1
         assert 0 < record["watch_on_target"] < 1
-    assert [len(r[0]) for r in trainer.panels().values()] == [4, 5]
+    assert [len(shown.heads) for shown in trainer.panels()] == [4, 5]
 
 
 def test_the_objective_falls(root, teacher, tmp_path):
@@ -901,7 +901,7 @@ def test_an_onnx_teacher_serves_every_term_without_a_gradient_through_it(
         assert all(np.isfinite(r[f"loss_{name}"]) for r in log), name
     for name in ("kd_generated", "kd_event", "matching_event", "affinity_event"):
         assert log[0][f"loss_{name}"] > 0
-    assert [len(r) for r in trainer.panels().values()] == [2, 2]
+    assert [len(shown.rows) for shown in trainer.panels()] == [2, 2]
     # The configuration beside the run starts it again, and half a run goes on as the whole.
     assert load_experiment(tmp_path / "run" / "config.yaml") == given
     half = DistillTrainer(given, tmp_path / "half")

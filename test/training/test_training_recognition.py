@@ -312,7 +312,7 @@ def test_self_training_needs_no_generator_and_grows(runs, tmp_path):
     before = {n: p.clone() for n, p in trainer.translation.named_parameters()}
     assert trainer.run()
     assert all(torch.equal(p, before[n]) for n, p in trainer.translation.named_parameters())
-    assert trainer.panels() == {}  # of generators that nobody trained
+    assert trainer.panels() == []  # of generators that nobody trained
     terms = [r["loss_pseudo_label"] for r in records(tmp_path / "run", "step")]
     assert terms[0] == 0.0
     assert min(terms[1:]) > 0
