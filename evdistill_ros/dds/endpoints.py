@@ -28,6 +28,11 @@ MAX_BLOCKING_MS = 100
 SETTLE_S = 0.2  # from our match to the other side's, on a loaded machine
 """How long a reliable publish waits for a slow subscriber before it gives up and counts."""
 
+FAST_DDS_VENDOR = b"\x01\x0f"
+"""First bytes of the guid of everything that Fast DDS makes (OMG vendor id)."""
+PATIENCE_S = 10.0
+"""How long a Fast DDS reader may leave samples unconfirmed before they are given up."""
+
 _BATCH = 32
 _PADDING = (ctypes.c_ubyte * 4)()
 
@@ -102,6 +107,8 @@ class Publisher:
         sent: messages handed to DDS.
         timeouts: messages given up because a reliable subscriber did not keep up; only possible
             with a profile that keeps all.
+        held_back: messages not sent because a reliable subscriber on Fast DDS has not confirmed
+            the ``depth`` messages before, see ``_may_send``.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - a publisher's options
@@ -118,7 +125,11 @@ class Publisher:
         self.qos = qos
         self.sent = 0
         self.timeouts = 0
+        self.held_back = 0
         self._node = node
+        self._has_fast_dds = False
+        self._unconfirmed = 0
+        self._confirmed_s = time.monotonic()
         self._gate = _Gate()
         self._writer = RawWriter(
             node.participant, dds_name or dds_topic(topic), type_name, qos, max_blocking_ms
@@ -135,8 +146,9 @@ class Publisher:
                 bytes. Not modified and not kept. Padded to 4 bytes with zeros, as ROS does.
 
         Returns:
-            False when the profile keeps all and reliable subscribers were too slow for
-            ``max_blocking_ms``: the message was dropped (counted in ``timeouts``). Else True.
+            False when the message was dropped, counted: the profile keeps all and reliable
+            subscribers were too slow for ``max_blocking_ms`` (``timeouts``), or one on Fast DDS
+            lags behind (``held_back``). Else True.
 
         Raises:
             MessageError: ``data`` is no little-endian CDR message.
@@ -150,6 +162,9 @@ class Publisher:
             )
         self._gate.enter(f"publisher of {self.topic}")
         try:
+            if self._has_fast_dds and not self._may_send():
+                self.held_back += 1
+                return False
             returned = self._writer.write(view)
         finally:
             self._gate.leave()
@@ -159,6 +174,38 @@ class Publisher:
         check(returned, f"publish on {self.topic}")
         self.sent += 1
         return True
+
+    def _may_send(self) -> bool:
+        """Tell whether the next message pushes none out that a Fast DDS reader waits for.
+
+        Fast DDS 2.14 never returns from a take after a GAP for a message of which it holds some
+        fragments (StatefulReader::processGapMsg forgets it in the history alone, the reader's
+        list of samples keeps the pointer). Cyclone sends that GAP when a message was lost on the
+        way and newer ones have replaced it here. So nothing is replaced before it is confirmed,
+        unless nothing was confirmed for so long that the reader must be dead.
+        """
+        if library().dds_wait_for_acks(self._writer.handle, 0) == lib.OK:
+            self._unconfirmed = 0
+            self._confirmed_s = time.monotonic()
+        is_dead = time.monotonic() - self._confirmed_s > PATIENCE_S
+        if self.qos.depth and self._unconfirmed >= self.qos.depth and not is_dead:
+            return False
+        self._unconfirmed += 1
+        return True
+
+    def _subscriber_guids(self) -> list[bytes]:
+        """Return the 16 bytes that name each subscriber."""
+        dds, handle = library(), self._writer.handle
+        count = max(0, int(dds.dds_get_matched_subscriptions(handle, None, 0)))
+        handles = (ctypes.c_uint64 * max(count, 1))()
+        count = min(count, int(dds.dds_get_matched_subscriptions(handle, handles, count)))
+        guids = []
+        for subscriber in handles[: max(count, 0)]:
+            found = dds.dds_get_matched_subscription_data(handle, subscriber)
+            if found:
+                guids.append(bytes(found.contents.key))
+                dds.dds_builtintopic_free_endpoint(found)
+        return guids
 
     @property
     def matched_count(self) -> int:
@@ -199,6 +246,10 @@ class Publisher:
         dds = library()
         matched = lib.MatchedStatus()
         dds.dds_get_publication_matched_status(self._writer.handle, byref(matched))
+        vendors = {guid[: len(FAST_DDS_VENDOR)] for guid in self._subscriber_guids()}
+        if FAST_DDS_VENDOR in vendors and not self._has_fast_dds:
+            self._confirmed_s = time.monotonic()
+        self._has_fast_dds = FAST_DDS_VENDOR in vendors
         status = lib.IncompatibleQosStatus()
         dds.dds_get_offered_incompatible_qos_status(self._writer.handle, byref(status))
         if status.total_count_change > 0:

@@ -182,6 +182,7 @@ _PROTOTYPES: Final[dict[str, tuple[object, tuple[object, ...]]]] = {
     "dds_get_entity_sertype": (_E, (_E, POINTER(_P))),
     "dds_get_matched_publications": (_E, (_E, POINTER(c_uint64), c_size_t)),
     "dds_get_matched_publication_data": (POINTER(BuiltinEndpoint), (_E, c_uint64)),
+    "dds_get_matched_subscription_data": (POINTER(BuiltinEndpoint), (_E, c_uint64)),
     "dds_builtintopic_free_endpoint": (None, (POINTER(BuiltinEndpoint),)),
     "dds_get_matched_subscriptions": (_E, (_E, POINTER(c_uint64), c_size_t)),
     "dds_get_requested_incompatible_qos_status": (_E, (_E, POINTER(IncompatibleQosStatus))),

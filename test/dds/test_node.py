@@ -117,6 +117,36 @@ def test_another_type_on_the_topic_is_warned_about(domain, topic):
     assert PACKET in warnings[0]
 
 
+def test_nothing_is_replaced_that_a_fast_dds_reader_has_not_confirmed(domain, topic, monkeypatch):
+    """It never returns from a take after a GAP for a message that it holds in part."""
+    from evdistill_ros.dds import endpoints
+
+    received = []
+    with DdsNode("out") as out, DdsNode("into") as into:
+        into.create_subscription(topic, IMAGE, qos.RESULTS, received.append)
+        pub = out.create_publisher(topic, IMAGE, qos.RESULTS)
+        assert pub.wait_for_subscriber(30)
+        assert [g[:2] for g in pub._subscriber_guids()] == [b"\x01\x10"]
+        data = message(100)
+        monkeypatch.setattr(pub, "_subscriber_guids", lambda: [b"\x01\x0f" + bytes(14)])
+        pub._on_status()
+        # One that confirms gets everything.
+        for _ in range(20):
+            assert pub.publish(data)
+            assert wait_for(lambda: pub.wait_for_acks(1))
+        assert (pub.sent, pub.held_back) == (20, 0)
+        # One that does not gets as many as are kept, until it must be dead.
+        monkeypatch.setattr(library.library(), "dds_wait_for_acks", lambda *_: library.TIMEOUT)
+        # The last one above was not yet known to be confirmed: it is one of the five.
+        assert [pub.publish(data) for _ in range(8)] == [True] * 4 + [False] * 4
+        assert (pub.sent, pub.held_back) == (24, 4)
+        monkeypatch.setattr(endpoints, "PATIENCE_S", 0.0)
+        assert pub.publish(data)
+        monkeypatch.undo()
+        pub._on_status()
+        assert all(pub.publish(data) for _ in range(50))  # nobody of that kind is there any more
+
+
 def test_a_late_joiner_gets_what_was_latched(domain, topic):
     received = []
     with DdsNode("a") as a:

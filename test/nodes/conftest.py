@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -113,22 +114,22 @@ def _run(item, setup):
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "RMW_IMPLEMENTATION": item.callspec.params["rmw"],
     }
+    process = subprocess.Popen(
+        ["bash", "-c", command, sys.executable, node],
+        cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, start_new_session=True,
+    )  # fmt: skip
     try:
-        done = subprocess.run(
-            ["bash", "-c", command, sys.executable, node],
-            cwd=REPOSITORY,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=limit_s + 30,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        return f"took more than {error.timeout} s: {error.stdout} {error.stderr}", "failed"
-    if done.returncode == 0 and " skipped" in done.stdout.splitlines()[-1]:
-        reason = next((s for s in done.stdout.splitlines() if s.startswith("SKIPPED")), "skipped")
+        said, _ = process.communicate(timeout=limit_s + 30)
+    except subprocess.TimeoutExpired:
+        # With what it started, which would keep the pipe open and us waiting.
+        os.killpg(process.pid, signal.SIGKILL)
+        said, _ = process.communicate()
+        return f"took more than {limit_s + 30} s: {said}", "failed"
+    if process.returncode == 0 and " skipped" in said.splitlines()[-1]:
+        reason = next((s for s in said.splitlines() if s.startswith("SKIPPED")), "skipped")
         return (item.location[0], item.location[1], reason), "skipped"
-    return (None, "passed") if done.returncode == 0 else (done.stdout + done.stderr, "failed")
+    return (None, "passed") if process.returncode == 0 else (said, "failed")
 
 
 @pytest.fixture(scope="session")
