@@ -198,7 +198,7 @@ def test_every_bundled_weight_has_its_terms():
 def test_the_release_page_names_every_key_of_rosdep():
     page = (ROOT / "docs" / "how-to" / "release.md").read_text(encoding="utf-8")
     root = ET.parse(ROOT / "package.xml").getroot()
-    for tag in ("depend", "exec_depend", "build_depend"):
+    for tag in ("depend", "exec_depend", "build_depend", "test_depend"):
         for element in root.iter(tag):
             assert f"`{element.text}`" in page, element.text
     tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))

@@ -321,7 +321,7 @@ def _on_recordings(
     if images < MIN_IMAGES:
         seen.unused = f"{images} camera images were found; {MIN_IMAGES} are needed"
     elif not of_class.any():
-        seen.unused = "both students leave every pixel without a label"
+        seen.unused = "it says none of the compared classes where both students do"
     elif most >= MOST_OF_ONE_CLASS:
         name = classes.names[int(of_class.argmax())]
         seen.unused = f"the teacher says {name} on {100 * most:.0f} % of the pixels"

@@ -221,8 +221,7 @@ def _add_comparison(page: ReportPage, comparison: Comparison, classes: ClassTabl
             ["windows", "number", "new, %", "shipped, %", "difference, points"],
             rows,
         )
-    names = set(comparison.classes)
-    compared = tuple(info for info in classes.classes if info.name in names)
+    page.paragraph(f"Classes compared: {', '.join(comparison.classes)}.")
     page.paragraph(_agreement(comparison))
     if comparison.unused:
         page.paragraph(f"The teacher is no reference here: {comparison.unused}.")
@@ -231,10 +230,11 @@ def _add_comparison(page: ReportPage, comparison: Comparison, classes: ClassTabl
             "A teacher is no truth. The new student learnt from it and the shipped one did not, so "
             "agreement with it favours the new one. Only labels of your own decide."
         )
-    page.subheading("Colours of the classes that both know")
-    page.legend(ClassTable(compared), LABEL_COLOURS)
+    page.subheading("Colours")
+    page.legend(classes, LABEL_COLOURS)
     if comparison.examples:
-        page.subheading("Windows of your recordings", "Black: no label, or no class of both.")
+        note = "Black: no label; of the shipped student also classes that the new one lacks."
+        page.subheading("Windows of your recordings", note)
         page.panels(EXAMPLE_HEADS, comparison.examples)
 
 
