@@ -74,6 +74,8 @@ PIPELINE_VALUES = {
     "windows_skipped": "not computed because of `max_rate_hz`",
     "state_resets": "breaks after which a recurrent student began anew",
     "student": "file name of the student, and what runs it",
+    "messages_lost_dds": "lost before they came here, as far as DDS noticed (full buffers); "
+    "`stream_lost_messages` counts every loss that `seq` shows",
     "messages_while_off": "left out because `~/enable` has switched the node off",
     "rss_mb": "resident memory, MB of 1e6 bytes",
     "gpu_memory_mb": "reserved by torch on the GPU, where one is used",

@@ -171,6 +171,8 @@ class FrontEnd:
 
     Attributes:
         camera: as given; may be changed.
+        lost_on_the_way: event messages that the middleware knows to be lost before they came here;
+            set by whoever receives them.
         topics: topic below the node's name -> message type, of what is published for each window.
         messages: what makes them.
         perception: the pipeline.
@@ -194,6 +196,7 @@ class FrontEnd:
         self._is_wanted = is_wanted
         self._node = node
         self.camera = camera
+        self.lost_on_the_way = 0
         self._log_news = log
         self._news = StreamNews()
         self._is_on = True
@@ -303,6 +306,7 @@ class FrontEnd:
                 **self._age(),
                 **_gpu_memory(),
                 "messages_while_off": str(self._left_out),
+                "messages_lost_dds": str(self.lost_on_the_way),
                 "damaged_images": str(self.messages.left_out_images.total),
                 "damaged_camera_infos": str(self.messages.damaged_camera_infos),
             },

@@ -253,7 +253,12 @@ class PerceptionNode(LifecycleNode):
         self._results[name].publish(data)
 
     def _subscribe_to(
-        self, topic: str, type_name: str, profile: qos.QosProfile, callback: Any
+        self,
+        topic: str,
+        type_name: str,
+        profile: qos.QosProfile,
+        callback: Any,
+        on_lost: Any = None,
     ) -> Any:
         name = self.resolve_topic_name(topic)
 
@@ -265,7 +270,7 @@ class PerceptionNode(LifecycleNode):
             topic,
             take,
             profile.to_rclpy(),
-            event_callbacks=_qos_events(lambda _: self._incompatible(name)),
+            event_callbacks=_qos_events(lambda _: self._incompatible(name), on_lost),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             raw=True,
         )
@@ -345,7 +350,7 @@ class PerceptionNode(LifecycleNode):
             self._events = None
         try:
             self._events = self._subscribe_to(
-                "~/events", type_name, qos.EVENTS, self._front_end.push_events
+                "~/events", type_name, qos.EVENTS, self._front_end.push_events, self._lost
             )
         except ConfigError as error:
             self._refused.add(type_name)
@@ -353,6 +358,10 @@ class PerceptionNode(LifecycleNode):
             return
         self._events_type = type_name
         self.get_logger().info(f"events from {topic} ({type_name})")
+
+    def _lost(self, status: Any) -> None:
+        if self._front_end is not None:
+            self._front_end.lost_on_the_way += status.total_count_change
 
     def _missing(self, topic: str, types: Sequence[str]) -> str:
         if types:
@@ -437,12 +446,12 @@ class PerceptionNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
 
-def _qos_events(on_incompatible: Any) -> Any:
+def _qos_events(on_incompatible: Any, on_lost: Any) -> Any:
     try:
         from rclpy.event_handler import SubscriptionEventCallbacks  # noqa: PLC0415
     except ImportError:  # Humble
         from rclpy.qos_event import SubscriptionEventCallbacks  # noqa: PLC0415
-    return SubscriptionEventCallbacks(incompatible_qos=on_incompatible)
+    return SubscriptionEventCallbacks(incompatible_qos=on_incompatible, message_lost=on_lost)
 
 
 def run_node(task: PerceptionTask, signals: StopSignals, args: Sequence[str] | None = None) -> int:

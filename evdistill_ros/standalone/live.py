@@ -121,6 +121,7 @@ class LivePerception:
         self.student_text = f"{student.path.name} on {runner.description}"
         log(f"student {self.student_text}")
         self._publishers: dict[str, Publisher] = {}
+        self._events: Subscription | None = None
         self._view: LiveView | None = None
         self._feed: CameraFeed | None = None
         self._images: ImageSource | None = None
@@ -281,6 +282,8 @@ class LivePerception:
                     before, self._of_camera, node=self._full_name, camera=self._feed.info.name
                 )
             )
+        if self._events is not None:
+            self.front_end.lost_on_the_way = self._events.lost
         message, snapshot, rates = self.front_end.diagnostics(self._now_ns(), beside=beside)
         self._diagnostics.publish(message)
         return snapshot, rates
@@ -342,7 +345,10 @@ class LivePerception:
             return None
         self._say(f"events from {topic} ({type_name})")
         self._subscribe_beside(topic)
-        return self.node.create_subscription("~/events", type_name, qos.EVENTS, self._take_events)
+        self._events = self.node.create_subscription(
+            "~/events", type_name, qos.EVENTS, self._take_events
+        )
+        return self._events
 
     def _subscribe_beside(self, events_topic: str, *, without: str = "") -> None:
         for name, (input_type, take_input) in self.front_end.inputs().items():

@@ -8,6 +8,8 @@ import pytest
 import yaml
 from ros_graph import Process, node_process, set_parameter, stamps
 
+from evdistill_core.foundation.worker import wait_until
+
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
 
@@ -93,6 +95,8 @@ def test_parameters_by_the_command_line_of_ros(tiny_student, graph, tmp_path):
     name = "/segmentation"
     with node_process(tiny_student):
         assert graph.spin(60, lambda: graph.events.get_subscription_count() > 0)
+        # The daemon of ros2 starts with the first command and looks around for itself.
+        assert wait_until(lambda: name in ros2("node", "list").split(), timeout_s=60)
         shown = ros2("param", "describe", name, "window_us", "runtime", "min_score")
         assert "Length of a window in sensor time" in shown
         assert "[us]" in shown
