@@ -54,8 +54,11 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             "respawn", default_value="false", description="Start that node again when it has ended."
         ),
+        DeclareLaunchArgument(
+            "view", default_value="false", description="Start RViz with a layout for that node."
+        ),
     ]
-    names = ("camera", "student", "params_file", "namespace", "log_level", "respawn")
+    names = ("camera", "student", "params_file", "namespace", "log_level", "respawn", "view")
     perception = IncludeLaunchDescription(
         PythonLaunchDescriptionSource([share, "/launch/", node, ".launch.py"]),
         launch_arguments={name: LaunchConfiguration(name) for name in names}.items(),

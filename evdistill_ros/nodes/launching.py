@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import subprocess
 
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
+    LogInfo,
     OpaqueFunction,
     SetLaunchConfiguration,
 )
@@ -60,13 +62,15 @@ def describe_node(task: str, params_file: str) -> LaunchDescription:
         "use_sim_time": ("false", "Take the time from /clock."),
         "respawn": ("false", "Start the node again when its process has ended."),
         "log_level": ("info", "What the node logs: debug, info, warn, error or fatal."),
+        "view": ("false", "Start RViz with a layout for the node."),
     }
     declared = [
         DeclareLaunchArgument(name, default_value=default, description=text)
         for name, (default, text) in arguments.items()
     ]
     start = OpaqueFunction(function=_node, args=[f"{task}_node"])
-    return LaunchDescription([*declared, start])
+    look = OpaqueFunction(function=_rviz, args=[task])
+    return LaunchDescription([*declared, start, look])
 
 
 def _node(context: LaunchContext, executable: str) -> list[Node]:
@@ -91,6 +95,31 @@ def _node(context: LaunchContext, executable: str) -> list[Node]:
         output="screen",
     )
     return [node]
+
+
+def _rviz(context: LaunchContext, task: str) -> list[Node | LogInfo]:
+    """Return RViz with the layout of a task, its topics renamed to those of the node."""
+    if not _boolean(context, "view"):
+        return []
+    try:
+        get_package_prefix("rviz2")
+    except PackageNotFoundError:
+        cure = "sudo apt install ros-$ROS_DISTRO-rviz2"
+        return [LogInfo(msg=f"view:=true needs rviz2, and the node starts without it: {cure}")]
+    parts = [LaunchConfiguration(n).perform(context).strip("/") for n in ("namespace", "name")]
+    node = "/" + "/".join(filter(None, parts))
+    renamed = [(f"/{task}/{topic}", f"{node}/{topic}") for topic in ("overlay", "mask_color")]
+    layout = [FindPackageShare("evdistill_ros"), "rviz", f"{task}.rviz"]
+    rviz = Node(
+        package="rviz2",
+        executable="rviz2",
+        name="rviz",
+        arguments=["-d", PathJoinSubstitution(layout)],
+        parameters=[{"use_sim_time": _boolean(context, "use_sim_time")}],
+        remappings=[*renamed, ("/event_camera/image_raw", LaunchConfiguration("image"))],
+        output="log",
+    )
+    return [rviz]
 
 
 def _boolean(context: LaunchContext, name: str) -> bool:
