@@ -31,6 +31,7 @@ PRIVATE = {
     r"(can|cannot|could not) be told from|be told apart": "no measurable difference; distinguish",
     r"without a word": "silently",
     r"whatever is not told": "guessed",
+    r"anew": "again",
 }
 PRIVATE_WORDS = re.compile(
     "|".join(rf"(?P<p{n}>\b(?:{words})\b)" for n, words in enumerate(PRIVATE)), re.IGNORECASE

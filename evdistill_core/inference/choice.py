@@ -1,7 +1,7 @@
 """Which runtime is the fastest for a student here: measured once, and remembered.
 
 The memory is a small JSON file in the user's cache. It holds names and milliseconds; a damaged or
-foreign one is measured anew. Runtimes that are compared compute the same up to rounding, so the
+foreign one is measured again. Runtimes that are compared compute the same up to rounding, so the
 choice changes how fast a result comes and not what it is.
 """
 
@@ -140,7 +140,7 @@ def _read(path: Path) -> dict[str, dict[str, object]]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        _log.warning("%s is damaged and made anew: %s", path, error)
+        _log.warning("%s is damaged and made again: %s", path, error)
         return {}
 
 

@@ -252,7 +252,7 @@ class FrontEnd:
     def reset(self) -> str:
         """Forget the stream so far because somebody asks for it; return what was done, in words."""
         self.start_anew("reset")
-        return "decoder, windows, filters, tracks and memory begin anew"
+        return "decoder, windows, filters, tracks and memory restart"
 
     @property
     def is_on(self) -> bool:
@@ -262,7 +262,7 @@ class FrontEnd:
     def switch(self, *, on: bool) -> bool:
         """Work on events, or leave them out (counted); return whether that is a change.
 
-        Switched on again, the stream begins anew: what was left out is no gap.
+        Switched on again, the stream restarts: what was left out is no gap.
         """
         if on == self._is_on:
             return False

@@ -28,7 +28,7 @@ from evdistill_core.representations import InputSpec
 from evdistill_core.representations.representation import FloatArray
 
 RestartReason = Literal["clock", "reset"]
-"""Why a stream begins anew from outside: the graph's clock jumped, or somebody asked for it."""
+"""Why a stream restarts from outside: the graph's clock jumped, or somebody asked for it."""
 IDLE_CHECK_S = 0.005
 WHOLE_BEFORE = {"time", "size", "encoding"}
 """Breaks before which no event is missing: what was collected becomes a last, shorter window."""

@@ -66,7 +66,7 @@ class Snapshot:
             + ``messages_lost_queue`` + ``messages_discarded`` + ``messages_waiting``;
             ``windows`` = ``windows_done`` + ``windows_dropped`` + ``windows_discarded`` + at most
             two that wait or are being computed. ``state_resets``: breaks of the stream after
-            which a recurrent student began anew.
+            which a recurrent student restarted.
         latency_ms: stage to percentiles of the latest windows (packets for queue and decode).
         queue_packets: packets waiting.
         queue_bytes: bytes waiting.
@@ -181,7 +181,7 @@ class Perception:
         """Forget the stream so far: the next packet is treated as the first one.
 
         What waits is thrown away, counted as discarded; decoder, windows, filters, tracks, the
-        state of a recurrent student and the offset between sensor and host begin anew.
+        state of a recurrent student and the offset between sensor and host restart.
 
         Args:
             reason: ``clock``: the host's time has jumped (``/clock`` of a looped bag); ``reset``:

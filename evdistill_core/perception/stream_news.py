@@ -44,7 +44,7 @@ class StreamNews:
         return logging.INFO, f"events arrive{_size(now)}"
 
     def forget(self) -> None:
-        """Begin anew: what comes next is a first packet again."""
+        """Begin again: what comes next is a first packet again."""
         self._began = False
         self._last_before_stop_ns = 0
 

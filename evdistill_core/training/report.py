@@ -118,7 +118,7 @@ def _add_state(page: ReportPage, trainer: Trainer, records: Sequence[Record], st
     done, steps = trainer.state.step, trainer.config.steps
     if state == "running":
         page.verdict(
-            f"This page is from step {done:,} of {steps:,}. It is written anew at each "
+            f"This page is from step {done:,} of {steps:,}. It is written again at each "
             "validation and at the end.",
             head="Running",
         )

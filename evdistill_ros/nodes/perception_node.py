@@ -295,7 +295,7 @@ class PerceptionNode(LifecycleNode):
         before_ns = self.get_clock().now().nanoseconds - jump.delta.nanoseconds
         if self._front_end is not None and before_ns > 0:
             self.get_logger().warning(
-                f"/clock jumped by {jump.delta.nanoseconds / 1e9:.3f} s: starting anew"
+                f"/clock jumped by {jump.delta.nanoseconds / 1e9:.3f} s: restarting"
             )
             self._front_end.start_anew("clock")
 

@@ -30,7 +30,7 @@ class CameraFeed:
     """Reads a camera in a thread; each batch becomes one EventPacket, stamped with its arrival.
 
     The packet goes into the pipeline as it is, and out on a topic while somebody listens. A camera
-    that goes away is opened anew, once a second, until it is back. Edges on the trigger input have
+    that goes away is opened again, once a second, until it is back. Edges on the trigger input have
     no word in ``libcaer_cmp``, as drivers of these cameras send it: they are counted.
 
     Args:
@@ -45,7 +45,7 @@ class CameraFeed:
         warn: told when the camera goes away and when it is back.
 
     Attributes:
-        restarts: how often the camera was opened anew.
+        restarts: how often the camera was opened again.
         failure: a mistake of ours that ended the thread; None while there is none.
     """
 
@@ -131,10 +131,10 @@ class CameraFeed:
                 self._batch(found)
 
     def _reopen(self, error: CameraError) -> None:
-        """Open the camera anew as often as it takes; say so once."""
+        """Open the camera again as often as it takes; say so once."""
         if self._stopping.is_set():
             return
-        self._warn(f"{error}. Opening it anew until it is back")
+        self._warn(f"{error}. Opening it again until it is back")
         while not self._stopping.wait(RETRY_S):
             self._camera.close()
             with self._count_lock:

@@ -63,7 +63,7 @@ class GraphOptions:
         remaps: topic rules; ``~/events`` goes to ``/event_camera/events`` when no rule says else.
         domain: DDS domain; None: ROS_DOMAIN_ID.
         timeout_s: give up when the event topic has no publisher for so long; None: never.
-        use_sim_time: take the time of diagnostics and log from ``/clock``, and start anew when it
+        use_sim_time: take the time of diagnostics and log from ``/clock``, and restart when it
             jumps.
         qos_overrides: what to offer or ask for instead of our defaults.
         hint_after_s: say what else is there when the topic does not come.
@@ -268,7 +268,7 @@ class LivePerception:
             raise RuntimeError(f"DDS has stopped: {self.node.failure}") from self.node.failure
 
     def _on_jump(self, before_ns: int, after_ns: int) -> None:
-        self._warn(f"/clock jumped by {(after_ns - before_ns) / 1e9:.3f} s: starting anew")
+        self._warn(f"/clock jumped by {(after_ns - before_ns) / 1e9:.3f} s: restarting")
         self.front_end.start_anew("clock")
 
     def _tick(self) -> tuple[Snapshot, Rates]:

@@ -64,7 +64,7 @@ def test_a_publisher_that_goes_and_comes_back(start, graph, packets):
         assert "no packet for" in graph.values()[1]
         graph.events = graph.node.create_publisher(EventPacket, "/event_camera/events", profile)
         assert listening(graph)
-        graph.send(packets[:40])  # the driver's count and the sensor's time begin anew
+        graph.send(packets[:40])  # the driver's count and the sensor's time restart
         assert graph.spin(5, lambda: graph.values()[0] < 2), "it does not recover by itself"
         _, _, values = graph.values()
         assert node.process.poll() is None

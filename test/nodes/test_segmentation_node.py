@@ -255,7 +255,7 @@ def test_reset_and_enable(tiny_student, graph, packets):
     with node_process(tiny_student) as node:
         graph.send(packets[:20])
         reply = parameter_client(graph, Trigger, ("reset", Trigger.Request()))
-        assert (reply.success, "begin anew" in reply.message) == (True, True)
+        assert (reply.success, "restart" in reply.message) == (True, True)
         assert switch(False).success
         before = len(graph.got["mask"])
         graph.send(packets[20:40])

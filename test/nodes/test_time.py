@@ -69,7 +69,7 @@ def test_a_looped_bag_with_clock_starts_anew(front_end, graph, packets):
     times = stamps(graph.got["mask"])
     assert first_turn >= 6
     backward = np.flatnonzero(np.diff(times) < 0)
-    assert len(backward) == 1, "exactly one step back: where the bag began anew"
+    assert len(backward) == 1, "exactly one step back: where the bag restarted"
     # No window holds events of both turns: each stamp lies in the bag's own span.
     assert min(times) >= packets[0].receive_time_ns
     assert max(times) <= packets[42].receive_time_ns + S // 10
@@ -84,7 +84,7 @@ def test_loops_jumps_and_pauses_without_clock(tiny_student, graph, packets):
         graph.send(packets[43:60])
         _, _, paused = graph.values()
         after_pause = stamps(graph.got["mask"])[len(before_pause) :]
-        graph.send(packets[:43])  # the bag begins anew
+        graph.send(packets[:43])  # the bag restarts
         graph.send(packets[80:])  # and skips
         graph.spin(1.0)
         _, _, values = graph.values()

@@ -134,7 +134,7 @@ def test_a_camera_that_goes_away_is_waited_for(  # noqa: PLR0917
     assert wait_until(lambda: len(masks) > before + 5, timeout_s=60)
     live.send(signal.SIGINT)
     assert live.wait() == 130, live.output
-    assert "the other side closed the stream. Opening it anew until it is back" in live.output
+    assert "the other side closed the stream. Opening it again until it is back" in live.output
     assert "is back" in live.output
 
 

@@ -36,7 +36,7 @@ class FrontEnd:
 
     def reset(self):
         self.resets += 1
-        return "begun anew"
+        return "begun again"
 
 
 @pytest.fixture
