@@ -25,7 +25,6 @@ from std_srvs.srv import SetBool, Trigger
 
 from evdistill_core.events.packet import Packet
 from evdistill_core.foundation.errors import ConfigError, EvdistillError
-from evdistill_core.foundation.signals import StopSignals
 from evdistill_core.messages.event_messages import EVENT_ARRAY_TYPES, EVENT_PACKET_TYPES
 from evdistill_core.messages.standard import DiagnosticArray, DiagnosticStatus, Header, Time
 from evdistill_core.messages.vision import LabelInfo
@@ -41,7 +40,7 @@ from evdistill_ros.nodes import parameters as ros_parameters
 from evdistill_ros.nodes.bridge import Bridge
 from evdistill_ros.nodes.lifecycle import answer_every_request, told
 from evdistill_ros.nodes.message_classes import message_class
-from evdistill_ros.nodes.process import initialise, spin
+from evdistill_ros.nodes.process import Ending, initialise, spin
 
 EVENT_TYPES = (*EVENT_PACKET_TYPES, *EVENT_ARRAY_TYPES)
 LIKELY_SIZE = (260, 346)
@@ -454,7 +453,7 @@ def _qos_events(on_incompatible: Any, on_lost: Any) -> Any:
     return SubscriptionEventCallbacks(incompatible_qos=on_incompatible, message_lost=on_lost)
 
 
-def run_node(task: PerceptionTask, signals: StopSignals, args: Sequence[str] | None = None) -> int:
+def run_node(task: PerceptionTask, signals: Ending, args: Sequence[str] | None = None) -> int:
     """Run a node until a signal comes; return the exit code: 0 then, else that of the error."""
     node: PerceptionNode | None = None
     code = 0

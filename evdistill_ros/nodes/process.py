@@ -7,19 +7,46 @@ seconds, must find somebody who listens.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.signals import SIGNALS, StopSignals
 
+STARTING_S = 2.0
+"""A start that goes on for so long after a signal is cut short; `ros2 launch` waits 5 s."""
+
+
+class Ending(StopSignals):
+    """Signals that end a node in order once it works, and soon while it is still starting.
+
+    The first start compiles kernels, which takes longer than `ros2 launch` and docker wait. Until
+    then there is nothing to put away.
+
+    Attributes:
+        has_started: to be set when there is something to put away.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_started = threading.Event()
+        self.call(self._end_a_start)
+
+    def _end_a_start(self) -> None:
+        if not self.has_started.wait(STARTING_S):
+            os._exit(0)
+
 
 @contextlib.contextmanager
-def ordered_end() -> Iterator[StopSignals]:
+def ordered_end() -> Iterator[Ending]:
     """Listen to SIGINT and SIGTERM until the end of the process; later ones change nothing."""
-    with StopSignals() as signals:
+    signals = Ending()
+    with signals:
         yield signals
+        signals.has_started.set()
     # `ros2 launch` may deliver a signal twice: the second must not cut the end of Python short.
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -44,10 +71,11 @@ def initialise(args: Sequence[str] | None) -> None:
         raise ConfigError(f"ROS refuses its arguments: {said}") from error
 
 
-def spin(executor: Any, signals: StopSignals) -> None:
+def spin(executor: Any, signals: Ending) -> None:
     """Serve an executor's nodes until a signal comes."""
     from rclpy.task import Future  # noqa: PLC0415 - heavy, see above
 
+    signals.has_started.set()
     ended = Future()
     signals.call(lambda: ended.set_result(None))
     executor.spin_until_future_complete(ended)

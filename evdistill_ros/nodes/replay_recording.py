@@ -21,7 +21,6 @@ from rclpy.node import Node
 from evdistill_core.evaluation.replay import replay_report
 from evdistill_core.foundation.errors import ConfigError, EvdistillError
 from evdistill_core.foundation.files import write_text_atomic
-from evdistill_core.foundation.signals import StopSignals
 from evdistill_core.messages.standard import DiagnosticArray
 from evdistill_core.messages.vision import LabelInfo
 from evdistill_core.perception.messages import LABEL_INFO
@@ -29,6 +28,7 @@ from evdistill_core.perception.tasks import SEGMENTATION, TASKS
 from evdistill_core.recordings.writers.mcap import McapWriter
 from evdistill_ros import qos
 from evdistill_ros.nodes.message_classes import message_class
+from evdistill_ros.nodes.process import Ending
 
 RESULTS, REPORT = "results.mcap", "report.json"
 LOOK_EVERY_S = 0.2
@@ -190,13 +190,14 @@ class ReplayRecorder(Node):
         return self.out / REPORT
 
 
-def record_replay(signals: StopSignals) -> None:
+def record_replay(signals: Ending) -> None:
     """Record until the replay is over, then report; interrupted, nothing is left.
 
     Raises:
         KeyboardInterrupt: a signal came.
         EvdistillError: the node has failed, or there is nothing to report.
     """
+    signals.has_started.set()
     node = ReplayRecorder()
     executor = SingleThreadedExecutor()
     executor.add_node(node)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 from ros_graph import Process, node_process, set_parameter, stamps
+from ros_vendors import LEASE_S
 
 from evdistill_core.foundation.worker import wait_until
 
@@ -91,7 +92,7 @@ def test_a_missing_message_package_is_named_with_its_install_command():
         message_class("no_such_msgs/msg/Thing")
 
 
-def test_parameters_by_the_command_line_of_ros(tiny_student, graph, tmp_path):
+def test_parameters_by_the_command_line_of_ros(tiny_student, graph, tmp_path, rmw):
     name = "/segmentation"
     with node_process(tiny_student):
         assert graph.spin(60, lambda: graph.events.get_subscription_count() > 0)
@@ -134,7 +135,7 @@ def test_parameters_by_the_command_line_of_ros(tiny_student, graph, tmp_path):
     again = load_parameters(path)
     assert (again.min_score, again.publish_overlay) == (0.75, False)
     assert again.student == str(tiny_student)
-    assert graph.spin(15, lambda: name not in graph.names())
+    assert graph.spin(LEASE_S[rmw] + 5, lambda: name not in graph.names())
     with Process(
         sys.executable, "-m", "evdistill_ros.nodes.segmentation_node", "--ros-args",
         "--params-file", path, "-r", "~/events:=/event_camera/events",
@@ -143,7 +144,7 @@ def test_parameters_by_the_command_line_of_ros(tiny_student, graph, tmp_path):
         assert yaml.safe_load(ros2("param", "dump", name))[name]["ros__parameters"] == values
 
 
-def test_flags_and_qos_overrides_take_effect(tiny_student, graph, packets):
+def test_flags_and_qos_overrides_take_effect(tiny_student, graph, packets, rmw):
     override = "qos_overrides./event_camera/events.subscription.reliability:=reliable"
     with node_process(tiny_student, "-p", override) as node:
         # Our publisher is best effort: a reliable subscription matches nothing, and says why.
@@ -151,7 +152,7 @@ def test_flags_and_qos_overrides_take_effect(tiny_student, graph, packets):
         assert graph.events.get_subscription_count() == 0
         node.end()
     assert "set qos_overrides./event_camera/events.subscription.reliability" in node.output
-    assert graph.spin(15, lambda: "/segmentation" not in graph.names())
+    assert graph.spin(LEASE_S[rmw] + 5, lambda: "/segmentation" not in graph.names())
     with node_process(tiny_student):
         assert graph.spin(60, lambda: graph.events.get_subscription_count() > 0)
         assert set_parameter(graph, "publish_overlay", False).successful
