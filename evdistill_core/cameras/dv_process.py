@@ -220,7 +220,7 @@ def describe(sources: list[Source]) -> dict[str, Any]:
         )
     size = events[0].getEventResolution()
     if size is None:
-        raise RefusedError("open", "its stream does not tell the size of the sensor")
+        raise RefusedError("open", "its stream does not hold the size of the sensor")
     frames = next((s.getFrameResolution() for s in sources if s.isFrameStreamAvailable()), None)
     return {
         "name": events[0].getCameraName(),

@@ -118,7 +118,7 @@ WriteClasses = Annotated[
     typer.Option(
         "--write-classes",
         metavar="FILE",
-        help="Where nothing says what labels mean: write a class file to fill in.",
+        help="If nothing says what labels mean: write a class file to fill in.",
     ),
 ]
 Onnx = Annotated[

@@ -31,13 +31,13 @@ TimeUnit = Annotated[
 Size = Annotated[
     str | None,
     typer.Option(
-        "--size", metavar="WIDTHxHEIGHT", help="Size of the sensor, if the file does not tell it."
+        "--size", metavar="WIDTHxHEIGHT", help="Size of the sensor, if the file does not hold it."
     ),
 ]
 Camera = Annotated[
     str | None,
     typer.Option(
-        "--camera", metavar="NAME", help="Camera, such as DAVIS346, if the file does not tell it."
+        "--camera", metavar="NAME", help="Camera, such as DAVIS346, if the file does not hold it."
     ),
 ]
 OPTIONS: dict[str, object] = {

@@ -94,7 +94,7 @@ def command(
     with skeleton_for_unknown_classes(write_classes, overwrite=overwrite):
         table, origin = classes_of_sets(dataset, predictor.classes, given=classes)
     if origin:
-        typer.echo(f"what the labels mean is said by {origin}", err=True)
+        typer.echo(f"the meaning of the labels comes from {origin}", err=True)
     predictor = replace(predictor, classes=table)
     sets = build_evaluation_sets(dataset, predictor.input, table, limit=windows, seed=seed)
     for name, source in sets.items():

@@ -157,7 +157,7 @@ def command(
                     on_window=report,
                 )  # fmt: skip
     except KeyboardInterrupt:
-        typer.echo(f"stopped: the same command with --resume goes on with {folder}", err=True)
+        typer.echo(f"stopped: the same command with --resume continues {folder}", err=True)
         raise
     _finish(folder, preview)
 

@@ -132,7 +132,7 @@ class PerceptionParameters(ABC):
         dynamic=True,
     )  # fmt: skip
     hot_pixels_ratio: float = _p(
-        10.0, "Hot pixels fire more than so many times as often as those around them.", low=1,
+        10.0, "Hot pixels fire more often than those around them, by this factor.", low=1,
         high=1e6, dynamic=True,
     )  # fmt: skip
     refractory_us: int = _p(
@@ -294,7 +294,7 @@ class SegmentationParameters(PerceptionParameters):
     )  # fmt: skip
     min_neighbours: int = _of(
         PostprocessConfig, "min_neighbours",
-        "An event counts only if so many of the 8 pixels around it fired too (noise is alone).",
+        "An event counts only if this many of the 8 pixels around it fired too (noise is alone).",
         unit="px",
     )  # fmt: skip
     closing_px: int = _of(
@@ -303,7 +303,7 @@ class SegmentationParameters(PerceptionParameters):
     )  # fmt: skip
     instances: HowApart = _of(
         PostprocessConfig, "instances",
-        "How things are told apart; auto: by the student's instance head, where it has one.",
+        "How things are separated; auto: by the student's instance head, if it has one.",
         choices=get_args(HowApart),
     )  # fmt: skip
     join_px: int = _of(
@@ -334,7 +334,7 @@ class SegmentationParameters(PerceptionParameters):
         PostprocessConfig, "min_score", "Things with a lower score are no new detections."
     )
     keep_score: float = _of(
-        PostprocessConfig, "keep_score", "Score that is enough for one that goes on with an id."
+        PostprocessConfig, "keep_score", "Score that a detection needs to keep the id of its track."
     )
     track_min_iou: float = _of(
         PostprocessConfig, "track_min_iou",
@@ -411,7 +411,10 @@ class RecognitionParameters(PerceptionParameters):
     TASK: ClassVar[TaskName] = "recognition"
 
     top_k: int = _of(
-        RankingConfig, "top_k", "At most so many classes are named, the likeliest.", unit="classes"
+        RankingConfig,
+        "top_k",
+        "Largest number of classes in a result, the likeliest first.",
+        unit="classes",
     )
     min_score: float = _of(RankingConfig, "min_score", "Less likely classes are not named.")
     min_events: int = _of(

@@ -42,7 +42,7 @@ def test_what_is_left_out_and_what_is_guessed_is_told(text_file, tmp_path, share
     result = run(shared_data / "bags" / "evt3_hd_trigger", tmp_path / "a.mcap")
     assert "note: 2 trigger edges left out" in result.stderr
     text_file.write_text("1 2 3 0\n")
-    assert "warning: the file does not tell" in run(text_file, tmp_path / "b.npz").stderr
+    assert "warning: the file does not hold" in run(text_file, tmp_path / "b.npz").stderr
 
 
 def test_errors_are_ours(text_file, tmp_path):

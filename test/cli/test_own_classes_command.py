@@ -184,7 +184,7 @@ def _score_on_own_masks(home, student):
         mask[100:] = 9
         cv2.imwrite(str(drive / "masks" / f"{first + after_us}.png"), mask)
     result = invoke("evaluate", student, drive, "--out", "scores")
-    assert "what the labels mean is said by the student" in result.output
+    assert "the meaning of the labels comes from the student" in result.output
     assert "drive: 1 mask not used: less than 50 ms after the beginning or a gap" in result.output
     report = json.loads((home / "scores" / "report.json").read_text())
     assert report["sets"]["drive"]["windows"] == 2

@@ -349,7 +349,7 @@ def test_read_text_with_columns_in_another_order(tmp_path, order):
     path = write_text(tmp_path / "a.txt", order, sep="\t")
     events, info = read(path)
     check(events)
-    assert any("columns are taken as" in text for text in info.warnings) == (order != "txyp")
+    assert any("columns are read as" in text for text in info.warnings) == (order != "txyp")
     events, info = read(path, columns=order, size="640x480")
     check(events)
     assert info.warnings == ()
@@ -431,7 +431,7 @@ def test_read_times_in_nanoseconds(tmp_path):
     np.savez(tmp_path / "b.npz", t=now_ns + i * 100_000, x=i % 640, y=i % 480, p=i % 2)
     events, info = read(tmp_path / "b.npz")  # no microseconds: they would be in the year 52,000
     assert events.t_us[0] == now_ns // 1000
-    assert any("nanoseconds after their date" in w for w in info.warnings)
+    assert any("nanoseconds, by their date" in w for w in info.warnings)
     np.savez(tmp_path / "c.npz", timestamps_ns=i * 100_000, xs=i % 64, ys=i % 48, polarity=i % 2)
     assert np.array_equal(read(tmp_path / "c.npz")[0].t_us, i * 100)
     with pytest.raises(ConfigError, match="must be ns, us, ms, s, got 'hours'"):
@@ -454,7 +454,7 @@ def test_read_microseconds_in_floating_point(tmp_path):
     np.save(tmp_path / "a.npy", np.stack([i % 640, i % 480, i * 100, i % 2], 1).astype(float))
     events, info = read(tmp_path / "a.npy")
     assert np.array_equal(events.t_us, i * 100)
-    assert any("taken as microseconds, not as seconds" in text for text in info.warnings)
+    assert any("read as microseconds, not as seconds" in text for text in info.warnings)
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ class Aedat4Recording(Recording):
             size = camera_size(self._path, options.camera)
         if size is None:
             raise RecordingError(
-                f"{self._path} does not tell the size of its sensor: give --size WIDTHxHEIGHT or "
+                f"{self._path} does not hold the size of its sensor: give --size WIDTHxHEIGHT or "
                 "--camera NAME"
             )
         return replace(stream, width=size[0], height=size[1])

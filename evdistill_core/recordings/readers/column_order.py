@@ -122,7 +122,9 @@ def told_order(path: Path, columns: Sequence[Array], usual: str, given: str = ""
         return Order(usual + IGNORED * extra, note=ignored)
     others = [order for order in fits if order != usual]
     if len(others) == 1:
-        note = f"columns are taken as {', '.join(others[0])} after their values; --columns tells it"
+        note = (
+            f"columns are read as {', '.join(others[0])}, by their values; set them with --columns"
+        )
         return Order(others[0], note=note)
     raise RecordingError(
         f"{path}: which columns are t, x, y and p is not clear. Say it with --columns, for example "

@@ -73,8 +73,8 @@ class ColumnsRecording(Recording):
                 width = max(width, min(MAX_SIDE, int(x[good].max()) + 1))
                 height = max(height, min(MAX_SIDE, int(y[good].max()) + 1))
         self._warn(
-            f"the file does not tell the sensor's size; the largest coordinates give "
-            f"{width}x{height}, the sensor may be larger (--size tells it)"
+            f"the file does not hold the sensor's size; the largest coordinates give "
+            f"{width}x{height}, the sensor may be larger (set it with --size)"
         )
         return width, height
 

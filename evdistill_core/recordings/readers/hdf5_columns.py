@@ -102,8 +102,8 @@ class ColumnsHdf5(Hdf5Recording):
         fits = [s for s in COLUMN_SIZES if width < s[0] and height < s[1]]
         self._size = fits[0] if fits else (width + 1, height + 1)
         self._warn(
-            f"the file does not tell the sensor's size; taken as {self._size[0]}x{self._size[1]} "
-            "after a sample of its coordinates (--size tells it)"
+            f"the file does not hold the sensor's size; taken as {self._size[0]}x{self._size[1]} "
+            "after a sample of its coordinates (set it with --size)"
         )
         return checked_size(self._path, *self._size)
 

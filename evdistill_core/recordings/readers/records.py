@@ -139,8 +139,8 @@ class StreamRecording(Recording):
 
     def _warn_guessed(self) -> None:
         self._warn(
-            "the file does not tell the sensor's size; the largest coordinates give "
-            f"{self._size[0]}x{self._size[1]}, the sensor may be larger (--size tells it)"
+            "the file does not hold the sensor's size; the largest coordinates give "
+            f"{self._size[0]}x{self._size[1]}, the sensor may be larger (set it with --size)"
         )
 
 

@@ -48,11 +48,11 @@ def told_unit(
     if latest_s > _DATES_S[1]:
         unit = _unit_of_date(float(np.abs(times).max()))
         if unit:
-            warn(f"times are taken as {_UNIT_NAMES[unit]} after their date; --time-unit tells it")
+            warn(f"times are read as {_UNIT_NAMES[unit]}, by their date; set it with --time-unit")
             return unit
         warn(
-            f"times reach {latest_s:.3g} s, read as {_UNIT_NAMES[usual]}: is that the unit? "
-            "--time-unit tells it"
+            f"times reach {latest_s:.3g} s, read as {_UNIT_NAMES[usual]}: if that is not the unit, "
+            "set it with --time-unit"
         )
         return usual
     rate_hz = _mean_rate(times, usual)
@@ -62,15 +62,15 @@ def told_unit(
     rate_in_us_hz = _mean_rate(times, "us")
     if whole and rate_in_us_hz is not None and _LEAST_HZ <= rate_in_us_hz <= _MOST_HZ:
         warn(
-            "times have no fractions: they are taken as microseconds, not as seconds; --time-unit "
-            "tells it"
+            "times have no fractions: they are read as microseconds, not as seconds; set it "
+            "with --time-unit"
         )
         return "us"
     likely = _likely(times)
     hint = f" ({_UNIT_NAMES[likely]} would give {_mean_rate(times, likely):,.0f})" if likely else ""
     warn(
-        f"read as {_UNIT_NAMES[usual]}, times give {rate_hz:,.3g} events a second{hint}: is that "
-        "the unit? --time-unit tells it"
+        f"read as {_UNIT_NAMES[usual]}, times give {rate_hz:,.3g} events a second{hint}: "
+        "if that is not the unit, set it with --time-unit"
     )
     return usual
 
