@@ -2,7 +2,8 @@
 
 A page stands in the menu of its folder as soon as it lies there; the folder's ``README.md`` comes
 first and its links give the order of the pages. Links to files of the repository (``config``,
-``examples``) point to copies in the site. Links to its folders become plain text.
+``examples``) point to copies in the site. Links to its folders become plain text. A list or a table
+may follow a paragraph without an empty line, as on GitHub.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ SECTIONS = {
     "adr": "Decisions",
 }
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
+BLOCK = re.compile(r"([-*] |\d+\. |\|)")  # begins an item of a list or a row of a table
 COPIES = "repository"  # folder of the site with files from outside of docs/
 
 
@@ -64,7 +66,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """Point links that leave docs/ to the copies."""
+    """Point links that leave docs/ to the copies, and set lists and tables apart."""
     here = page.file.src_uri
 
     def replaced(match: re.Match[str]) -> str:
@@ -77,7 +79,25 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
             return f"[{text}]({link})"
         return text if (ROOT / path).exists() else match[0]  # mkdocs names a link that is dead
 
-    return LINK.sub(replaced, markdown)
+    return LINK.sub(replaced, set_apart(markdown))
+
+
+def set_apart(markdown: str) -> str:
+    """Put an empty line before a list or table that follows a paragraph or code.
+
+    GitHub needs none; Python-Markdown would make all of it one paragraph.
+    """
+    lines: list[str] = []
+    in_code = False
+    for line in markdown.split("\n"):
+        before = lines[-1] if lines else ""
+        begins = BLOCK.match(line) and not re.match(r"$| |#|<", before) and not BLOCK.match(before)
+        if begins and not in_code:
+            lines.append("")
+        if line.startswith("```"):
+            in_code = not in_code
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def outside(page: str, target: str) -> str | None:

@@ -45,7 +45,11 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             "out", default_value="out/replay", description="Folder of results.mcap and report.json."
         ),
-        DeclareLaunchArgument("log_level", default_value="info", description="Of the node."),
+        DeclareLaunchArgument(
+            "log_level",
+            default_value="info",
+            description="What the node logs: debug, info, warn, error or fatal.",
+        ),
         DeclareLaunchArgument(
             "labels",
             default_value="",

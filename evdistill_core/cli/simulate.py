@@ -215,4 +215,6 @@ def _finish(out: Path, preview: Path | None) -> None:
 
         shown = [made[i] for i in range(min(PREVIEWED, len(made)))]
         write_image(preview, draw(shown, made.classes if made.is_labelled else None))
-        typer.echo(f"{preview}: the first {len(shown)} windows from top to bottom")
+        typer.echo(
+            f"{preview}: the first {len(shown)} windows, one a column: image, events, labels"
+        )

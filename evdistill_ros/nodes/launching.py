@@ -53,8 +53,8 @@ def describe_node(task: str, params_file: str) -> LaunchDescription:
         ),
         "student": ("", f"Student file of {task}; empty: as in params_file."),
         "params_file": (config, "Parameters of the node."),
-        "namespace": ("", "Of the node."),
-        "name": (task, "Of the node."),
+        "namespace": ("", "Namespace of the node."),
+        "name": (task, "Name of the node."),
         "autostart": (
             "true",
             "Configure and activate the node; false: a lifecycle manager does.",

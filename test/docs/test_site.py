@@ -44,3 +44,10 @@ def test_files_of_the_repository_that_pages_link_to_are_copied(site):
     copy = site / "repository" / "config" / "seg.yaml.txt"
     assert copy.read_bytes() == (ROOT / "config" / "seg.yaml").read_bytes()
     assert "../repository/config/seg.yaml.txt" in (site / "how-to" / "python.html").read_text()
+
+
+def test_lists_and_tables_that_follow_a_paragraph_directly_are_lists_and_tables(site):
+    for path in site.glob("**/*.html"):
+        text = path.read_text(encoding="utf-8")
+        for paragraph in re.findall(r"<p>(.*?)</p>", text, re.DOTALL):
+            assert not re.search(r"^(?:[-*] |\|)", paragraph, re.MULTILINE), (path, paragraph)
