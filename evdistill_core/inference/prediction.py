@@ -14,7 +14,7 @@ from evdistill_core.foundation.errors import StudentError
 from evdistill_core.inference.support import Support, middle
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Detection:
     """One thing of a countable class in one window.
 
@@ -46,6 +46,12 @@ class Detection:
     velocity_px_s: tuple[float, float] = (0.0, 0.0)
     covariance: tuple[tuple[float, ...], ...] = ()
     instance_id: int = 0
+
+    def __repr__(self) -> str:
+        """Return one short line: class, track, score and box."""
+        name = self.class_name or f"class {self.class_id}"
+        track = f" {self.track_id}" if self.track_id else ""
+        return f"Detection({name}{track}, score {self.score:.2f}, box {self.box_xyxy})"
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -110,3 +112,13 @@ def _summary(report: dict[str, object], out: Path) -> None:
     if note := dropped_note(report):
         typer.echo(note)
     typer.echo(NEXT)
+    if note := _path_note():
+        typer.echo(note)
+
+
+def _path_note() -> str:
+    """Return how to type the command where the shell does not find it, else an empty string."""
+    command = Path(sys.argv[0])
+    if command.name != "evdistill" or shutil.which("evdistill") is not None:
+        return ""
+    return f"evdistill is {command}; source {command.with_name('activate')} puts it on your path"

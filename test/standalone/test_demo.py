@@ -21,6 +21,7 @@ from evdistill_core.drawing.colours import BRIGHTER_BGR, DARKER_BGR
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.messages.standard import Image
 from evdistill_core.recordings.opening import open_recording
+from evdistill_ros.cli.demo import _path_note
 from evdistill_ros.standalone import demo as demo_module
 from evdistill_ros.standalone.children import ChildError
 from evdistill_ros.standalone.console import StatusView
@@ -185,6 +186,17 @@ def test_what_comes_next_names_commands_and_options_that_exist():
         words = re.match(r"  evdistill (\S+(?: \S+)*)  ", line)[1].split()
         command = typer.main.get_command(build_app()).commands[words[0]]
         command.make_context(words[0], words[1:])  # raises where an option does not exist
+
+
+def test_a_command_that_the_shell_does_not_find_is_named_with_its_path(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", [".venv/bin/evdistill", "demo"])
+    said = "evdistill is .venv/bin/evdistill; source .venv/bin/activate puts it on your path"
+    assert _path_note() == said
+    command = tmp_path / "evdistill"
+    command.touch()
+    command.chmod(0o755)
+    assert _path_note() == ""
 
 
 def test_the_moving_picture_of_the_readme_is_small_and_whole():
