@@ -121,7 +121,8 @@ def verdict(comparison: Comparison) -> str:
         f"points) {where}"
         for where, pair in judged
     )
-    text = f"{_WORDS[comparison.mood]} the shipped {comparison.shipped}: mIoU near events "
+    over = f"over the {len(comparison.classes)} classes that both know"
+    text = f"{_WORDS[comparison.mood]} the shipped {comparison.shipped}: mIoU near events, {over}, "
     return f"{text}{measured}. {_agreement(comparison)}".strip()
 
 

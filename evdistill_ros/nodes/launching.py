@@ -140,8 +140,12 @@ def check_replay(context: LaunchContext, *names: str) -> list[SetLaunchConfigura
     given = [LaunchConfiguration(name).perform(context) for name in names]
     done = subprocess.run([program, *given], capture_output=True, text=True, check=False)
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise ReplayError(f"nothing to replay: {said[-1].removeprefix('replay: error: ')}")
+        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        reason = said.removeprefix("replay: error: ")
+        if reason == said:  # it broke off, which is no matter of the bag
+            cure = "build the package again if another version of it is installed"
+            raise ReplayError(f"{program} failed: {said}; {cure}")
+        raise ReplayError(f"nothing to replay: {reason}")
     return [SetLaunchConfiguration("node", done.stdout.strip())]
 
 

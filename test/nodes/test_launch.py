@@ -97,6 +97,16 @@ def test_a_replay_that_cannot_be_ends_and_says_why(installed, tiny_student, pack
     assert not out.exists()
 
 
+def test_a_check_that_breaks_off_is_not_taken_for_a_wrong_bag(installed, monkeypatch):
+    from evdistill_ros.nodes import launching
+    from launch import LaunchContext
+
+    broken = subprocess.CompletedProcess([], 1, "", "Traceback ...\nStopIteration\n")
+    monkeypatch.setattr(launching.subprocess, "run", lambda *_, **__: broken)
+    with pytest.raises(launching.ReplayError, match=r"/replay_check failed: StopIteration; build"):
+        launching.check_replay(LaunchContext())
+
+
 def check_one_reason(done, *words):
     """Nothing was started, and the launch has failed with one line that says why."""
     said = done.stdout + done.stderr

@@ -38,6 +38,7 @@ def test_the_verdict_is_in_words_and_percent(new, shipped, word):
         assert f"{100 * new:.1f} % against {100 * shipped:.1f} %" in text
         assert f"({100 * (new - shipped):+.1f} points)" in text
         assert "24 camera images of your recordings" in text
+        assert "mIoU near events, over the 6 classes that both know, " in text
 
 
 def test_without_images_labelled_windows_decide():
