@@ -31,8 +31,10 @@ def skeleton_for_unknown_classes(target: Path | None, *, overwrite: bool = False
     Raises:
         Exit: the file is written.
         OutputError: the file to write cannot or must not be written.
+        ConfigError: a file was asked for, and the classes have their names already.
     """
     from evdistill_core.data.own_classes import UnknownClassesError
+    from evdistill_core.foundation.errors import ConfigError
     from evdistill_core.foundation.files import write_text_atomic
     from evdistill_core.foundation.outputs import check_file
 
@@ -51,6 +53,11 @@ def skeleton_for_unknown_classes(target: Path | None, *, overwrite: bool = False
             err=True,
         )
         raise typer.Exit from None
+    if target is not None:  # a training that nobody asked for must not begin
+        raise ConfigError(
+            f"{target} is not written: the labels have a meaning already, from --classes, a "
+            "classes.yaml beside them, the profile or their layout; leave --write-classes out"
+        )
 
 
 def check_images(sets: Iterable[ImagesConfig], classes: ClassTable, origin: str) -> None:

@@ -123,7 +123,8 @@ def command(
     given = given_teacher(teacher, distillation)
     results = RESULTS if given is None else RESULTS[:-1]
     cure = "go on with --resume"
-    check_folder(out, results, overwrite=overwrite or resume, cure=cure)
+    if write_classes is None:  # else nothing is trained
+        check_folder(out, results, overwrite=overwrite or resume, cure=cure)
     of_teacher = open_profile(TeacherConfig, _found(teacher_profile)) if given is None else None
     for path in recordings:
         find_recordings(path)  # a wrong path shows before all labels are read

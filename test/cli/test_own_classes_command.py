@@ -1,6 +1,7 @@
 """Own classes from the first command to boxes: four classes, two of them things, made-up images."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -119,10 +120,17 @@ def test_distill_on_asks_for_the_classes_before_it_trains(command, home):
     )
     assert not (home / "run").exists()
     assert (home / "new.yaml").read_text() == printed
+    (home / "run").mkdir()
+    (home / "run" / "student.evstudent").touch()  # of an earlier run: not in the way
+    assert invoke(*command, "--write-classes", "again.yaml").exit_code == 0
+    shutil.rmtree(home / "run")
     with pytest.raises(OutputError, match="there already"):
         invoke(*command, "--write-classes", "new.yaml")
     with pytest.raises(ConfigError, match="has no name"):
         invoke(*command, "--classes", "new.yaml")
+    with pytest.raises(ConfigError, match=r"other.yaml is not written: the labels have a meaning"):
+        invoke(*command, "--classes", "digits", "--write-classes", "other.yaml")
+    assert not (home / "other.yaml").exists()
     (home / "two.yaml").write_text("classes: [{name: a, ids: [0]}, {name: b, ids: [1]}]")
     with pytest.raises(DataError, match=r"5 of 5 label files .* 2 \(\d.*first own/masks/0\.png"):
         invoke("simulate", "own", "sim", "--classes", "two.yaml")
