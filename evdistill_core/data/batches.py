@@ -5,6 +5,7 @@ Apart from ``samples``, so that whoever only reads samples needs no torch.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -83,6 +84,8 @@ def load_batches(  # noqa: PLR0913 - numbers by name
     number, parts = part
     own = batch_size // parts
     starts = range(first_batch * batch_size + number * own, last_batch * batch_size, batch_size)
+    # The number of workers is the user's; results do not depend on it.
+    warnings.filterwarnings("ignore", message="This DataLoader will create")
     loader: DataLoader[S] = DataLoader(
         _ByIndex(source),
         batch_sampler=_Batches(starts, own),
