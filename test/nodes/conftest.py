@@ -57,7 +57,11 @@ def _limit_s(item) -> float:
 
 
 def pytest_generate_tests(metafunc):
-    if metafunc.definition.get_closest_marker("ros") is not None:
+    if metafunc.definition.get_closest_marker("ros") is None:
+        return
+    if os.environ.get(INSIDE):  # RMW_IMPLEMENTATION says which; names need no part for it
+        metafunc.parametrize("rmw", vendors(), ids=[pytest.HIDDEN_PARAM], indirect=True)
+    else:
         metafunc.parametrize("rmw", vendors(), indirect=True)
 
 
@@ -99,9 +103,18 @@ def _run_outside(item) -> pytest.TestReport:
     )
 
 
+def _name_inside(item) -> str:
+    """Return the name that the test has in the process inside, where the RMW is no part of it.
+
+    What stays is in the order of this process: with one parameter beside the RMW there is none.
+    """
+    rest = item.callspec.id.replace(item.callspec.params["rmw"], "", 1).strip("-")
+    return f"{item.originalname}[{rest}]" if rest else item.originalname
+
+
 def _run(item, setup):
     source = "" if _sourced() or setup is None else f"source {setup} && "
-    node = f"{Path(item.path).relative_to(REPOSITORY)}::{item.nodeid.split('::', 1)[1]}"
+    node = f"{Path(item.path).relative_to(REPOSITORY)}::{_name_inside(item)}"
     limit_s = _limit_s(item)
     command = f'{source}exec "$0" -m pytest -q -x -p no:cacheprovider --timeout {limit_s:g} "$1"'
     environment = {

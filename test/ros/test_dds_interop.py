@@ -215,9 +215,8 @@ def test_the_services_of_a_node_answer_ros2(ros):
         info, err = ros.run("ros2 node info /left/server --no-daemon --spin-time 3")
         assert "type hash" not in err.lower(), err
         assert "/left/server/enable: std_srvs/srv/SetBool" in info.split("Service Servers:")[1]
-        call = (
-            "timeout 15 ros2 service call /left/server/enable std_srvs/srv/SetBool '{data: true}'"
-        )
+        call = "timeout -k 3 15 ros2 service call "
+        call += "/left/server/enable std_srvs/srv/SetBool '{data: true}'"
         if ros.rmw != "rmw_cyclonedds_cpp":
             ros.start(f"bash -c {shlex.quote(call)}").communicate(timeout=60)
             assert wait_for(lambda: enable.foreign == 1)
