@@ -45,8 +45,10 @@ def ordered_end() -> Iterator[Ending]:
     """Listen to SIGINT and SIGTERM until the end of the process; later ones change nothing."""
     signals = Ending()
     with signals:
-        yield signals
-        signals.has_started.set()
+        try:
+            yield signals
+        finally:  # leaving the block waits for the thread that counts the time of a start
+            signals.has_started.set()
     # `ros2 launch` may deliver a signal twice: the second must not cut the end of Python short.
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
