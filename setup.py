@@ -19,6 +19,8 @@ HDF5 = ["h5py>=3.8", "hdf5plugin>=4.1"]
 ROSBAG1 = ["rosbags>=0.10"]
 OPENVINO = ["openvino>=2024.6"]
 VIEW = ["aiohttp>=3.9"]
+RERUN = ["rerun-sdk>=0.41"]
+FOXGLOVE = ["foxglove-sdk>=0.30"]
 TRAIN = [
     "torch>=2.4",
     # ImageNet weights, Apache-2.0: plain tensors, no code that is run.
@@ -103,10 +105,13 @@ setup(
         "rosbag1": ROSBAG1,
         "openvino": OPENVINO,
         "view": VIEW,
+        # Viewers of others: large, so not in "all".
+        "rerun": RERUN,
+        "foxglove": FOXGLOVE,
         "train": TRAIN,
         # What a robot without a ROS installation needs: topics, iniVation's cameras, fast networks.
         "robot": [*DDS, *INIVATION, *OPENVINO],
-        # Everything that users need; "test" and "docs" are for developers.
+        # Everything that users need but the viewers of others; "test", "docs": for developers.
         "all": [*DDS, *INIVATION, *HDF5, *ROSBAG1, *OPENVINO, *VIEW, *TRAIN],
         "test": [
             "pytest<9",

@@ -26,7 +26,7 @@ from evdistill_core.cli import _verbosity
 GROUPS = ("Recordings", "Live", "Training")
 OTHER = "Other"
 
-_PORT = re.compile(r"^[^/=]*:\d+$")
+_VALUE = re.compile(r"^([^/=]*:\d+|.+\.rrd)$")
 
 Verbose = Annotated[
     bool,
@@ -188,8 +188,8 @@ def _may_stand_alone(parameter: Any) -> bool:
 def with_empty_values(arguments: Sequence[str], optional: Container[str]) -> list[str]:
     """Return arguments in which ``--view`` without a value has an empty one.
 
-    A value follows after ``=``, or as the next word if that ends in a port (``:8765``): no file and
-    no topic does.
+    A value follows after ``=``, or as the next word if that ends in a port (``:8765``) or is a
+    recording of Rerun (``.rrd``): no other file and no topic does.
 
     Args:
         arguments: of a command.
@@ -200,7 +200,7 @@ def with_empty_values(arguments: Sequence[str], optional: Container[str]) -> lis
         if word == "--":
             return [*found, *arguments[i:]]
         following = arguments[i + 1] if i + 1 < len(arguments) else ""
-        if word in optional and not _PORT.search(following):
+        if word in optional and not _VALUE.search(following):
             word = f"{word}="  # noqa: PLW2901 - the same word, with its value
         found.append(word)
     return found

@@ -97,6 +97,23 @@ ViewAt = Annotated[
     ),
 ]
 
+RerunTo = Annotated[
+    str | None,
+    typer.Option(
+        "--rerun",
+        metavar="[FILE.rrd|ADDRESS]",
+        help="Send windows to Rerun: a file, a viewer, or a new viewer (extra rerun).",
+    ),
+]
+FoxgloveAt = Annotated[
+    str | None,
+    typer.Option(
+        "--foxglove",
+        metavar="[ADDRESS]",
+        help="Serve windows to Foxglove; default: 127.0.0.1:8765 (extra foxglove).",
+    ),
+]
+
 Layout = Annotated[
     str | None,
     typer.Option(

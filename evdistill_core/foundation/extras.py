@@ -13,6 +13,8 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "dds": ("cyclonedds",),
     "openvino": ("openvino",),
     "view": ("aiohttp",),
+    "rerun": ("rerun",),
+    "foxglove": ("foxglove",),
 }
 
 

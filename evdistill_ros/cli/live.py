@@ -10,9 +10,11 @@ import typer
 from evdistill_core.cli._command import Place
 from evdistill_core.cli._options import (
     Domain,
+    FoxgloveAt,
     Overwrite,
     Parameters,
     ParamsFile,
+    RerunTo,
     Student,
     ViewAt,
 )
@@ -21,6 +23,8 @@ PLACE = Place("Live", 1)
 EXAMPLES = (
     "evdistill live --params-file config/seg.yaml",
     "evdistill live --view",
+    "evdistill live --rerun street.rrd",
+    "evdistill live --foxglove",
     "evdistill live --events /prophesee/events -p min_score:=0.6",
     "evdistill live --camera inivation --student my.evstudent",
 )
@@ -72,6 +76,8 @@ def command(
         typer.Option(metavar="FILE", help="Write one JSON line a window into this file."),
     ] = None,
     view: ViewAt = None,
+    rerun: RerunTo = None,
+    foxglove: FoxgloveAt = None,
     overwrite: Overwrite = False,
     ros_args: Annotated[
         bool, typer.Option("--ros-args", hidden=True, help="Accepted, as ROS nodes do.")
@@ -95,12 +101,20 @@ def command(
         wants_sim_time,
     )
     from evdistill_core.viewing.live.address import ViewAddress
+    from evdistill_core.viewing.live.foxglove_sink import parse_foxglove
+    from evdistill_core.viewing.live.rerun_sink import RerunTarget
     from evdistill_ros.qos import QosOverrides
-    from evdistill_ros.standalone.console import run_live
+    from evdistill_ros.standalone.console import Feeds, run_live
     from evdistill_ros.standalone.live import GraphOptions, split_rules
 
     if result_log is not None:
         check_file(result_log, overwrite=overwrite)
+    feeds = Feeds(
+        None if rerun is None else RerunTarget.parse(rerun),
+        None if foxglove is None else parse_foxglove(foxglove),
+    )
+    if feeds.rerun is not None and feeds.rerun.path is not None:
+        check_file(feeds.rerun.path, overwrite=overwrite)
     overrides = parse_assignments(parameter or [])
     if student is not None:
         overrides["student"] = str(student)
@@ -124,6 +138,6 @@ def command(
         camera=None if camera is None else CameraAddress.parse(camera),
     )
     view_at = None if view is None else ViewAddress.parse(view)
-    code = run_live(parameters, options, result_log=result_log, view_at=view_at)
+    code = run_live(parameters, options, result_log=result_log, view_at=view_at, feeds=feeds)
     if code:
         raise typer.Exit(code)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
@@ -22,8 +23,11 @@ from evdistill_core.perception.parameters import PerceptionParameters
 from evdistill_core.perception.pipeline import Snapshot
 from evdistill_core.viewing.live.address import ViewAddress
 from evdistill_core.viewing.live.controls import Controls
+from evdistill_core.viewing.live.feed import Feed, Sink
+from evdistill_core.viewing.live.foxglove_sink import FoxgloveSink
 from evdistill_core.viewing.live.live_view import LiveView, Scene
 from evdistill_core.viewing.live.of_pipeline import PipelineStatus
+from evdistill_core.viewing.live.rerun_sink import RerunSink, RerunTarget
 from evdistill_ros.standalone.live import GraphOptions, LivePerception
 
 INTERRUPTED = 130
@@ -51,12 +55,21 @@ UNKNOWN = "-"
 """What stands in a row for a value that nothing tells yet."""
 
 
+@dataclass(frozen=True)
+class Feeds:
+    """Viewers of others that get the windows; None: not that one."""
+
+    rerun: RerunTarget | None = None
+    foxglove: ViewAddress | None = None
+
+
 def run_live(
     parameters: PerceptionParameters,
     options: GraphOptions,
     *,
     result_log: Path | None = None,
     view_at: ViewAddress | None = None,
+    feeds: Feeds = Feeds(),
 ) -> int:
     """Run the DDS front end until a signal; return the exit code: 0 SIGTERM, 130 SIGINT.
 
@@ -65,6 +78,7 @@ def run_live(
         options: names and topics.
         result_log: where to write one line a window, see ``LivePerception``.
         view_at: serve the page of a live view there; None: serve none.
+        feeds: viewers of others that get the windows too.
     """
     console = Console(stderr=True)
     with StopSignals() as signals, StatusView(console) as view, ExitStack() as stack:
@@ -73,6 +87,8 @@ def run_live(
         signals.call(front.stop)
         if not signals.received:
             with front, ExitStack() as page_stack:
+                # First the feeds: a page that finds its port taken chooses another one.
+                shown = [page_stack.enter_context(f) for f in _feeds_of(front, feeds, view.say)]
                 page = _page_of(front, view_at)
                 if page is not None:
                     page_stack.enter_context(page)
@@ -84,8 +100,9 @@ def run_live(
                     page_stack.close()
                     totals = front.totals()
                     account = account_of_stream(totals).lines()
-                    shown = [] if page is None else page.lines()
-                    for text in (*shown, *front.losses(), *account, totals_line(totals)):
+                    told = [] if page is None else page.lines()
+                    told += [text for feed in shown for text in feed.lines()]
+                    for text in (*told, *front.losses(), *account, totals_line(totals)):
                         view.say(text)
     return INTERRUPTED if signal.SIGINT in signals.received else 0
 
@@ -106,6 +123,25 @@ def _page_of(front: LivePerception, view_at: ViewAddress | None) -> LiveView | N
         controls=Controls(lambda: front.front_end.perception.parameters, front.reconfigure),
         folder=Path(),
     )
+
+
+def _feeds_of(front: LivePerception, feeds: Feeds, say: Callable[[str], None]) -> Iterator[Feed]:
+    """Open each viewer that is asked for and let the front end feed it."""
+    title, classes = front.source_text, front.front_end.messages.classes
+    sink: Sink
+    if feeds.rerun is not None:
+        sink = RerunSink(feeds.rerun, title=title, classes=classes)
+        yield _fed(front, sink, say)
+    if feeds.foxglove is not None:
+        sink = FoxgloveSink(feeds.foxglove, title=title, classes=classes)
+        yield _fed(front, sink, say)
+
+
+def _fed(front: LivePerception, sink: Sink, say: Callable[[str], None]) -> Feed:
+    feed = Feed(sink, status=PipelineStatus(front.front_end.perception), say=say)
+    front.show_on_feed(feed)
+    say(f"{sink.name}: {sink.where}")
+    return feed
 
 
 @contextmanager

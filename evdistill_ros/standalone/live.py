@@ -23,6 +23,7 @@ from evdistill_core.perception.messages import LABEL_INFO
 from evdistill_core.perception.parameters import PerceptionParameters
 from evdistill_core.perception.pipeline import Snapshot
 from evdistill_core.perception.result import Result
+from evdistill_core.viewing.live.feed import Feed
 from evdistill_core.viewing.live.live_view import LiveView
 from evdistill_core.viewing.live.of_pipeline import offer_result
 from evdistill_ros import qos
@@ -123,6 +124,7 @@ class LivePerception:
         self._publishers: dict[str, Publisher] = {}
         self._events: Subscription | None = None
         self._view: LiveView | None = None
+        self._feeds: list[Feed] = []
         self._feed: CameraFeed | None = None
         self._images: ImageSource | None = None
         self._of_camera: dict[str, int] = {}
@@ -205,6 +207,10 @@ class LivePerception:
     def show_on(self, view: LiveView) -> None:
         """Show every result on a live view from now on, and let it record what arrives."""
         self._view = view
+
+    def show_on_feed(self, feed: Feed) -> None:
+        """Hand every result to a viewer of somebody else from now on."""
+        self._feeds.append(feed)
 
     def run(self, on_period: Callable[[Snapshot, Rates], None]) -> None:
         """Wait for the event topic, then work until ``stop``.
@@ -301,6 +307,8 @@ class LivePerception:
     def _tell(self, result: Result) -> None:
         if self._view is not None:
             offer_result(self._view, self.front_end, result)
+        for feed in self._feeds:
+            offer_result(feed, self.front_end, result)
         self._write_log(result)
 
     def _take_events(self, packet: Packet) -> None:

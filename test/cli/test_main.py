@@ -174,6 +174,7 @@ def test_the_shell_completes_commands_options_and_choices(typed, found):
         (["-p", "window_us:=5", "--view"], ["-p", "window_us:=5", "--view="]),
         (["--view", "-p", "window_us:=5"], ["--view=", "-p", "window_us:=5"]),
         (["--", "--view"], ["--", "--view"]),
+        (["--view", "a.rrd", "--loop"], ["--view", "a.rrd", "--loop"]),
     ],
 )
 def test_an_option_with_a_value_in_brackets_may_stand_alone(words, read):

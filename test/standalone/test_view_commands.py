@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import threading
 import time
@@ -125,9 +126,49 @@ def test_demo_shows_the_recording_over_and_over_and_says_who_looked(
     assert "view: 10 pictures to 127.0.0.1" in demo.output
 
 
+def test_live_feeds_rerun_and_foxglove(evdistill, camera, tiny_student, street_packets, tmp_path):
+    reason = "needs rerun-sdk and foxglove-sdk: pip install .[rerun,foxglove]"
+    pytest.importorskip("rerun", reason=reason)
+    pytest.importorskip("foxglove", reason=reason)
+    from rerun.chunk import RrdReader
+
+    camera.advertise()
+    path = tmp_path / "street.rrd"
+    live = evdistill(
+        "live", "--student", tiny_student, "--rerun", path, "--foxglove", ":0", "--view", ":0"
+    )
+    url = url_of(live)
+    stopping = threading.Event()
+
+    def drive():
+        while not stopping.is_set():
+            camera.send(street_packets)
+
+    driver = threading.Thread(target=drive)
+    driver.start()
+    try:
+        watch(url, 12)
+    finally:
+        stopping.set()
+        driver.join()
+    live.send(signal.SIGINT)
+    assert live.wait() == 130, live.output
+    assert "foxglove: 0 windows to ws://127.0.0.1:" in live.output
+    (sent,) = re.findall(r"rerun: (\d+) windows to", live.output)
+    rows = {"/camera/mask": 0, "/camera/boxes": 0}
+    for chunk in RrdReader(path).stream().collect().stream():
+        if str(chunk.entity_path) in rows:
+            rows[str(chunk.entity_path)] += chunk.to_record_batch().num_rows
+    assert rows == {"/camera/mask": int(sent), "/camera/boxes": int(sent)}
+    assert int(sent) >= 12
+
+
 def test_what_cannot_be_shown_is_one_clear_line(evdistill):
     for arguments, text in (
         (("live", "--view=http://x"), "the address of a view is HOST:PORT"),
+        (("live", "--rerun=x.mcap"), "--rerun takes FILE.rrd, HOST:PORT of a viewer"),
+        (("live", "--rerun", "setup.py/a.rrd"), "setup.py"),
+        (("live", "--foxglove=http://x"), "--foxglove: the address of a view is HOST:PORT"),
         (("play", "demo/davis346_street.mcap", "--view=192.0.2.1:80"), "is no address of this"),
         (("demo", "--view", "--out", "x"), "leave out --out, or --view"),
         (("view", "demo/davis346_street.mcap", "--live", "/e"), "not both"),

@@ -8,6 +8,7 @@ import time
 from evdistill_core.perception.front_end import FrontEnd
 from evdistill_core.perception.pipeline import Perception
 from evdistill_core.perception.result import Result
+from evdistill_core.viewing.live.feed import Feed
 from evdistill_core.viewing.live.frames import Shot
 from evdistill_core.viewing.live.live_view import STATUS_S, LiveView, Status
 
@@ -49,7 +50,7 @@ class PipelineStatus:
             return self._status
 
 
-def offer_result(view: LiveView, front_end: FrontEnd, result: Result) -> None:
+def offer_result(view: LiveView | Feed, front_end: FrontEnd, result: Result) -> None:
     """Show a result that was just published; returns at once."""
     if view.is_watched:
         messages = front_end.messages
