@@ -30,8 +30,10 @@ VERSION = 1
 VARIABLE, NAME = "EVDISTILL_CACHE", "runtimes.json"
 MAX_ENTRIES = 200
 _RUNS = 5
-# The first candidate is taken unless another one is faster by more: noise must not choose.
+# Another than the first candidate must gain more than both: noise must not choose, and half a
+# millisecond is not worth another runtime.
 _MARGIN = 0.95
+_WORTH_MS = 0.5
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "torch")
 
 
@@ -79,7 +81,9 @@ def fastest(
     times_ms = {name: _run_ms(runner, x) for name, runner in runners.items()}
     first = next(iter(runners))
     best = min(times_ms, key=lambda n: times_ms[n])
-    chosen = best if times_ms[best] < _MARGIN * times_ms[first] else first
+    gain_ms = times_ms[first] - times_ms[best]
+    worth = gain_ms > max(_WORTH_MS, (1 - _MARGIN) * times_ms[first])
+    chosen = best if worth else first
     told = ", ".join(f"{n} {ms:.1f} ms" for n, ms in times_ms.items())
     _log.info("runtime %s: measured %s", chosen, told)
     entry = {"runtime": chosen, "ms": {n: round(ms, 2) for n, ms in times_ms.items()}}
