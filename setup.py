@@ -119,7 +119,6 @@ setup(
             "pytest-xdist",
             "pytest-cov",
             "aiohttp>=3.9",
-            "openvino>=2024.6",
             "playwright",  # drives the machine's own Chromium in tests of the live view
             "hypothesis",
             "lark",  # of the launch library, in tests on a ROS 2 installation

@@ -61,7 +61,7 @@ def test_own_student(workplace):
     shrink("train/*-tiny.yaml", workplace, FEW_STEPS)
     for block in commands.blocks(TUTORIALS / "own-student.md").values():
         run(block, workplace, timeout_s=900)
-    assert (workplace / "out" / "simulated.png").is_file()
+    assert (workplace / "out" / "drawn.png").is_file()
     assert (workplace / "out" / "mine" / "report.json").is_file()
 
 
