@@ -14,21 +14,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    """The committed and uncommitted files of the project, away from its build folders."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
-        cwd=ROOT, capture_output=True, check=False,
-    )  # fmt: skip
-    if listed.returncode != 0:
-        pytest.skip("needs a git checkout to know which files belong to the project")
-    folder = tmp_path_factory.mktemp("source")
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    return folder
+@pytest.fixture
+def source(project_copy, tmp_path):
+    """The project, for a build that leaves files in it."""
+    return shutil.copytree(project_copy, tmp_path / "source")
 
 
 def expected_files():

@@ -30,19 +30,9 @@ NOT_IN_ALL = {"rerun", "foxglove"}  # viewers of others: large, and rerun-sdk wa
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory):
+def built(project_copy, tmp_path_factory):
     """The wheel and the source archive of the files that git knows, and the wheel's metadata."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
-        cwd=ROOT, capture_output=True, check=False,
-    )  # fmt: skip
-    if listed.returncode != 0:
-        pytest.skip("needs a git checkout to know which files belong to the project")
-    source = tmp_path_factory.mktemp("source")
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if (ROOT / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, source / name)
+    source = shutil.copytree(project_copy, tmp_path_factory.mktemp("built") / "source")
     out = tmp_path_factory.mktemp("dist")
     # setuptools changes sys.argv, so the folder is read first.
     code = (

@@ -26,7 +26,9 @@ from evdistill_core.cli import _verbosity
 GROUPS = ("Recordings", "Live", "Training")
 OTHER = "Other"
 
-_VALUE = re.compile(r"^([^/=]*:\d+|.+\.rrd)$")
+# What click raises for wrong arguments, from a public name (click is private in typer).
+UsageError: Any = typer.BadParameter.__mro__[1]
+_VALUE = re.compile(r"^([^/=]*:?\d+|.+\.rrd)$")
 
 Verbose = Annotated[
     bool,
@@ -103,7 +105,13 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         """Read the arguments; options whose metavar is in brackets may stand without a value."""
         optional = {name for name, p in names_of_options(self, ctx).items() if _may_stand_alone(p)}
-        return super().parse_args(ctx, with_empty_values(args, optional))
+        given = [word for word in args if word in optional]
+        try:
+            return super().parse_args(ctx, with_empty_values(args, optional))
+        except UsageError as error:
+            if given and "extra argument" in error.message:
+                error.message += f". If it belongs to {given[-1]}, write {given[-1]}=VALUE"
+            raise
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         """Write what the command does and, right below, how to call it."""
@@ -188,8 +196,8 @@ def _may_stand_alone(parameter: Any) -> bool:
 def with_empty_values(arguments: Sequence[str], optional: Container[str]) -> list[str]:
     """Return arguments in which ``--view`` without a value has an empty one.
 
-    A value follows after ``=``, or as the next word if that ends in a port (``:8765``) or is a
-    recording of Rerun (``.rrd``): no other file and no topic does.
+    A value follows after ``=``, or as the next word if that is a port or ends in one (``8765``,
+    ``robot:8765``), or is a recording of Rerun (``.rrd``): no other file and no topic does.
 
     Args:
         arguments: of a command.

@@ -34,8 +34,7 @@ from evdistill_core.foundation.invocation import set_arguments
 PLUGIN_GROUP = "evdistill.commands"
 
 _log = logging.getLogger(__name__)
-# Base classes of every mistake at the command line, from public names (click is private in typer).
-_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+# Base class of every mistake at the command line, from a public name (click is private in typer).
 _ClickException: type[Exception] = typer.BadParameter.__mro__[2]
 
 

@@ -201,7 +201,8 @@ def from_mapping(cls: type[T], values: Mapping[str, object], where: str = "") ->
             except ConfigError as error:
                 if "help" not in field.metadata:
                     raise
-                raise ConfigError(f"{error}. {field.metadata['help']}") from error
+                end = "" if str(error).endswith("?") else "."
+                raise ConfigError(f"{error}{end} {field.metadata['help']}") from error
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ConfigError(f"missing key {_join(where, name)}")
     try:

@@ -13,7 +13,7 @@ from evdistill_core.inference.prediction import InstanceOutput
 from evdistill_core.inference.runner import (
     FloatArray,
     Output,
-    StudentRunner,
+    WholeRunner,
     check_run_input,
 )
 from evdistill_core.inference.student import StudentFile
@@ -22,29 +22,14 @@ from evdistill_core.inference.student import StudentFile
 _EXTERNAL_DATA = b"\x0a\x08location"
 
 
-class GraphRunner(StudentRunner):
+class GraphRunner(WholeRunner):
     """Base of runners of the ONNX model of a student.
 
     Args:
         student: an opened student file.
     """
 
-    def __init__(self, student: StudentFile) -> None:
-        super().__init__(student)
-        self._state: FloatArray | None = None
-
-    @property
-    def has_instances(self) -> bool:
-        """Whether ``run_whole`` gives instances."""
-        return self._info.has_instances
-
-    def reset(self) -> None:
-        """Forget earlier windows."""
-        self._state = None
-
-    def run(self, input_chw: FloatArray) -> FloatArray:
-        """Return the logits of one window (see ``runner.Runner.run``)."""
-        return self.run_whole(input_chw).logits
+    _state: FloatArray | None
 
     def run_whole(self, input_chw: FloatArray) -> Output:
         """Return logits and instances of one window (see ``runner.Runner.run_whole``)."""

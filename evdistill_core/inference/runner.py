@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -160,6 +160,29 @@ class StudentRunner(ABC):
         for _ in range(3):  # cuDNN tries its algorithms, the allocator fills its pools
             self.run(np.zeros((self._channels, height, width), np.float32))
         self.reset()
+
+
+class WholeRunner(StudentRunner):
+    """Base of runners that know instance heads and recurrent states; each writes ``run_whole``."""
+
+    _state: Any = None  # after the last window; None: at the beginning
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether ``run_whole`` gives instances."""
+        return self._info.has_instances
+
+    def reset(self) -> None:
+        """Forget earlier windows."""
+        self._state = None
+
+    def run(self, input_chw: FloatArray) -> FloatArray:
+        """Return the logits of one window (see ``Runner.run``)."""
+        return self.run_whole(input_chw).logits
+
+    @abstractmethod
+    def run_whole(self, input_chw: FloatArray) -> Output:
+        """Return logits and instances of one window (see ``Runner.run_whole``)."""
 
 
 def run_sequence(runner: Runner, x: FloatArray) -> FloatArray:

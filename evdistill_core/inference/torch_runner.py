@@ -14,7 +14,7 @@ from evdistill_core.inference.runner import (
     FloatArray,
     Output,
     Precision,
-    StudentRunner,
+    WholeRunner,
     check_run_input,
 )
 from evdistill_core.inference.student import StudentFile
@@ -25,8 +25,10 @@ from evdistill_core.models.registry import build_student, check_network_of_file
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-class TorchRunner(StudentRunner):
+class TorchRunner(WholeRunner):
     """Runs the weights of a student, batch norms folded (see ``runner.Runner``)."""
+
+    _state: torch.Tensor | None
 
     def __init__(
         self,
@@ -44,7 +46,6 @@ class TorchRunner(StudentRunner):
         network = fold_batch_norm(load_network(student))
         self._network = network.to(device=self._device, dtype=_DTYPES[self.precision])
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._state: torch.Tensor | None = None
 
     @property
     def description(self) -> str:
@@ -55,19 +56,6 @@ class TorchRunner(StudentRunner):
             threads = torch.get_num_threads()
             where = f"cpu {self.precision}, {threads} thread{'s' if threads > 1 else ''}"
         return f"{self._info.name} on torch {torch.__version__}, {where}"
-
-    @property
-    def has_instances(self) -> bool:
-        """Whether ``run_whole`` gives instances."""
-        return self._info.has_instances
-
-    def reset(self) -> None:
-        """Forget earlier windows."""
-        self._state = None
-
-    def run(self, input_chw: FloatArray) -> FloatArray:
-        """Return the logits of one window (see ``runner.Runner.run``)."""
-        return self.run_whole(input_chw).logits
 
     def run_whole(self, input_chw: FloatArray) -> Output:
         """Return logits and instances of one window (see ``runner.Runner.run_whole``)."""

@@ -169,6 +169,9 @@ def test_the_shell_completes_commands_options_and_choices(typed, found):
         (["--view", "--loop"], ["--view=", "--loop"]),
         (["--view", "street.mcap"], ["--view=", "street.mcap"]),
         (["--view", ":9000"], ["--view", ":9000"]),
+        (["--view", "9000"], ["--view", "9000"]),
+        (["--view", "b2024.mcap"], ["--view=", "b2024.mcap"]),
+        (["--view", "/camera1"], ["--view=", "/camera1"]),
         (["--view", "robot:80", "a.mcap"], ["--view", "robot:80", "a.mcap"]),
         (["--view=0.0.0.0", "x"], ["--view=0.0.0.0", "x"]),
         (["-p", "window_us:=5", "--view"], ["-p", "window_us:=5", "--view="]),
@@ -179,3 +182,8 @@ def test_the_shell_completes_commands_options_and_choices(typed, found):
 )
 def test_an_option_with_a_value_in_brackets_may_stand_alone(words, read):
     assert with_empty_values(words, {"--view"}) == read
+
+
+def test_a_word_behind_such_an_option_is_told_how_to_belong_to_it(capsys):
+    assert run(["live", "--view", "my-robot"]) == 2
+    assert "write --view=VALUE" in " ".join(capsys.readouterr().err.split())

@@ -1,7 +1,6 @@
 """Reports in a browser: offline, light, dark, narrow, printed; nothing runs, nothing hides."""
 
 import importlib.util
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,27 +12,12 @@ from evdistill_core.reports.charts import Chart, Line
 from evdistill_core.reports.origin import Stopwatch
 from evdistill_core.reports.page import BarCell, ClassCell, ReportPage
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parents[2]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 HOSTILE = (
     '<img src="http://example.org/x" onerror="document.title=\'owned\'"><script>alert(1)</script>'
 )
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"needs a browser: none of {', '.join(BROWSERS)} is on the path")
-    with playwright.sync_playwright() as running:
-        found = running.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ OPEN = Access(ViewAddress("0.0.0.0", 8765), "secret")
     [
         ("", "127.0.0.1", 8765, False, True),
         (":9000", "127.0.0.1", 9000, True, True),
+        ("9000", "127.0.0.1", 9000, True, True),
         ("localhost:0", "localhost", 0, True, True),
         ("0.0.0.0:80", "0.0.0.0", 80, True, False),
         ("robot-1.lan", "robot-1.lan", 8765, False, False),
@@ -36,6 +37,8 @@ def test_another_form_is_refused_with_the_right_one(text):
 def test_a_port_out_of_range_is_named():
     with pytest.raises(ConfigError, match=r"0\.\.65535, got 70000"):
         ViewAddress.parse(":70000")
+    with pytest.raises(ConfigError, match=r"0\.\.65535, got 99999"):
+        ViewAddress.parse("99999")
 
 
 def test_loopback_needs_no_token_and_others_get_a_fresh_one():

@@ -1,6 +1,5 @@
 """The page in a real browser: what a person sees and presses."""
 
-import shutil
 import subprocess
 import sys
 import threading
@@ -23,26 +22,11 @@ from evdistill_core.viewing.live.frames import Shot
 from evdistill_core.viewing.live.live_view import LiveView, Scene, Status
 
 pytest.importorskip("aiohttp", reason="needs aiohttp: pip install .[view]")
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 
 pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parents[2]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDTH, HEIGHT = 64, 48
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"needs a browser: none of {', '.join(BROWSERS)} is on the path")
-    with playwright.sync_playwright() as running:
-        found = running.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield found
-        found.close()
 
 
 class Camera:

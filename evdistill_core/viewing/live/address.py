@@ -13,7 +13,7 @@ from evdistill_core.foundation.errors import ConfigError, EvdistillError
 
 DEFAULT_PORT = 8765
 LOOPBACK = "127.0.0.1"
-FORM = "HOST:PORT, :PORT or HOST, such as 127.0.0.1:8765"
+FORM = "HOST:PORT, HOST or PORT, such as 127.0.0.1:8765"
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[\w.-]*))(?::(?P<port>\d+))?")
 
@@ -43,7 +43,8 @@ class ViewAddress:
         Raises:
             ConfigError: another form, or a port out of range.
         """
-        found = _ADDRESS.fullmatch(text.strip())
+        text = text.strip()
+        found = _ADDRESS.fullmatch(f":{text}" if text.isdecimal() else text)
         if found is None:
             raise ConfigError(f"the address of a view is {FORM}, got {text!r}")
         port = found["port"]
