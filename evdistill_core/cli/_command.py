@@ -21,6 +21,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from evdistill_core.cli import _verbosity
+from evdistill_core.foundation.signals import Interrupts, exit_code
 
 #: Groups of commands in the order of ``evdistill --help``.
 GROUPS = ("Recordings", "Live", "Training")
@@ -160,12 +161,13 @@ class Group(TyperGroup):
                 formatter.write_dl(rows)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the subcommand; say it when Ctrl-C ends one, and when a pipe inside breaks."""
+        """Run the subcommand; say it when a signal ends one, and when a pipe inside breaks."""
         try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
+            with Interrupts():
+                return super().invoke(ctx)
+        except KeyboardInterrupt as error:
             typer.echo("evdistill: interrupted", err=True)
-            raise
+            raise typer.Exit(exit_code(error)) from error
         except BrokenPipeError as error:
             if _is_stdout_open():
                 raise ConnectionError(

@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from evdistill_core.data.samples import IndexedSource, Part, Sample
+from evdistill_core.foundation.signals import end_with_parent, workers_without_signals
 
 S = TypeVar("S")
 B = TypeVar("B")
@@ -98,7 +99,9 @@ def load_batches(  # noqa: PLR0913 - numbers by name
         # resumed run would differ from an uninterrupted one.
         generator=torch.Generator(),
     )
-    for first_index, samples in zip(starts, loader, strict=True):
+    with workers_without_signals():
+        batches = iter(loader)
+    for first_index, samples in zip(starts, batches, strict=True):
         yield stack(first_index, samples)
 
 
@@ -161,9 +164,6 @@ def _stack_instances(samples: Sequence[Sample]) -> torch.Tensor | None:
 
 
 def _prepare_worker(_: int) -> None:
-    import signal  # noqa: PLC0415 - only workers need it
-
-    # Ctrl-C reaches the whole process group; the parent decides when workers end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

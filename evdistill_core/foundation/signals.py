@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from types import FrameType
+from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: A signal that comes within this time of the first is the same one once more.
+REPEAT_S = 1.0
 
 
 class StopSignals:
@@ -67,27 +74,98 @@ class StopSignals:
                 stop()
 
 
-@contextlib.contextmanager
-def interrupted_once() -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM end the block with an exception, and ignore the next ones.
+class Terminated(KeyboardInterrupt):
+    """SIGTERM ends a block as Ctrl-C does; only the exit code differs."""
 
-    For blocks that put away much as they unwind: children, half-written files.
+
+class Interrupts:
+    """While its block runs, SIGINT and SIGTERM end it with an exception that lets it clean up.
+
+    Both raise between two instructions of the main thread. A signal that was ignored before stays
+    ignored (``nohup``, or ``&`` in a script). In other threads than the main one this does nothing,
+    because Python runs handlers in the main thread alone.
+
+    Args:
+        first: called instead of the exception when the first signal comes, for blocks that end in
+            order by themselves. It must only set a flag, see ``StopSignals``.
+
+    Attributes:
+        received: number of the first signal; None before one came.
 
     Raises:
         KeyboardInterrupt: SIGINT came.
-        SystemExit: SIGTERM came; its code is 143.
+        Terminated: SIGTERM came.
     """
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise SystemExit(128 + number)
+    def __init__(self, first: Callable[[], None] | None = None) -> None:
+        self.received: int | None = None
+        self._first = first
+        self._acted_s = -math.inf
+        self._before: dict[signal.Signals, Any] = {}
 
-    before = {n: signal.signal(n, handle) for n in SIGNALS}
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+            outer = getattr(handler, "__self__", None)
+            if isinstance(outer, Interrupts):
+                # A repeat may come only now, to the block around this one.
+                outer._acted_s = max(outer._acted_s, self._acted_s)  # noqa: SLF001 - one of us
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        now_s = time.monotonic()
+        # ``ros2 launch``, torchrun and a parent that dies send several at once. They must not end
+        # the cleaning up. Whoever asks again later does not want to wait for it.
+        if now_s - self._acted_s < REPEAT_S:
+            return
+        self._acted_s = now_s
+        if self.received is None:
+            self.received = number
+            if self._first is not None:
+                self._first()
+                return
+        raise interruption(number)
+
+
+def interruption(number: int | None) -> KeyboardInterrupt:
+    """Return the exception that ends a block after a signal."""
+    return Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+
+
+def exit_code(error: KeyboardInterrupt) -> int:
+    """Return what a process exits with that a signal ended: 130 or 143, as shells have it."""
+    return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
+
+
+@contextlib.contextmanager
+def workers_without_signals() -> Iterator[None]:
+    """Let processes that are started in the block, by this thread, never see SIGINT and SIGTERM.
+
+    A terminal, ``timeout`` and systemd signal all processes of a group. Workers that die of it
+    before their parent has stopped make it fail. A mask is inherited, so this holds from their
+    first instruction; ``end_with_parent`` lets the parent still end them.
+    """
+    # Its start lifts the mask of this thread in Python 3.10 and 3.11, so it must come first.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_parent() -> None:
+    """In a worker of ``workers_without_signals``: end on a SIGTERM that the parent sends."""
+
+    def listen() -> None:
+        while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
+    threading.Thread(target=listen, name="signals", daemon=True).start()

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Sequence
 
 from rich.console import Console
 
 from evdistill_core.evaluation.page import Result
 from evdistill_core.foundation.errors import TrainingError
 from evdistill_core.foundation.progress import ProgressView
+from evdistill_core.foundation.signals import Interrupts, interruption
 from evdistill_core.training.loop import StepReport, Trainer
 from evdistill_core.training.report import NextStep, write_training_report
 from evdistill_core.training.sessions import Sessions
 
-SAME_SIGNAL_S = 1.0
 #: Share of a step that is worth telling about: more ``workers`` would help.
 SLOW_DATA = 0.2
 
@@ -38,7 +34,8 @@ def run_with_progress(
         The results of the last validation by set; empty in other processes than the first.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C (or SIGTERM) ended the run; its checkpoint is written.
+        KeyboardInterrupt: Ctrl-C or SIGTERM (``Terminated``) ended the run; its checkpoint is
+            written.
     """
     first = trainer.processes.is_first
     console = Console(quiet=not first)
@@ -58,7 +55,7 @@ def run_with_progress(
         if trainer.state.step < trainer.config.steps:
             write_training_report(trainer, {}, sessions, "running")
 
-    with _stopping_on_signals(trainer), _Steps(console, trainer) as steps:
+    with Interrupts(trainer.stop) as signals, _Steps(console, trainer) as steps:
         try:
             finished = trainer.run(on_step, on_validation)
         except TrainingError:
@@ -75,7 +72,7 @@ def run_with_progress(
     if not finished:
         console.print(f"stopped at step {trainer.state.step}; go on with --resume")
         write_training_report(trainer, {}, sessions, "stopped")
-        raise KeyboardInterrupt
+        raise interruption(signals.received)
     page = write_training_report(trainer, last, sessions, "finished", next_steps=next_steps)
     sessions.note(trainer.state.step, now=True, is_finished=True)
     console.print(f"done: {page}")
@@ -119,26 +116,3 @@ class _Steps:
         if waiting >= SLOW_DATA:
             facts.append(f"{waiting:.0%} waiting for data")
         self._view.update(report.step / report.steps, *facts)
-
-
-@contextmanager
-def _stopping_on_signals(trainer: Trainer) -> Iterator[None]:
-    def ask(number: int, _frame: FrameType | None) -> None:
-        trainer.stop()
-        # The second one does not wait for the step. What comes within a second is the first once
-        # more: torchrun passes on what the terminal has sent to all.
-        now = time.monotonic()
-        if now - heard.setdefault(number, now) > SAME_SIGNAL_S:
-            signal.signal(number, before[signal.Signals(number)])
-            signal.raise_signal(number)
-
-    heard: dict[int, float] = {}
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {n: signal.getsignal(n) for n in numbers}
-    for n in numbers:
-        signal.signal(n, ask)
-    try:
-        yield
-    finally:
-        for n in numbers:
-            signal.signal(n, before[n])

@@ -166,7 +166,7 @@ def train(
         ConfigError: the file is missing or wrong.
         DataError: images or recordings are missing, or nothing says what their labels mean.
         TrainingError: the run cannot start or go on.
-        KeyboardInterrupt: Ctrl-C ended it; its checkpoint is written.
+        KeyboardInterrupt: Ctrl-C or SIGTERM ended it; its checkpoint is written.
     """
     # Only here: a caller in a notebook needs the bar, the trainer does not.
     from evdistill_core.training.console import run_with_progress  # noqa: PLC0415

@@ -48,7 +48,6 @@ def command(
 
     from evdistill_core.foundation.errors import ConfigError
     from evdistill_core.foundation.outputs import check_folder
-    from evdistill_core.foundation.signals import interrupted_once
     from evdistill_core.perception.front_end import check_student
     from evdistill_core.perception.parameter_files import load_as
     from evdistill_core.perception.parameters import SegmentationParameters
@@ -74,10 +73,9 @@ def command(
     check_student(load_as(SegmentationParameters, params_file, overrides))
     options = DemoOptions(recording=path, out=folder, live_arguments=tuple(arguments))
     if view is not None:
-        with interrupted_once():
-            show_demo(options, view, say=lambda text: typer.echo(text, err=True))
+        show_demo(options, view, say=lambda text: typer.echo(text, err=True))
         return
-    with interrupted_once(), StatusView(Console(stderr=True), "evdistill demo") as table:
+    with StatusView(Console(stderr=True), "evdistill demo") as table:
         report = run_demo(options, say=table.say, show=table.show)
     _summary(report, folder)
 

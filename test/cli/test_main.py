@@ -131,18 +131,32 @@ def test_a_full_disk_behind_stdout_is_told(text_file):
     assert len(err.splitlines()) == 1
 
 
-def test_ctrl_c_is_said_in_one_line(tmp_path):
-    source, out = tmp_path / "a.txt", tmp_path / "out"
-    source.write_text("8 4\n" + "1 2 3 0\n" * 2_000_000)
-    process = evdistill("convert", source, out / "a.npz")
-    deadline = time.monotonic() + 60
-    while not (out.is_dir() and list(out.iterdir())) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    err = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    "command",
+    [("convert",), ("cut", "--end", "1"), ("run",), ("view",), ("hot-pixels",)],
+    ids=lambda command: command[0],
+)
+def test_a_signal_is_said_in_one_line_and_leaves_no_file(
+    capsys, tmp_path, monkeypatch, text_file, command, number, code
+):
+    """It comes when the file is complete, but has not got its name yet."""
+
+    def signalled(_):
+        parts.extend(p.name for p in out.iterdir())
+        signal.raise_signal(number)
+        signal.raise_signal(number)  # launchers send it several times
+
+    parts, out = [], tmp_path / "out"
+    monkeypatch.setattr(os, "fsync", signalled)
+    target = {"view": out / "a.png", "run": out, "hot-pixels": out / "a.txt"}
+    words = [command[0], text_file, "--out", target.get(command[0], out / "a.npz"), *command[1:]]
+    assert run(list(map(str, words))) == code
+    err = capsys.readouterr().err
     assert err.splitlines()[-1] == "evdistill: interrupted"
     assert "Traceback" not in err
+    assert parts
+    assert list(out.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import time
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -140,23 +141,32 @@ def test_killed_and_resumed_equals_uninterrupted(tiny_run, tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_a_checkpoint_and_130(tiny_run, tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_signal_to_all_processes_leaves_a_checkpoint(tiny_run, tmp_path, workers, number, code):
+    """As a terminal sends it, ``timeout`` and systemd: data workers get it too."""
     out = tmp_path / "run"
-    path = tiny_run(steps=100_000, checkpoint_every=100_000)
+    path = tiny_run(steps=100_000, checkpoint_every=100_000, workers=workers)
     process = subprocess.Popen(
         [sys.executable, "-m", "evdistill_core", "train", str(path), "--out", str(out)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 120
     while len(list(read_records(out / "metrics.jsonl"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, number)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == code, output
     assert "Traceback" not in output
+    assert output.splitlines()[-1] == "evdistill: interrupted"
+    assert len(children) >= workers
+    assert psutil.wait_procs(children, 60)[1] == []
     assert load_checkpoint(out / "last.pt").provenance["steps"] >= 3
+    assert not list(out.glob(".*part*"))
 
 
 def test_a_run_is_not_overwritten(tiny_run, tmp_path):
