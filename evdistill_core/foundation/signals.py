@@ -116,7 +116,7 @@ class Interrupts:
             outer = getattr(handler, "__self__", None)
             if isinstance(outer, Interrupts):
                 # A repeat may come only now, to the block around this one.
-                outer._acted_s = max(outer._acted_s, self._acted_s)  # noqa: SLF001 - one of us
+                outer._acted_s = max(outer._acted_s, self._acted_s)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         now_s = time.monotonic()

@@ -5,7 +5,6 @@ import platform
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -138,7 +137,7 @@ def test_a_full_disk_behind_stdout_is_told(text_file):
     ids=lambda command: command[0],
 )
 def test_a_signal_is_said_in_one_line_and_leaves_no_file(
-    capsys, tmp_path, monkeypatch, text_file, command, number, code
+    capsys, tmp_path, monkeypatch, text_file, *, command, number, code
 ):
     """It comes when the file is complete, but has not got its name yet."""
 

@@ -107,10 +107,10 @@ def test_the_first_interrupts_and_repeats_do_not_disturb_the_unwinding(number, e
 
 def test_a_later_signal_ends_the_unwinding_too(monkeypatch):
     monkeypatch.setattr(signals, "REPEAT_S", 0.0)
-    with Interrupts(), pytest.raises(KeyboardInterrupt) as second:
-        try:
+    with Interrupts():
+        with pytest.raises(Terminated):
             signal.raise_signal(signal.SIGTERM)
-        finally:
+        with pytest.raises(KeyboardInterrupt) as second:
             signal.raise_signal(signal.SIGINT)
     assert type(second.value) is KeyboardInterrupt
 
