@@ -1,12 +1,16 @@
 """Representations beside a plain copy, np.add.at and torch, on the same events.
 
-Run: python benchmarks/representations.py [--repeats 30] [--json out.json] [--student [NAME]]
+Run: python benchmarks/representations.py [--repeats 30] [--json out.json]
+         [--student [NAME] [--stride-us 25000 12500 10000]]
 
 With ``--student`` only the input of a student is measured (the shipped one without a name): a
 million events in its window at three sensor sizes, at random places and on moving edges with a
 fifth of noise. The window is built in one go, and part by part as messages of 1.2 ms; "after the
 last part" is what is left when the window has ended. Cases take turns, so that a busy machine slows
 all of them alike; times are CPU time of the one thread.
+
+With ``--stride-us`` windows overlap: a stream of a million events in each 50 ms gives a window each
+stride, built from its events alone, and by ``InputSeries``, which shares work between windows.
 """
 
 from __future__ import annotations
@@ -25,7 +29,13 @@ import numpy as np
 from evdistill_core.events.array import Events
 from evdistill_core.inference.student import StudentFile, student_path
 from evdistill_core.perception.front_end import SHIPPED_STUDENT
-from evdistill_core.representations import BackgroundFilter, InputBuilder, InputSpec, represent
+from evdistill_core.representations import (
+    BackgroundFilter,
+    InputBuilder,
+    InputSeries,
+    InputSpec,
+    represent,
+)
 from evdistill_core.representations.background import supported_events
 from evdistill_core.representations.voxel import STEPS, steps_per_us
 
@@ -172,14 +182,74 @@ def measure_student(spec: InputSpec, events: Events, repeats: int) -> dict[str, 
     }
 
 
+def measure_overlap(
+    spec: InputSpec, events: Events, stride_us: int, repeats: int
+) -> dict[str, dict[str, float]]:
+    """Return percentiles of CPU time for one window of a stream that repeats the events."""
+    windows = repeats + T_END_US // stride_us
+    turns = -(-(windows * stride_us + T_END_US) // T_END_US)
+    stream = Events.concatenate(
+        [replace(events, t_us=events.t_us + turn * T_END_US) for turn in range(turns)]
+    )
+    series = InputSeries(
+        spec, height=events.height, width=events.width, t_start_us=0,
+        duration_us=T_END_US, stride_us=stride_us,
+    )  # fmt: skip
+    step_us = T_END_US // PARTS
+    starts_us = range(0, windows * stride_us, stride_us)
+    times_ms: dict[str, list[float]] = {
+        "alone": [],
+        "shared": [],
+        "shared, after the last part": [],
+    }
+    found = []
+    taken_us = 0
+    for start_us in starts_us:
+        end_us = start_us + T_END_US
+        cuts_us = [*range(taken_us, end_us, step_us), end_us]
+        cuts = np.searchsorted(stream.t_us, cuts_us).tolist()
+        parts = [stream[a:b] for a, b in pairwise(cuts)]
+        began = time.thread_time()
+        for part in parts[:-1]:
+            series.add(part)
+        last = time.thread_time()
+        series.add(parts[-1])
+        found.append(series.input(start_us))
+        ended = time.thread_time()
+        times_ms["shared"].append((ended - began) * 1e3)
+        times_ms["shared, after the last part"].append((ended - last) * 1e3)
+        taken_us = end_us
+    for start_us, shared in zip(starts_us, found, strict=True):
+        first, end = np.searchsorted(stream.t_us, (start_us, start_us + T_END_US)).tolist()
+        began = time.thread_time()
+        alone = represent(stream[first:end], spec, start_us, start_us + T_END_US)
+        times_ms["alone"].append((time.thread_time() - began) * 1e3)
+        np.testing.assert_array_equal(shared, alone)
+    skipped = T_END_US // stride_us  # those before the first window has slid out
+    return {
+        name: {f"p{q}_ms": round(float(np.percentile(times[skipped:], q)), 2) for q in (5, 50, 95)}
+        for name, times in times_ms.items()
+    }
+
+
 def student_main(options: argparse.Namespace) -> None:
     """Measure the input of a student and print a table."""
     path = SHIPPED_STUDENT if options.student == "shipped" else student_path(options.student)
     spec = StudentFile.open(path).info.input
-    report = []
+    report: list[dict[str, object]] = []
     for height, width in ((260, 346), (480, 640), (720, 1280)):
         for places, make in (("random places", make_events), ("edges", make_edges)):
-            results = measure_student(spec, make(1_000_000, height, width), options.repeats)
+            events = make(1_000_000, height, width)
+            for stride_us in options.stride_us:
+                results = measure_overlap(spec, events, stride_us, options.repeats)
+                print(f"a window each {stride_us} us, {width}x{height}, {places}")
+                for name, row in results.items():
+                    print(f"  {name:28s} " + "  ".join(f"{k} {v:7.2f}" for k, v in row.items()))
+                report.append({"size": f"{width}x{height}", "places": places,
+                               "stride_us": stride_us, "results": results})  # fmt: skip
+            if options.stride_us:
+                continue
+            results = measure_student(spec, events, options.repeats)
             report.append({"size": f"{width}x{height}", "places": places, "results": results})
             print(f"1,000,000 events, {width}x{height}, {places}")
             for name, row in results.items():
@@ -194,6 +264,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--student", nargs="?", const="shipped")
+    parser.add_argument("--stride-us", type=int, nargs="+", default=[],
+                        help="with --student: overlapping windows")  # fmt: skip
     options = parser.parse_args()
     if options.student:
         student_main(options)

@@ -48,6 +48,8 @@ STAGES: tuple[tuple[Any, str, str], ...] = (
     (pipeline.Perception, "_run_ingest", "decode, cut windows"),
     (ahead.InputAhead, "follow", "represent"),
     (ahead.InputAhead, "finish", "represent"),
+    (ahead.SeriesAhead, "follow", "represent"),
+    (ahead.SeriesAhead, "finish", "represent"),
     (predictor, "represent", "represent"),
     (postprocess, "event_support", "mask: where events are"),
     (postprocess, "segment", "mask: classes"),

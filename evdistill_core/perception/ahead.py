@@ -2,12 +2,48 @@
 
 from __future__ import annotations
 
-from evdistill_core.events.window import OpenWindow, Window
-from evdistill_core.representations import InputBuilder, InputSpec
+from collections.abc import Sequence
+from typing import Protocol
+
+from evdistill_core.events.array import Events
+from evdistill_core.events.window import OpenWindow, Window, WindowSpec
+from evdistill_core.representations import InputBuilder, InputSeries, InputSpec, slices_of
 from evdistill_core.representations.representation import FloatArray
 
 MIN_EVENTS = 1 << 14
 """Fewer new events are not worth a call; a window with fewer is built after its end, at once."""
+
+
+class Ahead(Protocol):
+    """Builds inputs while events come in."""
+
+    def is_due(self, first_event: int, held: int) -> bool:
+        """Tell whether there is work.
+
+        Args:
+            first_event: number of the open window's first event in the stream.
+            held: events held for it so far.
+        """
+
+    def follow(self, window: OpenWindow) -> None:
+        """Take the events that came in since the last call."""
+
+    def finish(self, window: Window) -> FloatArray | None:
+        """Return the input of a window that has ended; None if it was not built ahead."""
+
+    def forget(self) -> None:
+        """The window that was being collected will not come."""
+
+
+def make_ahead(spec: InputSpec, windows: WindowSpec) -> Ahead:
+    """Return what builds the inputs of such windows ahead."""
+    duration_us, stride_us = windows.duration_us, windows.stride_us
+    if duration_us is None or stride_us is None or stride_us == duration_us:
+        return InputAhead(spec)
+    if windows.count is None and slices_of(spec, duration_us, stride_us) > 1:
+        return SeriesAhead(spec, stride_us)
+    # With each event in many windows, those that are dropped cost nothing if they are built late.
+    return InputAhead(spec, is_on=2 * stride_us >= duration_us)
 
 
 class InputAhead:
@@ -18,17 +54,19 @@ class InputAhead:
 
     Args:
         spec: the student's input.
+        is_on: False: nothing is built ahead.
     """
 
-    def __init__(self, spec: InputSpec) -> None:
+    def __init__(self, spec: InputSpec, *, is_on: bool = True) -> None:
         self._spec = spec
+        self._is_on = is_on
         self._builder = InputBuilder()
         self._window: tuple[int, int, int] | None = None
         self._taken = 0
 
-    def is_due(self, events: int) -> bool:
-        """Tell whether there is work, with so many events held for the open window."""
-        return events - self._taken >= MIN_EVENTS
+    def is_due(self, first_event: int, held: int) -> bool:
+        """Tell whether there is work; see ``Ahead``."""
+        return self._is_on and held - self._taken >= MIN_EVENTS
 
     def follow(self, window: OpenWindow) -> None:
         """Take the events that came in since the last call; another window restarts."""
@@ -40,13 +78,9 @@ class InputAhead:
                 t_start_us=window.t_start_us, t_end_us=window.t_end_us,
             )  # fmt: skip
             self._window, self._taken = key, 0
-        before = 0
-        for part in window.parts:
-            after = before + len(part)
-            if after > self._taken:
-                self._builder.add(part[max(self._taken - before, 0) :])
-                self._taken = after
-            before = after
+        for part in _behind(window.parts, self._taken):
+            self._builder.add(part)
+            self._taken += len(part)
 
     def finish(self, window: Window) -> FloatArray | None:
         """Return the input of a window that has ended; None if it was not built ahead."""
@@ -61,3 +95,70 @@ class InputAhead:
     def forget(self) -> None:
         """The window that was being collected will not come."""
         self._window, self._taken = None, 0
+
+
+class SeriesAhead:
+    """Builds the inputs of windows that overlap; each event is judged once (``InputSeries``).
+
+    Args:
+        spec: the student's input.
+        stride_us: time between the starts of windows.
+    """
+
+    def __init__(self, spec: InputSpec, stride_us: int) -> None:
+        self._spec = spec
+        self._stride_us = stride_us
+        self._series: InputSeries | None = None
+        # Number of the next event to be taken.
+        self._next = 0
+
+    def is_due(self, first_event: int, held: int) -> bool:
+        """Tell whether there is work; see ``Ahead``."""
+        taken = 0 if self._series is None else self._next - first_event
+        return held - taken >= MIN_EVENTS
+
+    def follow(self, window: OpenWindow) -> None:
+        """Take the events that came in since the last call; a gap restarts."""
+        series = self._series
+        if series is None or not self._continues(series, window, window.parts[0]):
+            first = window.parts[0]
+            series = self._series = InputSeries(
+                self._spec, height=first.height, width=first.width, t_start_us=window.t_start_us,
+                duration_us=window.t_end_us - window.t_start_us, stride_us=self._stride_us,
+            )  # fmt: skip
+            self._next = window.first_event
+        self._take(series, window.first_event, window.parts)
+
+    def finish(self, window: Window) -> FloatArray | None:
+        """Return the input of a window that has ended; None if the series does not lead to it."""
+        series = self._series
+        if series is None or not self._continues(series, window, window.events):
+            self.forget()
+            return None
+        self._take(series, window.first_event, [window.events])
+        return series.input(window.t_start_us)
+
+    def forget(self) -> None:
+        """The stream breaks off."""
+        self._series = None
+
+    def _continues(self, series: InputSeries, window: OpenWindow | Window, of: Events) -> bool:
+        return window.first_event <= self._next and series.fits(
+            window.t_start_us, window.t_end_us, width=of.width, height=of.height
+        )
+
+    def _take(self, series: InputSeries, first_event: int, parts: Sequence[Events]) -> None:
+        for part in _behind(parts, self._next - first_event):
+            series.add(part)
+            self._next += len(part)
+
+
+def _behind(parts: Sequence[Events], place: int) -> list[Events]:
+    """Return what lies from a place on."""
+    found, before = [], 0
+    for part in parts:
+        after = before + len(part)
+        if after > place:
+            found.append(part[max(place - before, 0) :])
+        before = after
+    return found

@@ -22,7 +22,7 @@ from evdistill_core.events.stream import DecodedPacket, PacketDecoder
 from evdistill_core.events.time_watch import TimeWatch
 from evdistill_core.events.window import MAX_REORDER_US, Window, WindowAssembler, WindowSpec
 from evdistill_core.foundation.worker import BoundedQueue
-from evdistill_core.perception.ahead import InputAhead
+from evdistill_core.perception.ahead import make_ahead
 from evdistill_core.perception.parameters import PerceptionParameters
 from evdistill_core.representations import InputSpec
 from evdistill_core.representations.representation import FloatArray
@@ -120,7 +120,7 @@ class Ingest:
         self._filtered_by = parameters
         self._window_spec = self._wanted_spec()
         self._assembler = WindowAssembler(self._window_spec)
-        self._ahead = InputAhead(spec)
+        self._ahead = make_ahead(spec, self._window_spec)
         self._is_behind = False
         self._handed_over = 0
         self._replaced: Counter[str] = Counter()
@@ -248,14 +248,12 @@ class Ingest:
         """Build what can be built of the input of the open window."""
         if not self.parameters.sees_as_trained:
             return  # the network is fed something else
-        if not self._ahead.is_due(self._assembler.counters.pending):
+        held = self._assembler.counters
+        if not self._ahead.is_due(held.used + held.discarded, held.pending):
             return
         if self._is_behind and not self._lossless:
             self._ahead.forget()
             return
-        stride_us, duration_us = self._window_spec.stride_us, self._window_spec.duration_us
-        if stride_us is not None and duration_us is not None and 2 * stride_us < duration_us:
-            return  # each event is in many windows, and those that are dropped cost nothing
         window = self._assembler.open_window()
         if window is not None and not self._is_too_soon(window.t_end_us):
             self._ahead.follow(window)
@@ -307,7 +305,7 @@ class Ingest:
             self._emit(self._assembler.flush())
             self._replaced += Counter(self._assembler.counters.as_dict())
             self._assembler = WindowAssembler(spec)
-            self._ahead.forget()
+            self._ahead = make_ahead(self._input, spec)
             self._handed_over = 0
 
     def _close_overdue(self) -> None:

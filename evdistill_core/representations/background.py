@@ -9,6 +9,9 @@ The others wait: a later event may support them for ``dt_us``. They look twice m
 comes that reaches beyond that time: before it is written, and afterwards. Where it then hides
 earlier events of a pixel, its events are searched one by one. So the result is exact, and only
 events that wait are held.
+
+Windows that overlap share the filter: it goes on from slice to slice of the stream, and tells where
+the company of an event lies, in its own slice, before, or after it (see ``series.py``).
 """
 
 from __future__ import annotations
@@ -33,7 +36,10 @@ _BLOCK_EVENTS = 512
 # A number inside a kernel: numba knows its type, and the arithmetic has no sign.
 Word = Any
 # Places in the state.
-_HEAD, _TAIL, _LATE, _BASE, _HAS_BASE, _NUMBER = range(6)
+_HEAD, _TAIL, _LATE, _BASE, _HAS_BASE, _NUMBER, _SLICE, _HAS_SLICE = range(8)
+# Places in the word of an event that waits.
+_Y_BIT, _P_BIT, _EARLIER_BIT, _NUMBER_BIT, _IN_VAIN_BIT = 16, 32, 33, 34, 63
+_NUMBER_MASK = (1 << _IN_VAIN_BIT - _NUMBER_BIT) - 1
 
 
 class _Waiting(NamedTuple):
@@ -42,7 +48,8 @@ class _Waiting(NamedTuple):
     Attributes:
         above: (N,) where their neighbourhood begins in the map.
         t_us: (N,) int64.
-        word: (N,) uint64, x in 16 bits, y in 16, p in one, and their number in the window.
+        word: (N,) uint64: x in 16 bits, y in 16, p in one, one that tells of company before the
+            slice, their number in it, and one of those that waited in vain.
     """
 
     above: KernelArray
@@ -59,13 +66,25 @@ class _Waiting(NamedTuple):
 class Late(NamedTuple):
     """Events that were judged after their turn, and have company.
 
+    Those with ``in_vain`` have none but in the slice before their own.
+
     Attributes:
         events: in no order.
-        number: (N,) int64, their places among all events of the window.
+        number: (N,) int64, their places among all events of the window, or of their slice.
+        has_earlier: (N,) bool, whether there is company in the slice before their own too.
+        in_vain: (N,) bool, see above.
     """
 
     events: Events
     number: npt.NDArray[np.int64]
+    has_earlier: npt.NDArray[np.bool_]
+    in_vain: npt.NDArray[np.bool_]
+
+    def of(self, mask: npt.NDArray[np.bool_]) -> Late:
+        """Return some of them."""
+        return Late(
+            self.events[mask], self.number[mask], self.has_earlier[mask], self.in_vain[mask]
+        )
 
 
 class NeighbourFilter:
@@ -80,7 +99,7 @@ class NeighbourFilter:
 
     def __init__(self) -> None:
         self._latest: KernelArray = np.empty(0, np.uint16)
-        self._state = np.zeros(6, np.int64)
+        self._state = np.zeros(8, np.int64)
         self._spec = BackgroundFilter()
         self._height = self._width = 0
         self._waiting = _Waiting.room(0)
@@ -119,20 +138,57 @@ class NeighbourFilter:
         )  # fmt: skip
         return self._take_late()
 
+    def begin_slice(self, t_start_us: int) -> None:
+        """Go on with events from a time on, after ``end_slice``; numbers begin at 0 again.
+
+        From now on ``kept`` tells of company in the slice itself. Late events that lie before it
+        are of the slice before, and have company in this one.
+        """
+        self._state[_SLICE], self._state[_HAS_SLICE], self._state[_NUMBER] = t_start_us, 1, 0
+
+    def end_slice(self) -> tuple[Late, Late]:
+        """All events of the slice were judged; it must be ``dt_us`` long at least.
+
+        Returns:
+            Late events, as of ``judge``; and those events that still wait, and have company in the
+            slice before. They may get some in the next one.
+        """
+        _finish(
+            self._latest, self._state, self._waiting, self._late,
+            (self._height, self._width, self._spec.radius_px),
+        )  # fmt: skip
+        late = self._take_late()
+        head, tail = int(self._state[_HEAD]), int(self._state[_TAIL])
+        left = [column[head:tail] for column in self._waiting]
+        # The time of those of the slice before has passed.
+        left = [column[left[1] >= self._state[_SLICE]] for column in left]
+        count = len(left[0])
+        for column, values in zip(self._waiting, left, strict=True):
+            column[:count] = values
+        self._state[_HEAD], self._state[_TAIL] = 0, count
+        waiting = self._unpacked(_Waiting(*left))
+        return late, waiting.of(waiting.has_earlier)
+
     def finish(self) -> Late:
         """No more events follow: return those that waited and have company."""
         _finish(
             self._latest, self._state, self._waiting, self._late,
             (self._height, self._width, self._spec.radius_px),
         )  # fmt: skip
+        self._state[_TAIL] = self._state[_HEAD]
         return self._take_late()
 
     def _take_late(self) -> Late:
         count = int(self._state[_LATE])
         self._state[_LATE] = 0
+        return self._unpacked(_Waiting(*[column[:count] for column in self._late]))
+
+    def _unpacked(self, waiting: _Waiting) -> Late:
+        count = len(waiting.t_us)
         columns, number = Columns.room(count), np.empty(count, np.int64)
-        _unpack(self._late, columns, number)
-        return Late(columns.events(count, self._width, self._height), number)
+        has_earlier, in_vain = np.empty(count, np.bool_), np.empty(count, np.bool_)
+        _unpack(waiting, columns, number, has_earlier, in_vain)
+        return Late(columns.events(count, self._width, self._height), number, has_earlier, in_vain)
 
     def _make_room(self, more: int) -> None:
         """Move what waits to the front, and have room for more behind it."""
@@ -228,17 +284,32 @@ def _judge(  # noqa: PLR0913, PLR0917 - a kernel takes bare arrays
             _move_base(latest, min(shift, limit))
             base += shift
         _write(latest, x, y, t_us, i, end, base, size, above, now)
-        unjudged = _look(latest, above, now, i, end, dt, kept, unsure, stride, radius)
+        # Company before the slice does not count; 0 is before all.
+        begins = np.uint64(0)
+        if state[_HAS_SLICE] and np.int64(base) < state[_SLICE]:
+            begins = np.uint64(state[_SLICE]) - base
+        unjudged = _look(latest, above, now, i, end, dt, begins, kept, unsure, stride, radius)
         _wait(waiting, state, x, y, t_us, p, i, above, unsure[:unjudged])
         late_count, at = np.uintp(state[_LATE]), np.uintp(first)
         for k in range(at, at + np.uintp(asked)):
             newest = np.uint64(_newest_around(latest, waiting.above[k], stride, radius))
             since = np.uint64(waiting.t_us[k]) - base
-            if newest >= since and (
-                newest - since <= dt or _is_near_one(waiting, k, x, y, t_us, i, end, dt, radius)
+            # A base that has moved may be the event's own time: then "never" is not before it.
+            if (
+                newest
+                and newest >= since
+                and (
+                    newest - since <= dt or _is_near_one(waiting, k, x, y, t_us, i, end, dt, radius)
+                )
             ):
                 late.t_us[late_count] = waiting.t_us[k]
                 late.word[late_count] = waiting.word[k]
+                late_count += np.uintp(1)
+            elif waiting.word[k] >> np.uint64(_EARLIER_BIT) & np.uint64(1) and (
+                waiting.t_us[k] >= state[_SLICE]
+            ):
+                late.t_us[late_count] = waiting.t_us[k]
+                late.word[late_count] = waiting.word[k] | np.uint64(1) << np.uint64(_IN_VAIN_BIT)
                 late_count += np.uintp(1)
         state[_LATE] = late_count
         state[_HEAD] = stop
@@ -286,20 +357,24 @@ def _look(  # noqa: PLR0913, PLR0917
     first: int,
     end: int,
     dt: Word,
+    begins: Word,
     kept: KernelArray,
     unsure: KernelArray,
     stride: Word,
     radius: Word,
 ) -> Word:
-    """Mark the events of a block that have company; list the others, return how many they are."""
+    """Mark the events of a block that have company; list the others, return how many they are.
+
+    In the list an event is twice its place, plus one where it has company before the slice.
+    """
     start, one, waiting = np.uintp(first), np.uintp(1), np.uintp(0)
     for k in range(np.uintp(end - first)):
         # Not below 1: what was never written is no company.
         oldest = now[k] - dt
         newest = np.uint64(_newest_around(latest, above[k], stride, radius))
-        has_company = newest >= oldest
+        has_company = newest >= max(oldest, begins)
         kept[start + k] = has_company
-        unsure[waiting] = k
+        unsure[waiting] = k + k + np.uintp(newest >= oldest)
         waiting += one - np.uintp(has_company)
     return np.int64(waiting)
 
@@ -352,26 +427,35 @@ def _wait(  # noqa: PLR0913, PLR0917
     """Let some events of a block that begins at place ``first`` wait."""
     tail, number = np.uintp(state[_TAIL]), np.uint64(state[_NUMBER])
     for k in range(len(unsure)):
-        at = np.uintp(unsure[k])
+        at = np.uintp(unsure[k]) >> np.uintp(1)
         i = np.uintp(first) + at
-        word = np.uint64(x[i]) | np.uint64(y[i]) << np.uint64(16)
-        word |= np.uint64(p[i] > 0) << np.uint64(32)
+        word = np.uint64(x[i]) | np.uint64(y[i]) << np.uint64(_Y_BIT)
+        word |= np.uint64(p[i] > 0) << np.uint64(_P_BIT)
+        word |= np.uint64(unsure[k] & 1) << np.uint64(_EARLIER_BIT)
         waiting.above[tail] = above[at]
         waiting.t_us[tail] = t_us[i]
-        waiting.word[tail] = word | (number + i) << np.uint64(33)
+        waiting.word[tail] = word | (number + i) << np.uint64(_NUMBER_BIT)
         tail += np.uintp(1)
     state[_TAIL] = tail
 
 
 @njit(nogil=True, cache=True)
-def _unpack(late: _Waiting, columns: Columns, number: KernelArray) -> None:
+def _unpack(
+    late: _Waiting,
+    columns: Columns,
+    number: KernelArray,
+    has_earlier: KernelArray,
+    in_vain: KernelArray,
+) -> None:
     for k in range(len(number)):
         word = late.word[k]
         columns.x[k] = word & np.uint64(0xFFFF)
-        columns.y[k] = word >> np.uint64(16) & np.uint64(0xFFFF)
+        columns.y[k] = word >> np.uint64(_Y_BIT) & np.uint64(0xFFFF)
         columns.t_us[k] = late.t_us[k]
-        columns.p[k] = word >> np.uint64(32) & np.uint64(1)
-        number[k] = word >> np.uint64(33)
+        columns.p[k] = word >> np.uint64(_P_BIT) & np.uint64(1)
+        has_earlier[k] = word >> np.uint64(_EARLIER_BIT) & np.uint64(1)
+        number[k] = word >> np.uint64(_NUMBER_BIT) & np.uint64(_NUMBER_MASK)
+        in_vain[k] = word >> np.uint64(_IN_VAIN_BIT)
 
 
 @njit(nogil=True, cache=True)
@@ -382,12 +466,12 @@ def _finish(
     late: _Waiting,
     size: tuple[int, int, int],
 ) -> None:
-    """Give out all that waits and has company."""
+    """Give out all that waits and has company; the others wait on."""
     radius = np.uintp(size[2])
     stride = np.uintp(size[1]) + radius + radius
     base = np.uint64(state[_BASE])
-    _look_before(latest, state, waiting, late, state[_TAIL], base, stride, radius)
-    state[_HEAD] = state[_TAIL]
+    left = _look_before(latest, state, waiting, late, state[_TAIL], base, stride, radius)
+    state[_TAIL] = state[_HEAD] + left
 
 
 @njit(nogil=True, cache=True)

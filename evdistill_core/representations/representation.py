@@ -124,6 +124,10 @@ class Representation:
         add: as ``fill``, for a window in parts: adds the values of the next events. It is also told
             which ones: (N,) bool, or None for all. None: ``fill`` gets all events at once; so it
             always is with plugins.
+        slice_channels: for windows that overlap. It is told how many equal slices a window has, and
+            returns how many channels of ``add`` a slice fills when the sum of the slices, each
+            beginning with the last channel of the one before, is the window to the last bit; None
+            where it is not.
         normalisations: of ``NORMALISATIONS``, which ones fit; the first is the default. "none"
             means that ``fill`` itself writes values within -1 .. 1.
         polarity: how brighter and darker events show. "signed": their signs. "halves": the first
@@ -137,6 +141,7 @@ class Representation:
     fill: Callable[[FloatArray, Events, InputWindow], None]
     fill_torch: Callable[[Tensor, TorchEvents, InputWindow], None] | None = None
     add: Callable[[FloatArray, Events, BoolArray | None, InputWindow], None] | None = None
+    slice_channels: Callable[[Described, int], int | None] | None = None
     normalisations: tuple[str, ...] = ("none",)
     polarity: Literal["signed", "halves", "ignored"] = "halves"
     empty_channels: int = 0

@@ -26,6 +26,7 @@ from evdistill_core.representations.kernels import (
 )
 from evdistill_core.representations.representation import (
     BoolArray,
+    Described,
     FloatArray,
     InputWindow,
     Representation,
@@ -40,8 +41,13 @@ SHIFT = 10
 
 
 def steps_per_us(bins: int, span_us: int) -> float:
-    """Return the time steps per microsecond; every implementation multiplies by this number."""
-    return (bins - 1) * STEPS / span_us
+    """Return the time steps per microsecond; every implementation multiplies by this number.
+
+    It is the next number above the true ratio. So a product never lies below a whole number that
+    it should reach, and the steps of an event in two windows differ by a whole number of bins where
+    their starts do.
+    """
+    return float(np.nextafter((bins - 1) * STEPS / span_us, np.inf))
 
 
 def _fill(out: FloatArray, events: Events, window: InputWindow) -> None:
@@ -79,11 +85,17 @@ def _fill_torch(out: Tensor, events: TorchEvents, window: InputWindow) -> None:
         flat.index_add_(0, index + window.plane, sign * right)
 
 
+def _slice_channels(spec: Described, slices: int) -> int | None:
+    distances, rest = divmod(spec.bins - 1, slices)
+    return None if rest else distances + 1
+
+
 VOXEL = Representation(
     channels=lambda spec: spec.bins,
     fill=_fill,
     fill_torch=_fill_torch,
     add=_add,
+    slice_channels=_slice_channels,
     normalisations=("fixed", "nonzero"),
     polarity="signed",
 )

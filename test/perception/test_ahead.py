@@ -72,7 +72,8 @@ def every_event_counts(monkeypatch):
     st.lists(st.sampled_from([0, 1, 3, 20, 90, 400, 1500, -200]), max_size=60),
     st.lists(st.integers(0, 60), max_size=12),
     st.sampled_from([
-        {}, {"stride_us": 500}, {"stride_us": 700}, {"max_rate_hz": 500.0},
+        {}, {"stride_us": 500}, {"stride_us": 700}, {"stride_us": 200}, {"stride_us": 250},
+        {"stride_us": 250, "max_rate_hz": 900.0}, {"stride_us": 100}, {"max_rate_hz": 500.0},
         {"background_us": 100}, {"refractory_us": 30},
     ]),
 )  # fmt: skip
@@ -87,7 +88,9 @@ def test_windows_by_time_are_built_ahead():
     parts = cut(events, range(0, 10_000, 130))
     assert Side().run(parts) == (20, 20)
     assert Side(stride_us=500).run(parts) == (39, 39)
-    # Every event would be in ten windows.
+    assert Side(stride_us=250).run(parts) == (77, 77)
+    assert Side(stride_us=200).run(parts) == (96, 96)
+    # Every event would be in ten windows that share nothing: company may lie two strides away.
     assert Side(stride_us=100).run(parts)[1] == 0
     # Nobody knows where the window will end.
     windows, built = Side(window_count=300).run(parts)
@@ -109,6 +112,34 @@ def test_a_break_takes_what_was_built_with_it():
     # 0 .. 1000, then 1400 .. 2400 and what follows; 1000 .. 1400 was thrown away.
     assert side.check() == (3, 3)
     assert [job.window.t_start_us for job in side.jobs] == [0, 1400, 2400]
+
+
+@pytest.mark.parametrize("why", ["seq", "time", "size"])
+def test_overlapping_windows_share_nothing_over_a_break(why):
+    side = Side(stride_us=250)
+    parts = cut(make(np.arange(0, 6000, 2)), range(0, 3000, 100))
+    wider = [Events(p.x, p.y, p.t_us, p.p, WIDTH + (why == "size"), HEIGHT) for p in parts[15:]]
+    for i, part in enumerate([*parts[:15], *wider]):
+        side.ingest.take(incoming(part, why if i == 15 else ""))
+    side.ingest.flush()
+    windows, built = side.check()
+    assert windows > 15
+    assert built == windows
+
+
+def test_overlapping_windows_after_new_parameters():
+    side = Side(stride_us=250)
+    strides = [250, 500, 1000, 200, 300]
+    for i, part in enumerate(cut(make(np.arange(0, 20_000, 2)), range(0, 10_000, 100))):
+        if i % 20 == 0:
+            side.ingest.parameters = SegmentationParameters(
+                window_us=1000, stride_us=strides[i // 20]
+            )
+        side.ingest.take(incoming(part))
+    side.ingest.flush()
+    windows, built = side.check()
+    assert windows > 40
+    assert built > windows - 20  # 300 us: each event is in four windows that share nothing
 
 
 def test_a_side_that_is_behind_leaves_inputs_to_the_network_thread(monkeypatch):

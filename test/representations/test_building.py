@@ -112,6 +112,13 @@ def test_events_that_hide_earlier_ones_of_their_pixel():
         assert supported_events(events, spec)[1]
 
 
+def test_an_event_at_the_very_time_that_the_map_begins_with_anew():
+    # 60,000 lies beyond 16 bits; the base moves to 10,001 us before it.
+    events = Events.from_columns([1, 9, 1], [1, 9, 1], [0, 49_999, 60_000], [1] * 3,
+                                 width=WIDTH, height=HEIGHT)  # fmt: skip
+    assert not supported_events(events, BackgroundFilter()).any()
+
+
 def test_any_times_of_64_bits():
     lowest, highest = np.iinfo(np.int64).min, np.iinfo(np.int64).max
     t_us = [lowest, lowest + 1, -5, 0, 3, 10**12, 10**12 + 4, highest - 2, highest]
