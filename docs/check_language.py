@@ -2,13 +2,15 @@
 
 Run: python docs/check_language.py          (make lint does)
 
-- Sentences of docs/ and README.md: above 30 words they are listed, above 35 words it fails.
+- No sentence above 30 words in pages, in docstrings that the page of the API shows, and in the help
+  of commands.
 - Pages of docs/ have at most 1,500 words, README.md 900; pages made from the code may have more.
 - Private words, for which the field has others, in documents, docstrings, comments and messages.
 """
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import subprocess
@@ -18,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LISTED_WORDS, MOST_WORDS = 30, 35
+MOST_WORDS = 30
 PAGE_WORDS, README_WORDS = 1500, 900
 MADE = "<!-- made by docs/make_reference.py"
 #: What not to write -> what to write.
@@ -52,16 +54,14 @@ def main() -> int:
     for path in documents():
         text = path.read_text(encoding="utf-8")
         name = str(path.relative_to(ROOT))
-        for line, sentence, words in long_sentences(text):
-            is_wrong = words > MOST_WORDS
-            wrong += is_wrong
-            level = "error" if is_wrong else "note"
-            _say(f"{name}:{line}: {level}: {words} words in a sentence: {sentence[:90]}...")
+        wrong += _say_long(name, 0, text)
         most = README_WORDS if path.name == "README.md" and path.parent == ROOT else PAGE_WORDS
         count = words_of(text)
         if count > most and not text.startswith(MADE):
             wrong += 1
             _say(f"{name}: error: {count} words, at most {most}: split or shorten the page")
+    for path, line, text in docstrings_of_pages():
+        wrong += _say_long(str(path.relative_to(ROOT)), line, text)
     for path in written():
         name = str(path.relative_to(ROOT))
         for line, found, better in private_words(path):
@@ -72,7 +72,42 @@ def main() -> int:
 
 def documents() -> list[Path]:
     """Return the pages whose sentences are counted."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+    return [p for p in written() if p.suffix == ".md"]
+
+
+def docstrings_of_pages() -> Iterator[tuple[Path, int, str]]:
+    """Yield file, line and text of the docstrings that pages show, and of the help of options."""
+    api = (ROOT / "docs" / "reference" / "python-api.md").read_text(encoding="utf-8")
+    for name in re.findall(r"^::: (\S+)$", api, re.MULTILINE):
+        path = ROOT / f"{name.replace('.', '/')}.py"
+        shown = None  # a module is shown whole
+        if not path.is_file():
+            path, shown = path.parent.with_suffix(".py"), path.stem
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            member = getattr(node, "name", "_")
+            if member == shown or (shown is None and not member.startswith("_")):
+                yield from _public_docstrings(path, node)
+    for path in sorted(ROOT.glob("evdistill_*/cli/*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name == "command":
+                yield from _public_docstrings(path, node)
+            is_help = isinstance(node, ast.keyword) and node.arg == "help"
+            if is_help and isinstance(node.value, ast.Constant):
+                yield path, node.value.lineno, str(node.value.value)
+
+
+def _public_docstrings(path: Path, node: ast.AST) -> Iterator[tuple[Path, int, str]]:
+    if isinstance(node, ast.ClassDef | ast.FunctionDef):
+        yield path, node.lineno, as_markdown(ast.get_docstring(node) or "")
+    for member in node.body if isinstance(node, ast.ClassDef) else ():
+        if not getattr(member, "name", "_").startswith("_"):
+            yield from _public_docstrings(path, member)
+
+
+def as_markdown(docstring: str) -> str:
+    """Return a docstring in which arguments are items of lists, and code is in one backtick."""
+    text = re.sub(r"^ {4}[\w*]+: ", "- ", docstring.replace("``", "`"), flags=re.MULTILINE)
+    return re.sub(r"^\w+:$", "", text, flags=re.MULTILINE)
 
 
 def written() -> Iterator[Path]:
@@ -92,7 +127,7 @@ def long_sentences(text: str) -> Iterator[tuple[int, str, int]]:
     for line, block in blocks_of(text):
         for sentence in _END.split(_ABBREVIATIONS.sub(r"\1", block)):
             words = count_words(sentence or "")
-            if words > LISTED_WORDS:
+            if words > MOST_WORDS:
                 yield line, " ".join(sentence.split()), words
 
 
@@ -153,6 +188,13 @@ def prose_of(suffix: str, text: str) -> Iterator[tuple[int, str]]:
     else:
         for number, line in enumerate(text.splitlines(), 1):
             yield number, line.partition("#")[2]
+
+
+def _say_long(name: str, before: int, text: str) -> int:
+    found = list(long_sentences(text))
+    for line, sentence, words in found:
+        _say(f"{name}:{before + line}: error: {words} words in a sentence: {sentence[:90]}...")
+    return len(found)
 
 
 def _say(text: str) -> None:

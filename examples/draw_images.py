@@ -52,13 +52,34 @@ def draw(rng, *, height=240, width=320):
     return np.clip(cv2.GaussianBlur(image, (3, 3), 0), 0, 255).astype(np.uint8), labels
 
 
-folder = Path(sys.argv[1] if len(sys.argv) > 1 else "data/drawn")
-count = int(sys.argv[2]) if len(sys.argv) > 2 else 60
-for part in ("images", "labels"):
-    (folder / part / "train").mkdir(parents=True, exist_ok=True)
-(folder / "classes.yaml").write_text(CLASSES)
-rng = np.random.default_rng(0)
-for number in range(count):
-    for part, picture in zip(("images", "labels"), draw(rng), strict=True):
-        cv2.imwrite(str(folder / part / "train" / f"{number:04}.png"), picture)
-print(f"{count} images with masks in {folder}")
+def draw_images(folder: Path, count: int) -> Path:
+    """Write images, labels and classes, and return the folder."""
+    for part in ("images", "labels"):
+        (folder / part / "train").mkdir(parents=True, exist_ok=True)
+    (folder / "classes.yaml").write_text(CLASSES)
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        for part, picture in zip(("images", "labels"), draw(rng), strict=True):
+            cv2.imwrite(str(folder / part / "train" / f"{number:04}.png"), picture)
+    print(f"{count} images with masks in {folder}")
+    return folder
+
+
+def labelled_images(given: str | None) -> Path:
+    """Return the folder that a user has given, or one with images drawn now."""
+    if given is None:
+        return draw_images(Path("out/examples/drawn"), 40)
+    for part in ("images", "labels"):
+        if not (Path(given) / part / "train").is_dir():
+            sys.exit(
+                f"the folder {given}/{part}/train does not exist: put your {part} there, name "
+                "another folder, or name none to train on drawn images"
+            )
+    return Path(given)
+
+
+if __name__ == "__main__":
+    draw_images(
+        Path(sys.argv[1] if len(sys.argv) > 1 else "data/drawn"),
+        int(sys.argv[2]) if len(sys.argv) > 2 else 60,
+    )

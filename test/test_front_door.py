@@ -253,15 +253,41 @@ def test_an_example_runs(path, tmp_path, make_camvid):
         )
         assert made.returncode == 0, made.stderr
         arguments = ["simulated"]
-    if path.name.startswith(("04", "05")):
-        make_camvid(tmp_path / "data" / "camvid", "train")
-    done = run_python(
-        f"sys.path.insert(0, {str(ROOT / 'examples')!r})\nsys.argv = {[str(path), *arguments]!r}\n"
-        f"import runpy\nrunpy.run_path({str(path)!r})",
-        cwd=tmp_path,
-    )
+    done = run_example(path, *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def run_example(path, *arguments, cwd):
+    return run_python(
+        f"sys.path.insert(0, {str(ROOT / 'examples')!r})\nsys.argv = {[str(path), *arguments]!r}\n"
+        f"import runpy\nrunpy.run_path({str(path)!r}, run_name='__main__')",
+        cwd=cwd,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("04_own_network.py", ["data/camvid"], "the folder data/camvid/images/train does not"),
+        ("05_own_classes.py", ["data/camvid", "a.yaml"], "the folder data/camvid/images/train"),
+        ("05_own_classes.py", ["data/camvid"], "name the class file behind the folder"),
+    ],
+)
+def test_an_example_says_which_images_are_missing(tmp_path, name, arguments, said):
+    done = run_example(ROOT / "examples" / name, *arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(630)
+def test_an_example_takes_images_and_classes_of_the_user(tmp_path, make_camvid):
+    (tmp_path / "demo").symlink_to(ROOT / "demo")
+    make_camvid(tmp_path / "camvid", "train")
+    done = run_example(EXAMPLES[3], "camvid", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_span_outside_the_recording_is_refused_everywhere(student, tmp_path):

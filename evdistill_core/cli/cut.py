@@ -46,7 +46,7 @@ def command(
 ) -> None:
     """Copy a span of a recording, events and images.
 
-    From a bag into a bag, all other topics come along as they are and names stay; the events are
+    From a bag into a bag, all other topics are copied unchanged, and names stay. The events are
     packed again, in evt3 if they were, so that the first one is the first of the span. The file
     appears only when it is complete; Ctrl-C leaves nothing behind.
     """

@@ -21,7 +21,7 @@ _IDX_SPLITS = {"train": "train", "test": "t10k"}
 
 
 class ClassFolders:
-    """Pictures below one folder a class.
+    """Images below one folder a class.
 
     Args:
         folder: holds the class folders; their names in alphabetical order are ids 0, 1, ...
@@ -74,7 +74,7 @@ class IdxImages:
         self.ids = read_idx(labels, dimensions=1).astype(np.int64)
         if len(self._images) != len(self.ids):
             raise DataError(
-                f"{images} holds {len(self._images)} pictures, {labels} {len(self.ids)} labels"
+                f"{images} holds {len(self._images)} images, {labels} {len(self.ids)} labels"
             )
         count = max(10, int(self.ids.max(initial=0)) + 1)
         self.class_names = tuple(str(i) for i in range(count))

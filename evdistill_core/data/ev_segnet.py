@@ -88,7 +88,7 @@ class EvSegNetSet:
             return None
         picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         if picture is None:
-            raise DataError(f"{path} is no picture that can be read")
+            raise DataError(f"{path} is no image that can be read")
         if picture.shape != size:
             raise DataError(f"{path} has size {picture.shape}, its events have {size}")
         return np.asarray(picture, np.uint8)

@@ -596,7 +596,7 @@ LAYOUTS: Registry[ImageLayout] = Registry(
             expects="images beside labels/*.txt with polygons in COCO's 80 numbers",
         ),
         # Never guessed: drawn, not read.
-        "patterns": ImageLayout(PatternImages, expects="nothing: pictures are drawn"),
+        "patterns": ImageLayout(PatternImages, expects="nothing: images are drawn"),
         "camvid": ImageLayout(
             _open_camvid,
             find=_find_camvid,

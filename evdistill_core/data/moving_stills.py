@@ -133,7 +133,7 @@ class MovingStills:
         seed: int,
         augmentation: AugmentConfig | None = None,
     ) -> None:
-        refuse_sequences(spec, "moving_stills makes one window of a picture")
+        refuse_sequences(spec, "moving_stills makes one window of an image")
         self._config, self._spec, self._seed = config, spec, seed
         self._augmentation = augmentation
         self._images = LabelledImages(config.images, classes)

@@ -238,7 +238,7 @@ class FrontEnd:
         return found
 
     def push_image(self, packet: Packet) -> None:
-        """Take a picture of the same camera."""
+        """Take an image of the same camera."""
         self.messages.push_image(packet.data, packet.type_name)
 
     def push_camera_info(self, packet: Packet) -> None:

@@ -42,7 +42,7 @@ class ResultMessages(ABC):
 
     Attributes:
         classes: the same.
-        images: pictures that came, readable or not.
+        images: images that came, readable or not.
         left_out_images: those that could not be read, by reason.
         damaged_camera_infos: calibrations that could not be read.
         calibration: of the camera, for ``camera_info``; None: that is not made.
@@ -85,7 +85,7 @@ class ResultMessages(ABC):
             self.damaged_camera_infos += 1
 
     def push_picture(self, picture: Picture, stamp_ns: int) -> None:
-        """Take a decoded picture, (H, W) grey or (H, W, 3) RGB uint8."""
+        """Take a decoded image, (H, W) grey or (H, W, 3) RGB uint8."""
         self.images += 1
         with self._lock:
             self._pictures.append((stamp_ns, picture))
@@ -94,7 +94,7 @@ class ResultMessages(ABC):
         """Yield name and serialized message of what is wanted of one window, in order.
 
         Each is made when it is asked for: whoever sends the first at once does not wait for
-        pictures.
+        images.
 
         Args:
             result: of the pipeline.

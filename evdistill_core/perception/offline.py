@@ -111,7 +111,7 @@ def run_recording(  # noqa: PLR0913 - the command's own options
 
 def _images(recording: Recording, messages: ResultMessages) -> dict[str, object]:
     """Return what the report says of camera images, and what was odd in the recording."""
-    # Messages of a rosbag2 are read by the one, pictures of other files by the other.
+    # Messages of a rosbag2 are read by the one, images of other files by the other.
     by_messages, by_recording = messages.left_out_images.as_dict(), recording.left_out_frames
     return {
         "images": {

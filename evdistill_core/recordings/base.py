@@ -318,8 +318,9 @@ class Recording(ABC):
     ) -> Iterator[Window]:
         """Yield the events window by window.
 
-        No window spans a break of the stream (lost messages, a jump in time, another size): what
-        was collected before it is left out, and ``Window.stretch`` rises by one after it.
+        No window spans a break of the stream (lost messages, a jump in time, another size).
+        Events of an unfinished window before it are left out. After it, ``Window.stretch`` is one
+        higher.
 
         Args:
             duration_us: length in sensor time; None: by ``count`` alone.

@@ -80,9 +80,9 @@ def open_recording(  # noqa: PLR0913 - a path, and what a file may leave open
         A context manager; see ``Recording``. Nothing is loaded ahead.
 
     Raises:
-        RecordingError: it is missing, empty, damaged, or of a kind that we do not read; a folder of
-            several recordings; the topic is missing or not unique; an option that means nothing for
-            this kind of file.
+        RecordingError: it is missing, empty, damaged, or of a kind that we do not read. Or it is a
+            folder of several recordings, the topic is missing or not unique, or an option means
+            nothing for this kind of file.
         ConfigError: an option with an impossible value.
     """
     if not str(path).strip():

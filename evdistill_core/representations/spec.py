@@ -48,17 +48,17 @@ class InputSpec:
     """Window, representation, normalisation and size of a student's input.
 
     Attributes:
-        kind: "voxel", signed polarity in time bins; "histogram", counts per polarity in time bins;
-            "counts2", the authors' two counts; "time_surface", how recent the last event is; or a
-            representation of a plugin (docs/how-to/extending.md).
+        kind: "voxel": signed polarity in time bins. "histogram": counts per polarity in time bins.
+            "counts2": the authors' two counts. "time_surface": how recent the last event is.
+            Or a representation of a plugin (docs/how-to/extending.md).
         bins: time bins of voxel and histogram, at least 1.
         window_us: length of one window, microseconds of sensor time.
         window_count: a window also ends after this many events; None: by time alone.
-        normalisation: "fixed" divides by ``scale``. "nonzero" uses mean and deviation of the
+        normalisation: "fixed" divides by ``scale``, and "nonzero" uses mean and deviation of the
             non-zero cells of the window. "maximum" divides by the maximum of the window, per
-            polarity; "robust" by the 99.9th percentile, and clips larger counts. voxel and
-            histogram take "fixed" or "nonzero". counts2 takes "maximum", "robust" or "fixed".
-            time_surface takes "none". "auto" is the first of these.
+            polarity. With "robust" that is the 99.9th percentile, and larger counts are clipped.
+            Which fit a representation, its default ("auto") first: ``voxel`` and ``histogram``
+            "fixed", "nonzero"; ``counts2`` "maximum", "robust", "fixed"; ``time_surface`` "none".
         scale: "fixed": events per sensor pixel (and bin) that give 1.0; above 0.
         clip: "fixed": values are limited to -clip .. clip; above 0.
         background_filter: applied to the window's events first; None: no filter.

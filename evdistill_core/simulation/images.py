@@ -54,12 +54,12 @@ class LabelledImage:
         """
         if image.dtype != np.uint8 or labels.dtype != np.uint8 or labels.ndim != 2:
             raise DataError(
-                f"{name or 'image'}: expected uint8 picture and (H, W) uint8 labels, got "
+                f"{name or 'image'}: expected uint8 image and (H, W) uint8 labels, got "
                 f"{image.dtype} {image.shape} and {labels.dtype} {labels.shape}"
             )
         if image.shape[:2] != labels.shape:
             raise DataError(
-                f"{name or 'image'}: picture {image.shape[:2]} and labels {labels.shape} differ "
+                f"{name or 'image'}: image {image.shape[:2]} and labels {labels.shape} differ "
                 "in size (height, width)"
             )
         grey = image.astype(np.float32)

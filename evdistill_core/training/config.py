@@ -146,8 +146,8 @@ class TrainConfig:
         steps: optimiser steps.
         batch_size: windows a step, of all processes together; a multiple of their number.
         classes: a preset (``street6``, ``camvid11``, ``dsec11``, ``cityscapes19``, ``digits``), the
-            path of a class file (in a YAML file it counts from the folder of that file), the
-            content of one, or a list of names (docs/how-to/classes.md).
+            path or the content of a class file, or a list of names (docs/how-to/classes.md). In a
+            YAML file, the path counts from the folder of that file.
         network: the network.
         input: how events become its input; stored in the student file.
         data: windows for training and validation.

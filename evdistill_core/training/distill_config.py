@@ -461,7 +461,7 @@ class DistillConfig(TrainConfig):
         for name in PICTURE_TERMS:
             if recognises and self.all_terms[name] > 0:
                 raise ConfigError(
-                    f"the term {name} needs pictures at the ends of windows, which "
+                    f"the term {name} needs images at the ends of windows, which "
                     "moving_stills does not keep: give it the weight 0"
                 )
         for name in ("output", "class_mix", "density_mix"):

@@ -690,7 +690,7 @@ class DistillStep:
         if picture is None:
             raise ConfigError(
                 "the terms paired_simulated, kd_simulated and affinity_simulated need windows of "
-                "data.train that know their picture, as simulated street scenes do (a simulation, "
+                "data.train that know their image, as simulated street scenes do (a simulation, "
                 "a folder): give them the weight 0"
             )
         return picture

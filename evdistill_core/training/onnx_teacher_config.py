@@ -58,9 +58,9 @@ class OnnxTeacherConfig:
 
     Attributes:
         onnx: the file; a relative path counts from the working directory, as the paths of data do.
-        classes: the model's classes in the order of its outputs: a preset, the path of a class
-            file, the content of one, a ``.txt`` file with a name a line, or a list of names. Any
-            number of names is allowed in the last two, and equal names too.
+        classes: the model's classes in the order of its outputs. A preset, the path or the content
+            of a class file, a ``.txt`` file with a name a line, or a list of names. The last two
+            may have any number of names, and equal ones.
         normalise: ``imagenet``, ``-1..1``, ``0..1``, ``0..255``, or mean and std. There is no
             default: a wrong one gives wrong predictions without any error.
         channels: ``grey``: one channel; ``rgb`` and ``bgr``: three. Images are grey here, so three

@@ -45,7 +45,7 @@ def describe_node(task: str, params_file: str) -> LaunchDescription:
         "events": (["/", camera, "/events"], "Topic of the events."),
         "image": (
             ["/", camera, "/image_raw"],
-            "Pictures of the same camera, the background of the overlay.",
+            "Images of the same camera, the background of the overlay.",
         ),
         "camera_info": (
             ["/", camera, "/camera_info"],

@@ -37,9 +37,9 @@ class CameraFeed:
         address: which camera.
         node: publishes; stays the caller's.
         take_events: gets each event packet.
-        take_picture: gets each picture's message; None: nobody in this process wants them.
+        take_picture: gets each image's message; None: nobody in this process wants them.
         events_topic: where events are published.
-        image_topic: where pictures are published; "" publishes none.
+        image_topic: where images are published; "" publishes none.
         frame_id: of the headers.
         open_timeout_s: how long opening may take.
         warn: told when the camera goes away and when it is back.

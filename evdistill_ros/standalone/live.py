@@ -317,7 +317,7 @@ class LivePerception:
             self._view.take(packet, self.node.resolve("~/events"))
 
     def _recorded(self, take: Callable[[Packet], None], topic: str) -> Callable[[Packet], None]:
-        """Return what takes a picture or calibration for us, and for the view's recording."""
+        """Return what takes an image or calibration for us, and for the view's recording."""
 
         def both(packet: Packet) -> None:
             take(packet)
@@ -391,7 +391,7 @@ class LivePerception:
         self.front_end.camera = feed.info.name
         size = f"{feed.info.width}x{feed.info.height}"
         self._say(f"events from {feed.info.name} ({size}), also on {topic}")
-        # Who has its own pictures needs no topic of them; a calibration comes from a topic still.
+        # Who has its own images needs no topic of them; a calibration comes from a topic still.
         self._subscribe_beside(topic, without="image" if feed.info.frame_size else "")
         feed.start()
         return feed

@@ -50,7 +50,7 @@ class PlayConfig:
         start_us: begin so long after the start of the recording.
         end_us: stop so long after the start of the recording; ``None`` plays all.
         events_topic: where events are published.
-        image_topic: where pictures are published; "" leaves them out. A compressed topic of a bag
+        image_topic: where images are published; "" leaves them out. A compressed topic of a bag
             goes to ``image_topic`` + ``/compressed``.
         packet_us: duration of the event messages made of recordings that are no bags.
         keep_stamps: leave header stamps and ``seq`` as recorded.
@@ -83,12 +83,12 @@ class PlayResult:
 
     Attributes:
         packets: event messages sent.
-        images: pictures sent.
+        images: images sent.
         sent_bytes: bytes of both.
         late: messages sent more than `LATE_NS` after their time.
         worst_late_ms: the latest of them.
         damaged: messages of the recording that are no messages, left out.
-        dropped: pictures given up because a reliable subscriber did not keep up.
+        dropped: images given up because a reliable subscriber did not keep up.
         elapsed_s: wall time of playing.
         finished: False when it was stopped.
         account: what became of the recording's events in the latest pass, as far as it was read;

@@ -68,3 +68,23 @@ message = f"{film} was lost without a word"
     page = tmp_path / "a.md"
     page.write_text("A film.\n```\nfilm\n```\n[film](films.md) `film`")
     assert [line for line, _, _ in check.private_words(page)] == [1, 5]
+
+
+def test_pages_and_what_they_show_of_the_code_are_checked(check):
+    pages = {str(p.relative_to(ROOT)) for p in check.documents()}
+    assert {"README.md", "demo/README.md", "docs/reference/experiment.md"} <= pages
+    shown = [(str(p.relative_to(ROOT)), text) for p, _, text in check.docstrings_of_pages()]
+    for path, words in (
+        ("evdistill_core/perception/student.py", "A trained student"),
+        ("evdistill_core/representations/represent.py", "Return the input"),
+        ("evdistill_core/cli/cut.py", "Copy a span"),
+        ("evdistill_core/cli/cut.py", "File to make"),
+    ):
+        assert any(p == path and text.startswith(words) for p, text in shown), path
+
+
+def test_arguments_of_a_docstring_are_sentences_of_their_own(check):
+    docstring = f"One.\n\nArgs:\n    a: {'word ' * 20}\n    b: {'word ' * 10}\n        {'x ' * 10}"
+    assert list(check.long_sentences(check.as_markdown(docstring))) == []
+    long = docstring + "x " * 11
+    assert [words for *_, words in check.long_sentences(check.as_markdown(long))] == [31]

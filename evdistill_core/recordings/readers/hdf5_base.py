@@ -150,7 +150,7 @@ class Hdf5Recording(StreamRecording):
                 pixels = narrow if (narrow == pixels).all() else pixels
             try:
                 if pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
-                    raise MessageError(f"a picture is (H, W) or (H, W, 3), got {pixels.shape}")
+                    raise MessageError(f"an image is (H, W) or (H, W, 3), got {pixels.shape}")
                 image = to_eight_bits(pixels)
             except MessageError as error:
                 left_out.add(str(error))

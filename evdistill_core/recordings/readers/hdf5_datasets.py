@@ -186,7 +186,7 @@ class CaerHdf5(Hdf5Recording):
                 if kind != CAER_FRAME:
                     continue
                 if len(payload) != CAER_FRAME_HEAD + 2 * width * height:
-                    self._left_out_frames.add(f"the size of a picture is not {width}x{height}")
+                    self._left_out_frames.add(f"the size of an image is not {width}x{height}")
                     continue
                 t_us = (overflow << 31) + struct.unpack_from("<I", payload, 8)[0]
                 pixels = np.frombuffer(payload, "<u2", offset=CAER_FRAME_HEAD)

@@ -140,7 +140,7 @@ def test_ddd17_as_recorded(tmp_path, read):
         assert recording.counters["events"] < 3000
         assert recording.counters["damaged_messages"] >= 1
         (frame,) = recording.frames()
-        assert recording.left_out_frames == {"the size of a picture is not 346x260": 1}
+        assert recording.left_out_frames == {"the size of an image is not 346x260": 1}
         assert "1 camera image left out" in recording.info.warnings[-1]
     assert Events.concatenate(part).equals(found[found.t_us >= start])
     assert frame.t_us == 777
