@@ -48,7 +48,13 @@ UNITS = {
     "us": "µs", "ns": "ns", "ms": "ms", "s": "s", "hz": "Hz", "deg": "deg", "px": "px", "mv": "mV",
     "bytes": "bytes", "rad": "rad",
 }  # fmt: skip
-CHECKS = ("check_ranges", "check_at_least")
+#: Checks of numbers -> how pages write what they allow, of one number or of a pair of them.
+CHECKS = {
+    "check_ranges": "{0:g} .. {1:g}",
+    "check_intervals": "{0:g} .. {1:g}",
+    "check_at_least": "≥ {0:g}",
+    "check_above": "> {0:g}",
+}
 STAGES = (("student", TrainConfig), ("teacher", TeacherConfig), ("distill", DistillConfig))
 NETWORK_OPTIONS = (
     ("lite-seg", LiteSegOptions), ("onboard-seg", OnboardSegOptions),
@@ -283,16 +289,15 @@ def ranges_of(cls: type) -> dict[str, str]:
             continue
         tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in CHECKS:
+            shown = CHECKS.get(ast.unparse(node.func)) if isinstance(node, ast.Call) else None
+            if isinstance(node, ast.Call) and shown is not None:
                 given: dict[str, Any] = {}
                 for keyword in node.keywords:
                     value = _value(keyword.value, base, method)
                     given |= value if keyword.arg is None else {keyword.arg: value}
                 for name, limits in given.items():
-                    found[name] = (
-                        f"{limits[0]:g} .. {limits[1]:g}"
-                        if isinstance(limits, tuple)
-                        else f"≥ {limits:g}"
+                    found[name] = shown.format(
+                        *(limits if isinstance(limits, tuple) else (limits,))
                     )
     return found
 

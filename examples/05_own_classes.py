@@ -29,7 +29,7 @@ experiment = {
     "steps": 20,  # a few seconds, to see it work; a student that is of use takes thousands
     "batch_size": 4,
     "workers": 0,
-    "network": {"name": "onboard-seg"},
+    "network": {"name": "onboard-seg", "options": {"width": 0.25}},
     "data": {"train": [{"name": "moving", "simulation": simulation}]},
 }
 checkpoint = evdistill.train(experiment, "out/examples/mine", classes=class_file, overwrite=True)

@@ -15,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.events.array import Events
-from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import IGNORE
-from evdistill_core.foundation.ranges import check_ranges
+from evdistill_core.foundation.ranges import check_crop, check_intervals, check_ranges
 
 L = TypeVar("L", np.uint8, np.uint16)
 
@@ -48,15 +47,16 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         """Refuse probabilities and sizes out of range."""
-        check_ranges(self, flip=(0, 1), invert=(0, 1), clutter=(0, 1), dropout=(0, 1))
-        if not 0 < self.clutter_hz[0] <= self.clutter_hz[1] <= 1000:
-            raise ConfigError(
-                f"clutter_hz must be (low, high) within 0..1000, got {self.clutter_hz}"
-            )
-        if not 0.1 <= self.scale[0] <= self.scale[1] <= 1:
-            raise ConfigError(f"scale must be (low, high) within 0.1..1, got {self.scale}")
-        if min(self.crop) < 0 or (min(self.crop) == 0) != (max(self.crop) == 0):
-            raise ConfigError(f"crop must be (height, width) above 0, or (0, 0), got {self.crop}")
+        check_ranges(
+            self,
+            flip=(0, 1),
+            invert=(0, 1),
+            clutter=(0, 1),
+            dropout=(0, 1),
+            crop=(0, 8192),
+        )
+        check_intervals(self, clutter_hz=(1e-6, 1000), scale=(0.1, 1))
+        check_crop(self.crop)
 
 
 def augment(  # noqa: PLR0913 - numbers by name

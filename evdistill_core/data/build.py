@@ -22,6 +22,7 @@ from evdistill_core.foundation.class_file import named_table
 from evdistill_core.foundation.config import LATER, load_config
 from evdistill_core.foundation.errors import ConfigError, DataError
 from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.foundation.ranges import check_above, check_at_least
 from evdistill_core.representations.spec import InputSpec
 from evdistill_core.simulation.dataset import INDEX
 
@@ -63,8 +64,8 @@ class SourceConfig:
         """Refuse names that make no file name, and empty sources."""
         if not self.name or not all(c.isalnum() or c in "-_" for c in self.name):
             raise ConfigError(f"a source's name is made of letters, digits, - and _: {self.name!r}")
-        if not self.share > 0 or self.count < 0:
-            raise ConfigError(f"share must be above 0 and count at least 0 in {self.name!r}")
+        check_above(self, share=0)
+        check_at_least(self, count=0, seed=0)
         given = [k for k in SOURCE_KINDS if getattr(self, k) is not None]
         if len(given) != 1:
             raise ConfigError(

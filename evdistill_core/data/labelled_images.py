@@ -14,6 +14,7 @@ from evdistill_core.data.image_layouts import LAYOUTS, LabelledImage
 from evdistill_core.foundation.config import LATER, from_mapping
 from evdistill_core.foundation.errors import ConfigError, DataError
 from evdistill_core.foundation.labels import AUTO, OTHER, SIX_CLASSES, ClassTable, excluded_mask
+from evdistill_core.foundation.ranges import check_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +69,7 @@ class ImagesConfig:
             raise ConfigError(
                 f"complete_for is a list of classes, or {AUTO}, got {self.complete_for!r}"
             )
-        if self.skip < 0 or self.limit < 0:
-            raise ConfigError(f"skip and limit must be >= 0, got {self.skip} and {self.limit}")
+        check_at_least(self, skip=0, limit=0)
 
     @property
     def is_recognition(self) -> bool:

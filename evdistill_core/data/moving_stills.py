@@ -30,6 +30,7 @@ from evdistill_core.data.simulated import (
 from evdistill_core.foundation.config import to_mapping
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.foundation.ranges import check_at_least, check_intervals, check_ranges
 from evdistill_core.representations import InputSpec
 from evdistill_core.simulation.images import LabelledImage
 from evdistill_core.simulation.pixels import PixelArray
@@ -90,24 +91,20 @@ class MovingStillsConfig:
                 f"moving_stills needs images of one class each, layout {self.images.layout} has "
                 "dense labels: use simulation"
             )
-        if not (8 <= self.height <= 2048 and 8 <= self.width <= 2048):
-            raise ConfigError(
-                f"height and width must lie in 8..2048, got {self.height}x{self.width}"
-            )
-        for name, high in (("scale", 10.0), ("length", 100.0), ("settle", 1.0)):
-            value = getattr(self, name)
-            if not 0.01 <= value[0] <= value[1] <= high:
-                raise ConfigError(f"{name} must be (low, high) within 0.01..{high:g}, got {value}")
-        if not 0 <= self.delay[0] <= self.delay[1] <= 1:
-            raise ConfigError(f"delay must be (low, high) within 0..1, got {self.delay}")
-        if not 0 <= self.shift_px <= max(self.height, self.width):
+        check_ranges(
+            self,
+            height=(8, 2048),
+            width=(8, 2048),
+            shift_px=(0, 2048),
+            legs_px=(-1e6, 1e6),
+            turn_deg=(0, 180),
+        )
+        check_intervals(self, scale=(0.01, 10), length=(0.01, 100), settle=(0.01, 1), delay=(0, 1))
+        check_at_least(self, unique=0)
+        if self.shift_px > max(self.height, self.width):
             raise ConfigError(f"shift_px must lie in 0..the sensor's size, got {self.shift_px}")
-        if not self.legs_px or not all(math.isfinite(v) for leg in self.legs_px for v in leg):
-            raise ConfigError(f"legs_px needs at least one leg of finite length: {self.legs_px}")
-        if self.unique < 0:
-            raise ConfigError(f"unique must be at least 0, got {self.unique}")
-        if not 0 <= self.turn_deg <= 180:
-            raise ConfigError(f"turn_deg must lie in 0..180, got {self.turn_deg}")
+        if not self.legs_px:
+            raise ConfigError("legs_px needs at least one leg, got none")
 
 
 class MovingStills:

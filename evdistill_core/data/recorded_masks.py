@@ -31,6 +31,7 @@ from evdistill_core.data.samples import Sample
 from evdistill_core.data.simulated import KeptWindow, augmented_sample, file_word
 from evdistill_core.foundation.errors import ConfigError, DataError
 from evdistill_core.foundation.labels import ClassTable, excluded_mask
+from evdistill_core.foundation.ranges import check_at_least
 from evdistill_core.recordings.finding import find_recordings
 from evdistill_core.representations import InputSpec
 
@@ -60,8 +61,7 @@ class RecordedMasksConfig:
         """Refuse an empty list and negative numbers."""
         if not self.paths:
             raise ConfigError("recorded.paths needs at least one folder with a recording and masks")
-        if self.skip < 0 or self.limit < 0:
-            raise ConfigError(f"skip and limit must be >= 0, got {self.skip} and {self.limit}")
+        check_at_least(self, skip=0, limit=0)
 
     def describe(self) -> str:
         """Return in a few words what this is."""

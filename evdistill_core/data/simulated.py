@@ -23,6 +23,7 @@ from evdistill_core.foundation.config import LATER, to_mapping
 from evdistill_core.foundation.errors import ConfigError, DataError
 from evdistill_core.foundation.files import atomic_path
 from evdistill_core.foundation.labels import IGNORE, ClassTable, excluded_mask
+from evdistill_core.foundation.ranges import check_at_least, check_intervals, check_ranges
 from evdistill_core.representations import InputSpec, represent
 from evdistill_core.simulation.dataset import SimulatedSet
 from evdistill_core.simulation.factory import SceneFactory, SceneRanges
@@ -67,16 +68,9 @@ class SimulationConfig:
 
     def __post_init__(self) -> None:
         """Refuse sizes that hold no scene."""
-        if not 0 <= self.stops <= 1:
-            raise ConfigError(f"stops must lie in 0..1, got {self.stops}")
-        if not (16 <= self.height <= 4096 and 16 <= self.width <= 4096):
-            raise ConfigError(
-                f"height and width must lie in 16..4096, got {self.height}x{self.width}"
-            )
-        if not 0.05 <= self.window_jitter[0] <= self.window_jitter[1] <= 20:
-            raise ConfigError(
-                f"window_jitter must be (low, high) within 0.05..20, got {self.window_jitter}"
-            )
+        check_ranges(self, stops=(0, 1), height=(16, 4096), width=(16, 4096))
+        check_intervals(self, window_jitter=(0.05, 20))
+        check_at_least(self, unique=0)
 
 
 class SimulatedWindows:

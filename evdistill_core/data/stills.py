@@ -17,9 +17,8 @@ from evdistill_core.data.image_layouts import LabelledImage
 from evdistill_core.data.labelled_images import ImagesConfig, LabelledImages
 from evdistill_core.data.samples import Sample, Shuffle, seed_of
 from evdistill_core.foundation.config import LATER
-from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import IGNORE, OTHER, ClassTable
-from evdistill_core.foundation.ranges import check_ranges
+from evdistill_core.foundation.ranges import check_above, check_crop, check_intervals, check_ranges
 from evdistill_core.simulation.images import number_things
 
 Grey = npt.NDArray[np.float32]
@@ -67,16 +66,13 @@ class StillsConfig:
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range."""
-        if min(self.crop) < 0 or (min(self.crop) == 0) != (max(self.crop) == 0):
-            raise ConfigError(f"crop must be (height, width) above 0, or (0, 0), got {self.crop}")
-        if not 0.05 <= self.scale[0] <= self.scale[1] <= 20:
-            raise ConfigError(f"scale must be (low, high) within 0.05..20, got {self.scale}")
-        if not 1 <= self.multiple <= 1024:
-            raise ConfigError(f"multiple must lie in 1..1024, got {self.multiple}")
-        if not self.share > 0:
-            raise ConfigError(f"share must be above 0, got {self.share}")
+        check_crop(self.crop)
+        check_intervals(self, scale=(0.05, 20))
+        check_above(self, share=0)
         check_ranges(
             self,
+            crop=(0, 8192),
+            multiple=(1, 1024),
             flip=(0, 1),
             jitter=(0, 1),
             noise=(0, 100),

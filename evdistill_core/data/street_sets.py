@@ -28,6 +28,7 @@ from evdistill_core.foundation.class_maps import (
 )
 from evdistill_core.foundation.errors import ConfigError, DataError, RecordingError
 from evdistill_core.foundation.labels import IGNORE, SIX_CLASSES, ClassTable
+from evdistill_core.foundation.ranges import check_at_least
 from evdistill_core.recordings.base import Recording
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.recordings.readers.hdf5_base import opened
@@ -69,10 +70,7 @@ class StreetSetConfig:
 
     def __post_init__(self) -> None:
         """Refuse numbers under which nothing is left."""
-        if self.skip_first < 0 or self.every < 1:
-            raise ConfigError(
-                f"skip_first must be >= 0 and every >= 1, got {self.skip_first} and {self.every}"
-            )
+        check_at_least(self, skip_first=0, every=1)
 
 
 class _Reader(Protocol):

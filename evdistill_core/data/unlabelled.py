@@ -24,7 +24,7 @@ from evdistill_core.data.simulated import on_grid, refuse_sequences, represent_s
 from evdistill_core.data.whole_recordings import read_whole, whole_files
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import ConfigError, DataError
-from evdistill_core.foundation.ranges import check_ranges
+from evdistill_core.foundation.ranges import check_at_least, check_crop, check_ranges
 from evdistill_core.foundation.reasons import sentences
 from evdistill_core.recordings.finding import find_recordings
 from evdistill_core.representations import InputSpec
@@ -78,12 +78,9 @@ class RecordingsConfig:
         """Refuse an empty list and numbers out of range."""
         if not self.paths:
             raise ConfigError("recordings.paths needs at least one recording or folder")
-        check_ranges(self, flip=(0, 1), invert=(0, 1), dropout=(0, 1))
-        for name in ("start_s", "end_s", "min_events", "frame_within_us", "skip", "limit"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name} must be at least 0, got {getattr(self, name)}")
-        if min(self.crop) < 0 or (min(self.crop) == 0) != (max(self.crop) == 0):
-            raise ConfigError(f"crop must be (height, width) above 0, or (0, 0), got {self.crop}")
+        check_ranges(self, flip=(0, 1), invert=(0, 1), dropout=(0, 1), crop=(0, 8192))
+        check_at_least(self, start_s=0, end_s=0, min_events=0, frame_within_us=0, skip=0, limit=0)
+        check_crop(self.crop)
         if self.whole and (self.start_s or self.end_s or self.frame_within_us):
             raise ConfigError("whole files have no start_s, end_s or frames: leave them at 0")
         if not self.whole and (self.skip or self.limit):

@@ -17,8 +17,9 @@ from evdistill_core.data.augment import AugmentConfig
 from evdistill_core.data.samples import Sample, Shuffle
 from evdistill_core.data.simulated import KeptWindow, augmented_sample, refuse_sequences
 from evdistill_core.events.array import Events
-from evdistill_core.foundation.errors import ConfigError, DataError
+from evdistill_core.foundation.errors import DataError
 from evdistill_core.foundation.labels import IGNORE, ClassTable, lookup_table
+from evdistill_core.foundation.ranges import check_at_least
 from evdistill_core.recordings.finding import find_recordings
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.representations import InputSpec
@@ -53,8 +54,7 @@ class RecognitionSetConfig:
 
     def __post_init__(self) -> None:
         """Refuse negative numbers of files."""
-        if self.skip < 0 or self.limit < 0:
-            raise ConfigError(f"skip and limit must be >= 0, got {self.skip} and {self.limit}")
+        check_at_least(self, skip=0, limit=0)
 
 
 class RecognitionSet:

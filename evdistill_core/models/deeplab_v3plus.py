@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +41,7 @@ class DeepLabOptions:
         encoder_stride: input cells per cell of the deepest features, 16 (the release) or 8.
     """
 
-    encoder_stride: int = 16
+    encoder_stride: Literal[8, 16] = 16
 
     def __post_init__(self) -> None:
         """Refuse strides that the published layout does not have."""

@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evdistill_core.foundation.config import from_mapping
-from evdistill_core.foundation.ranges import check_ranges
+from evdistill_core.foundation.ranges import BELOW_ONE, check_ranges
 from evdistill_core.models.efficientnet_lite import EfficientNetLite, Variant
 from evdistill_core.models.network import (
     ClassificationNetwork,
-    check_dropout,
     initialise_convolutions,
 )
 
@@ -36,8 +35,7 @@ class LiteClsOptions:
 
     def __post_init__(self) -> None:
         """Refuse sizes that are no network of ours."""
-        check_ranges(self, enlarge=(1, 8))
-        check_dropout(self.dropout)
+        check_ranges(self, enlarge=(1, 8), dropout=(0, BELOW_ONE))
 
 
 class LiteCls(ClassificationNetwork):

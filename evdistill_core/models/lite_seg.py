@@ -15,9 +15,9 @@ from torch import Tensor
 
 from evdistill_core.foundation.config import from_mapping
 from evdistill_core.foundation.errors import ConfigError
-from evdistill_core.foundation.ranges import check_ranges
+from evdistill_core.foundation.ranges import BELOW_ONE, check_ranges
 from evdistill_core.models.efficientnet_lite import EfficientNetLite, Variant
-from evdistill_core.models.network import check_dropout, initialise_convolutions
+from evdistill_core.models.network import initialise_convolutions
 from evdistill_core.models.pyramid import PyramidSegmenter, RecurrentPyramid
 
 
@@ -43,12 +43,16 @@ class LiteSegOptions:
 
     def __post_init__(self) -> None:
         """Refuse sizes that are no network of ours."""
-        check_ranges(self, decoder_channels=(8, 256), state_channels=(8, 256))
+        check_ranges(
+            self,
+            decoder_channels=(8, 256),
+            state_channels=(8, 256),
+            dropout=(0, BELOW_ONE),
+        )
         if self.decoder_channels % 8:
             raise ConfigError(
                 f"decoder_channels must be a multiple of 8, got {self.decoder_channels}"
             )
-        check_dropout(self.dropout)
 
 
 class LiteSeg(PyramidSegmenter):

@@ -59,16 +59,6 @@ class Seen(NamedTuple):
     instances: InstanceMaps | None = None
 
 
-def check_dropout(dropout: float) -> None:
-    """Refuse a share of features to silence that is not at least 0 and below 1.
-
-    Raises:
-        ConfigError: it is not.
-    """
-    if not 0 <= dropout < 1:
-        raise ConfigError(f"dropout must be at least 0 and below 1, got {dropout}")
-
-
 def initialise_convolutions(network: nn.Module) -> None:
     """Draw the weights of all convolutions of a network, as He et al. (2015) do before a ReLU."""
     for module in network.modules():

@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from evdistill_core.foundation.config import from_mapping
-from evdistill_core.foundation.errors import ConfigError
-from evdistill_core.foundation.ranges import check_ranges
+from evdistill_core.foundation.ranges import BELOW_ONE, check_ranges
 from evdistill_core.models.network import (
     ClassificationNetwork,
-    check_dropout,
     initialise_convolutions,
 )
 from evdistill_core.models.onboard_seg import ResidualBlock
@@ -42,10 +40,8 @@ class OnboardClsOptions:
 
     def __post_init__(self) -> None:
         """Refuse sizes that are no network of ours."""
-        if not 0.25 <= self.width <= 4:
-            raise ConfigError(f"width must lie in 0.25..4, got {self.width}")
+        check_ranges(self, width=(0.25, 4), dropout=(0, BELOW_ONE))
         check_ranges(self, stages=(2, 5), blocks=(0, 8))
-        check_dropout(self.dropout)
 
 
 class OnboardCls(ClassificationNetwork):

@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evdistill_core.foundation.config import from_mapping
-from evdistill_core.foundation.errors import ConfigError
-from evdistill_core.models.network import check_dropout, initialise_convolutions
+from evdistill_core.foundation.ranges import BELOW_ONE, check_ranges
+from evdistill_core.models.network import initialise_convolutions
 from evdistill_core.models.pyramid import ConvNorm, PyramidSegmenter, RecurrentPyramid
 
 _BASE_CHANNELS = (16, 32, 64, 80, 96)  # strides 2, 4, 8, 16, 32
@@ -50,9 +50,7 @@ class OnboardSegOptions:
 
     def __post_init__(self) -> None:
         """Refuse sizes that are no network of ours."""
-        if not 0.25 <= self.width <= 4:
-            raise ConfigError(f"width must lie in 0.25..4, got {self.width}")
-        check_dropout(self.dropout)
+        check_ranges(self, width=(0.25, 4), dropout=(0, BELOW_ONE))
 
     def channels(self, base: int) -> int:
         """Return a channel count at this width: a multiple of 8, at least 8."""

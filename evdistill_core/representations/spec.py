@@ -12,7 +12,7 @@ from typing import Literal
 
 from evdistill_core.foundation import config
 from evdistill_core.foundation.errors import ConfigError
-from evdistill_core.foundation.ranges import check_ranges
+from evdistill_core.foundation.ranges import check_above, check_at_least, check_ranges
 from evdistill_core.foundation.suggestions import did_you_mean
 from evdistill_core.representations.grid import Grid
 from evdistill_core.representations.registry import REPRESENTATIONS
@@ -37,10 +37,7 @@ class BackgroundFilter:
 
     def __post_init__(self) -> None:
         """Refuse values under which the filter would drop everything."""
-        if not 1 <= self.radius_px <= 16:
-            raise ConfigError(f"radius_px must lie in 1..16, got {self.radius_px}")
-        if not 1 <= self.dt_us <= 60_000_000:
-            raise ConfigError(f"dt_us must lie in 1..60000000, got {self.dt_us}")
+        check_ranges(self, radius_px=(1, 16), dt_us=(1, 60_000_000))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,12 +106,8 @@ class InputSpec:
             decay_us=(1, 1 << 40),
             channels=(1, 1024),
         )
-        if self.window_count is not None and self.window_count < 1:
-            raise ConfigError(f"window_count must be at least 1 or empty, got {self.window_count}")
-        for name in ("scale", "clip"):
-            number = getattr(self, name)
-            if not (math.isfinite(number) and number > 0):
-                raise ConfigError(f"{name} must be above 0 and finite, got {number}")
+        check_at_least(self, window_count=1)
+        check_above(self, scale=0, clip=0)
 
     @property
     def span_us(self) -> int:

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.foundation.config import LATER
-from evdistill_core.foundation.errors import ConfigError, DataError
+from evdistill_core.foundation.errors import DataError
 from evdistill_core.foundation.labels import IGNORE, OTHER, ClassTable
+from evdistill_core.foundation.ranges import check_intervals, check_ranges
 from evdistill_core.simulation import people
 from evdistill_core.simulation.images import LabelledImage, Thing, cut_things, number_things
 from evdistill_core.simulation.motion import (
@@ -32,8 +33,12 @@ from evdistill_core.simulation.sensor import SensorModel
 FloatImage = npt.NDArray[np.float32]
 Range = tuple[float, float]
 
-# Least value of ranges that are numbers of things.
-LEAST = {"vehicles": 0, "people": 0, "distractors": 0, "group_size": 2}
+PROBABILITIES = (
+    "moving_camera", "moving_things", "near_person", "drawn_people", "light_probability",
+    "brightness_probability", "flicker_probability", "group", "overlap", "crossing", "partly_out",
+)  # fmt: skip
+SIZES_PX = ("vehicle_length_px", "person_height_px", "head_px", "distractor_px", "blur_px")
+SPEEDS_PX_S = ("camera_speed_px_s", "vehicle_speed_px_s", "person_speed_px_s")
 WALKER_WIDTH = 0.4  # of a drawn person's height, arms and legs in motion
 
 
@@ -106,17 +111,16 @@ class SceneRanges:
 
     def __post_init__(self) -> None:
         """Refuse backward ranges and impossible probabilities."""
-        for one in dataclasses.fields(self):
-            value = getattr(self, one.name)
-            if isinstance(value, tuple):
-                low = LEAST.get(one.name, 1e-9)
-                if not low <= value[0] <= value[1]:
-                    least = f"of at least {low}" if one.name in LEAST else "above 0"
-                    raise ConfigError(f"{one.name} must be (low, high) {least}, got {value}")
-            elif not isinstance(value, bool) and not 0 <= value <= 1:
-                raise ConfigError(f"{one.name} must lie in 0..1, got {value}")
-        if self.zoom[1] > 1:
-            raise ConfigError(f"zoom must lie in 0..1, got {self.zoom}")
+        check_ranges(self, **dict.fromkeys(PROBABILITIES, (0, 1)), vehicle_tilt_rad=(0, 1))
+        check_intervals(
+            self,
+            **dict.fromkeys(("vehicles", "people", "distractors"), (0, 1000)),
+            **dict.fromkeys(SIZES_PX, (1e-6, 1e5)),
+            **dict.fromkeys(SPEEDS_PX_S, (1e-6, 1e6)),
+            vehicle_stretch=(1e-6, 100),
+            zoom=(1e-6, 1),
+            group_size=(2, 1000),
+        )
 
 
 @dataclass(frozen=True)

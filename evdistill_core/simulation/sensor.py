@@ -9,14 +9,18 @@ both simulators only drop the events. The response below the knee joins with equ
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.ranges import (
+    check_above,
+    check_at_least,
+    check_intervals,
+    check_ranges,
+)
 
 LEVELS = 65_536  # 16 bit intensity codes of the source images
 
@@ -66,34 +70,21 @@ class SensorModel:
 
     def __post_init__(self) -> None:
         """Refuse values that no sensor has."""
-        for name in (
-            "threshold_on",
-            "threshold_off",
-            "knee",
-            "gamma",
-            "exposure",
-            "time_step_us",
-            "pair_us",
-        ):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"{name} must be above 0, got {value}")
-        for name in (
-            "mismatch",
-            "refractory_us",
-            "noise_hz",
-            "noise_darkness",
-            "hot_hz",
-            "leak_hz",
-        ):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ConfigError(f"{name} must be at least 0, got {value}")
-        for name in ("noise_on_fraction", "noise_pairs", "hot_fraction"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must lie in 0..1, got {getattr(self, name)}")
-        if self.cutoff_hz is not None and not self.cutoff_hz > 0:
-            raise ConfigError(f"cutoff_hz must be above 0 or empty, got {self.cutoff_hz}")
+        check_above(
+            self,
+            threshold_on=0,
+            threshold_off=0,
+            knee=0,
+            gamma=0,
+            exposure=0,
+            time_step_us=0,
+            pair_us=0,
+            cutoff_hz=0,
+        )
+        check_at_least(
+            self, mismatch=0, refractory_us=0, noise_hz=0, noise_darkness=0, hot_hz=0, leak_hz=0
+        )
+        check_ranges(self, noise_on_fraction=(0, 1), noise_pairs=(0, 1), hot_fraction=(0, 1))
 
     def response(self) -> npt.NDArray[np.float32]:
         """Return log intensity by 16 bit intensity code.
@@ -191,30 +182,18 @@ class SensorRanges:
 
     def __post_init__(self) -> None:
         """Refuse backward ranges, and values that ``SensorModel`` would refuse later."""
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, tuple) and not value[0] <= value[1]:
-                raise ConfigError(f"{field.name} must be (low, high) with low <= high, got {value}")
-        for name in (
-            "threshold", "on_off_ratio", "refractory_us", "noise_hz", "hot_hz", "cutoff_hz",
-            "knee", "gamma", "exposure", "leak_hz", "pair_us",
-        ):  # fmt: skip
-            if not getattr(self, name)[0] > 0:
-                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in (
-            "mismatch",
-            "noise_on_fraction",
-            "noise_darkness",
-            "noise_pairs",
-            "hot_fraction",
-        ):
-            if not getattr(self, name)[0] >= 0:
-                raise ConfigError(f"{name} must be at least 0, got {getattr(self, name)}")
-        for name in ("noise_on_fraction", "noise_pairs", "hot_fraction"):
-            if getattr(self, name)[1] > 1:
-                raise ConfigError(f"{name} must lie in 0..1, got {getattr(self, name)}")
-        if not 0 <= self.cutoff_probability <= 1:
-            raise ConfigError(f"cutoff_probability must lie in 0..1, got {self.cutoff_probability}")
+        check_ranges(self, cutoff_probability=(0, 1))
+        check_intervals(
+            self,
+            **dict.fromkeys(("threshold", "on_off_ratio", "knee", "gamma"), (1e-6, 100)),
+            **dict.fromkeys(("noise_on_fraction", "noise_pairs", "hot_fraction"), (0, 1)),
+            **dict.fromkeys(("noise_hz", "hot_hz", "leak_hz", "cutoff_hz"), (1e-9, 1e6)),
+            refractory_us=(1e-3, 1e9),
+            pair_us=(1e-3, 1e9),
+            mismatch=(0, 10),
+            noise_darkness=(0, 10),
+            exposure=(1e-6, 1e3),
+        )
 
 
 def _log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -66,8 +65,7 @@ class LossConfig:
     def __post_init__(self) -> None:
         """Refuse names and weights that make no loss."""
         check_names(self.weights)
-        if any(not (math.isfinite(w) and w >= 0) for w in self.class_weights):
-            raise ConfigError(f"class_weights must be numbers >= 0, got {self.class_weights}")
+        check_at_least(self, weights=0, class_weights=0)
         check_ranges(self, inactive_weight=(0, 1), activity_radius_px=(-1, 64))
 
 
@@ -194,6 +192,7 @@ class TrainConfig:
         """Refuse sizes below 1 and names that make no file name."""
         check_at_least(
             self,
+            seed=0,
             steps=1,
             batch_size=1,
             devices=1,

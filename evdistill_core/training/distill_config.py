@@ -9,7 +9,12 @@ from typing import Literal
 from evdistill_core.data.unpaired import DistillDataConfig, TeacherDataConfig
 from evdistill_core.foundation.config import LATER
 from evdistill_core.foundation.errors import ConfigError
-from evdistill_core.foundation.ranges import check_ranges
+from evdistill_core.foundation.ranges import (
+    BELOW_ONE,
+    check_at_least,
+    check_intervals,
+    check_ranges,
+)
 from evdistill_core.losses.terms import check_weights
 from evdistill_core.models.discriminators import DiscriminatorOptions
 from evdistill_core.models.generators import GeneratorOptions
@@ -175,12 +180,8 @@ class ViewConfig:
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range."""
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout must lie in 0..1 and be below 1, got {self.dropout}")
-        if not 0 < self.strength[0] <= self.strength[1] <= 100:
-            raise ConfigError(f"strength must be (low, high) within 0..100, got {self.strength}")
-        if not 0 <= self.shift_px <= 64:
-            raise ConfigError(f"shift_px must lie in 0..64, got {self.shift_px}")
+        check_ranges(self, dropout=(0, BELOW_ONE), shift_px=(0, 64))
+        check_intervals(self, strength=(1e-6, 100))
 
     @property
     def changes(self) -> bool:
@@ -358,6 +359,7 @@ class DistillConfig(TrainConfig):
         """Refuse weights that do not name exactly the terms, and terms without their data."""
         super().__post_init__()
         check_weights(self.all_terms, TERMS, "term")
+        check_at_least(self, terms=0)
         if not any(self.terms.values()):
             raise ConfigError("one term needs a weight above 0")
         for name in LABELLED_TERMS:

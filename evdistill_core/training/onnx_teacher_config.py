@@ -35,13 +35,12 @@ class Normalisation:
             raise ConfigError(
                 f"mean and std need 1 or 3 values each, got {list(self.mean)} and {list(self.std)}"
             )
-        for name, values, low in (("mean", self.mean, -1.0), ("std", self.std, 1e-4)):
-            wrong = [v for v in values if not low <= v <= 1]
-            if wrong:
-                raise ConfigError(
-                    f"{name} must lie in {low}..1, for images in 0..1, got {wrong[0]}: divide "
-                    "values for images in 0..255 by 255"
-                )
+        try:
+            check_ranges(self, mean=(-1, 1), std=(1e-4, 1))
+        except ConfigError as error:
+            raise ConfigError(
+                f"{error}, for images in 0..1: divide values for images in 0..255 by 255"
+            ) from None
 
 
 NORMALISATIONS: Mapping[str, Normalisation] = {
@@ -88,12 +87,7 @@ class OnnxTeacherConfig:
 
     def __post_init__(self) -> None:
         """Refuse values out of range, and a normalisation of other channels."""
-        check_ranges(self, label_smoothing=(1e-6, 0.9))
-        if self.size is not None and not all(8 <= n <= 8192 for n in self.size):
-            raise ConfigError(
-                f"size must be [height, width] within 8..8192, got {list(self.size)}; leave it "
-                "out to show the model images as they are"
-            )
+        check_ranges(self, label_smoothing=(1e-6, 0.9), size=(8, 8192))
         if len(self.normalisation.mean) > self.num_channels:
             raise ConfigError(
                 f"normalise has 3 channels and channels: {self.channels} gives 1: name one value "

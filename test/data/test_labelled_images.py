@@ -293,7 +293,7 @@ def test_damaged_idx_files_are_refused(tmp_path):
         (b"\0\0\x08\x03" + b"\xff" * 12, "damaged"),
         (b"\x1f\x8b\x08\0 no gzip", "cannot read"),
         (gzip.compress(b"\0\0\x08\x03" + struct.pack(">3I", 9, 9, 9) + noise)[:90], "cannot read"),
-        (b"\0\0\x08\x03" + struct.pack(">3I", 1, 2, 2) + bytes(4), "1 pictures"),
+        (b"\0\0\x08\x03" + struct.pack(">3I", 1, 2, 2) + bytes(4), "1 images"),
     ):
         images.write_bytes(content)
         with pytest.raises(DataError, match=match):

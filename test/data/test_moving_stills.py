@@ -199,9 +199,9 @@ def test_shuffle_names_everything_once_a_round():
 def test_dense_layouts_and_wrong_numbers_are_refused(tmp_path, pictures):
     for changes, match in (
         ({"images": ImagesConfig(root=tmp_path)}, "dense labels"),
-        ({"height": 4}, "8..2048"),
+        ({"height": 4}, "height must lie in 8..2048"),
         ({"legs_px": ()}, "at least one leg"),
-        ({"legs_px": ((float("nan"), 0.0),)}, "finite"),
+        ({"legs_px": ((float("nan"), 0.0),)}, "legs_px must lie in"),
         ({"settle": (0.5, 1.5)}, "settle"),
         ({"turn_deg": 200.0}, "turn_deg"),
         ({"delay": (0.5, 0.2)}, "delay"),

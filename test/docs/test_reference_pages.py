@@ -1,6 +1,8 @@
 """Pages of docs/reference/ that are made from the code are those of the code of today."""
 
+import dataclasses
 import importlib.util
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,6 +82,25 @@ def test_a_key_has_type_default_range_unit_and_meaning(maker):
         ("`inner`", "keys", "its defaults", "", "more."),
     ]
     assert maker.rows_of(Inner) == [("`length_us`", "integer", "`5`", "≥ 2 µs", "how long.")]
+
+
+def _holds_numbers(hint):
+    return hint in {int, float} or any(map(_holds_numbers, typing.get_args(hint)))
+
+
+def test_every_numeric_key_has_a_range(maker):
+    """Those of class files are values of masks and colours, which their text explains."""
+    top = ("TrainConfig", "TeacherConfig", "DistillConfig", "OnnxTeacherConfig", "SimulateConfig")
+    known = {kind for name in top for kind, _ in maker._reached(getattr(maker, name))}
+    known |= {kind for _, kind in maker.NETWORK_OPTIONS}
+    lacking = [
+        f"{kind.__name__}.{field.name}"
+        for kind in known - {kind for kind, _ in maker._reached(maker.ClassFile)}
+        for field in dataclasses.fields(kind)
+        if _holds_numbers(typing.get_type_hints(kind)[field.name])
+        and field.name not in maker.ranges_of(kind)
+    ]
+    assert lacking == []
 
 
 def test_a_key_without_a_meaning_is_an_error(maker):

@@ -108,5 +108,5 @@ def test_encoder_stride_8_is_finer_and_16_the_default():
 
 
 def test_unknown_stride_is_refused():
-    with pytest.raises(ConfigError, match="encoder_stride must be 8 or 16, got 32"):
+    with pytest.raises(ConfigError, match=r"encoder_stride must be .*8.*16.*got 32"):
         build_network("evdistill-2021", {"encoder_stride": 32}, in_channels=3, num_classes=6)

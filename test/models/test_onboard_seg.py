@@ -163,7 +163,7 @@ def test_stages_stay_aligned_also_where_sizes_are_odd(size):
     ("options", "message"),
     [
         ({"width": 9.0}, "width must lie in 0.25..4, got 9.0"),
-        ({"dropout": 1.0}, "dropout must be"),
+        ({"dropout": 1.0}, "dropout must lie in"),
         ({"depth": 3}, "unknown key network options.depth"),
         ({"width": "wide"}, "network options.width must be a number"),
     ],
