@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from evdistill_core.inference.runner import FloatArray
     from evdistill_core.models.checkpoint import Checkpoint
 
 
@@ -16,7 +17,8 @@ def write_and_report(
     out: Path,
     *,
     onnx: bool,
-    int8: Sequence[Path] = (),
+    int8: bool = False,
+    int8_from: Sequence[Path] = (),
     card_text: str = "",
     as_json: bool = False,
 ) -> dict[str, object]:
@@ -26,7 +28,8 @@ def write_and_report(
         checkpoint: what is exported.
         out: the student file.
         onnx: whether to include the ONNX model.
-        int8: recordings to make a model in 8 bits with; none: no such model.
+        int8: also make a model in 8 bits, with windows that the student was trained on.
+        int8_from: recordings to make a model in 8 bits with instead.
         card_text: Markdown that opens the model card.
         as_json: print to stderr.
 
@@ -41,8 +44,19 @@ def write_and_report(
 
     console = Console(stderr=as_json)
     with Console(stderr=True).status("exporting and comparing ..."):
-        windows = calibration_windows(int8, checkpoint.input) if int8 else ()
-        rows = export_student(checkpoint, out, onnx=onnx, calibration=windows, card_text=card_text)
+        windows: Sequence[FloatArray] = ()
+        calibrated_on = ""
+        if int8_from:
+            windows = calibration_windows(int8_from, checkpoint.input)
+            calibrated_on = ", ".join(path.name for path in int8_from)
+        elif int8:
+            from evdistill_core.training.calibration import training_windows
+
+            windows, calibrated_on = training_windows(checkpoint)
+        rows = export_student(
+            checkpoint, out, onnx=onnx, calibration=windows, calibrated_on=calibrated_on,
+            card_text=card_text,
+        )  # fmt: skip
     table = Table("form", "output", "input", "largest difference", "largest value", "same class")
     for row in rows:
         table.add_row(
@@ -55,8 +69,12 @@ def write_and_report(
         )
     console.print(table)
     console.print(f"wrote {out} ({out.stat().st_size / 1e6:.2f} MB)", soft_wrap=True, markup=False)
-    return {
+    facts: dict[str, object] = {
         "out": str(out),
         "bytes": out.stat().st_size,
         "parity": [dataclasses.asdict(row) for row in rows],
     }
+    if windows:
+        console.print(f"model in 8 bits: measured on {calibrated_on}", markup=False)
+        facts["int8"] = calibrated_on
+    return facts

@@ -16,7 +16,8 @@ EXAMPLES = (
     "evdistill export runs/street6/best.pt my.evstudent --card card.md --no-onnx",
     "evdistill export runs/last/last.pt my.evstudent --average runs/first/last.pt --share 0.4",
     "evdistill export old.evstudent new.evstudent",
-    "evdistill export street6 fast.evstudent --int8 street.mcap",
+    "evdistill export runs/street6/best.pt fast.evstudent --int8",
+    "evdistill export street6 fast.evstudent --int8-from street.mcap",
 )
 
 
@@ -53,11 +54,18 @@ def command(
         typer.Option(metavar="SHARE", help="Share of --average, 0..1; default: 0.5."),
     ] = None,
     int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            help="Also make a model in 8 bits, its ranges measured on windows that the student was "
+            "trained on. The data of its experiment must be here.",
+        ),
+    ] = False,
+    int8_from: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="RECORDING",
-            help="Also make a model in 8 bits, its ranges measured on windows of this recording; "
-            "may be given several times.",
+            help="The same, measured on windows of this recording; may be given several times.",
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -95,7 +103,8 @@ def command(
         )
     text = older_text if card_text is None else card_text
     facts = write_and_report(
-        trained, file, onnx=onnx, int8=int8 or (), card_text=text, as_json=as_json
-    )
+        trained, file, onnx=onnx, int8=int8, int8_from=int8_from or (), card_text=text,
+        as_json=as_json,
+    )  # fmt: skip
     if as_json:
         print_json(facts)

@@ -53,13 +53,13 @@ def calibration_windows(recordings: Sequence[Path], spec: InputSpec) -> list[Flo
     shapes = {x.shape for x in found}
     if len(shapes) > 1:
         raise DataError(
-            f"recordings for --int8 must be of sensors of one size, got inputs of "
+            f"recordings for --int8-from must be of sensors of one size, got inputs of "
             f"{', '.join('x'.join(map(str, s)) for s in sorted(shapes))}"
         )
     if len(found) < MIN_WINDOWS:
         raise DataError(
             f"{', '.join(map(str, recordings))}: {len(found)} windows of at least {MIN_EVENTS} "
-            f"events, --int8 needs {MIN_WINDOWS}"
+            f"events, --int8-from needs {MIN_WINDOWS}"
         )
     return found
 

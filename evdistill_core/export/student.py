@@ -42,12 +42,13 @@ _PARITY_WINDOWS = 4  # of recurrent networks: errors of the state add up
 _PARITY_SIZES = ((96, 128), (200, 346), (264, 352))
 
 
-def export_student(
+def export_student(  # noqa: PLR0913 - what goes into a file, and what is said of it
     checkpoint: Checkpoint,
     out: Path,
     *,
     onnx: bool = True,
     calibration: Sequence[FloatArray] = (),
+    calibrated_on: str = "",
     card_text: str = "",
 ) -> list[ParityRow]:
     """Write a student file, after checking that every form in it computes the same.
@@ -60,6 +61,7 @@ def export_student(
         onnx: whether to include the ONNX model: a few kilobytes, because it refers to the weights.
         calibration: (C, H, W) inputs of windows, of one size: makes a model in 8 bits as well.
             Every second one gives the ranges, the others are what it is judged by.
+        calibrated_on: where these windows come from, in words.
         card_text: Markdown by people (data, scores, limits, licence) that opens the model card.
 
     Returns:
@@ -101,7 +103,14 @@ def export_student(
             size = calibration[0].shape[1], calibration[0].shape[2]
             rows += rows_of("int8", "int8", pairs, size=size)
     require_parity(rows)
-    final = replace(info, parity={"rows": [asdict(row) for row in rows]})
+    parity: dict[str, object] = {"rows": [asdict(row) for row in rows]}
+    if int8 is not None:
+        parity["int8"] = {
+            "windows": calibrated_on,
+            "ranges": len(calibration[::2]),
+            "judges": len(calibration[1::2]),
+        }
+    final = replace(info, parity=parity)
     card = model_card(final, card_text)
     write_student(out, final, weights=weights, onnx=model, int8=int8, card=card)
     return rows
@@ -275,6 +284,13 @@ def model_card(info: StudentInfo, text: str = "") -> str:
             f"| {row.form} | {row.output} | {row.height}x{row.width} | "
             f"{row.max_abs_difference:.2g} | {row.max_abs_logit:.3g} | {row.same_class} |"
         )
+    int8 = info.parity.get("int8")
+    if isinstance(int8, dict):
+        lines += [
+            "",
+            f"Model in 8 bits: ranges of {int8['ranges']} windows, judged by {int8['judges']} "
+            f"others, of {int8['windows'] or 'windows that were not named'}.",
+        ]
     if "config" in info.provenance:
         text = yaml.safe_dump(info.provenance["config"], sort_keys=False)
         lines += ["", "## Configuration of the training", "", "```yaml", text.rstrip(), "```"]

@@ -40,7 +40,7 @@ _CURE = "retrain or report this"
 _CURES = {
     "folded": "a network of your own that calls its batch norms in another order than it registers "
     "them says folds_batch_norm = False",
-    "int8": "name recordings that are more like what the student is for, or leave --int8 out",
+    "int8": "name recordings that are more like what the student is for, or leave it out",
 }
 
 

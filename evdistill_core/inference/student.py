@@ -276,7 +276,7 @@ class StudentFile:
         if not self.has_int8:
             raise StudentError(
                 f"{self.path} holds no model in 8 bits; use precision fp32, or make one with "
-                "`evdistill export STUDENT NEW --int8 RECORDING`"
+                "`evdistill export STUDENT NEW --int8-from RECORDING`"
             )
         return self._read(INT8)
 

@@ -36,7 +36,8 @@ def small(tmp_path_factory):
     from students import random_checkpoint
 
     path = tmp_path_factory.mktemp("int8") / "small.evstudent"
-    rows = export_student(random_checkpoint(), path, calibration=windows())
+    rows = export_student(random_checkpoint(), path, calibration=windows(),
+                          calibrated_on="16 windows of noise")  # fmt: skip
     return StudentFile.open(path), rows
 
 
@@ -54,6 +55,12 @@ def test_a_model_in_8_bits_is_close_and_its_distance_is_written_down(small):
         difference = np.abs(runner.run(x) - exact.run(x)).max()
         assert 0 < difference < 0.3 * np.abs(exact.run(x)).max()
     student.verify()
+    assert student.info.parity["int8"] == {
+        "windows": "16 windows of noise",
+        "ranges": 8,
+        "judges": 8,
+    }
+    assert "ranges of 8 windows, judged by 8 others, of 16 windows of noise." in student.card()
 
 
 def test_its_weights_are_whole_numbers(small):
@@ -74,7 +81,7 @@ def test_a_student_without_8_bits_says_how_to_get_them(student_path):
     student = StudentFile.open(student_path)
     assert not student.has_int8
     for runtime in ("auto", "onnxruntime"):
-        with pytest.raises(StudentError, match="evdistill export STUDENT NEW --int8 RECORDING"):
+        with pytest.raises(StudentError, match="export STUDENT NEW --int8-from RECORDING"):
             make_runner(student, runtime=runtime, precision="int8")
 
 
@@ -133,7 +140,7 @@ def test_calibration_windows_of_a_recording():
     found = calibration_windows([demo], spec)
     assert len(found) >= MIN_WINDOWS
     assert {x.shape for x in found} == {(5, 288, 352)}
-    with pytest.raises(DataError, match=r"windows of at least 500 events, --int8 needs 8"):
+    with pytest.raises(DataError, match=r"windows of at least 500 events, --int8-from needs 8"):
         calibration_windows([demo], InputSpec(window_us=1_000_000))
 
 
