@@ -7,6 +7,7 @@ together. Times are given as they are; ``TimeWatch`` looks at them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -28,6 +29,7 @@ from evdistill_core.messages.event_messages import (
     EVENT_PACKET_TYPES,
     EventArray,
     EventPacket,
+    EventPacketParser,
 )
 from evdistill_core.messages.types import normal_type_name
 
@@ -63,6 +65,44 @@ class DecodedPacket:
     frame_id: str
     discontinuity: str
     t_end_us: int | None = None
+
+
+@dataclass(frozen=True)
+class DecodedStretch:
+    """The events of several messages, none of which begins anything new.
+
+    Attributes:
+        events: of all messages, in their order.
+        ends: place behind the last event of each message.
+        stamps_ns: of each message, as in ``DecodedPacket``.
+        t_ends_us: of each message.
+        frame_ids: of each message.
+    """
+
+    events: Events
+    ends: list[int]
+    stamps_ns: list[int]
+    t_ends_us: list[int | None]
+    frame_ids: list[str]
+
+    def __len__(self) -> int:
+        """Return the number of messages."""
+        return len(self.ends)
+
+    def part(self, first: int, stop: int) -> Events:
+        """Return the events of some messages."""
+        return self.events[self.ends[first - 1] if first else 0 : self.ends[stop - 1]]
+
+    def packet(self, place: int) -> DecodedPacket:
+        """Return one message by itself, without its triggers."""
+        return DecodedPacket(
+            self.part(place, place + 1),
+            Triggers.empty(),
+            self.stamps_ns[place],
+            self.frame_ids[place],
+            "",
+            self.t_ends_us[place],
+        )
 
 
 @dataclass
@@ -139,6 +179,7 @@ class PacketDecoder:
         self._size: tuple[int, int] | None = None
         self._seq: int | None = None
         self._stamp_ns = 0
+        self._parser = EventPacketParser()
 
     def reset(self) -> None:
         """Forget the stream, as if the next message were the first; the counters stay."""
@@ -151,7 +192,7 @@ class PacketDecoder:
         self.counters.messages += 1
         self.counters.bytes += len(packet.data)
         try:
-            message = _parse(packet)
+            message = self._parse(packet)
             _check(message)
             if isinstance(message, EventPacket):
                 breaks, decoded = self._decode_packet(message, packet.receive_time_ns)
@@ -173,6 +214,57 @@ class PacketDecoder:
             next((b for b in ("size", "encoding", "seq") if b in breaks), ""),
             decoded.t_end_us,
         )
+
+    def push_run(self, packets: Sequence[Packet]) -> DecodedStretch | None:
+        """Decode messages that simply follow each other, in one call of the decoder.
+
+        The first ones are taken, as far as they are EventPackets of one sensor, none is missing or
+        damaged, and there was no pause; counters and state are those of ``push`` for each of them.
+
+        Returns:
+            None where the first one alone is not worth it, or anything but plain: ``push`` it.
+        """
+        decoder, seq, before_ns = self._decoder, self._seq, self._stamp_ns
+        if decoder is None or seq is None or before_ns <= 0:
+            return None
+        messages: list[EventPacket] = []
+        stamps_ns: list[int] = []
+        for packet in packets:
+            message = self._plain(packet)
+            if message is None or message.seq != seq + 1:
+                break
+            stamp_ns = _stamp_ns(message, packet.receive_time_ns)
+            if (stamp_ns - before_ns) // 1000 > PAUSE_US or stamp_ns <= 0:
+                break
+            seq, before_ns = message.seq, stamp_ns
+            messages.append(message)
+            stamps_ns.append(stamp_ns)
+        if len(messages) < 2:
+            return None
+        self._seq, self._stamp_ns = seq, before_ns
+        before = decoder.damage()
+        run = decoder.decode_run([m.events for m in messages], [m.time_base for m in messages])
+        self._note_damage(before, decoder.damage())
+        self.counters.messages += len(messages)
+        self.counters.bytes += sum(len(packet.data) for packet in packets[: len(messages)])
+        self.counters.events += len(run.events)
+        self.counters.triggers += run.triggers
+        frame_ids = [message.header.frame_id for message in messages]
+        return DecodedStretch(run.events, run.ends, stamps_ns, run.t_ends_us, frame_ids)
+
+    def _plain(self, packet: Packet) -> EventPacket | None:
+        """Return a message of the sensor and encoding that are known; None if it is not one."""
+        if packet.type_name not in EVENT_PACKET_TYPES:
+            return None
+        try:
+            message = self._parser(packet.data)
+        except MessageError:
+            return None
+        is_known = (message.width, message.height) == self._size and (
+            message.encoding == self._encoding
+        )
+        is_good = not message.is_bigendian and message.time_base < MAX_TIME_BASE_NS
+        return message if is_known and is_good else None
 
     def pass_on(self, decoded: DecodedPacket) -> DecodedPacket:
         """Count events that came decoded already, as ``push`` counts those that it decodes."""
@@ -209,6 +301,16 @@ class PacketDecoder:
         self._note_damage(before, decoder.damage())
         return breaks, decoded
 
+    def _parse(self, packet: Packet) -> EventPacket | EventArray:
+        name = normal_type_name(packet.type_name)
+        if name in EVENT_PACKET_TYPES:
+            return self._parser(packet.data)
+        if is_event_type(name):
+            return EventArray.parse(packet.data)
+        raise MessageError(
+            f"{name[:80]} carries no events that we know; known: {', '.join(EVENT_TYPES)}"
+        )
+
     def _decode_array(self, message: EventArray) -> tuple[set[str], Decoded]:
         breaks = self._note_size(message.width, message.height)
         tally = np.zeros(4, np.int64)
@@ -237,17 +339,6 @@ class PacketDecoder:
         self.counters.seq_gaps += 1
         if 0 < missing <= MAX_LOST:
             self.counters.lost_messages += missing
-
-
-def _parse(packet: Packet) -> EventPacket | EventArray:
-    name = normal_type_name(packet.type_name)
-    if name in EVENT_PACKET_TYPES:
-        return EventPacket.parse(packet.data)
-    if is_event_type(name):
-        return EventArray.parse(packet.data)
-    raise MessageError(
-        f"{name[:80]} carries no events that we know; known: {', '.join(EVENT_TYPES)}"
-    )
 
 
 def _check(message: EventPacket | EventArray) -> None:

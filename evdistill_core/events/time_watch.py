@@ -96,11 +96,33 @@ class TimeWatch:
         if decoded.discontinuity in {"size", "encoding"}:
             self._newest_us = self._reached_us = None
         found = self._parts(decoded, can_wait=can_wait)
-        t_end_us = self._plausible_end(decoded)
+        t_end_us = self._plausible(decoded.t_end_us, decoded.stamp_ns)
         self._stamp_ns = decoded.stamp_ns
         if t_end_us != found[-1].t_end_us:
             found[-1] = replace(found[-1], t_end_us=t_end_us)
         return parts + found
+
+    def follow(
+        self, span_us: tuple[int, int] | None, stamp_ns: int, t_end_us: int | None
+    ) -> tuple[bool, int | None]:
+        """Take a message whose events are in order, if it simply continues the stream.
+
+        Args:
+            span_us: times of its first and last event; None without events.
+            stamp_ns: of the message.
+            t_end_us: of the message.
+
+        Returns:
+            Whether it was taken: what ``split`` would give is the whole message; else nothing has
+            changed, and ``split`` has to see it. And ``t_end_us`` where it is plausible.
+        """
+        if self._held is not None:
+            return False, None
+        if span_us is not None and not self._continues(*span_us, stamp_ns):
+            return False, None
+        t_end_us = self._plausible(t_end_us, stamp_ns)
+        self._stamp_ns = stamp_ns
+        return True, t_end_us
 
     def flush(self) -> list[DecodedPacket]:
         """Return what was held back, at the end of the stream."""
@@ -145,6 +167,11 @@ class TimeWatch:
         """
         first_us, last_us = int(events.t_us[0]), int(events.t_us[-1])
         if not 0 <= last_us - first_us <= BACKWARD_JUMP_US or not events.in_order:
+            return False
+        return self._continues(first_us, last_us, stamp_ns)
+
+    def _continues(self, first_us: int, last_us: int, stamp_ns: int) -> bool:
+        if last_us - first_us > BACKWARD_JUMP_US:
             return False
         latest_us = self._latest_us()
         if latest_us is not None:
@@ -236,13 +263,11 @@ class TimeWatch:
         self.counters.events -= count
         self.counters.discarded_at_jump += count
 
-    def _plausible_end(self, decoded: DecodedPacket) -> int | None:
+    def _plausible(self, t_end_us: int | None, stamp_ns: int) -> int | None:
         """Refuse a time that one damaged word put far ahead: windows would be closed unfilled."""
-        t_end_us = decoded.t_end_us
         if t_end_us is None:
             return None
         latest_us = self._latest_us()
-        stamp_ns = decoded.stamp_ns
         confirmed_us = (stamp_ns - self._stamp_ns) // 1000 if self._stamp_ns > 0 else 0
         step_us = 0 if latest_us is None else t_end_us - latest_us
         if not 0 <= step_us <= max(END_STEP_US, 2 * confirmed_us):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from evdistill_core.events.array import Events, Triggers
-from evdistill_core.events.decoders import KNOWN_ENCODINGS
+from evdistill_core.events.decoders import KNOWN_ENCODINGS, make_decoder
 from evdistill_core.events.filters import chain
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import DecodedPacket, PacketDecoder, StreamCounters
@@ -23,6 +23,7 @@ def warm_up() -> None:
     for encoding in KNOWN_ENCODINGS:
         message = EventPacket(height=1, width=1, encoding=encoding, events=bytes(8))
         PacketDecoder().push(Packet(EventPacket.TYPE, message.serialize(), 0))
+        make_decoder(encoding, width=1, height=1).decode_run([bytes(8)] * 2, [0, 0])
     zero, one = np.zeros(2, np.uint16), np.zeros(2, np.uint8)
     block = EventBlock.pack(zero, zero, np.zeros(2, np.int64), one)
     array = EventArray(height=1, width=1, events=block)

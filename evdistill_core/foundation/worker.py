@@ -131,6 +131,36 @@ class BoundedQueue(Generic[T]):
             self._changed.notify_all()
             return item, after_loss
 
+    def get_all(
+        self, timeout_s: float | None = None, *, max_items: int, max_bytes: int
+    ) -> tuple[list[T], bool]:
+        """Take the oldest items; as ``get``, but several that are there.
+
+        Args:
+            timeout_s: how long to wait for one; None is for ever.
+            max_items: most items taken.
+            max_bytes: once they have so many bytes, no more are taken.
+
+        Returns:
+            The items, and whether others were thrown out just before the first; none after the
+            timeout, or when closed and empty.
+        """
+        with self._changed:
+            if not self._items and not self._closed:
+                self._changed.wait_for(lambda: self._closed or bool(self._items), timeout_s)
+            taken: list[T] = []
+            taken_bytes = 0
+            while self._items and len(taken) < max_items and taken_bytes < max_bytes:
+                item, size_bytes = self._items.popleft()
+                taken.append(item)
+                taken_bytes += size_bytes
+            if not taken:
+                return taken, False
+            self._bytes -= taken_bytes
+            after_loss, self._has_lost = self._has_lost, False
+            self._changed.notify_all()
+            return taken, after_loss
+
     def close(self) -> None:
         """Take nothing more; what is held can still be taken out."""
         with self._changed:

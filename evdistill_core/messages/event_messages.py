@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.foundation.errors import MessageError
-from evdistill_core.messages.cdr import Buffer, CdrReader, CdrWriter
+from evdistill_core.messages.cdr import MAX_PADDING, Buffer, CdrReader, CdrWriter
 from evdistill_core.messages.message import (
     Array,
     Bool,
@@ -64,6 +65,75 @@ class EventPacket(Message):
     encoding: String = ""
     is_bigendian: Bool = False
     events: Bytes = b""
+
+
+class EventPacketParser:
+    """Parses the EventPackets of one stream, a few times as fast as ``EventPacket.parse``.
+
+    Nearly all messages of a stream have the same frame_id and encoding, so their fields lie at
+    the same places. Any other message is parsed field by field.
+    """
+
+    def __init__(self) -> None:
+        self._frame = self._encoding = b""
+        self._frame_id = self._encoding_name = ""
+        self._size = _SIZE
+        self._size_at = self._encoding_at = self._count_at = 0
+
+    def __call__(self, data: Buffer) -> EventPacket:
+        """Return the message; see ``Message.parse``."""
+        if not self._size_at or not self._is_alike(data):
+            message = EventPacket.parse(data)
+            self._learn(data, message)
+            return message
+        sec, nanosec = _STAMP.unpack_from(data, _STAMP_AT)
+        height, width, seq, time_base = self._size.unpack_from(data, self._size_at)
+        (count,) = _COUNT.unpack_from(data, self._count_at)
+        start = self._count_at + 4
+        if not 0 <= len(data) - start - count <= MAX_PADDING:
+            return EventPacket.parse(data)  # says what is wrong
+        return EventPacket(
+            Header(Time(sec, nanosec), self._frame_id), height, width, seq, time_base,
+            self._encoding_name, bool(data[self._encoding_at + len(self._encoding)]),
+            memoryview(data).cast("B")[start : start + count],
+        )  # fmt: skip
+
+    def _is_alike(self, data: Buffer) -> bool:
+        frame, encoding, at = self._frame, self._encoding, self._encoding_at
+        return (
+            len(data) >= self._count_at + 4
+            and data[:2] == _LITTLE_ENDIAN
+            and data[_FRAME_AT : _FRAME_AT + len(frame)] == frame
+            and data[at : at + len(encoding)] == encoding
+        )
+
+    def _learn(self, data: Buffer, message: EventPacket) -> None:
+        """Remember where the fields lie, of a message that was parsed."""
+        self._size_at = 0
+        if bytes(data[:2]) != _LITTLE_ENDIAN:
+            return
+        frame_bytes = 4 + _COUNT.unpack_from(data, _FRAME_AT)[0]
+        self._frame = bytes(data[_FRAME_AT : _FRAME_AT + frame_bytes])
+        # Places count from behind the header of four bytes.
+        size_at = 4 + _rounded_up(_FRAME_AT - 4 + frame_bytes, 4)
+        # ``seq`` takes a place that is a multiple of eight.
+        self._size = _SIZE_AND_GAP if (size_at - 4) % 8 else _SIZE
+        self._encoding_at = at = size_at + self._size.size
+        encoding_bytes = 4 + _COUNT.unpack_from(data, at)[0]
+        self._encoding = bytes(data[at : at + encoding_bytes])
+        self._count_at = 4 + _rounded_up(at - 4 + encoding_bytes + 1, 4)
+        self._frame_id, self._encoding_name = message.header.frame_id, message.encoding
+        self._size_at = size_at
+
+
+_LITTLE_ENDIAN = b"\x00\x01"
+_STAMP, _COUNT = struct.Struct("<iI"), struct.Struct("<I")
+_SIZE, _SIZE_AND_GAP = struct.Struct("<IIQQ"), struct.Struct("<II4xQQ")
+_STAMP_AT, _FRAME_AT = 4, 12
+
+
+def _rounded_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
 
 
 @dataclass(frozen=True)

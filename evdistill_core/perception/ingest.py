@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Literal
 
+from evdistill_core.events.array import Events
 from evdistill_core.events.clock import SensorClock
 from evdistill_core.events.filters import EventFilters
 from evdistill_core.events.packet import Packet
-from evdistill_core.events.stream import DecodedPacket, PacketDecoder
+from evdistill_core.events.stream import DecodedPacket, DecodedStretch, PacketDecoder
 from evdistill_core.events.time_watch import TimeWatch
 from evdistill_core.events.window import MAX_REORDER_US, Window, WindowAssembler, WindowSpec
 from evdistill_core.foundation.worker import BoundedQueue
@@ -35,6 +36,8 @@ WHOLE_BEFORE = {"time", "size", "encoding"}
 BEHIND_PACKETS = 32
 """With more waiting, live, inputs are left to the inference thread: a full queue loses packets, a
 late network only windows."""
+RUN_PACKETS, RUN_BYTES = 32, 1 << 18
+"""Packets that wait are decoded together up to these limits; large packets gain hardly anything."""
 MIN_REST_US, MAX_REST_US = 2_000, 8_000
 """Packets gather for half of the time until the open window's end, within these limits."""
 SPEED_PACKETS = 32
@@ -137,12 +140,13 @@ class Ingest:
     def run(self, queue: BoundedQueue[Incoming]) -> None:
         """Work until the queue, where packets come from, is closed and empty."""
         while not queue.is_finished:
-            taken = queue.get(timeout_s=IDLE_CHECK_S)
+            items, after_loss = queue.get_all(
+                IDLE_CHECK_S, max_items=RUN_PACKETS, max_bytes=RUN_BYTES
+            )
             self._follow_restarts()
-            if taken is not None:
+            if items:
                 waiting = queue.fill[0]
-                self._is_behind = waiting > BEHIND_PACKETS
-                self.take(*taken)
+                self.take_all(items, after_loss, waiting=waiting)
                 if not waiting and not self._lossless:
                     self._rest()
             elif self._window_spec.deadline_ms is not None:
@@ -189,6 +193,92 @@ class Ingest:
         spec = self.parameters.window_spec(self._input)
         return replace(spec, deadline_ms=None) if self._lossless else spec
 
+    def take_all(
+        self, items: Sequence[Incoming], after_loss: bool = False, *, waiting: int = 0
+    ) -> None:
+        """Take several packets that wait: as ``take`` of one after the other, with less work.
+
+        Args:
+            items: the packets.
+            after_loss: packets before the first one were lost.
+            waiting: how many wait behind them.
+        """
+        done = 0
+        while done < len(items):
+            self._is_behind = waiting + len(items) - done - 1 > BEHIND_PACKETS
+            taken = 0 if after_loss or len(items) - done < 2 else self._take_run(items[done:])
+            if not taken:
+                self.take(items[done], after_loss)
+                after_loss, taken = False, 1
+            done += taken
+
+    def _take_run(self, items: Sequence[Incoming]) -> int:
+        """Decode packets that follow each other in one call; return how many, maybe none."""
+        taken_ns = time.monotonic_ns()
+        self._follow_parameters()
+        packets = []
+        for item in items:
+            if not isinstance(item.content, Packet):
+                break
+            packets.append(item.content)
+        stretch = self._decoder.push_run(packets)
+        if stretch is None:
+            return 0
+        count = len(stretch)
+        decode_ms = (time.monotonic_ns() - taken_ns) / 1e6 / count
+        for item in items[:count]:
+            self._record({"queue": (taken_ns - item.received_ns) / 1e6, "decode": decode_ms})
+        self._count("messages_used", count)
+        self._use_stretch(stretch, [item.received_ns for item in items[:count]])
+        return count
+
+    def _use_stretch(self, stretch: DecodedStretch, received_ns: Sequence[int]) -> None:
+        """Use packets together where it makes no difference, else one after the other.
+
+        A run of packets ends with the one that completes a window. So the clock and the arrivals
+        have seen the same packets whenever a window is closed.
+        """
+        first = 0
+        # The mask of hot pixels comes into force between two packets, while it is learned.
+        may_join = stretch.events.in_order and not self._filters.config.hot_learn_ms
+        while first < len(stretch):
+            stop = self._join(stretch, first, received_ns) if may_join else first
+            if stop == first:
+                for part in self._watch.split(stretch.packet(first)):
+                    self._use(part, received_ns[first])
+                stop = first + 1
+            first = stop
+
+    def _join(self, stretch: DecodedStretch, first: int, received_ns: Sequence[int]) -> int:
+        """Use packets from one on, as far as they can be joined; return where they end."""
+        window = self._assembler.open_window()
+        if window is None or self._has_guessed or self.size != _size(stretch.events):
+            return first
+        t_us = stretch.events.t_us
+        reached_us, t_end_us = self._assembler.reached_us, None
+        stop = first
+        while stop < len(stretch) and (reached_us is None or reached_us < window.t_end_us):
+            begin, end = stretch.ends[stop - 1] if stop else 0, stretch.ends[stop]
+            span_us = (int(t_us[begin]), int(t_us[end - 1])) if end > begin else None
+            if span_us and reached_us is not None and span_us[0] < reached_us:
+                break  # an event that lies before what was reached has its own rules
+            stamp_ns = stretch.stamps_ns[stop]
+            follows, told_us = self._watch.follow(span_us, stamp_ns, stretch.t_ends_us[stop])
+            if not follows:
+                break
+            if span_us:
+                self._clock.observe(span_us[0], stamp_ns)
+                self._arrivals.add(span_us[1], received_ns[stop])
+                reached_us = span_us[1]
+            if told_us is not None:
+                t_end_us = told_us
+                reached_us = max(told_us, reached_us or told_us)
+            stop += 1
+        if stop > first:
+            self._frame_id = stretch.frame_ids[stop - 1]
+            self._push(stretch.part(first, stop), t_end_us)
+        return stop
+
     def take(self, item: Incoming, after_loss: bool = False) -> None:
         """Decode one packet and hand over the windows that it completes.
 
@@ -227,20 +317,25 @@ class Ingest:
         if decoded.discontinuity:
             self._break(decoded.discontinuity)
         self._frame_id = decoded.frame_id
-        self.size = (events.width, events.height)
-        windows: list[Window] = []
+        self.size = _size(events)
         if len(events):
-            self._count("events", len(events))
             self._check_guess(int(events.t_us[0]))
             self._clock.observe(int(events.t_us[0]), decoded.stamp_ns)
             self._arrivals.add(int(events.t_us[-1]), received_ns)
+        self._push(events, decoded.t_end_us)
+
+    def _push(self, events: Events, t_end_us: int | None) -> None:
+        """Filter events and cut windows; sensor time has reached ``t_end_us``."""
+        windows: list[Window] = []
+        if len(events):
+            self._count("events", len(events))
             passed = self._filters(events)
             windows = self._assembler.push(passed)
             if len(passed) < len(events):
                 # What was dropped has told the time all the same.
                 windows += self._assembler.advance_to(int(events.t_us[-1]))
-        if decoded.t_end_us is not None:
-            windows += self._assembler.advance_to(decoded.t_end_us)
+        if t_end_us is not None:
+            windows += self._assembler.advance_to(t_end_us)
         self._emit(windows)
         self._build_ahead()
 
@@ -367,6 +462,10 @@ class Ingest:
         """Tell whether ``max_rate_hz`` forbids a window that ends then, in sensor time."""
         rate_hz, last_us = self.parameters.max_rate_hz, self._last_end_us
         return bool(rate_hz) and last_us is not None and t_end_us - last_us < 1e6 / rate_hz
+
+
+def _size(events: Events) -> tuple[int, int]:
+    return events.width, events.height
 
 
 class _Arrivals:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evdistill_core.events.array import Events
+from evdistill_core.events.decoders import make_decoder
 from evdistill_core.events.filters import EventFilters, FilterConfig, HotPixels
 from evdistill_core.events.packet import EVENT_TYPES, Packet
 from evdistill_core.events.stream import PacketDecoder, is_event_type
@@ -293,6 +294,10 @@ def use_everything_after_warming_up():
         for one in made:
             for part in watch.split(decoder.push(one)):
                 assembler.push(filters(part.events))
+    for encoding in ("evt3", "libcaer_cmp"):
+        for payloads in ([bytes(64)] * 3, [memoryview(b"x" + bytes(64))[1:]], [b"", b""]):
+            decoder_of_runs = make_decoder(encoding, width=9, height=9)
+            decoder_of_runs.decode_run(payloads, [0] * len(payloads))
     assert kernels() == before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -38,6 +39,23 @@ class Decoded:
     events: Events
     triggers: Triggers
     t_end_us: int | None = None
+
+
+@dataclass(frozen=True)
+class DecodedRun:
+    """What some payloads in a row held.
+
+    Attributes:
+        events: of all of them.
+        ends: place behind the last event of each payload.
+        t_ends_us: of each payload, as in ``Decoded``.
+        triggers: how many there were.
+    """
+
+    events: Events
+    ends: list[int]
+    t_ends_us: list[int | None]
+    triggers: int
 
 
 @dataclass(frozen=True)
@@ -107,6 +125,30 @@ class Decoder(ABC):
         self._triggers += len(decoded.triggers)
         return decoded
 
+    def decode_run(self, payloads: Sequence[Buffer], time_bases_ns: Sequence[int]) -> DecodedRun:
+        """Decode payloads that follow each other; the same as ``decode`` of one after the other."""
+        is_whole = not any(len(payload) % 2 for payload in payloads)
+        is_known = all(0 <= base_ns < MAX_TIME_BASE_NS for base_ns in time_bases_ns)
+        run = self._decode_run(payloads, time_bases_ns) if is_whole and is_known else None
+        if run is not None:
+            self._events += len(run.events)
+            self._triggers += run.triggers
+            return run
+        pairs = zip(payloads, time_bases_ns, strict=True)
+        decoded = [self.decode(payload, base_ns) for payload, base_ns in pairs]
+        return DecodedRun(
+            Events.concatenate([d.events for d in decoded]),
+            np.cumsum([len(d.events) for d in decoded]).tolist(),
+            [d.t_end_us for d in decoded],
+            sum(len(d.triggers) for d in decoded),
+        )
+
+    def _decode_run(
+        self, payloads: Sequence[Buffer], time_bases_ns: Sequence[int]
+    ) -> DecodedRun | None:
+        """Decode whole 16 bit words of all payloads in one call; None: the encoding cannot."""
+        return None
+
     @abstractmethod
     def _decode(self, payload: Buffer, time_base_ns: int) -> Decoded: ...
 
@@ -131,6 +173,16 @@ class Decoder(ABC):
             words = words.copy()
         words.flags.writeable = False
         return words
+
+
+def joined_words(payloads: Sequence[Buffer]) -> tuple[KernelArray, KernelArray]:
+    """Return the 16 bit words of all payloads, and the place behind those of each."""
+    ends = np.cumsum([len(payload) // 2 for payload in payloads])
+    words = np.frombuffer(payloads[0] if len(payloads) == 1 else b"".join(payloads), "<u2")
+    if not words.flags.aligned:
+        words = words.copy()
+    words.flags.writeable = False
+    return words, ends
 
 
 # Places in the state of a decoder whose time comes in two words.

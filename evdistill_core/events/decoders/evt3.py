@@ -11,6 +11,7 @@ half, as other decoders do, puts the events in between up to 4 ms into the futur
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,16 @@ from evdistill_core.events.decoders.base import (
     HIGH_KNOWN,
     LAST_T,
     LOW,
+    NO_TIME_YET,
     Columns,
     Decoded,
+    DecodedRun,
     Edges,
     KernelArray,
     TimeHighDecoder,
     add_tally,
     fill_lanes,
+    joined_words,
     popcount,
     put,
     put_edge,
@@ -60,9 +64,29 @@ class Evt3Decoder(TimeHighDecoder):
         columns = Columns.room(event_bound + _LANES)
         edges = Edges.room(trigger_bound)
         count, edge_count = _decode(
-            words, self._state, self._tally, self.width, self.height, columns, edges
+            words, self._state, self._tally, self.width, self.height, columns, edges, 0, 0
         )
         return self._filled(columns, count, edges, edge_count)
+
+    def _decode_run(
+        self, payloads: Sequence[Buffer], time_bases_ns: Sequence[int]
+    ) -> DecodedRun | None:
+        words, ends = joined_words(payloads)
+        event_bound, trigger_bound = _bounds(words)
+        columns = Columns.room(event_bound + _LANES)
+        edges = Edges.room(trigger_bound)
+        counts, reached_us = np.empty(len(ends), np.int64), np.empty(len(ends), np.int64)
+        triggers = _decode_all(
+            words, ends, self._state, self._tally, self.width, self.height, columns, edges,
+            counts, reached_us,
+        )  # fmt: skip
+        found: list[int] = counts.tolist()
+        return DecodedRun(
+            columns.events(found[-1], self.width, self.height),
+            found,
+            [t_us if t_us != NO_TIME_YET else None for t_us in reached_us.tolist()],
+            int(triggers),
+        )
 
     def _reached_us(self) -> int | None:
         return super()._reached_us() if self._state[TIME_KNOWN] else None
@@ -85,6 +109,32 @@ def _bounds(words: KernelArray) -> tuple[int, int]:
 
 
 @njit(nogil=True, cache=True)
+def _decode_all(
+    words: KernelArray,
+    ends: KernelArray,
+    state: KernelArray,
+    tally: KernelArray,
+    width: int,
+    height: int,
+    columns: Columns,
+    edges: Edges,
+    counts: KernelArray,
+    reached_us: KernelArray,
+) -> int:
+    """Decode payload after payload; note events and time behind each, return the triggers."""
+    start, count, edge_count = 0, 0, 0
+    for k in range(len(ends)):
+        part = words[start : ends[k]]
+        count, edge_count = _decode(
+            part, state, tally, width, height, columns, edges, count, edge_count
+        )
+        counts[k], start = count, ends[k]
+        is_known = state[HIGH_KNOWN] and state[TIME_KNOWN]
+        reached_us[k] = (state[HIGH] << 12) | state[LOW] if is_known else NO_TIME_YET
+    return edge_count
+
+
+@njit(nogil=True, cache=True)
 def _decode(
     words: KernelArray,
     state: KernelArray,
@@ -93,7 +143,10 @@ def _decode(
     height: int,
     columns: Columns,
     edges: Edges,
+    count: Any,
+    edge_count: Any,
 ) -> tuple[int, int]:
+    """Decode a payload; its events and edges go to the places ``count`` and ``edge_count``."""
     high, low, row = state[HIGH], state[LOW], state[Y]
     high_known, time_known = state[HIGH_KNOWN], state[TIME_KNOWN]
     row_known, base_known = state[Y_KNOWN], state[BASE_KNOWN]
@@ -103,8 +156,6 @@ def _decode(
     backward: Any = 0
     outside: Any = 0
     unsynced: Any = 0
-    count: Any = 0
-    edge_count = 0
     for i in range(words.size):
         word: Any = np.int64(words[i])
         code = word >> 12

@@ -10,6 +10,7 @@ bytes says by how much, so the events are given out as they are and every step b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,12 @@ from evdistill_core.events.decoders.base import (
     NO_TIME_YET,
     Columns,
     Decoded,
+    DecodedRun,
     Decoder,
     KernelArray,
     add_tally,
     fill_lanes,
+    joined_words,
     popcount,
     put,
 )
@@ -42,8 +45,22 @@ class LibcaerCmpDecoder(Decoder):
     def _decode(self, payload: Buffer, time_base_ns: int) -> Decoded:
         words = self._words(payload, np.uint16)
         columns = Columns.room(_bound(words) + _LANES)
-        count = _decode(words, time_base_ns // 1000, self._tally, self.width, self.height, columns)
+        count = _decode(
+            words, time_base_ns // 1000, self._tally, self.width, self.height, columns, 0
+        )
         return Decoded(columns.events(count, self.width, self.height), Triggers.empty())
+
+    def _decode_run(
+        self, payloads: Sequence[Buffer], time_bases_ns: Sequence[int]
+    ) -> DecodedRun | None:
+        words, ends = joined_words(payloads)
+        columns = Columns.room(_bound(words) + _LANES)
+        counts = np.empty(len(ends), np.int64)
+        bases_us = np.array(time_bases_ns, np.int64) // 1000
+        _decode_all(words, ends, bases_us, self._tally, self.width, self.height, columns, counts)
+        found: list[int] = counts.tolist()
+        events = columns.events(found[-1], self.width, self.height)
+        return DecodedRun(events, found, [None] * len(found), 0)
 
 
 @njit(nogil=True, cache=True)
@@ -58,6 +75,25 @@ def _bound(words: KernelArray) -> int:
 
 
 @njit(nogil=True, cache=True)
+def _decode_all(
+    words: KernelArray,
+    ends: KernelArray,
+    bases_us: KernelArray,
+    tally: KernelArray,
+    width: int,
+    height: int,
+    columns: Columns,
+    counts: KernelArray,
+) -> None:
+    """Decode payload after payload; note how many events there are behind each."""
+    start, count = 0, 0
+    for k in range(len(ends)):
+        part = words[start : ends[k]]
+        count = _decode(part, bases_us[k], tally, width, height, columns, count)
+        counts[k], start = count, ends[k]
+
+
+@njit(nogil=True, cache=True)
 def _decode(
     words: KernelArray,
     time_base_us: int,
@@ -65,7 +101,9 @@ def _decode(
     width: int,
     height: int,
     columns: Columns,
+    count: Any,
 ) -> int:
+    """Decode a payload; its first event goes to place ``count``."""
     high: Any = 0
     low: Any = 0
     column: Any = 0
@@ -79,7 +117,6 @@ def _decode(
     backward: Any = 0
     outside: Any = 0
     unsynced: Any = 0
-    count: Any = 0
     for i in range(words.size):
         word: Any = np.int64(words[i])
         code = word >> 12
