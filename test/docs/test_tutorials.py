@@ -51,7 +51,7 @@ def test_first_masks(workplace):
     for block in commands.blocks(TUTORIALS / "first-masks.md").values():
         run(block, workplace)
     for name in ("street", "nano", "long"):
-        assert (workplace / "out" / name / "overlay.png").is_file()
+        assert (workplace / "out" / "first" / name / "overlay.png").is_file()
 
 
 @pytest.mark.slow
