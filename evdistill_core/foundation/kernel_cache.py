@@ -9,9 +9,13 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 VARIABLE = "NUMBA_CACHE_DIR"
+COMPILING = "compiling for this machine: only the first run waits for it, 10 to 60 s"
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -28,6 +32,30 @@ def choose_kernel_cache() -> None:
     private = _private_folder()
     if private is not None:
         os.environ[VARIABLE] = str(private)
+
+
+@contextmanager
+def telling_of_compilation(say: Callable[[str], None]) -> Iterator[None]:
+    """Say once if kernels are compiled meanwhile, in any thread; loading kept ones is silent.
+
+    Args:
+        say: takes the line.
+    """
+    from numba.core import event  # noqa: PLC0415 - half a second, and not everybody compiles
+
+    class Tell(event.Listener):
+        told = False
+
+        def on_start(self, _: Any) -> None:
+            if not self.told:
+                self.told = True
+                say(COMPILING)
+
+        def on_end(self, _: Any) -> None:
+            """Nothing is told at the end of one kernel: others follow."""
+
+    with event.install_listener("numba:compile", Tell()):
+        yield
 
 
 def _user_cache() -> Path:

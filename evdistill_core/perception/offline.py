@@ -12,6 +12,7 @@ from evdistill_core.drawing.colours import video_size
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import DecodedPacket, PacketDecoder
 from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.foundation.kernel_cache import telling_of_compilation
 from evdistill_core.foundation.memory import keep_freed_memory
 from evdistill_core.foundation.progress import ProgressView
 from evdistill_core.foundation.reasons import sentences
@@ -82,7 +83,7 @@ def run_recording(  # noqa: PLR0913 - the command's own options
         hardware = f"{student.path.name} on {runner.description}"
         with ProgressView("computing", shown=show_progress) as view:
             progress = RunProgress(view)
-            with files:
+            with files, telling_of_compilation(view.say):
                 keep = _Keep(files, messages, task, progress)
                 pipeline = Perception(student, runner, parameters, keep.add, lossless=True)
                 before = pipeline.snapshot()

@@ -3,10 +3,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import pytest
 
 from evdistill_core.foundation import kernel_cache
-from evdistill_core.foundation.kernel_cache import VARIABLE, choose_kernel_cache
+from evdistill_core.foundation.kernel_cache import (
+    COMPILING,
+    VARIABLE,
+    choose_kernel_cache,
+    telling_of_compilation,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -71,3 +77,15 @@ def test_the_package_asks_before_numba_is_imported(monkeypatch, tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.split() == [str(tmp_path / f"evdistill-kernels-{os.getuid()}"), "False"]
+
+
+def test_compilation_is_told_once_and_a_compiled_kernel_is_silent():
+    one, two = numba.njit(lambda x: x + 1), numba.njit(lambda x: x * 2)
+    told = []
+    with telling_of_compilation(told.append):
+        assert (one(1), two(3)) == (2, 6)
+    assert told == [COMPILING]
+    with telling_of_compilation(told.append):
+        assert one(5) == 6
+    numba.njit(lambda x: x - 1)(1)  # nobody listens any more
+    assert told == [COMPILING]
