@@ -24,6 +24,15 @@ def represent(
 ) -> npt.NDArray[np.float32]:
     """Return the input that a student is fed for one window.
 
+    The values depend on the normalisation:
+
+    - "fixed": within -clip .. clip. A cell that joins factor x factor sensor pixels holds
+      their mean, so that the same scene looks alike to large and small sensors.
+    - "maximum", "robust": multiples of 1/255 in 0 .. 1.
+    - "nonzero": the non-zero cells have mean 0 and deviation 1. If the deviation is 0, as for
+      a single event, only the mean is subtracted.
+    - "none": what the representation itself makes.
+
     Args:
         events: a window, or N >= 0 events of it in any order. Not modified.
         spec: kind, normalisation and size.
@@ -33,14 +42,7 @@ def represent(
 
     Returns:
         ``spec.shape(height, width)`` float32. Padding cells, and all cells of an empty window, are
-        zero. The values depend on the normalisation:
-
-        - "fixed": within -clip .. clip. A cell that joins factor x factor sensor pixels holds
-          their mean, so that the same scene looks alike to large and small sensors.
-        - "maximum", "robust": multiples of 1/255 in 0 .. 1.
-        - "nonzero": the non-zero cells have mean 0 and deviation 1. If the deviation is 0, as for
-          a single event, only the mean is subtracted.
-        - "none": what the representation itself makes.
+        zero.
 
     Raises:
         ConfigError: ``spec`` is no InputSpec.
