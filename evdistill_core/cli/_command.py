@@ -105,13 +105,18 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         """Read the arguments; options whose metavar is in brackets may stand without a value."""
-        optional = {name for name, p in names_of_options(self, ctx).items() if _may_stand_alone(p)}
+        options = names_of_options(self, ctx)
+        optional = {name for name, p in options.items() if _may_stand_alone(p)}
         given = [word for word in args if word in optional]
+        without_value = [word for word in args if f"{word}-from" in options]
         try:
             return super().parse_args(ctx, with_empty_values(args, optional))
         except UsageError as error:
             if given and "extra argument" in error.message:
                 error.message += f". If it belongs to {given[-1]}, write {given[-1]}=VALUE"
+            elif without_value and "extra argument" in error.message:
+                name = without_value[-1]
+                error.message += f". {name} takes no value; {name}-from does"
             raise
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:

@@ -200,3 +200,8 @@ def test_an_option_with_a_value_in_brackets_may_stand_alone(words, read):
 def test_a_word_behind_such_an_option_is_told_how_to_belong_to_it(capsys):
     assert run(["live", "--view", "my-robot"]) == 2
     assert "write --view=VALUE" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_value_behind_a_flag_is_told_which_option_takes_it(capsys):
+    assert run(["export", "a.pt", "b.evstudent", "--int8", "c.mcap"]) == 2
+    assert "--int8 takes no value; --int8-from does" in " ".join(capsys.readouterr().err.split())

@@ -33,6 +33,7 @@ from evdistill_core.recordings.opening import open_recording
 from evdistill_core.recordings.writers.aedat4 import Aedat4Writer
 from evdistill_core.recordings.writers.npz import NpzWriter
 from evdistill_core.representations import InputSpec
+from evdistill_core.training.calibration import training_windows
 from evdistill_core.training.config import LossConfig, NetworkConfig, OptimiserConfig, TrainConfig
 from evdistill_core.training.distill_config import (
     FADING_TERMS,
@@ -189,6 +190,19 @@ def test_a_student_is_no_teacher(root, teacher, tmp_path):
     trainer.save()
     with pytest.raises(StudentError, match="stage: teacher"):
         load_teacher(tmp_path / "last.pt", SIX_CLASSES, torch.device("cpu"))
+
+
+def test_windows_for_8_bits_are_those_that_the_distillation_sees_first(root, teacher, tmp_path):
+    trainer = DistillTrainer(config(root, teacher), tmp_path)
+    trainer.save()
+    found, words = training_windows(load_checkpoint(tmp_path / "last.pt"), 5)
+    first = [trainer.unpaired.sample(i) for i in range(5)]
+    seen = [x for s in first for x in (s.window, s.labelled) if x is not None][:5]
+    assert len(found) == 5
+    assert words.startswith("5 training windows of ")
+    for x, sample in zip(found, seen, strict=True):
+        np.testing.assert_array_equal(x, sample.input)
+    assert any(x.any() for x in found)
 
 
 def test_every_term_is_finite_logged_twice_and_adds_up(root, teacher, tmp_path):
