@@ -30,7 +30,7 @@ from evdistill_core.foundation.labels import CAMVID_CLASSES, ClassTable
 from evdistill_core.models.checkpoint import load_checkpoint
 from evdistill_core.simulation.dataset import SetWriter, SimulatedSet, write_windows
 from evdistill_core.simulation.window import SimulatedWindow
-from evdistill_core.training.config import LossConfig, TrainConfig
+from evdistill_core.training.config import LargerConfig, LossConfig, TrainConfig
 from evdistill_core.training.distill_config import (
     DistillConfig,
     TeacherConfig,
@@ -186,28 +186,39 @@ class Methods:
         if row.kind == "pseudo":
             labelled = {"pseudo": self._pseudo_set()}
         config = TrainConfig(
-            **self._common(row.name, self._student(row), seed),
+            **self._common(row.name, self._student(row, seed), seed),
             input=self.settings.input,
             data=DataConfig(train=tuple(_mirrored(n, f) for n, f in labelled.items())),
         )
         return self._train(Trainer, config, self._run_name(row, seed))
 
-    def _student(self, row: Row) -> Budget:
+    def _student(self, row: Row, seed: int) -> Budget:
         student = self.settings.student
         if row.start == "teacher":
             network = replace(student.network, pretrained=str(self.teacher()))
-            return replace(student, network=network)
-        return student
+            student = replace(student, network=network)
+        if row.start == "base":
+            path = str(self._base_student(row, seed))
+            network = replace(student.network, pretrained="none", start_from=path)
+            student = replace(student, network=network)
+        return replace(student, steps=max(1, round(row.steps_share * student.steps)))
+
+    def _base_student(self, row: Row, seed: int) -> Path:
+        return self._supervised(ROWS[row.base], seed)
 
     def _distil(self, row: Row, seed: int) -> tuple[Path, DistillConfig]:
         settings = self.settings
         base = settings.height / STILL_ROWS
         adversary = settings.adversary
-        if row.base:
+        larger = LargerConfig()
+        if row.start == "base":
+            if row.terms.get("kd_ensemble", 0) > 0:
+                larger = LargerConfig(student=str(self._base_student(row, seed)))
+        elif row.base:
             generators, _ = self._distil(ROWS[row.base], seed)
             adversary = replace(adversary, start_from=str(generators))
         config = DistillConfig(
-            **self._common(row.name, self._student(row), seed),
+            **self._common(row.name, self._student(row, seed), seed),
             input=settings.input,
             data=DistillDataConfig(
                 stills=self._stills(base, base / settings.scene.zoom[0]),
@@ -219,6 +230,7 @@ class Methods:
             terms=row.all_terms(),
             transfer=from_mapping(TransferConfig, row.transfer),
             adversary=adversary,
+            larger=larger,
         )
         return self._train(DistillTrainer, config, self._run_name(row, seed)), config
 

@@ -53,12 +53,11 @@ ONBOARD = {
     "pseudo_label": 0.5,
     "density_mix": 0.5,
 }
+# Starts from the row ``wide``. That student sees events, T sees frames, and they err in different
+# places: their mean teaches. The labels of simulated windows stay beside it.
 ONBOARD_FRAMES = {
     "task_events": 1.0,
-    "kd_simulated": 1.0,
-    "affinity_simulated": 2.0,
-    "kd_paired": 1.0,
-    "affinity_paired": 2.0,
+    "kd_ensemble": 1.0,
 }
 # Generators that learn beside a simulator before a student learns from them.
 GENERATORS = {
@@ -128,6 +127,7 @@ GROUPS = {
     "affinity-simulated": ("affinity_simulated",),
     "kd-frames": ("kd_paired",),
     "affinity-frames": ("affinity_paired",),
+    "ensemble": ("kd_ensemble",),
     "density-mix": ("density_mix",),
     "pseudo-labels": ("pseudo_label",),
     "class-mix": ("class_mix",),
@@ -144,8 +144,10 @@ class Row:
         kind: which code makes it.
         labelled: sets of labelled windows that it learns from.
         base: row whose student it starts from; of a distillation, whose generators.
-        start: what the student's encoder starts from: empty, as the settings say; ``teacher``: the
-            encoder of T.
+        start: what the student starts from. Empty: as the settings say. ``teacher``: its encoder
+            is that of T. ``base``: all of it is the student of ``base``, which is also the trained
+            student of ``kd_ensemble``.
+        steps_share: steps, as a share of those of the settings.
         terms: of a distillation, by weight.
         transfer: of a distillation.
         frames: whether it sees the target camera's frames.
@@ -161,12 +163,14 @@ class Row:
     transfer: dict[str, object] = field(default_factory=dict)
     frames: bool = False
     reads_target_labels: bool = False
-    start: Literal["", "teacher"] = ""
+    start: Literal["", "teacher", "base"] = ""
+    steps_share: float = 1.0
 
     def facts(self) -> dict[str, object]:
-        """Return what decides the result; ``start`` only where it is used, so that keys stay."""
+        """Return what decides the result; later fields only where used, so that keys stay."""
         facts = {k: v for k, v in asdict(self).items() if k != "title"}
-        return facts if self.start else {k: v for k, v in facts.items() if k != "start"}
+        unused = {"start": "", "steps_share": 1.0}
+        return {k: v for k, v in facts.items() if k not in unused or v != unused[k]}
 
     def all_terms(self) -> dict[str, float]:
         """Return a weight for every term."""
@@ -180,14 +184,12 @@ def without(terms: dict[str, float], group: str) -> dict[str, float]:
 
 def _without(row: Row, group: str) -> Row:
     kept = without(row.terms, group)
-    return Row(
+    return replace(
+        row,
         name=f"{row.name}-without-{group}",
         title=f"{row.title}, without {group}",
-        kind="distill",
         labelled=row.labelled if set(LABELLED_TERMS) & set(kept) else (),
         terms=kept,
-        transfer=row.transfer,
-        frames=row.frames,
     )
 
 
@@ -286,9 +288,26 @@ def _table() -> dict[str, Row]:
         title="onboard profile, with frames",
         kind="distill",
         labelled=("wide",),
+        base="wide",
+        start="base",
+        steps_share=0.5,
         terms=ONBOARD_FRAMES,
         transfer=JOINT,
         frames=True,
+    )
+    wide_longer = Row(
+        name="wide-longer",
+        title="wide, twice the steps",
+        kind="supervised",
+        labelled=("wide",),
+        base="wide",
+        start="base",
+    )
+    teacher_alone = replace(
+        onboard_frames,
+        name="onboard-frames-teacher-alone",
+        title="onboard profile, with frames, T alone teaches",
+        terms={"task_events": 1.0, "kd_paired": 1.0},
     )
     rows = [
         Row(name="prior", title="positional prior (no events)", kind="prior", labelled=("source",)),
@@ -377,7 +396,9 @@ def _table() -> dict[str, Row]:
             frames=True,
         ),
         onboard,
+        wide_longer,
         onboard_frames,
+        teacher_alone,
         Row(
             name="upper",
             title="clean simulator + target labels (upper bound)",

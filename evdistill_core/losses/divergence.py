@@ -59,6 +59,34 @@ def merge_log_posterior(log_p_BKX: Tensor, class_map: Sequence[int], *, num_clas
     return torch.stack(merged, 1).log_softmax(1)
 
 
+def mean_log_posterior(first_log_BKX: Tensor, second_log_BKX: Tensor, share_BX: Tensor) -> Tensor:
+    """Return log((1 - a) p + a q), the mean of two posteriors, a the share of the second.
+
+    Args:
+        first_log_BKX: log probabilities p over K classes, axis 1.
+        second_log_BKX: log probabilities q, same shape.
+        share_BX: a of every pixel, 0..1; 0: p alone.
+
+    Returns:
+        (B, K, X) log probabilities; the gradient flows.
+
+    Raises:
+        ConfigError: the shapes differ.
+
+    Source:
+        The linear opinion pool: of two judges who err in different places, the one that is sure
+        decides. Not in the paper.
+    """
+    if first_log_BKX.shape != second_log_BKX.shape:
+        raise ConfigError(
+            f"two posteriors must have one shape, got {tuple(first_log_BKX.shape)} and "
+            f"{tuple(second_log_BKX.shape)}"
+        )
+    # A share of exactly 0 or 1 would give log 0, and its gradient no number.
+    share = share_BX.to(first_log_BKX.dtype).clamp(1e-12, 1 - 1e-6)[:, None]
+    return torch.logaddexp(first_log_BKX + torch.log1p(-share), second_log_BKX + share.log())
+
+
 def check_class_map(class_map: Sequence[int], *, source_classes: int, num_classes: int) -> None:
     """Refuse a class map that is not one.
 

@@ -114,14 +114,16 @@ class OptimiserConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LargerConfig:
-    """A larger student of events that a smaller one imitates (stage ``student``).
+    """A trained student of events that another one imitates.
 
     Attributes:
         student: checkpoint or student file; empty: none. Its input and classes must be those of
             the experiment.
-        weight: weight of KL(larger || smaller) beside the supervised losses.
-        temperature: temperature that softens both distributions.
-        instances: weight of the distance of their instance maps, where both have an instance head.
+        weight: weight of KL(larger || smaller) beside the supervised losses (stage ``student``; in
+            the stage ``distill`` the term ``kd_ensemble`` has the weight).
+        temperature: temperature that softens both distributions (stage ``student``).
+        instances: weight of the distance of their instance maps, where both have an instance head
+            (stage ``student``).
     """
 
     student: str = ""
@@ -150,7 +152,8 @@ class TrainConfig:
         input: how events become its input; stored in the student file.
         data: windows for training and validation.
         loss: losses and their weights.
-        larger: a larger student that this one imitates; only in stage ``student``.
+        larger: a trained student that this one imitates: a larger one in the stage ``student``, any
+            in the term ``kd_ensemble`` of the stage ``distill``.
         optimiser: optimiser and schedule.
         device: ``auto`` takes CUDA where there is one.
         devices: processes on a machine, each with a GPU of its own (or its share of the CPU).

@@ -48,6 +48,8 @@ TERMS: dict[str, str] = {
     "instance head",
     "kd_instances_event": "centres and offsets of T(G_ei(x_e)) onto S(x_e)",
     "affinity_paired": "affinity graphs of T(frame) and S(x_e)",
+    "kd_ensemble": "pixel KD of the mean of T(frame) and a trained student (larger.student) onto "
+    "S(x_e)",
     "affinity_simulated": "affinity graphs of T(image) and S, of simulated labelled windows",
     "mutual": "S(x_e) and a student of frames pull each other, where there are frames",
     "mutual_task": "supervised losses of the student of frames on labelled images",
@@ -68,6 +70,7 @@ LATER_TERMS = (
     "affinity_simulated",
     "density_mix",
     "entropy",
+    "kd_ensemble",
 )
 
 # Those that train translation and nothing else: they may be computed at some steps only.
@@ -114,7 +117,7 @@ SELF_TERMS = ("pseudo_label", "class_mix", "density_mix", "entropy")
 PICTURE_TERMS = ("paired_simulated", "kd_simulated", "affinity_simulated")
 
 # Those that need a frame of the moment of a target window.
-FRAME_TERMS = ("paired", "kd_paired", "affinity_paired", "mutual")
+FRAME_TERMS = ("paired", "kd_paired", "affinity_paired", "mutual", "kd_ensemble")
 
 # Those that learn from labelled windows or need one beside a target window.
 LABELLED_TERMS = ("task_events", "task_reconstructed", "density_mix", *PICTURE_TERMS)
@@ -370,6 +373,12 @@ class DistillConfig(TrainConfig):
                 )
         self._check_task()
         self._check_teacher()
+        if (self.all_terms["kd_ensemble"] > 0) != bool(self.larger.student):
+            raise ConfigError(
+                "in the stage distill, the term kd_ensemble and larger.student need each other: "
+                "name a trained student of events in larger.student and give the term a weight, or "
+                "leave both out"
+            )
         for name in FRAME_TERMS:
             if self.all_terms[name] > 0 and not self.data.has_frames:
                 raise ConfigError(

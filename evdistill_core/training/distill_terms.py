@@ -49,7 +49,11 @@ from evdistill_core.losses.distillation import (
     mutual_distillation,
     posterior_kd,
 )
-from evdistill_core.losses.divergence import confidence_weight, log_posterior
+from evdistill_core.losses.divergence import (
+    confidence_weight,
+    log_posterior,
+    mean_log_posterior,
+)
 from evdistill_core.losses.instances import instance_kd, instance_targets, nearest
 from evdistill_core.losses.pseudo_labels import (
     averaged_pseudo_labels,
@@ -84,6 +88,7 @@ from evdistill_core.models.registry import build_student
 from evdistill_core.representations.spec import InputSpec
 from evdistill_core.training.config import LossConfig
 from evdistill_core.training.distill_config import AdversaryConfig, DistillConfig
+from evdistill_core.training.larger import LargerStudent
 from evdistill_core.training.tasks import Task
 from evdistill_core.training.teacher_base import Teacher
 
@@ -102,6 +107,7 @@ STUDENT_INPUTS = {
         "mutual",
         "output",
         "entropy",
+        "kd_ensemble",
     ),
     "view": ("pseudo_label",),
 }
@@ -155,6 +161,7 @@ class Networks:
         mixed: gives the context that networks run in (mixed precision or not).
         usual_activity: (H, W), how often the target has an event near a pixel, 0..1; None where no
             term asks for it.
+        trained: a trained student of events, frozen; None where no term asks for it.
     """
 
     student: StudentNetwork
@@ -166,6 +173,7 @@ class Networks:
     thing_ids: tuple[int, ...]
     mixed: Callable[[], AbstractContextManager[object]]
     usual_activity: Tensor | None = None
+    trained: LargerStudent | None = None
 
 
 class DistillStep:
@@ -233,6 +241,7 @@ class DistillStep:
             "affinity_paired": lambda: self._affinity(
                 self.s_event, self.t_frame, self.batch.active, self.batch.has_frame
             ),
+            "kd_ensemble": self._kd_ensemble,
             "affinity_simulated": lambda: self._affinity(
                 self.s_labelled, self.t_picture, self._labelled().active
             ),
@@ -499,6 +508,25 @@ class DistillStep:
             temperature=transfer.temperature,
             class_map=self.networks.teacher.class_map,
         )
+
+    def _kd_ensemble(self) -> Tensor:
+        """Return the KD of two judges that err in different places: one sees the frame, one events.
+
+        Where there is no frame, or T speaks of classes that the student lacks, the other judge
+        decides alone.
+        """
+        assert self.networks.trained is not None  # the configuration refuses the term without
+        logits, task = self.s_event.logits, self.networks.task
+        with self.networks.mixed():
+            of_events = self.networks.trained.log_posterior(
+                self.batch.sequence, (logits.shape[2], logits.shape[3]), task
+            )
+        of_frame = self.networks.teacher.log_posterior(self.t_frame.logits)
+        share = 0.5 * task.at_label_size(
+            self.batch.has_frame[:, None, None].expand_as(self.batch.valid).float()
+        )
+        both = mean_log_posterior(of_events, of_frame, share * self._known(self.t_frame))
+        return posterior_kd(logits, both, self._event_weight())
 
     def _kd_instances(self, student: Seen, teacher: Seen, weight_BHW: Tensor) -> Tensor:
         # The run refuses the term where one of them has no head.

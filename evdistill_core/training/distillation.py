@@ -38,6 +38,7 @@ from evdistill_core.training.distill_terms import (
     Translation,
     build_frame_student,
 )
+from evdistill_core.training.larger import LargerStudent
 from evdistill_core.training.loop import Moved, Trainer, TrainingState
 from evdistill_core.training.optimisation import learning_rate, make_optimiser
 from evdistill_core.training.teacher import load_teacher
@@ -120,6 +121,11 @@ class DistillTrainer(Trainer):
         frame = build_frame_student(config, classes)
         self.frame_student = frame.to(self.device) if frame is not None else None
         self.optimisers = self._other_optimisers()
+        self._trained = None
+        if config.larger.student:
+            self._trained = LargerStudent(
+                config.larger, spec=config.input, classes=self.classes, device=self.device
+            )
         self._usual_activity_HW = self._usual_activity()
         return state
 
@@ -209,6 +215,7 @@ class DistillTrainer(Trainer):
             thing_ids=self.classes.thing_ids,
             mixed=self._mixed,
             usual_activity=self._usual_activity_HW,
+            trained=self._trained,
         )
         return DistillStep(
             _on(batch, self.device),

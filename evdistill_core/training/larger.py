@@ -1,4 +1,4 @@
-"""Distil a small student of events from a larger one: both see the same windows."""
+"""Distil a student of events from a trained one: both see the same windows."""
 
 # Shape letters: B batch, K classes, H and W of the labels at hand.
 from __future__ import annotations
@@ -14,6 +14,7 @@ from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.inference.student import StudentFile, student_path
 from evdistill_core.inference.torch_runner import load_network
 from evdistill_core.losses.distillation import posterior_kd
+from evdistill_core.losses.divergence import log_posterior
 from evdistill_core.losses.instances import instance_kd, nearest
 from evdistill_core.models.checkpoint import check_is_there, load_checkpoint
 from evdistill_core.models.network import InstanceMaps, StudentNetwork, output_of
@@ -24,7 +25,7 @@ from evdistill_core.training.tasks import Task
 
 
 class LargerStudent:
-    """A trained student, frozen, that a smaller one imitates.
+    """A trained student, frozen, that another one imitates.
 
     Args:
         config: which one, and how much it counts.
@@ -57,6 +58,11 @@ class LargerStudent:
             )
         self._thing_ids = list(classes.thing_ids)
         self._network = network.eval().requires_grad_(False).to(device)
+
+    def log_posterior(self, inputs: Tensor, size: tuple[int, int], task: Task) -> Tensor:
+        """Return what it says of windows: (B, K, *size) log posterior, without a gradient."""
+        with torch.no_grad():
+            return log_posterior(task.at_size(output_of(self._network, inputs).logits, size))
 
     def losses(
         self,

@@ -397,9 +397,11 @@ class Trainer:
         config = self.config
         if not config.larger.student:
             return None
+        if self.stage == "distill":
+            return None  # the term kd_ensemble asks it
         if self.stage != "student":
             raise ConfigError(
-                f"larger.student is for the stage student, got stage {self.stage}: leave it out"
+                f"larger.student is for students of events, got stage {self.stage}: leave it out"
             )
         return LargerStudent(
             config.larger, spec=config.input, classes=self.classes, device=self.device

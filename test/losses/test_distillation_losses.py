@@ -28,6 +28,7 @@ from evdistill_core.losses.divergence import (
     confidence_weight,
     kl_divergence,
     log_posterior,
+    mean_log_posterior,
     merge_log_posterior,
     weighted_mean,
 )
@@ -308,3 +309,26 @@ def test_confidence_weight_of_sure_and_unsure_pixels():
         assert not weight.requires_grad
         assert weight[0, 0].tolist() == pytest.approx([unsure, 1.0], abs=1e-5)
     assert confidence_weight(logits, floor=0.968)[0, 0].tolist() == pytest.approx([0.0, 1.0])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
+def test_the_mean_of_two_posteriors_is_that_of_probabilities(share):
+    first, second = (log_posterior(noise(2, 3, 4, seed=s)).requires_grad_() for s in (1, 2))
+    mean = mean_log_posterior(first, second, torch.full((2, 4), share))
+    wanted = (1 - share) * first.exp() + share * second.exp()
+    torch.testing.assert_close(mean.exp(), wanted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(mean.exp().sum(1), torch.ones(2, 4))
+    mean.sum().backward()
+    assert torch.isfinite(first.grad).all()
+    assert torch.isfinite(second.grad).all()
+
+
+def test_the_mean_of_a_posterior_that_excludes_a_class_is_finite():
+    first, second = torch.tensor([[0.0, -200.0]]), torch.tensor([[-200.0, 0.0]])
+    mean = mean_log_posterior(first, second, torch.tensor([0.5]))
+    torch.testing.assert_close(mean, torch.full((1, 2), math.log(0.5)))
+
+
+def test_posteriors_of_two_shapes_have_no_mean():
+    with pytest.raises(ConfigError, match="must have one shape"):
+        mean_log_posterior(torch.zeros(1, 3), torch.zeros(1, 4), torch.zeros(1))

@@ -27,14 +27,20 @@ from evdistill_core.inference.student import StudentFile
 from evdistill_core.models.checkpoint import load_checkpoint
 from evdistill_core.models.discriminators import DiscriminatorOptions
 from evdistill_core.models.generators import GeneratorOptions
-from evdistill_core.models.network import parameter_count
+from evdistill_core.models.network import logits_of, parameter_count
 from evdistill_core.recordings.base import Frame
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.recordings.writers.aedat4 import Aedat4Writer
 from evdistill_core.recordings.writers.npz import NpzWriter
 from evdistill_core.representations import InputSpec
 from evdistill_core.training.calibration import training_windows
-from evdistill_core.training.config import LossConfig, NetworkConfig, OptimiserConfig, TrainConfig
+from evdistill_core.training.config import (
+    LargerConfig,
+    LossConfig,
+    NetworkConfig,
+    OptimiserConfig,
+    TrainConfig,
+)
 from evdistill_core.training.distill_config import (
     FADING_TERMS,
     FEATURE_TERMS,
@@ -332,6 +338,7 @@ MOVES = {
     "kd_generated": "S ie",
     "kd_event": "S",
     "kd_paired": "S",
+    "kd_ensemble": "S",
     "kd_instances_generated": "S ie",
     "kd_instances_event": "S",
     "kd_simulated": "S",
@@ -360,7 +367,15 @@ def headed_teacher(root):
 
 
 @pytest.fixture(scope="module")
-def all_on(root, headed_teacher):
+def trained_student(root, teacher):
+    """A student of events that has seen a little."""
+    trainer = DistillTrainer(config(root, teacher), root / "trained")
+    assert trainer.run()
+    return root / "trained" / "last.pt"
+
+
+@pytest.fixture(scope="module")
+def all_on(root, headed_teacher, trained_student):
     path = root / "frames" / "a.aedat4"
     path.parent.mkdir()
     with open_recording(root / "a.npz") as recording:
@@ -379,6 +394,7 @@ def all_on(root, headed_teacher):
         network=HEADED,
         loss=HEAD_LOSSES,
         terms=dict.fromkeys(TERMS, 1.0),
+        larger=LargerConfig(student=str(trained_student)),
     )
     trainer = DistillTrainer(full, root / "all_on")
     batch, _ = one_step(trainer)
@@ -530,6 +546,41 @@ def test_what_the_teacher_sees_of_a_simulated_window_is_its_picture(all_on):
     one, two = on_one_batch(trainer, same, names, activity_weighted=True)
     assert one == pytest.approx(two, rel=1e-5)
     assert one > 0
+
+
+def test_two_judges_teach_where_there_is_a_frame_and_one_elsewhere(all_on, trained_student):
+    trainer, batch = all_on
+    student = load_checkpoint(trained_student).build().eval()
+    size = tuple(batch.input.shape[2:])
+
+    def posterior(logits):
+        whole = torch.nn.functional.interpolate(logits, size=size, mode="bilinear")
+        return whole.softmax(1)
+
+    def by_hand(has_frame):
+        with torch.no_grad():
+            of_events = posterior(student(batch.input))
+            of_frame = posterior(trainer.teacher.see(batch.frame).logits)
+            own = posterior(logits_of(trainer.state.network, batch.input))
+        a = 0.5 * has_frame[:, None, None, None]
+        both = (1 - a) * of_events + a * of_frame
+        apart = (both * (both.log() - own.log())).sum(1)
+        return float((apart * batch.valid).sum() / batch.valid.sum())
+
+    for has_frame in (torch.ones(2), torch.zeros(2), torch.tensor([0.0, 1.0])):
+        given = replace(batch, has_frame=has_frame)
+        trainer.state.network.eval()
+        wanted = by_hand(has_frame)
+        (value,) = on_one_batch(trainer, given, ["kd_ensemble"])
+        assert value == pytest.approx(wanted, rel=1e-3)
+
+
+def test_the_term_of_two_judges_and_the_second_judge_need_each_other(root, teacher):
+    known = config(root, teacher)
+    with pytest.raises(ConfigError, match=r"kd_ensemble and larger\.student need each other"):
+        replace(known, larger=LargerConfig(student="street6"))
+    with pytest.raises(ConfigError, match=r"kd_ensemble and larger\.student need each other"):
+        replace(known, terms=known.terms | {"kd_ensemble": 1.0})
 
 
 @pytest.mark.parametrize("graph", ["events", "grid", "batch"])
@@ -1017,7 +1068,9 @@ def test_the_terms_that_need_a_gradient_through_the_teacher_are_known(all_on, mo
     monkeypatch.setattr(type(trainer.teacher), "see", lambda _, image: watched(image))
     for name in TERMS:
         others = dict.fromkeys(TERMS, 0.0) | {name: 1.0}
-        known, trainer.config = trainer.config, replace(trainer.config, terms=others)
+        known = trainer.config
+        larger = known.larger if name == "kd_ensemble" else LargerConfig()
+        trainer.config = replace(known, terms=others, larger=larger)
         try:
             trainer._step_of(batch).terms()[name]()
         finally:

@@ -133,7 +133,7 @@ def test_a_teacher_has_no_larger_student(tmp_path, make_camvid):
             "larger": {"student": "x.pt"},
         },
     )
-    with pytest.raises(ConfigError, match="for the stage student, got stage teacher"):
+    with pytest.raises(ConfigError, match="for students of events, got stage teacher"):
         TeacherTrainer(config, tmp_path / "run")
 
 
