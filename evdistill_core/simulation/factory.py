@@ -25,6 +25,7 @@ from evdistill_core.simulation.motion import (
     log_uniform,
     random_camera_motion,
     random_thing_motion,
+    random_turning_motion,
     shift,
 )
 from evdistill_core.simulation.scene import Brightness, Gait, Layer, Light, Scene
@@ -36,6 +37,7 @@ Range = tuple[float, float]
 PROBABILITIES = (
     "moving_camera", "moving_things", "near_person", "drawn_people", "light_probability",
     "brightness_probability", "flicker_probability", "group", "overlap", "crossing", "partly_out",
+    "turning",
 )  # fmt: skip
 SIZES_PX = ("vehicle_length_px", "person_height_px", "head_px", "distractor_px", "blur_px")
 SPEEDS_PX_S = ("camera_speed_px_s", "vehicle_speed_px_s", "person_speed_px_s")
@@ -79,6 +81,8 @@ class SceneRanges:
         crossing: probability that a moving thing meets one that is there and moves the other way.
         partly_out: probability that a moving thing is cut by the border of the image. These
             three are asked in this order, and one of them happens at most.
+        turning: probability that a distractor does not travel: it turns, shakes or both, as a
+            wheel, a lamp or a thing in a hand does.
     """
 
     moving_camera: float = 0.4
@@ -108,6 +112,7 @@ class SceneRanges:
     overlap: float = field(default=0.0, metadata=LATER)
     crossing: float = field(default=0.0, metadata=LATER)
     partly_out: float = field(default=0.0, metadata=LATER)
+    turning: float = field(default=0.0, metadata=LATER)
 
     def __post_init__(self) -> None:
         """Refuse backward ranges and impossible probabilities."""
@@ -465,6 +470,9 @@ class SceneFactory:
         else:
             image = self._images[rng.integers(len(self._images))]
             log, label = self._patch_of(image, height, width, label, response, rng)
+        # Nothing is drawn for what has no probability: scenes of older settings stay the same.
+        if r.turning and rng.random() < r.turning:
+            return self._turning(log, alpha, label, rng)
         motion = self._motion(rng, r.vehicle_speed_px_s, level=1.5, size_px=size)
         origin = self._placed(motion, rng)
         gait = Gait()
@@ -474,6 +482,24 @@ class SceneFactory:
                         phase=rng.uniform(0.0, 6.28), waves=rng.uniform(0.1, 2.0))  # fmt: skip
         layer = _simple_layer(log, alpha, label, motion, origin, gait)
         return _Mover([layer], height, width, is_thing=False)
+
+    def _turning(
+        self, log: FloatImage, alpha: FloatImage, label: int, rng: np.random.Generator
+    ) -> _Mover:
+        """Return a patch that stays about where it is: of one piece, of two, or a lamp."""
+        height, width = alpha.shape
+        size = max(height, width)
+        motion, origin = random_turning_motion(rng, size_px=size), self._somewhere(rng)
+        pieces = [(log, alpha)]
+        kind = rng.random()
+        if kind < 0.4:  # a cross, such as wings and body of an aeroplane
+            across = _random_outline(width, height, rng)
+            pieces.append((np.ascontiguousarray(log.T), across))
+        elif kind < 0.65:
+            glow = np.full((size, size), rng.uniform(0.3, 2.5), np.float32)
+            pieces = [(glow, _disc(size))]
+        layers = [_simple_layer(*piece, label, motion, origin) for piece in pieces]
+        return _Mover(layers, size, size, is_thing=False)
 
     def _patch_of(  # noqa: PLR0913, PLR0917
         self, image: LabelledImage, height: int, width: int, label: int,
@@ -517,6 +543,13 @@ class SceneFactory:
     def _somewhere(self, rng: np.random.Generator) -> tuple[float, float]:
         column, row = rng.uniform(-0.05, 1.05, 2)
         return float(column * self.width), float(row * self.height)
+
+
+def _disc(size: int) -> FloatImage:
+    """Return the alpha of a disc with a soft edge."""
+    rows, columns = (axis - (size - 1) / 2 for axis in np.ogrid[:size, :size])
+    away = np.hypot(rows, columns) / (size / 2)
+    return np.clip((1 - away) * 4, 0, 1).astype(np.float32)
 
 
 def _class_id(classes: ClassTable, names: Sequence[str]) -> int | None:

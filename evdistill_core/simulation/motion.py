@@ -86,6 +86,31 @@ class Motion:
 STILL = Motion()
 
 
+def random_turning_motion(rng: np.random.Generator, *, size_px: float) -> Motion:
+    """Draw the motion of a thing that stays about where it is: it turns, shakes, or both.
+
+    Args:
+        rng: generator.
+        size_px: its size, to which the shake is relative.
+    """
+    kind = rng.random()
+    velocity, shake = np.zeros(PARAMETERS), np.zeros(PARAMETERS)
+    drift, direction = log_uniform(rng, (0.5, 30.0)), rng.uniform(0.0, 2 * math.pi)
+    velocity[0], velocity[1] = drift * math.cos(direction), drift * math.sin(direction)
+    if kind < 0.7:
+        velocity[2] = log_uniform(rng, (0.5, 40.0)) * rng.choice((-1.0, 1.0))
+    if kind > 0.4:
+        farthest_px = log_uniform(rng, (0.5, max(1.0, 0.2 * size_px)))
+        shake[:2] = rng.normal(0.0, farthest_px, 2)
+        shake[2] = rng.normal(0.0, 0.1)
+    return Motion(
+        velocity,
+        shake=shake,
+        shake_hz=log_uniform(rng, (2.0, 40.0)),
+        shake_phase=rng.uniform(0.0, 2 * math.pi, PARAMETERS),
+    )
+
+
 def calm(motion: Motion, span_s: float, size_px: float, farthest_px: float = math.inf) -> Motion:
     """Return a motion that can go on for a while.
 

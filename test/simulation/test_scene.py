@@ -421,3 +421,31 @@ def test_scenes_of_a_film_are_calm():
             assert abs(change) < abs(speed)
         frame = scene.labels(2.0)
         assert (frame != 255).mean() > 0.1  # the camera has not turned away from its picture
+
+
+def still_camera(**chances):
+    ranges = SceneRanges(
+        moving_camera=0.0, vehicles=(0, 0), people=(0, 0), distractors=(1, 1), near_person=0.0,
+        distractor_px=(20.0, 60.0), **chances,
+    )  # fmt: skip
+    factory = SceneFactory([example_image()], SIX_CLASSES, height=120, width=160, ranges=ranges)
+    return [factory.make(CLEAN, np.random.default_rng(seed)) for seed in range(60)]
+
+
+def test_things_that_turn_or_shake_stay_where_they_are_and_are_no_things():
+    """A second later they are within a fifth of their size, and they have moved meanwhile."""
+    turned = shaken = 0
+    for scene in still_camera(turning=1.0):
+        layers = scene.layers
+        if not layers:  # a few scenes stay empty
+            continue
+        assert not any(layer.thing for layer in layers)
+        assert {layer.label for layer in layers}.isdisjoint(SIX_CLASSES.thing_ids)
+        (motion,) = {id(layer.motion): layer.motion for layer in layers}.values()
+        assert np.hypot(*motion.velocity[:2]) <= 30.0
+        assert (motion.velocity[3:] == 0).all()
+        turned += abs(motion.velocity[2]) >= 0.5
+        shaken += bool(motion.shake[:2].any())
+        assert motion.velocity[2] or motion.shake.any()
+    assert turned > 25
+    assert shaken > 20
