@@ -2,7 +2,7 @@
 
     evdistill simulate data/camvid films --split test --classes street6 --seconds 3 --count 12
         --seed 77 --config benchmarks/films.yaml
-    python benchmarks/films.py films [--students FILE ...] [--json FILE]
+    python benchmarks/films.py films [--students FILE ...] [--precision int8] [--json FILE]
 
 Each student is scored twice: with the instances of its head, and with connected components of
 its mask. The baseline has no network: every connected region of events with a neighbour is called
@@ -67,6 +67,7 @@ def main() -> None:
     )
     parser.add_argument("films", type=Path)
     parser.add_argument("--students", type=Path, nargs="*", default=[SHIPPED, NANO])
+    parser.add_argument("--precision", default="fp32", help="of the networks, such as int8")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     films = films_in(args.films)
@@ -76,7 +77,9 @@ def main() -> None:
     for path in args.students:
         for how in ("auto", "components"):
             name = path.stem if how == "auto" else f"{path.stem}, components"
-            scores[name] = score_films(Student.load(path, instances=how), films)
+            scores[name] = score_films(
+                Student.load(path, instances=how, precision=args.precision), films
+            )
     scores["clusters, no network"] = score_detector(
         find_clusters, films, SIX_CLASSES.names, WINDOW_US
     )

@@ -1,6 +1,6 @@
 """What a student finds on real recordings, beside plain clustering of events.
 
-    python benchmarks/real_recordings.py [STUDENT] [--out DIR] [--data DIR]
+    python benchmarks/real_recordings.py [STUDENT] [--out DIR] [--data DIR] [--precision int8]
 
 Prints one row a recording and a method: boxes a window of each thing class, share of labelled
 pixels that are called human and vehicle, and, on the street recording, how many of the moving
@@ -291,6 +291,7 @@ def main() -> None:
     parser.add_argument("student", type=Path, nargs="?", default=SHIPPED)
     parser.add_argument("--out", type=Path, default=Path("out/real_recordings"))
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--precision", default="fp32", help="of the network, such as int8")
     args = parser.parse_args()
     default = ROOT.parent / "shared" / "data"
     data = args.data or Path(os.environ.get("EVDISTILL_TEST_DATA", default))
@@ -303,7 +304,7 @@ def main() -> None:
             print(f"left out: no {path}")
             continue
         for method in (
-            StudentMethod(student, make_runner(student), config),
+            StudentMethod(student, make_runner(student, precision=args.precision), config),
             ClusterMethod(SIX_CLASSES, CLUSTERS),
         ):
             sheet = args.out / f"{path.stem}_{method.name}.png"
@@ -314,6 +315,7 @@ def main() -> None:
         print("| " + " | ".join(row.cells()) + " |")
     content = {
         "student": args.student.name,
+        "precision": args.precision,
         "date": time.strftime("%Y-%m-%d"),
         "postprocess": asdict(config),
         "rows": [asdict(r) for r in rows],

@@ -40,7 +40,8 @@ def write_and_report(
     from rich.table import Table
 
     from evdistill_core.export.int8 import calibration_windows
-    from evdistill_core.export.student import export_student
+    from evdistill_core.export.student import export_student, float_layers
+    from evdistill_core.inference.student import StudentFile
 
     console = Console(stderr=as_json)
     with Console(stderr=True).status("exporting and comparing ..."):
@@ -75,6 +76,8 @@ def write_and_report(
         "parity": [dataclasses.asdict(row) for row in rows],
     }
     if windows:
-        console.print(f"model in 8 bits: measured on {calibrated_on}", markup=False)
+        kept = float_layers(StudentFile.open(out).info)
+        end = f"; the first {kept} convolutions stay in float" if kept else ""
+        console.print(f"model in 8 bits: measured on {calibrated_on}{end}", markup=False)
         facts["int8"] = calibrated_on
     return facts

@@ -64,12 +64,13 @@ def calibration_windows(recordings: Sequence[Path], spec: InputSpec) -> list[Flo
     return found
 
 
-def to_int8(model: bytes, windows: Sequence[FloatArray]) -> bytes:
+def to_int8(model: bytes, windows: Sequence[FloatArray], *, float_layers: int = 0) -> bytes:
     """Return an ONNX model in 8 bits.
 
     Args:
         model: of a student without a memory, weights inside.
         windows: (C, H, W) inputs that the ranges are measured on.
+        float_layers: convolutions, counted from the input, that stay in float.
 
     Raises:
         StudentError: ONNX Runtime cannot quantise it.
@@ -91,6 +92,7 @@ def to_int8(model: bytes, windows: Sequence[FloatArray]) -> bytes:
             quant_pre_process(str(trained), str(folded), skip_symbolic_shape=True)
             quantize_static(
                 str(folded), str(small), _Reader(windows),
+                nodes_to_exclude=_first_convolutions(folded, float_layers),
                 quant_format=QuantFormat.QDQ, per_channel=True,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.MinMax,
@@ -102,6 +104,15 @@ def to_int8(model: bytes, windows: Sequence[FloatArray]) -> bytes:
         finally:
             logging.root.setLevel(level)
         return small.read_bytes()
+
+
+def _first_convolutions(model: Path, count: int) -> list[str]:
+    import onnx  # noqa: PLC0415 - only an export needs it
+
+    if not count:
+        return []
+    nodes = onnx.load(model).graph.node
+    return [node.name for node in nodes if node.op_type == "Conv"][:count]
 
 
 class _Reader:

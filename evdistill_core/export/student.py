@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,14 @@ from evdistill_core.export.int8 import to_int8
 from evdistill_core.export.onnx_model import to_onnx
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.inference.onnx_runner import OnnxRunner
-from evdistill_core.inference.parity import Form, ParityRow, compare, require_parity, rows_of
+from evdistill_core.inference.parity import (
+    Form,
+    ParityRow,
+    compare,
+    example_input,
+    require_parity,
+    rows_of,
+)
 from evdistill_core.inference.prediction import InstanceOutput
 from evdistill_core.inference.runner import FloatArray, Output, run_whole_sequence
 from evdistill_core.inference.student import (
@@ -38,6 +45,9 @@ from evdistill_core.models.registry import check_network_of_file, network_entry,
 from evdistill_core.representations.spec import InputSpec
 
 _RULE = "\n\n---\n\n"  # between the text by people and the facts in a model card
+# Convolutions from the input on that a model in 8 bits may keep in float. The first ones have few
+# channels of very different ranges, so most can be lost there (docs/adr/0032).
+_FLOAT_LAYERS = (0, 3, 6, 12)
 _PARITY_WINDOWS = 4  # of recurrent networks: errors of the state add up
 _PARITY_SIZES = ((96, 128), (200, 346), (264, 352))
 
@@ -82,14 +92,20 @@ def export_student(  # noqa: PLR0913 - what goes into a file, and what is said o
             + ("" if onnx else ": leave --no-onnx out")
         )
     model = to_onnx(network) if onnx else None
-    int8 = to_int8(model, calibration[::2]) if calibration and model is not None else None
+    int8, kept = None, 0
     forms = {"folded": _on_torch(folded)}
     with tempfile.TemporaryDirectory(prefix="evdistill-export-") as folder:
-        if model is not None:
-            trial = Path(folder) / f"trial{SUFFIX}"
+        trial = Path(folder) / f"trial{SUFFIX}"
+
+        def opened_with(int8: bytes | None) -> StudentFile:
             write_student(trial, info, weights=weights, onnx=model, int8=int8)
-            opened = StudentFile.open(trial)
-            forms["onnx"] = partial(run_whole_sequence, OnnxRunner(opened))
+            return StudentFile.open(trial)
+
+        if model is not None:
+            runner = OnnxRunner(opened_with(None))
+            forms["onnx"] = partial(run_whole_sequence, runner)
+            if calibration:
+                int8, kept, rows8 = _in_eight_bits(model, runner, calibration, opened_with)
         rows = compare(
             _on_torch(network),
             forms,
@@ -98,10 +114,7 @@ def export_student(  # noqa: PLR0913 - what goes into a file, and what is said o
             windows=_PARITY_WINDOWS if network.state_channels else 1,
         )
         if int8 is not None:
-            small = OnnxRunner(opened, precision="int8")
-            pairs = [(small.run_whole(x), forms["onnx"](x)) for x in calibration[1::2]]
-            size = calibration[0].shape[1], calibration[0].shape[2]
-            rows += rows_of("int8", "int8", pairs, size=size)
+            rows += rows8
     require_parity(rows)
     parity: dict[str, object] = {"rows": [asdict(row) for row in rows]}
     if int8 is not None:
@@ -109,11 +122,41 @@ def export_student(  # noqa: PLR0913 - what goes into a file, and what is said o
             "windows": calibrated_on,
             "ranges": len(calibration[::2]),
             "judges": len(calibration[1::2]),
+            "float_layers": kept,
         }
     final = replace(info, parity=parity)
     card = model_card(final, card_text)
     write_student(out, final, weights=weights, onnx=model, int8=int8, card=card)
     return rows
+
+
+def _in_eight_bits(
+    model: bytes,
+    exact: OnnxRunner,
+    windows: Sequence[FloatArray],
+    opened_with: Callable[[bytes], StudentFile],
+) -> tuple[bytes, int, list[ParityRow]]:
+    """Return a model in 8 bits, how many convolutions stay in float, and how far off it is.
+
+    The fewest with which the classes are within half of the limit on the windows that gave the
+    ranges, and with which the check at load passes. The windows that judge it have no say.
+    """
+
+    def rows_on(small: OnnxRunner, chosen: Sequence[FloatArray]) -> list[ParityRow]:
+        pairs = [(small.run_whole(x), exact.run_whole(x)) for x in chosen]
+        size, things = chosen[0].shape[1:], opened.classes.thing_ids
+        return rows_of("int8", "int8", pairs, size=size, thing_ids=things)
+
+    for count in _FLOAT_LAYERS:
+        int8 = to_int8(model, windows[::2], float_layers=count)
+        opened = opened_with(int8)
+        small = OnnxRunner(opened, precision="int8")
+        at_load = [r for r in rows_on(small, [example_input(opened.input)]) if not r.is_equal]
+        seen = rows_on(small, windows[::2])
+        fits = all(r.is_well_within if r.output == "logits" else r.is_equal for r in seen)
+        if fits and not at_load:
+            break
+    return int8, count, rows_on(small, windows[1::2]) + at_load
 
 
 def export_checkpoint(
@@ -286,15 +329,24 @@ def model_card(info: StudentInfo, text: str = "") -> str:
         )
     int8 = info.parity.get("int8")
     if isinstance(int8, dict):
+        kept = float_layers(info)
         lines += [
             "",
             f"Model in 8 bits: ranges of {int8['ranges']} windows, judged by {int8['judges']} "
-            f"others, of {int8['windows'] or 'windows that were not named'}.",
+            f"others, of {int8['windows'] or 'windows that were not named'}."
+            + (f" The first {kept} convolutions stay in float." if kept else ""),
         ]
     if "config" in info.provenance:
         text = yaml.safe_dump(info.provenance["config"], sort_keys=False)
         lines += ["", "## Configuration of the training", "", "```yaml", text.rstrip(), "```"]
     return "\n".join(lines) + "\n"
+
+
+def float_layers(info: StudentInfo) -> int:
+    """Return how many convolutions of a model in 8 bits stay in float."""
+    int8 = info.parity.get("int8")
+    count = int8.get("float_layers", 0) if isinstance(int8, dict) else 0
+    return count if isinstance(count, int) else 0
 
 
 def _phrase(value: object) -> str:

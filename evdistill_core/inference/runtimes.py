@@ -188,7 +188,10 @@ def _checked(student: StudentFile, runner: Runner, precision: str) -> Runner:
     x = example_input(student.input)
     given, right = runner.run_whole(x), OnnxRunner(student).run_whole(x)
     runner.reset()
-    rows = rows_of(runner.description, precision, [(given, right)], size=x.shape[1:])
+    rows = rows_of(
+        runner.description, precision, [(given, right)],
+        size=x.shape[1:], thing_ids=student.classes.thing_ids,
+    )  # fmt: skip
     for row in rows:
         if not row.is_equal:
             raise StudentError(
