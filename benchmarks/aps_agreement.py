@@ -40,6 +40,7 @@ from evdistill_core.inference.prediction import Prediction
 from evdistill_core.inference.runner import Runner
 from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import StudentFile
+from evdistill_core.messages.images import to_grey
 from evdistill_core.representations import represent
 from evdistill_core.training.teacher import NetworkTeacher, load_teacher
 
@@ -83,7 +84,7 @@ def moments(path: Path, teacher: NetworkTeacher, *, window_us: int, cache: Path)
         events = _events_before(recording, frame.t_us, window_us)
         fired = np.zeros((events.height, events.width), np.uint8)
         fired[events.y, events.x] = 1
-        grey = np.asarray(real.grey(frame), np.uint8)
+        grey = np.asarray(to_grey(frame.image), np.uint8)
         cars = np.zeros_like(fired)
         for left, top, right, bottom in real.moving_boxes(frames, i):
             cars[top:bottom, left:right] = 1

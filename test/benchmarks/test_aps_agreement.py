@@ -100,3 +100,15 @@ def test_a_student_agrees_with_itself_and_is_compared_with_the_first(bench, tiny
         moment(bench, seed=s, teacher=(m % 5 + 1).astype(np.uint8)) for s, m in enumerate(seen)
     ]
     assert bench.compare(wrong, [student], block=1)[0]["agreement"] < 1
+
+
+def test_moments_are_the_frames_of_a_recording_with_a_whole_window_before(bench, tmp_path):
+    demo = HERE.parent / "demo" / "davis346_street.mcap"
+    teacher = NetworkTeacher(Bright(), None, 6)
+    found = bench.moments(demo, teacher, window_us=50_000, cache=tmp_path)
+    assert 20 <= len(found) <= 30  # the recording has 30 images
+    for one in found:
+        assert one.frame.shape == one.fired.shape == one.teacher.shape == (260, 346)
+        assert one.fired.any()
+        assert one.frame.max() > one.frame.min()
+    assert any(one.cars.any() for one in found)
