@@ -53,9 +53,13 @@ ONBOARD = {
     "pseudo_label": 0.5,
     "density_mix": 0.5,
 }
-# Starts from the row ``wide``. That student sees events, T sees frames, and they err in different
-# places: their mean teaches. The labels of simulated windows stay beside it.
+# Goes on from the row ``wide``; the labels of simulated windows stay beside what T says of frames.
 ONBOARD_FRAMES = {
+    "task_events": 1.0,
+    "kd_paired": 1.0,
+}
+# The same with the mean of T on frames and of that student on events.
+TWO_JUDGES = {
     "task_events": 1.0,
     "kd_ensemble": 1.0,
 }
@@ -127,7 +131,6 @@ GROUPS = {
     "affinity-simulated": ("affinity_simulated",),
     "kd-frames": ("kd_paired",),
     "affinity-frames": ("affinity_paired",),
-    "ensemble": ("kd_ensemble",),
     "density-mix": ("density_mix",),
     "pseudo-labels": ("pseudo_label",),
     "class-mix": ("class_mix",),
@@ -303,11 +306,11 @@ def _table() -> dict[str, Row]:
         base="wide",
         start="base",
     )
-    teacher_alone = replace(
+    two_judges = replace(
         onboard_frames,
-        name="onboard-frames-teacher-alone",
-        title="onboard profile, with frames, T alone teaches",
-        terms={"task_events": 1.0, "kd_paired": 1.0},
+        name="two-judges",
+        title="onboard profile, with frames, two judges",
+        terms=TWO_JUDGES,
     )
     rows = [
         Row(name="prior", title="positional prior (no events)", kind="prior", labelled=("source",)),
@@ -398,7 +401,7 @@ def _table() -> dict[str, Row]:
         onboard,
         wide_longer,
         onboard_frames,
-        teacher_alone,
+        two_judges,
         Row(
             name="upper",
             title="clean simulator + target labels (upper bound)",
