@@ -30,7 +30,7 @@ def student():
     return StudentFile.open(benchmark.SHIPPED)
 
 
-SIZES = {"street6": (16_000_000, 3_500_000), "street6-nano": (4_000_000, 1_000_000)}
+SIZES = {"street6": (16_000_000, 3_500_000), "street6-nano": (5_000_000, 1_000_000)}
 
 
 def measure(student, path, tmp_path):
