@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from real_recordings import CLUSTERS, SHIPPED, ClusterMethod
 from evdistill_core.data.film_scores import films_in, score_detector, score_films
 from evdistill_core.evaluation.box_scores import percent
 from evdistill_core.events.window import Window
+from evdistill_core.foundation.errors import EvdistillError
 from evdistill_core.foundation.labels import SIX_CLASSES
 from evdistill_core.inference.prediction import Detection
 from evdistill_core.inference.tracking import Tracker
@@ -92,4 +94,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EvdistillError as error:
+        sys.exit(f"error: {error}")

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -30,6 +31,7 @@ from evdistill_core.drawing.colours import blank, screen_factor, to_bgr
 from evdistill_core.drawing.overlay import legend, overlay
 from evdistill_core.drawing.sheets import contact_sheet, write_image
 from evdistill_core.events.window import Window, WindowAssembler, WindowSpec
+from evdistill_core.foundation.errors import EvdistillError
 from evdistill_core.foundation.labels import IGNORE, SIX_CLASSES, ClassTable
 from evdistill_core.inference.postprocess import (
     PostprocessConfig,
@@ -326,4 +328,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EvdistillError as error:
+        sys.exit(f"error: {error}")
