@@ -295,6 +295,8 @@ def _convert(hint: Any, value: object, where: str) -> object:  # noqa: PLR0911, 
     if hint is object:
         return value
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        if value is None and hint is str:
+            raise ConfigError(f"{where} must be text, got no value; write '' for an empty text")
         raise ConfigError(f"{where} must be {TYPE_WORDS.get(hint, hint.__name__)}, got {value!r}")
     return value
 

@@ -38,7 +38,6 @@ from evdistill_core.training.distill_terms import (
     Translation,
     build_frame_student,
 )
-from evdistill_core.training.larger import LargerStudent
 from evdistill_core.training.loop import Moved, Trainer, TrainingState
 from evdistill_core.training.optimisation import learning_rate, make_optimiser
 from evdistill_core.training.teacher import load_teacher
@@ -121,11 +120,6 @@ class DistillTrainer(Trainer):
         frame = build_frame_student(config, classes)
         self.frame_student = frame.to(self.device) if frame is not None else None
         self.optimisers = self._other_optimisers()
-        self._trained = None
-        if config.larger.student:
-            self._trained = LargerStudent(
-                config.larger, spec=config.input, classes=self.classes, device=self.device
-            )
         self._usual_activity_HW = self._usual_activity()
         return state
 
@@ -215,7 +209,7 @@ class DistillTrainer(Trainer):
             thing_ids=self.classes.thing_ids,
             mixed=self._mixed,
             usual_activity=self._usual_activity_HW,
-            trained=self._trained,
+            trained=self._larger,
         )
         return DistillStep(
             _on(batch, self.device),
@@ -231,7 +225,7 @@ class DistillTrainer(Trainer):
             return logits_of(student, x, self.state.average.weights())
 
     def _extra_state(self) -> dict[str, object]:
-        content: dict[str, object] = {
+        content = super()._extra_state() | {
             "teacher_sha256": self.teacher.sha256,
             "translation": self.translation.state_dict(),
             "optimisers": {n: o.state_dict() for n, o in self.optimisers.items()},
@@ -241,9 +235,11 @@ class DistillTrainer(Trainer):
         return content
 
     def _load_extra_state(self, extra: dict[str, object]) -> None:
+        super()._load_extra_state(extra)
         if extra["teacher_sha256"] != self.teacher.sha256:
             raise ConfigError(
-                f"{self.teacher.path} is not the teacher that this run was started with"
+                f"{self.teacher.path} is not the teacher that this run was started with; bring "
+                "that file back, or start a new run with --overwrite"
             )
         self.translation.load_state_dict(cast("dict[str, Tensor]", extra["translation"]))
         optimisers = cast("dict[str, dict[str, object]]", extra["optimisers"])

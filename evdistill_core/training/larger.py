@@ -3,6 +3,7 @@
 # Shape letters: B batch, K classes, H and W of the labels at hand.
 from __future__ import annotations
 
+import hashlib
 from dataclasses import fields
 from pathlib import Path
 
@@ -33,6 +34,10 @@ class LargerStudent:
         classes: of the smaller one.
         device: where it runs.
 
+    Attributes:
+        path: of the file.
+        sha256: of the file, so that a resumed run knows that it is the same.
+
     Raises:
         StudentError: no checkpoint or student file, or a damaged one.
         ConfigError: it is missing, looks at images, sees another input, or knows other classes.
@@ -58,6 +63,8 @@ class LargerStudent:
             )
         self._thing_ids = list(classes.thing_ids)
         self._network = network.eval().requires_grad_(False).to(device)
+        self.path = path
+        self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
 
     def log_posterior(self, inputs: Tensor, size: tuple[int, int], task: Task) -> Tensor:
         """Return what it says of windows: (B, K, *size) log posterior, without a gradient."""

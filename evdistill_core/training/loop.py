@@ -397,9 +397,7 @@ class Trainer:
         config = self.config
         if not config.larger.student:
             return None
-        if self.stage == "distill":
-            return None  # the term kd_ensemble asks it
-        if self.stage != "student":
+        if self.stage not in {"student", "distill"}:
             raise ConfigError(
                 f"larger.student is for students of events, got stage {self.stage}: leave it out"
             )
@@ -518,11 +516,17 @@ class Trainer:
         )
 
     def _extra_state(self) -> dict[str, object]:
-        """Return what else a subclass needs to go on: tensors and plain data."""
-        return {}
+        """Return what else is needed to go on: tensors and plain data."""
+        return {} if self._larger is None else {"larger_sha256": self._larger.sha256}
 
     def _load_extra_state(self, extra: dict[str, object]) -> None:
         """Take what ``_extra_state`` returned."""
+        larger = self._larger
+        if larger is not None and extra.get("larger_sha256", larger.sha256) != larger.sha256:
+            raise ConfigError(
+                f"{larger.path} is not the larger.student that this run was started with; bring "
+                "that file back, or start a new run with --overwrite"
+            )
 
     def _load(self, path: Path) -> None:
         saved = load_snapshot(path, type(self.config))

@@ -30,6 +30,7 @@ class Outer:
     weights: dict[str, float] = field(default_factory=dict)
     inner: Inner = Inner()
     enabled: bool = True
+    student: str = ""
 
 
 def test_round_trip_through_yaml(tmp_path):
@@ -50,6 +51,7 @@ def test_round_trip_through_yaml(tmp_path):
         ({"rate_hz": 1, "inner": {"size": [1]}}, "inner.size must hold 2 values"),
         ({"rate_hz": 1, "names": "abc"}, "names must be a list"),
         ({"rate_hz": 1, "weights": {"ce": "x"}}, "weights.ce must be a number"),
+        ({"rate_hz": 1, "student": None}, "student must be text, got no value; write ''"),
         ({"rate_hz": 1, "enabled": 1}, "enabled must be true or false"),
     ],
 )

@@ -941,6 +941,18 @@ def test_another_teacher_is_not_taken_for_the_first(root, teacher, tmp_path):
         DistillTrainer(config(root, mine), tmp_path / "run", resume=True)
 
 
+def test_another_trained_student_is_not_taken_for_the_first(all_on, trained_student, tmp_path):
+    mine = tmp_path / "student.pt"
+    mine.write_bytes(trained_student.read_bytes())
+    given = replace(all_on[0].config, larger=LargerConfig(student=str(mine)))
+    DistillTrainer(given, tmp_path / "run").save()
+    content = torch.load(mine, weights_only=True)
+    content["training"] = {"steps": 7}
+    torch.save(content, mine)
+    with pytest.raises(ConfigError, match=r"not the larger\.student that this run"):
+        DistillTrainer(given, tmp_path / "run", resume=True)
+
+
 @pytest.fixture(scope="module")
 def onnx_teacher(root):
     """A segmenter of rgb images to 19 classes, as torch exports it, and its description."""

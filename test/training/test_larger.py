@@ -137,6 +137,19 @@ def test_a_teacher_has_no_larger_student(tmp_path, make_camvid):
         TeacherTrainer(config, tmp_path / "run")
 
 
+def test_a_run_goes_on_with_the_larger_student_that_it_was_started_with(tiny_run, tmp_path):
+    larger = write_larger(tmp_path / "larger.pt")
+    config = config_of(tiny_run(steps=4, larger={"student": str(larger)}))
+    part = Trainer(config, tmp_path / "run")
+    part.run(lambda report: part.stop() if report.step == 2 else None)
+    kept = larger.read_bytes()
+    write_larger(larger, width=1.0)
+    with pytest.raises(ConfigError, match=r"not the larger\.student that this run"):
+        Trainer(config, tmp_path / "run", resume=True)
+    larger.write_bytes(kept)
+    assert Trainer(config, tmp_path / "run", resume=True).state.step == 2
+
+
 def test_a_student_may_cut_and_pad_its_input_in_its_own_way(tmp_path):
     own = replace(SPEC, max_pixels=999, size_multiple=32, sequence=3)
     larger = write_larger(tmp_path / "larger.pt", spec=own)
