@@ -3,7 +3,7 @@
 Inverted residual blocks without squeeze-and-excite and with ReLU6, made for phones: 0.4 GMACs a
 224x224 image. A student of events that starts from ImageNet weights scored 13 points of mIoU more
 than the same network from random weights
-(docs/explanation/results-segmentation.md), although its input is a
+(docs/explanation/results-unseen-drive.md), although its input is a
 grid of events and not an image.
 
 Names of parameters are those of the published weights (``_blocks.3._expand_conv.weight``), so that
