@@ -277,7 +277,6 @@ def _table() -> dict[str, Row]:
         title="EvDistill 2021 terms, generators from simulated pairs, encoder of the teacher",
         base="generators",
         start="teacher",
-        steps_share=0.5,
     )
     onboard = Row(
         name="onboard",
@@ -381,7 +380,6 @@ def _table() -> dict[str, Row]:
             title="reconstruction and generators, then teacher",
             kind="reconstruct",
             labelled=("wide",),
-            steps_share=0.25,
             terms=GENERATORS,
         ),
         paper,
