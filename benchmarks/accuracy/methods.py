@@ -30,7 +30,12 @@ from evdistill_core.foundation.labels import CAMVID_CLASSES, ClassTable
 from evdistill_core.models.checkpoint import load_checkpoint
 from evdistill_core.simulation.dataset import SetWriter, SimulatedSet, write_windows
 from evdistill_core.simulation.window import SimulatedWindow
-from evdistill_core.training.config import LargerConfig, LossConfig, TrainConfig
+from evdistill_core.training.config import (
+    LargerConfig,
+    LossConfig,
+    NetworkConfig,
+    TrainConfig,
+)
 from evdistill_core.training.distill_config import (
     DistillConfig,
     TeacherConfig,
@@ -78,12 +83,14 @@ class Methods:
     def key(self, row: Row) -> str:
         """Return the name of everything that decides a row's result, whatever the commit."""
         base = self.key(ROWS[row.base]) if row.base else ""
-        return digest([bound_settings(self.settings), row.facts(), base, self.sets.root.name])
+        larger = [self.key(ROWS[row.larger])] if row.larger else []
+        facts = [bound_settings(self.settings), row.facts(), base, self.sets.root.name]
+        return digest([*facts, *larger])
 
-    def budget(self) -> dict[str, object]:
+    def budget(self, row: Row) -> dict[str, object]:
         """Return what stands in a result about steps, size and student."""
         size = [self.settings.height, self.settings.width]
-        return budget_of(self.settings.name, self.settings.student) | {"size": size}
+        return budget_of(self.settings.name, self._plain_student(row)) | {"size": size}
 
     def is_label_free(self, row: Row) -> bool:
         """Return whether a row reads no label of the target."""
@@ -193,18 +200,25 @@ class Methods:
         return self._train(Trainer, config, self._run_name(row, seed))
 
     def _student(self, row: Row, seed: int) -> Budget:
-        student = self.settings.student
+        student = self._plain_student(row)
         if row.start == "teacher":
             network = replace(student.network, pretrained=str(self.teacher()))
             student = replace(student, network=network)
         if row.start == "base":
-            path = str(self._base_student(row, seed))
+            path = str(self._student_of(row.base, seed))
             network = replace(student.network, pretrained="none", start_from=path)
             student = replace(student, network=network)
-        return replace(student, steps=max(1, round(row.steps_share * student.steps)))
+        return student
 
-    def _base_student(self, row: Row, seed: int) -> Path:
-        return self._supervised(ROWS[row.base], seed)
+    def _plain_student(self, row: Row) -> Budget:
+        student = self.settings.student
+        steps = max(1, round(row.steps_share * student.steps))
+        network = from_mapping(NetworkConfig, row.network) if row.network else student.network
+        return replace(student, steps=steps, network=network)
+
+    def _student_of(self, name: str, seed: int) -> Path:
+        row = ROWS[name]
+        return self._distil(row, seed)[0] if row.kind == "distill" else self._supervised(row, seed)
 
     def _distil(self, row: Row, seed: int) -> tuple[Path, DistillConfig]:
         settings = self.settings
@@ -213,7 +227,7 @@ class Methods:
         larger = LargerConfig()
         if row.start == "base":
             if row.terms.get("kd_ensemble", 0) > 0:
-                larger = LargerConfig(student=str(self._base_student(row, seed)))
+                larger = LargerConfig(student=str(self._student_of(row.larger or row.base, seed)))
         elif row.base:
             generators, _ = self._distil(ROWS[row.base], seed)
             adversary = replace(adversary, start_from=str(generators))

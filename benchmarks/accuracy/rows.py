@@ -113,6 +113,10 @@ JUDGED: dict[str, object] = {
     "pseudo_ramp": 0.3,
     "view": {"dropout": 0.2, "strength": [0.7, 1.3]},
 }
+# Of a student that knows simulated windows already: the judge is good from the first step.
+ADAPTED: dict[str, object] = JUDGED | {"pseudo_from": 0.0, "pseudo_ramp": 0.2}
+# The smallest student; it has no ImageNet weights. As plain data, so that keys of rows hold it.
+SMALL: dict[str, object] = {"name": "onboard-seg", "options": {"width": 1.0}}
 # G_ei comes from the row `reconstruct` and is not trained further.
 RECONSTRUCTED: dict[str, object] = {"confidence": "max", "confidence_floor": 0.7}
 # What is removed together: both directions of one idea.
@@ -148,8 +152,9 @@ class Row:
         labelled: sets of labelled windows that it learns from.
         base: row whose student it starts from; of a distillation, whose generators.
         start: what the student starts from. Empty: as the settings say. ``teacher``: its encoder
-            is that of T. ``base``: all of it is the student of ``base``, which is also the trained
-            student of ``kd_ensemble``.
+            is that of T. ``base``: all of it is the student of ``base``.
+        larger: row whose student is the trained one of ``kd_ensemble``; empty: ``base``.
+        network: ``name`` and ``options`` of the student; empty: as the settings say.
         steps_share: steps, as a share of those of the settings.
         terms: of a distillation, by weight.
         transfer: of a distillation.
@@ -168,11 +173,13 @@ class Row:
     reads_target_labels: bool = False
     start: Literal["", "teacher", "base"] = ""
     steps_share: float = 1.0
+    larger: str = ""
+    network: dict[str, object] = field(default_factory=dict)
 
     def facts(self) -> dict[str, object]:
         """Return what decides the result; later fields only where used, so that keys stay."""
         facts = {k: v for k, v in asdict(self).items() if k != "title"}
-        unused = {"start": "", "steps_share": 1.0}
+        unused = {"start": "", "steps_share": 1.0, "larger": "", "network": {}}
         return {k: v for k, v in facts.items() if k not in unused or v != unused[k]}
 
     def all_terms(self) -> dict[str, float]:
@@ -312,6 +319,21 @@ def _table() -> dict[str, Row]:
         title="onboard profile, with frames, two judges",
         terms=TWO_JUDGES,
     )
+    small_wide = Row(
+        name="small-wide",
+        title="onboard-seg: wide",
+        kind="supervised",
+        labelled=("wide",),
+        network=SMALL,
+    )
+    small_frames = replace(
+        two_judges,
+        name="small-onboard-frames",
+        title="onboard-seg: distilled from onboard-frames, with frames",
+        base="small-wide",
+        larger="onboard-frames",
+        network=SMALL,
+    )
     rows = [
         Row(name="prior", title="positional prior (no events)", kind="prior", labelled=("source",)),
         Row(name="pictures", title="teacher on event pictures", kind="pictures"),
@@ -362,8 +384,11 @@ def _table() -> dict[str, Row]:
             title="wide + EMA self-training",
             kind="distill",
             labelled=("wide",),
+            base="wide",
+            start="base",
+            steps_share=0.5,
             terms={"task_events": 1.0, "pseudo_label": 1.0},
-            transfer=SELF_TRANSFER,
+            transfer=ADAPTED,
         ),
         Row(
             name="self-training-frames",
@@ -402,6 +427,8 @@ def _table() -> dict[str, Row]:
         wide_longer,
         onboard_frames,
         two_judges,
+        small_wide,
+        small_frames,
         Row(
             name="upper",
             title="clean simulator + target labels (upper bound)",

@@ -149,7 +149,7 @@ def find_entry(
         "label_free": methods.is_label_free(row),
         "key": key,
         "device": device_name(methods.device),
-        "budget": methods.budget(),
+        "budget": methods.budget(row),
         "runs": [],
     }
 

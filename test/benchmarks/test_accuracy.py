@@ -151,7 +151,7 @@ def test_profiles_have_the_weights_of_the_rows_that_were_measured(modules, name,
 def test_the_key_of_a_row_tells_its_start_only_where_it_has_one(modules):
     from rows import ROWS
 
-    assert "start" not in ROWS["wide"].facts()
+    assert not {"start", "larger", "network"} & set(ROWS["wide"].facts())
     assert ROWS["wide-teacher-encoder"].facts()["start"] == "teacher"
 
 
@@ -167,6 +167,7 @@ def test_every_row_is_a_distillation_that_can_be_configured(modules):
         assert not set(row.terms) & set(LABELLED_TERMS) or row.labelled, row.name
         assert not set(row.terms) & set(FRAME_TERMS) or row.frames, row.name
         assert not row.base or row.base in ROWS
+        assert not row.larger or ("kd_ensemble" in row.terms and row.larger in ROWS)
 
 
 def test_a_set_that_two_runners_miss_is_made_once(modules, tmp_path, monkeypatch):
@@ -209,7 +210,8 @@ def test_rows_run_and_are_not_run_again(tmp_path, make_camvid):
     results = tmp_path / "results.json"
     rows = (  # in the order of the table, which is that of the file
         "prior,pictures,source-adabn,pseudo-labels,kd-frames,reconstruct,self-training,"
-        "wide-few-reconstructions,onboard,wide-longer,onboard-frames,two-judges"
+        "wide-few-reconstructions,onboard,wide-longer,onboard-frames,two-judges,"
+        "small-onboard-frames"
     )
     command = [sys.executable, str(HERE / "run.py"), "--config", str(HERE / "smoke.yaml")]
     command += ["--camvid", str(camvid), "--work", str(tmp_path / "work"), "--rows", rows]
