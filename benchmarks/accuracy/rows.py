@@ -319,6 +319,17 @@ def _table() -> dict[str, Row]:
         title="onboard profile, with frames, two judges",
         terms=TWO_JUDGES,
     )
+    self_training = Row(
+        name="self-training",
+        title="wide + EMA self-training",
+        kind="distill",
+        labelled=("wide",),
+        base="wide",
+        start="base",
+        steps_share=0.5,
+        terms={"task_events": 1.0, "pseudo_label": 1.0},
+        transfer=ADAPTED,
+    )
     small_wide = Row(
         name="small-wide",
         title="onboard-seg: wide",
@@ -379,24 +390,12 @@ def _table() -> dict[str, Row]:
             labelled=("wide",),
             terms={"paired_simulated": 1.0, "task_reconstructed": 0.1},
         ),
-        Row(
-            name="self-training",
-            title="wide + EMA self-training",
-            kind="distill",
-            labelled=("wide",),
-            base="wide",
-            start="base",
-            steps_share=0.5,
-            terms={"task_events": 1.0, "pseudo_label": 1.0},
-            transfer=ADAPTED,
-        ),
-        Row(
+        self_training,
+        replace(
+            self_training,
             name="self-training-frames",
             title="wide + EMA self-training, with frames",
-            kind="distill",
-            labelled=("wide",),
-            terms={"task_events": 1.0, "pseudo_label": 1.0, "kd_paired": 1.0},
-            transfer=SELF_TRANSFER,
+            terms=self_training.terms | {"kd_paired": 1.0},
             frames=True,
         ),
         *_single_terms(),
