@@ -50,7 +50,10 @@ def main() -> None:
         raise ConfigError(f"unknown rows {unknown}; there are {', '.join(methods.rows)}")
     seeds = methods.settings.seeds
     if arguments.seeds:
-        seeds = tuple(int(s) for s in arguments.seeds.split(","))
+        texts = arguments.seeds.split(",")
+        if not all(t.isdecimal() for t in texts):
+            raise ConfigError(f"--seeds takes whole numbers such as 0,1, got {arguments.seeds!r}")
+        seeds = tuple(int(t) for t in texts)
     if not arguments.table:
         for seed in seeds:  # a whole table with one seed before the second begins
             for name in names:
