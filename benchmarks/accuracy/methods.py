@@ -191,7 +191,7 @@ class Methods:
     def _supervised(self, row: Row, seed: int) -> Path:
         labelled = {name: self.sets.folder(name) for name in row.labelled}
         if row.kind == "pseudo":
-            labelled = {"pseudo": self._pseudo_set()}
+            labelled["pseudo"] = self._pseudo_set()
         config = TrainConfig(
             **self._common(row.name, self._student(row, seed), seed),
             input=self.settings.input,

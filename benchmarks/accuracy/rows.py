@@ -330,6 +330,26 @@ def _table() -> dict[str, Row]:
         terms={"task_events": 1.0, "pseudo_label": 1.0},
         transfer=ADAPTED,
     )
+    # What T says of the camera's images as labels of the same moments, beside simulated windows.
+    source_pseudo = Row(
+        name="source-pseudo",
+        title="clean simulator + pseudo-labels from frames",
+        kind="pseudo",
+        labelled=("source",),
+        frames=True,
+    )
+    wide_pseudo = replace(
+        source_pseudo,
+        name="wide-pseudo",
+        title="wide + pseudo-labels from frames",
+        labelled=("wide",),
+    )
+    both_pseudo = replace(
+        source_pseudo,
+        name="both-pseudo",
+        title="clean simulator + wide + pseudo-labels from frames",
+        labelled=("source", "wide"),
+    )
     small_wide = Row(
         name="small-wide",
         title="onboard-seg: wide",
@@ -426,6 +446,9 @@ def _table() -> dict[str, Row]:
         wide_longer,
         onboard_frames,
         two_judges,
+        source_pseudo,
+        wide_pseudo,
+        both_pseudo,
         small_wide,
         small_frames,
         Row(

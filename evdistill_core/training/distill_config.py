@@ -47,6 +47,7 @@ TERMS: dict[str, str] = {
     "kd_instances_generated": "centres and offsets of T(x_i) onto S(G_ie(x_i)), where both have an "
     "instance head",
     "kd_instances_event": "centres and offsets of T(G_ei(x_e)) onto S(x_e)",
+    "kd_instances_larger": "centres and offsets of a trained student (larger.student) onto S(x_e)",
     "affinity_paired": "affinity graphs of T(frame) and S(x_e)",
     "kd_ensemble": "pixel KD of the mean of T(frame) and a trained student (larger.student) onto "
     "S(x_e)",
@@ -60,7 +61,7 @@ TERMS: dict[str, str] = {
     "entropy": "entropy of S(x_e), weighed by how often the target is active at a place",
 }
 
-# Those between two instance heads.
+# Those between the instance heads of teacher and student.
 INSTANCE_TERMS = ("kd_instances_generated", "kd_instances_event")
 # Those that came later: configurations that do not name them have them off.
 LATER_TERMS = (
@@ -71,7 +72,11 @@ LATER_TERMS = (
     "density_mix",
     "entropy",
     "kd_ensemble",
+    "kd_instances_larger",
 )
+
+# Those that pass on what a trained student of events says.
+LARGER_TERMS = ("kd_ensemble", "kd_instances_larger")
 
 # Those that train translation and nothing else: they may be computed at some steps only.
 TRANSLATION_TERMS = (
@@ -373,11 +378,11 @@ class DistillConfig(TrainConfig):
                 )
         self._check_task()
         self._check_teacher()
-        if (self.all_terms["kd_ensemble"] > 0) != bool(self.larger.student):
+        if any(self.all_terms[n] > 0 for n in LARGER_TERMS) != bool(self.larger.student):
             raise ConfigError(
-                "in the stage distill, the term kd_ensemble and larger.student need each other: "
-                "name a trained student of events in larger.student and give the term a weight, or "
-                "leave both out"
+                f"in the stage distill, {' and '.join(LARGER_TERMS)} need larger.student, and it "
+                "needs one of these terms: name a trained student of events in larger.student and "
+                "give a term a weight, or leave both out"
             )
         for name in FRAME_TERMS:
             if self.all_terms[name] > 0 and not self.data.has_frames:

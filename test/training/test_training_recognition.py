@@ -31,6 +31,7 @@ from evdistill_core.training.distill_config import (
     FEATURE_TERMS,
     FRAME_TERMS,
     INSTANCE_TERMS,
+    LARGER_TERMS,
     PICTURE_TERMS,
     TERMS,
     THROUGH_TEACHER_TERMS,
@@ -120,7 +121,15 @@ def experiments(folder):
 
 
 # No frames in these recordings, no pictures behind moving stills; no dense predictions.
-NOT_HERE = (*FRAME_TERMS, *PICTURE_TERMS, "output", "class_mix", "density_mix", *INSTANCE_TERMS)
+NOT_HERE = (
+    *FRAME_TERMS,
+    *PICTURE_TERMS,
+    "output",
+    "class_mix",
+    "density_mix",
+    *INSTANCE_TERMS,
+    *LARGER_TERMS,
+)
 
 
 @pytest.fixture(scope="module")

@@ -222,11 +222,9 @@ def test_a_change_from_elsewhere_reaches_the_page(view, pipeline):
 
 
 def test_a_viewer_that_stalls_holds_up_nobody_and_is_reported(view):
-    """One page draws, one never does: the first sees on, and offering stays as cheap."""
-    worst_s = 0.0
+    """One page draws, one never does: the first goes on to see every picture."""
 
     async def work(session):
-        nonlocal worst_s
         async with (
             session.ws_connect(f"{view.url}live") as good,
             session.ws_connect(f"{view.url}live") as stalled,
@@ -234,9 +232,7 @@ def test_a_viewer_that_stalls_holds_up_nobody_and_is_reported(view):
             await until(stalled, "hello")  # reads nothing after this
             seen = 0
             for i in range(60):
-                began = time.perf_counter()
                 view.offer(shot(i))
-                worst_s = max(worst_s, time.perf_counter() - began)
                 await until(good, "picture")
                 seen += 1
                 await good.send_json({"drawn": seen})
