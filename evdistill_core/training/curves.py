@@ -61,13 +61,14 @@ class Group:
     charts: Sequence[Chart]
 
 
+_FROM_LABELS = ("task_events", "task_generated", "mutual_task")
 _KINDS: tuple[tuple[str, str, Mapping[str, str]], ...] = (
     (
         "Supervised losses",
         "Learnt from labels, or from a larger student. Lower is better.",
         {
             **_SUPERVISED,
-            **{n: TERMS[n] for n in ("task_events", "task_generated", "mutual_task")},
+            **{name: TERMS[name] for name in _FROM_LABELS},
         },
     ),
     (
@@ -77,9 +78,8 @@ _KINDS: tuple[tuple[str, str, Mapping[str, str]], ...] = (
         {
             name: text
             for name, text in TERMS.items()
-            if name not in (*TRANSLATION_TERMS, *SELF_TERMS)
+            if name not in (*TRANSLATION_TERMS, *SELF_TERMS, *_FROM_LABELS)
             and (name not in PICTURE_TERMS or name.startswith(("kd", "affinity")))
-            and not name.startswith(("task_", "mutual_task"))
         },
     ),
     (

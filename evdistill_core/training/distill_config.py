@@ -39,6 +39,7 @@ TERMS: dict[str, str] = {
     "kd_generated": "pixel KD of T(x_i) onto S(G_ie(x_i))",
     "kd_event": "pixel KD of T(G_ei(x_e)) onto S(x_e)",
     "kd_paired": "pixel KD of T(frame) onto S(x_e): the paper's baseline with events and frames",
+    "task_paired": "supervised losses of S(x_e) against the classes that T(frame) is surest of",
     "kd_simulated": "pixel KD of T(image) onto S, of simulated labelled windows",
     "matching_generated": "pooled class posteriors of T(x_i) and S(G_ie(x_i))",
     "matching_event": "pooled class posteriors of T(G_ei(x_e)) and S(x_e)",
@@ -73,6 +74,7 @@ LATER_TERMS = (
     "entropy",
     "kd_ensemble",
     "kd_instances_larger",
+    "task_paired",
 )
 
 # Those that pass on what a trained student of events says.
@@ -122,7 +124,7 @@ SELF_TERMS = ("pseudo_label", "class_mix", "density_mix", "entropy")
 PICTURE_TERMS = ("paired_simulated", "kd_simulated", "affinity_simulated")
 
 # Those that need a frame of the moment of a target window.
-FRAME_TERMS = ("paired", "kd_paired", "affinity_paired", "mutual", "kd_ensemble")
+FRAME_TERMS = ("paired", "task_paired", "kd_paired", "affinity_paired", "mutual", "kd_ensemble")
 
 # Those that learn from labelled windows or need one beside a target window.
 LABELLED_TERMS = ("task_events", "task_reconstructed", "density_mix", *PICTURE_TERMS)
@@ -344,7 +346,7 @@ class DistillConfig(TrainConfig):
     """Train a student of events from labelled images and unlabelled, unpaired events.
 
     ``network``, ``input``, ``loss``, ``optimiser`` are the student's; ``loss.weights`` are the
-    supervised losses within ``task_generated``, ``task_events`` and ``mutual_task``.
+    supervised losses within ``mutual_task`` and the terms ``task_...``.
 
     Attributes:
         data: labelled images and unlabelled events.

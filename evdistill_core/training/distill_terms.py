@@ -105,6 +105,7 @@ STUDENT_INPUTS = {
     "event": (
         "consistency_event",
         "kd_event",
+        "task_paired",
         "kd_paired",
         "matching_event",
         "affinity_event",
@@ -232,6 +233,7 @@ class DistillStep:
             "kd_paired": lambda: self._kd(
                 self.s_event, self.t_frame, self._with_frame() * self._event_weight()
             ),
+            "task_paired": self._task_paired,
             "kd_simulated": lambda: self._kd(
                 self.s_labelled, self.t_picture, self._labelled_weight()
             ),
@@ -509,18 +511,32 @@ class DistillStep:
         weight = self._valid_weight() * self._known(self.t_fake)
         return semantic_consistency(before, after, weight)
 
-    def _kd(self, student: Seen, teacher: Seen, weight_BHW: Tensor) -> Tensor:
-        transfer = self._transfer
-        sure = confidence_weight(
-            self.networks.teacher.log_posterior(teacher[0]),
-            kind=transfer.confidence,
-            floor=transfer.confidence_floor,
+    def _task_paired(self) -> Tensor:
+        """Return the supervised losses, class weights too, against what T takes a frame for."""
+        of_frame = self.networks.teacher.log_posterior(self.t_frame.logits)
+        weight_BHW = self._with_frame() * self._event_weight() * self._certainty(self.t_frame)
+        batch = SegmentationBatch(
+            self.s_event.logits, of_frame.argmax(1), weight_BHW, self._class_weight_K
         )
+        weights = self.config.loss.weights
+        dense = {name: w for name, w in weights.items() if name not in INSTANCE_LOSSES}
+        return weighted_sum(batch, dense)[0]
+
+    def _certainty(self, teacher: Seen) -> Tensor:
+        """Return what a pixel counts because of what the teacher says there."""
+        sure = confidence_weight(
+            self.networks.teacher.log_posterior(teacher.logits),
+            kind=self._transfer.confidence,
+            floor=self._transfer.confidence_floor,
+        )
+        return sure * self._known(teacher)
+
+    def _kd(self, student: Seen, teacher: Seen, weight_BHW: Tensor) -> Tensor:
         return posterior_kd(
             student[0],
             teacher[0],
-            weight_BHW * sure * self._known(teacher),
-            temperature=transfer.temperature,
+            weight_BHW * self._certainty(teacher),
+            temperature=self._transfer.temperature,
             class_map=self.networks.teacher.class_map,
         )
 

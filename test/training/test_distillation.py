@@ -24,6 +24,7 @@ from evdistill_core.foundation.config import dump_yaml, from_mapping, to_mapping
 from evdistill_core.foundation.errors import ConfigError, StudentError, TrainingError
 from evdistill_core.foundation.labels import SIX_CLASSES
 from evdistill_core.inference.student import StudentFile
+from evdistill_core.losses.segmentation import SegmentationBatch, cross_entropy
 from evdistill_core.models.checkpoint import load_checkpoint
 from evdistill_core.models.discriminators import DiscriminatorOptions
 from evdistill_core.models.generators import GeneratorOptions
@@ -338,6 +339,7 @@ MOVES = {
     "consistency_event": "ei",
     "kd_generated": "S ie",
     "kd_event": "S",
+    "task_paired": "S",
     "kd_paired": "S",
     "kd_ensemble": "S",
     "kd_instances_generated": "S ie",
@@ -576,6 +578,31 @@ def test_two_judges_teach_where_there_is_a_frame_and_one_elsewhere(all_on, train
         wanted = by_hand(has_frame)
         (value,) = on_one_batch(trainer, given, ["kd_ensemble"])
         assert value == pytest.approx(wanted, rel=1e-3)
+
+
+def test_labels_that_the_teacher_gives_frames_are_learnt_as_labels_are(all_on):
+    trainer, batch = all_on
+    trainer.state.network.eval()
+    with torch.no_grad():
+        label = trainer.teacher.see(batch.frame).logits
+        size = tuple(batch.input.shape[2:])
+        label = torch.nn.functional.interpolate(label, size=size, mode="bilinear")
+        posterior, label = label.softmax(1).max(1)
+        own = logits_of(trainer.state.network, batch.input)
+        own = torch.nn.functional.interpolate(own, size=size, mode="bilinear")
+    learnt = replace(trainer.config.loss, weights={"cross_entropy": 1.0})
+    changed = replace(trainer.config, loss=learnt)
+    weight = posterior * torch.tensor([0.0, 1.0])[:, None, None]
+    weighted = SegmentationBatch(own, label, weight, trainer.class_weight_K)
+    known = trainer.config
+    trainer.config = changed
+    try:
+        given = replace(batch, has_frame=torch.tensor([0.0, 1.0]))
+        (value,) = on_one_batch(trainer, given, ["task_paired"])
+    finally:
+        trainer.config = known
+    assert value == pytest.approx(float(cross_entropy(weighted)), rel=1e-3)
+    assert value > 0
 
 
 def test_a_trained_student_passes_its_boxes_on(all_on, trained_student):
