@@ -120,11 +120,10 @@ class LargerConfig:
         student: checkpoint or student file; empty: none. Its input and classes must be those of
             the experiment.
         weight: weight of KL(larger || smaller) beside the supervised losses (stage ``student``; in
-            the stage ``distill`` the terms have weights).
+            the stage ``distill`` the term ``kd_ensemble`` has the weight).
         temperature: temperature that softens both distributions (stage ``student``).
         instances: weight of the distance of their instance maps, where both have an instance head
-            (stage ``student``; in the stage ``distill`` the term ``kd_instances_larger`` has the
-            weight).
+            (stage ``student``).
     """
 
     student: str = ""
@@ -154,7 +153,7 @@ class TrainConfig:
         data: windows for training and validation.
         loss: losses and their weights.
         larger: a trained student that this one imitates: a larger one in the stage ``student``, any
-            in the terms ``kd_ensemble`` and ``kd_instances_larger`` of the stage ``distill``.
+            in the term ``kd_ensemble`` of the stage ``distill``.
         optimiser: optimiser and schedule.
         device: ``auto`` takes CUDA where there is one.
         devices: processes on a machine, each with a GPU of its own (or its share of the CPU).

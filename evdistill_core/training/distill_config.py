@@ -48,7 +48,6 @@ TERMS: dict[str, str] = {
     "kd_instances_generated": "centres and offsets of T(x_i) onto S(G_ie(x_i)), where both have an "
     "instance head",
     "kd_instances_event": "centres and offsets of T(G_ei(x_e)) onto S(x_e)",
-    "kd_instances_larger": "centres and offsets of a trained student (larger.student) onto S(x_e)",
     "affinity_paired": "affinity graphs of T(frame) and S(x_e)",
     "kd_ensemble": "pixel KD of the mean of T(frame) and a trained student (larger.student) onto "
     "S(x_e)",
@@ -73,12 +72,8 @@ LATER_TERMS = (
     "density_mix",
     "entropy",
     "kd_ensemble",
-    "kd_instances_larger",
     "task_paired",
 )
-
-# Those that pass on what a trained student of events says.
-LARGER_TERMS = ("kd_ensemble", "kd_instances_larger")
 
 # Those that train translation and nothing else: they may be computed at some steps only.
 TRANSLATION_TERMS = (
@@ -380,11 +375,11 @@ class DistillConfig(TrainConfig):
                 )
         self._check_task()
         self._check_teacher()
-        if any(self.all_terms[n] > 0 for n in LARGER_TERMS) != bool(self.larger.student):
+        if (self.all_terms["kd_ensemble"] > 0) != bool(self.larger.student):
             raise ConfigError(
-                f"in the stage distill, {' and '.join(LARGER_TERMS)} need larger.student, and it "
-                "needs one of these terms: name a trained student of events in larger.student and "
-                "give a term a weight, or leave both out"
+                "in the stage distill, the term kd_ensemble and larger.student need each other: "
+                "name a trained student of events in larger.student and give the term a weight, or "
+                "leave both out"
             )
         for name in FRAME_TERMS:
             if self.all_terms[name] > 0 and not self.data.has_frames:

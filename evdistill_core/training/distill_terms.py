@@ -85,7 +85,6 @@ from evdistill_core.models.joined import (
 )
 from evdistill_core.models.network import (
     InstanceMaps,
-    NetworkOutput,
     Seen,
     StudentNetwork,
     seen_by,
@@ -115,7 +114,6 @@ STUDENT_INPUTS = {
         "output",
         "entropy",
         "kd_ensemble",
-        "kd_instances_larger",
     ),
     "view": ("pseudo_label",),
 }
@@ -251,7 +249,6 @@ class DistillStep:
                 self.s_event, self.t_frame, self.batch.active, self.batch.has_frame
             ),
             "kd_ensemble": self._kd_ensemble,
-            "kd_instances_larger": self._kd_instances_larger,
             "affinity_simulated": lambda: self._affinity(
                 self.s_labelled, self.t_picture, self._labelled().active
             ),
@@ -445,13 +442,6 @@ class DistillStep:
             return self._see_teacher(self._picture())
 
     @cached_property
-    def trained_event(self) -> NetworkOutput:
-        """What the trained student of events says of x_e; logits at its own size."""
-        assert self.networks.trained is not None  # the configuration refuses its terms without
-        with self.networks.mixed():
-            return self.networks.trained.see(self.batch.sequence)
-
-    @cached_property
     def a_frame(self) -> Seen:
         """S_a(frame)."""
         return self._see_frame(self.batch.frame)
@@ -546,9 +536,12 @@ class DistillStep:
         Where there is no frame, or T speaks of classes that the student lacks, the other judge
         decides alone.
         """
+        assert self.networks.trained is not None  # the configuration refuses the term without
         logits, task = self.s_event.logits, self.networks.task
-        size = (logits.shape[2], logits.shape[3])
-        of_events = log_posterior(task.at_size(self.trained_event.logits, size))
+        with self.networks.mixed():
+            of_events = self.networks.trained.log_posterior(
+                self.batch.sequence, (logits.shape[2], logits.shape[3]), task
+            )
         of_frame = self.networks.teacher.log_posterior(self.t_frame.logits)
         share = 0.5 * task.at_label_size(
             self.batch.has_frame[:, None, None].expand_as(self.batch.valid).float()
@@ -566,15 +559,6 @@ class DistillStep:
         known = weight_BHW * self._known(teacher)
         return instance_kd(
             student.instances, teacher.instances, nearest(known, cells), nearest(thing_BHW, cells)
-        )
-
-    def _kd_instances_larger(self) -> Tensor:
-        maps, trained = self.s_event.instances, self.networks.trained
-        # The run refuses the term where one of them has no head.
-        assert maps is not None
-        assert trained is not None
-        return trained.instance_loss(
-            self.trained_event, maps, self._event_weight(), self.networks.task
         )
 
     def _matching(self, student: Seen, teacher: Seen, weight_BHW: Tensor) -> Tensor:

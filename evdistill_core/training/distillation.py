@@ -114,14 +114,6 @@ class DistillTrainer(Trainer):
                 "student and teacher: set network.options.instances: true in both experiments, or "
                 "leave the terms out"
             )
-        if config.all_terms["kd_instances_larger"] > 0 and not (
-            self._larger is not None and self._larger.has_instances and state.network.has_instances
-        ):
-            raise ConfigError(
-                "the term kd_instances_larger needs an instance head in larger.student and in the "
-                "student: set network.options.instances: true in both experiments, or leave the "
-                "term out"
-            )
         self.translation = Translation(config.adversary, config.input, classes).to(self.device)
         if config.adversary.start_from:
             self._start_translation(Path(config.adversary.start_from))

@@ -15,9 +15,10 @@ from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.inference.student import StudentFile, student_path
 from evdistill_core.inference.torch_runner import load_network
 from evdistill_core.losses.distillation import posterior_kd
+from evdistill_core.losses.divergence import log_posterior
 from evdistill_core.losses.instances import instance_kd, nearest
 from evdistill_core.models.checkpoint import check_is_there, load_checkpoint
-from evdistill_core.models.network import InstanceMaps, NetworkOutput, StudentNetwork, output_of
+from evdistill_core.models.network import InstanceMaps, StudentNetwork, output_of
 from evdistill_core.models.registry import IMAGE_PREFIX
 from evdistill_core.representations.spec import InputSpec
 from evdistill_core.training.config import LargerConfig
@@ -65,31 +66,10 @@ class LargerStudent:
         self.path = path
         self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
 
-    @property
-    def has_instances(self) -> bool:
-        """Whether it has an instance head."""
-        return self._network.has_instances
-
-    def see(self, inputs: Tensor) -> NetworkOutput:
-        """Return what it says of windows, without a gradient."""
+    def log_posterior(self, inputs: Tensor, size: tuple[int, int], task: Task) -> Tensor:
+        """Return what it says of windows: (B, K, *size) log posterior, without a gradient."""
         with torch.no_grad():
-            return output_of(self._network, inputs)
-
-    def instance_loss(
-        self, own: NetworkOutput, maps: InstanceMaps, weight_BHW: Tensor, task: Task
-    ) -> Tensor:
-        """Return how far instance maps are from its own; see ``losses.instances.instance_kd``.
-
-        Args:
-            own: what it says of the same windows; it has an instance head.
-            maps: of the smaller student.
-            weight_BHW: what a pixel counts, at the size of the labels.
-            task: brings its logits to the size of the maps.
-        """
-        assert own.instances is not None
-        cells = (maps.centre.shape[2], maps.centre.shape[3])
-        thing_Bhw = task.at_size(own.logits, cells).softmax(1)[:, self._thing_ids].sum(1)
-        return instance_kd(maps, own.instances, nearest(weight_BHW, cells), thing_Bhw)
+            return log_posterior(task.at_size(output_of(self._network, inputs).logits, size))
 
     def losses(
         self,
@@ -112,8 +92,10 @@ class LargerStudent:
             ``larger``: the KL of the posteriors, nats; and ``larger_instances``, see
             ``losses.instances.instance_kd``, where both have an instance head.
         """
-        larger = self.see(inputs)
-        target_BKHW = task.at_size(larger.logits, (logits_BKHW.shape[2], logits_BKHW.shape[3]))
+        with torch.no_grad():
+            larger = output_of(self._network, inputs)
+            stride_size = (logits_BKHW.shape[2], logits_BKHW.shape[3])
+            target_BKHW = task.at_size(larger.logits, stride_size)
         found = {
             "larger": self._config.weight
             * posterior_kd(
@@ -121,8 +103,12 @@ class LargerStudent:
             )
         }
         if maps is not None and larger.instances is not None and self._config.instances > 0:
-            distance = self.instance_loss(larger, maps, weight_BHW, task)
-            found["larger_instances"] = self._config.instances * distance
+            cells = (maps.centre.shape[2], maps.centre.shape[3])
+            thing = task.at_size(larger.logits, cells).softmax(1)[:, self._thing_ids].sum(1)
+            weight = nearest(weight_BHW, cells)
+            found["larger_instances"] = self._config.instances * instance_kd(
+                maps, larger.instances, weight, thing
+            )
         return found
 
 

@@ -211,7 +211,7 @@ def test_rows_run_and_are_not_run_again(tmp_path, make_camvid):
     rows = (  # in the order of the table, which is that of the file
         "prior,pictures,source-adabn,pseudo-labels,kd-frames,reconstruct,self-training,"
         "wide-few-reconstructions,onboard,wide-longer,onboard-frames,two-judges,"
-        "small-onboard-frames"
+        "onboard-labels,source-pseudo,small-onboard-frames"
     )
     command = [sys.executable, str(HERE / "run.py"), "--config", str(HERE / "smoke.yaml")]
     command += ["--camvid", str(camvid), "--work", str(tmp_path / "work"), "--rows", rows]

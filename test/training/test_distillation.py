@@ -48,7 +48,6 @@ from evdistill_core.training.distill_config import (
     FRAME_TERMS,
     GENERATOR_TERMS,
     INSTANCE_TERMS,
-    LARGER_TERMS,
     PICTURE_TERMS,
     SELF_TERMS,
     TERMS,
@@ -74,7 +73,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SPEC = InputSpec(bins=2, window_us=10_000, size_multiple=8, scale=1.0)
 TINY = NetworkConfig(name="onboard-seg", options={"width": 0.25, "dropout": 0.2})
 FAST = OptimiserConfig(lr=5e-3, warmup_steps=0, ema_decay=0.9)
-PAIRED = {*FRAME_TERMS, *LARGER_TERMS}
+PAIRED = set(FRAME_TERMS)
 HEADED = replace(TINY, options={**TINY.options, "instances": True})
 HEAD_LOSSES = LossConfig(weights={"cross_entropy": 1.0, "dice": 0.5, "centre": 0.1, "offset": 1.0})
 
@@ -344,7 +343,6 @@ MOVES = {
     "kd_ensemble": "S",
     "kd_instances_generated": "S ie",
     "kd_instances_event": "S",
-    "kd_instances_larger": "S",
     "kd_simulated": "S",
     "matching_generated": "S ie",
     "matching_event": "S",
@@ -373,8 +371,7 @@ def headed_teacher(root):
 @pytest.fixture(scope="module")
 def trained_student(root, teacher):
     """A student of events that has seen a little."""
-    headed = config(root, teacher, network=HEADED, loss=HEAD_LOSSES)
-    trainer = DistillTrainer(headed, root / "trained")
+    trainer = DistillTrainer(config(root, teacher), root / "trained")
     assert trainer.run()
     return root / "trained" / "last.pt"
 
@@ -564,7 +561,7 @@ def test_two_judges_teach_where_there_is_a_frame_and_one_elsewhere(all_on, train
 
     def by_hand(has_frame):
         with torch.no_grad():
-            of_events = posterior(logits_of(student, batch.input))
+            of_events = posterior(student(batch.input))
             of_frame = posterior(trainer.teacher.see(batch.frame).logits)
             own = posterior(logits_of(trainer.state.network, batch.input))
         a = 0.5 * has_frame[:, None, None, None]
@@ -605,45 +602,12 @@ def test_labels_that_the_teacher_gives_frames_are_learnt_as_labels_are(all_on):
     assert value > 0
 
 
-def test_a_trained_student_passes_its_boxes_on(all_on, trained_student):
-    trainer, batch = all_on
-    trained = load_checkpoint(trained_student).build().eval()
-    trainer.state.network.eval()
-    with torch.no_grad():
-        theirs = trained(batch.input)
-        own = trainer.state.network(batch.input).instances
-    things = list(trainer.classes.thing_ids)
-    size = tuple(own.centre.shape[2:])
-    thing = torch.nn.functional.interpolate(theirs.logits, size=size, mode="bilinear")
-    thing = thing.softmax(1)[:, things].sum(1)
-    p, q = theirs.instances.centre[:, 0].sigmoid(), own.centre[:, 0].sigmoid()
-    heat = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
-    away = (own.offset_px - theirs.instances.offset_px).abs().sum(1) / 32
-    wanted = heat.mean() + (away * thing).sum() / thing.sum()
-    (value,) = on_one_batch(trainer, batch, ["kd_instances_larger"])
-    assert batch.valid.all()
-    assert value == pytest.approx(float(wanted), rel=1e-3)
-
-
-def test_the_trained_student_and_the_terms_that_ask_it_need_each_other(root, teacher):
+def test_the_term_of_two_judges_and_the_second_judge_need_each_other(root, teacher):
     known = config(root, teacher)
-    needed = r"kd_ensemble and kd_instances_larger need larger\.student"
-    with pytest.raises(ConfigError, match=needed):
+    with pytest.raises(ConfigError, match=r"kd_ensemble and larger\.student need each other"):
         replace(known, larger=LargerConfig(student="street6"))
-    for term in ("kd_ensemble", "kd_instances_larger"):
-        with pytest.raises(ConfigError, match=needed):
-            replace(known, terms=known.terms | {term: 1.0})
-
-
-def test_boxes_are_passed_on_between_instance_heads_alone(root, teacher, trained_student):
-    headless = config(
-        root,
-        teacher,
-        terms=dict.fromkeys(TERMS, 0.0) | {"kd_instances_larger": 1.0},
-        larger=LargerConfig(student=str(trained_student)),
-    )
-    with pytest.raises(ConfigError, match=r"needs an instance head in larger\.student and in the"):
-        DistillTrainer(headless, root / "headless")
+    with pytest.raises(ConfigError, match=r"kd_ensemble and larger\.student need each other"):
+        replace(known, terms=known.terms | {"kd_ensemble": 1.0})
 
 
 @pytest.mark.parametrize("graph", ["events", "grid", "batch"])
@@ -1144,7 +1108,7 @@ def test_the_terms_that_need_a_gradient_through_the_teacher_are_known(all_on, mo
     for name in TERMS:
         others = dict.fromkeys(TERMS, 0.0) | {name: 1.0}
         known = trainer.config
-        larger = known.larger if name in LARGER_TERMS else LargerConfig()
+        larger = known.larger if name == "kd_ensemble" else LargerConfig()
         trainer.config = replace(known, terms=others, larger=larger)
         try:
             trainer._step_of(batch).terms()[name]()

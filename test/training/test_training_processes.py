@@ -26,7 +26,6 @@ from evdistill_core.recordings.writers.npz import NpzWriter
 from evdistill_core.training.distill_config import (
     FRAME_TERMS,
     INSTANCE_TERMS,
-    LARGER_TERMS,
     PICTURE_TERMS,
     TERMS,
 )
@@ -45,7 +44,6 @@ NOT_RECOGNITION = (
     "class_mix",
     "density_mix",
     *INSTANCE_TERMS,
-    *LARGER_TERMS,
 )
 CLASSIFIER = {"name": "onboard-cls", "options": {"width": 0.25, "stages": 2, "dropout": 0.0}}
 SMALL = {"generator": {"base_channels": 4, "halvings": 1, "blocks": 1}}

@@ -31,7 +31,6 @@ from evdistill_core.training.distill_config import (
     FEATURE_TERMS,
     FRAME_TERMS,
     INSTANCE_TERMS,
-    LARGER_TERMS,
     PICTURE_TERMS,
     TERMS,
     THROUGH_TEACHER_TERMS,
@@ -121,15 +120,7 @@ def experiments(folder):
 
 
 # No frames in these recordings, no pictures behind moving stills; no dense predictions.
-NOT_HERE = (
-    *FRAME_TERMS,
-    *PICTURE_TERMS,
-    "output",
-    "class_mix",
-    "density_mix",
-    *INSTANCE_TERMS,
-    *LARGER_TERMS,
-)
+NOT_HERE = (*FRAME_TERMS, *PICTURE_TERMS, "output", "class_mix", "density_mix", *INSTANCE_TERMS)
 
 
 @pytest.fixture(scope="module")
