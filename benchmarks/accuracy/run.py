@@ -35,6 +35,7 @@ from table import print_tables, summarise
 from evdistill_core.foundation.config import from_mapping, load_yaml
 from evdistill_core.foundation.errors import ConfigError, EvdistillError
 from evdistill_core.foundation.files import write_text_atomic
+from evdistill_core.foundation.suggestions import did_you_mean
 
 HERE = Path(__file__).resolve().parent
 S = TypeVar("S", Settings, RecognitionSettings)
@@ -47,7 +48,8 @@ def main() -> None:
     names = arguments.rows.split(",") if arguments.rows else list(methods.rows)
     unknown = sorted(set(names) - set(methods.rows))
     if unknown:
-        raise ConfigError(f"unknown rows {unknown}; there are {', '.join(methods.rows)}")
+        close = did_you_mean(unknown[0], methods.rows)
+        raise ConfigError(f"unknown rows {unknown}; there are {', '.join(methods.rows)}{close}")
     seeds = methods.settings.seeds
     if arguments.seeds:
         texts = arguments.seeds.split(",")

@@ -83,12 +83,7 @@ from evdistill_core.models.joined import (
     joined_mean,
     joined_sums,
 )
-from evdistill_core.models.network import (
-    InstanceMaps,
-    Seen,
-    StudentNetwork,
-    seen_by,
-)
+from evdistill_core.models.network import InstanceMaps, Seen, StudentNetwork, seen_by
 from evdistill_core.models.registry import build_student
 from evdistill_core.representations.spec import InputSpec
 from evdistill_core.training.config import LossConfig
