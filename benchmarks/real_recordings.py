@@ -1,6 +1,7 @@
 """What a student finds on real recordings, beside plain clustering of events.
 
     python benchmarks/real_recordings.py [STUDENT] [--out DIR] [--data DIR] [--precision int8]
+        [--from-s 0] [--until-s 2.5]
 
 Prints one row a recording and a method: boxes a window of each thing class, share of labelled
 pixels that are called human and vehicle, and, on the street recording, how many of the moving
@@ -9,17 +10,19 @@ pictures: a pixel moves when it differs from two pictures of the same fixed came
 second away; connected moving regions of at least 60 pixels are cars (on this road nothing else is
 that large). The baseline has no network: connected regions of events with a neighbour, each of
 them called a vehicle; its settings are those that find most cars. Overlays are written for
-looking at.
+looking at. ``--from-s`` and ``--until-s`` leave out a part of every recording, for a student that
+learned from it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -167,14 +170,26 @@ class ClusterMethod:
         return Prediction(mask, confidence, tuple(boxes))
 
 
-def windows_of(path: Path, window_us: int) -> Iterator[Window]:
-    """Yield the windows of a recording, cut as the live side cuts them."""
+def windows_of(
+    path: Path, window_us: int, span_s: tuple[float, float] = (0.0, math.inf)
+) -> Iterator[Window]:
+    """Yield the windows of a recording, cut as the live side cuts them.
+
+    Args:
+        path: of the recording.
+        window_us: length of a window.
+        span_s: windows that begin outside of it, counted from the first one, are left out.
+    """
+    first_us: int | None = None
     assembler = WindowAssembler(WindowSpec(duration_us=window_us))
     with open_recording(path) as recording:
         for batch in recording.batches():
             if batch.discontinuity:
                 assembler.reset()
-            yield from assembler.push(batch.events)
+            for window in assembler.push(batch.events):
+                first_us = window.t_start_us if first_us is None else first_us
+                if span_s[0] <= (window.t_start_us - first_us) / 1e6 < span_s[1]:
+                    yield window
 
 
 def frames_of(path: Path) -> list[Frame]:
@@ -226,15 +241,17 @@ def iou(a: Box, b: Box) -> float:
     return wide * high / (sum(areas) - wide * high)
 
 
-def measure(path: Path, method: StudentMethod | ClusterMethod, window_us: int, sheet: Path) -> Row:
-    """Run a method over a recording, write its overlays, return its row."""
+def measure(
+    path: Path, method: StudentMethod | ClusterMethod, windows: Iterable[Window], sheet: Path
+) -> Row:
+    """Run a method over the windows of a recording, write its overlays, return its row."""
     row = Row(path.stem, method.name)
     frames = frames_of(path)
     times = np.array([f.t_us for f in frames])
     with_cars = path.stem.startswith("davis346_street")
     pictures = []
     pixels = np.zeros(3, np.int64)  # labelled, vehicle, human
-    for window in windows_of(path, window_us):
+    for window in windows:
         prediction = method(window)
         background, cars = blank(window.events.height, window.events.width), []
         if frames:
@@ -245,6 +262,8 @@ def measure(path: Path, method: StudentMethod | ClusterMethod, window_us: int, s
         picture = drawn(background, window, prediction, cars, method.classes)
         pictures.append((picture, f"{row.recording} {row.windows - 1}"))
     row.vehicle_share, row.human_share = (float(n / max(1, pixels[0])) for n in pixels[1:])
+    if not pictures:
+        return row
     chosen = pictures[:: max(1, -(-len(pictures) // SHEET_WINDOWS))]
     page = contact_sheet([p for p, _ in chosen], [c for _, c in chosen])
     write_image(sheet, np.vstack([page, legend(method.classes, width=page.shape[1])]))
@@ -294,6 +313,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/real_recordings"))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--precision", default="fp32", help="of the network, such as int8")
+    parser.add_argument("--from-s", type=float, default=0.0, help="leave out what lies before")
+    parser.add_argument("--until-s", type=float, default=math.inf, help="... and what lies after")
     args = parser.parse_args()
     default = ROOT.parent / "shared" / "data"
     data = args.data or Path(os.environ.get("EVDISTILL_TEST_DATA", default))
@@ -310,7 +331,9 @@ def main() -> None:
             ClusterMethod(SIX_CLASSES, CLUSTERS),
         ):
             sheet = args.out / f"{path.stem}_{method.name}.png"
-            rows.append(measure(path, method, student.info.input.window_us, sheet))
+            span_s = (args.from_s, args.until_s)
+            windows = windows_of(path, student.info.input.window_us, span_s)
+            rows.append(measure(path, method, windows, sheet))
     print("| " + " | ".join(HEAD) + " |")
     print("|" + "---|" * len(HEAD))
     for row in rows:
@@ -318,6 +341,8 @@ def main() -> None:
     content = {
         "student": args.student.name,
         "precision": args.precision,
+        "from_s": args.from_s,
+        "until_s": args.until_s if math.isfinite(args.until_s) else None,
         "date": time.strftime("%Y-%m-%d"),
         "postprocess": asdict(config),
         "rows": [asdict(r) for r in rows],

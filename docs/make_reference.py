@@ -192,7 +192,8 @@ def _configurations() -> dict[str, str]:
         "experiment-distill.md": _page(
             "Teacher and distillation",
             f"{head} with `stage: teacher` and `stage: distill`.\n"
-            "Keys of [experiment](experiment.md) hold here too.",
+            "Keys of [experiment](experiment.md) hold here too. `data.recordings` has the keys of\n"
+            "`data.train.without.recordings` in [experiment-data](experiment-data.md).",
             {c: w for c, w in {**teacher, **distill, **dict(_reached(OnnxTeacherConfig))}.items()
              if c not in known},
         )

@@ -37,7 +37,8 @@ def measure(student, path, tmp_path):
     config = PostprocessConfig()
     method = benchmark.StudentMethod(student, make_runner(student, device="cpu"), config)
     sheet = tmp_path / "sheet.png"
-    row = benchmark.measure(path, method, student.info.input.window_us, sheet)
+    windows = benchmark.windows_of(path, student.info.input.window_us)
+    row = benchmark.measure(path, method, windows, sheet)
     assert sheet.stat().st_size > 0
     return row
 

@@ -287,8 +287,8 @@ def _table() -> dict[str, Row]:
     started = replace(
         scaled,
         name="evdistill-2021-started",
-        title="EvDistill 2021 terms, generators from simulated pairs, encoder of the teacher",
-        base="generators",
+        title="EvDistill 2021 terms, G_ei from simulated pairs, encoder of the teacher",
+        base="reconstruct-task",
         start="teacher",
     )
     onboard = Row(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from evdistill_core.data.augment import AugmentConfig
 from evdistill_core.data.labelled_images import ImagesConfig
@@ -14,6 +16,7 @@ from evdistill_core.data.recorded_masks import (
     RecordedMasksConfig,
     holds_labelled_recordings,
 )
+from evdistill_core.data.recordings_without import RecordingsWithout, RecordingsWithoutConfig
 from evdistill_core.data.samples import Mixture, Prefix, SampleSource
 from evdistill_core.data.simulated import SimulatedWindows, SimulationConfig, StoredWindows
 from evdistill_core.data.street_sets import StreetSet, StreetSetConfig
@@ -27,7 +30,15 @@ from evdistill_core.representations.spec import InputSpec
 from evdistill_core.simulation.dataset import INDEX
 
 SIMULATED_COUNT = 100
-SOURCE_KINDS = ("simulation", "folder", "moving_stills", "recognition", "street", "recorded")
+SOURCE_KINDS = (
+    "simulation",
+    "folder",
+    "moving_stills",
+    "recognition",
+    "street",
+    "recorded",
+    "without",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +47,13 @@ class SourceConfig:
 
     Attributes:
         name: in reports; letters, digits, ``-`` and ``_``.
-        simulation: windows simulated on the fly; this or one of the next five.
+        simulation: windows simulated on the fly; this or one of the next six.
         folder: windows on disk that ``evdistill simulate`` made.
         moving_stills: windows of recognition simulated on the fly.
         recognition: a labelled set of short recordings (N-MNIST, N-Caltech101).
         street: a labelled set of driving scenes (DDD17, DSEC-Semantic).
         recorded: own recordings with own masks.
+        without: own recordings in which some classes do not occur, without masks.
         augment: changes to the events.
         share: how often it is drawn, beside the shares of the others (training).
         count: windows of an evaluation set; 0: all of a recorded or stored set, 100 simulated ones.
@@ -55,6 +67,7 @@ class SourceConfig:
     recognition: RecognitionSetConfig | None = None
     street: StreetSetConfig | None = None
     recorded: RecordedMasksConfig | None = field(default=None, metadata=LATER)
+    without: RecordingsWithoutConfig | None = field(default=None, metadata=LATER)
     augment: AugmentConfig | None = None
     share: float = 1.0
     count: int = 0
@@ -71,6 +84,11 @@ class SourceConfig:
             raise ConfigError(
                 f"source {self.name!r} needs exactly one of {', '.join(SOURCE_KINDS)}; got "
                 f"{', '.join(given) or 'none'}"
+            )
+        if self.without is not None and self.augment is not None:
+            raise ConfigError(
+                f"source {self.name!r}: without has no augment; flip, invert and dropout stand in "
+                "without.recordings"
             )
 
     def windows(self, available: int, *, limit: int = 0) -> int:
@@ -91,13 +109,14 @@ class SourceConfig:
         facts: dict[str, object] = {"name": self.name, "share": self.share}
         if self.folder is not None:
             return facts | {"folder": self.folder.name}
-        if self.recorded is not None:
-            return facts | {"set": self.recorded.describe()}
+        own = self.recorded or self.without
+        if own is not None:
+            return facts | {"set": own.describe()}
         recorded = self.recognition or self.street
         if recorded is not None:
             return facts | {"set": f"{recorded.layout} {recorded.root.name} {recorded.split}"}
         simulated = self.simulation or self.moving_stills
-        assert simulated is not None  # one of the six is given
+        assert simulated is not None  # one of the seven is given
         images = simulated.images
         return facts | {
             "images": f"{images.layout} {images.root.name} {images.split}",
@@ -257,24 +276,21 @@ def build_source(
     Raises:
         DataError: images or stored windows are missing.
     """
-    if config.folder is not None:
-        return StoredWindows(config.folder, spec, classes, seed=seed, augmentation=config.augment)
-    if config.moving_stills is not None:
-        return MovingStills(
-            config.moving_stills, spec, classes, seed=seed, augmentation=config.augment
-        )
-    if config.recognition is not None:
-        return RecognitionSet(
-            config.recognition, spec, classes, seed=seed, augmentation=config.augment
-        )
-    if config.street is not None:
-        return StreetSet(config.street, spec, classes, seed=seed, augmentation=config.augment)
-    if config.recorded is not None:
-        return RecordedMasks(config.recorded, spec, classes, seed=seed, augmentation=config.augment)
-    assert config.simulation is not None  # one of the six is given
-    return SimulatedWindows(
-        config.simulation, spec, classes, seed=seed, augmentation=config.augment
-    )
+    if config.without is not None:  # its recordings say how windows are changed
+        return RecordingsWithout(config.without, spec, classes, seed=seed)
+    how = {"seed": seed, "augmentation": config.augment}
+    for part, kind in (
+        (config.folder, StoredWindows),
+        (config.simulation, SimulatedWindows),
+        (config.moving_stills, MovingStills),
+        (config.recognition, RecognitionSet),
+        (config.street, StreetSet),
+        (config.recorded, RecordedMasks),
+    ):
+        if part is not None:
+            make = cast("Callable[..., SampleSource]", kind)
+            return make(part, spec, classes, **how)
+    raise AssertionError("one of the seven is given")
 
 
 def _mixed_seed(seed: int, position: int) -> int:

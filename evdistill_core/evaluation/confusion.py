@@ -98,7 +98,8 @@ class Confusion:
             iou=tuple(iou.tolist()),
             recall=tuple(recall.tolist()),
             precision=tuple(precision.tolist()),
-            miou=float(np.nanmean(iou)) if np.any(union > 0) else float("nan"),
+            # Where no pixel has a class, false alarms are all that can be counted.
+            miou=float(np.nanmean(iou)) if total else float("nan"),
             accuracy=float(hits.sum() / total) if total else float("nan"),
             pixels=int(total),
             false_alarms=tuple(false_alarms.tolist()),
@@ -127,6 +128,12 @@ class Scores:
     accuracy: float
     pixels: int
     false_alarms: tuple[float, ...] = ()
+
+    @property
+    def all_false_alarms(self) -> float:
+        """False alarms of all classes together; NaN: not counted."""
+        known = [share for share in self.false_alarms if np.isfinite(share)]
+        return sum(known) if known else float("nan")
 
     def to_dict(self, names: tuple[str, ...]) -> dict[str, object]:
         """Return plain data for JSON; NaN becomes None."""

@@ -79,6 +79,11 @@ class SegmentationResult:
     def summary(self) -> str:
         """One line for the terminal, in percent."""
         near, everywhere = self.near_events.scores(), self.everywhere.scores()
+        if everywhere.pixels == 0 and math.isfinite(everywhere.all_false_alarms):
+            return (
+                f"false alarms on {percent(near.all_false_alarms)} % of the pixels near events, "
+                f"{percent(everywhere.all_false_alarms)} % everywhere; no pixel has a class"
+            )
         return f"mIoU near events {percent(near.miou)} %, everywhere {percent(everywhere.miou)} %"
 
     def to_dict(self, classes: ClassTable) -> dict[str, object]:

@@ -125,8 +125,9 @@ def _merged_entries(
 def with_assignments(values: Mapping[str, object], texts: Sequence[str]) -> dict[str, object]:
     """Return a copy of nested plain data in which ``KEY=VALUE`` texts are carried out.
 
-    A key is dotted (``optimiser.lr=0.001``), numbers are places in lists (``data.train.0.count=64``
-    or ``data.train[0].count=64``), a value is YAML. Mappings that are not there are made.
+    A key is dotted (``optimiser.lr=0.001``), a value is YAML. An entry of a list is named by its
+    place (``data.train.0.count=64`` or ``data.train[0].count=64``) or by its name
+    (``data.train.street.count=64``). Mappings that are not there are made.
 
     Args:
         values: what a YAML file holds; not modified.
@@ -138,7 +139,7 @@ def with_assignments(values: Mapping[str, object], texts: Sequence[str]) -> dict
     result = copy.deepcopy(dict(values))
     for text in texts:
         key, separator, value = text.partition("=")
-        key = re.sub(r"\[(\w+)\]", r".\1", key)
+        key = re.sub(r"\[([\w-]+)\]", r".\1", key)
         if not separator or not all(key.split(".")):
             raise ConfigError(f"a setting is given as KEY=VALUE (optimiser.lr=0.001), got {text!r}")
         try:
@@ -168,8 +169,15 @@ def _list_place(place: object, name: str, where: str) -> int:
     """Return a place in a list that is there."""
     if not isinstance(place, list):
         raise ConfigError(f"{where}: there are no keys below {place!r}")
+    names = list(_by_name(place))
+    if name in names:
+        return names.index(name)
     if not name.isdecimal() or int(name) >= len(place):
-        raise ConfigError(f"{where}: the list has the places 0 .. {len(place) - 1}, got {name!r}")
+        called = f", called {', '.join(names)}" if names else ""
+        raise ConfigError(
+            f"{where}: the list has the places 0 .. {len(place) - 1}{called}; got {name!r}"
+            f"{did_you_mean(name, names)}"
+        )
     return int(name)
 
 

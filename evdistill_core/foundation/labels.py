@@ -302,12 +302,15 @@ def listed(names: Sequence[str], most: int = 30) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def excluded_mask(names: Iterable[str], classes: ClassTable) -> npt.NDArray[np.bool_] | None:
+def excluded_mask(
+    names: Iterable[str], classes: ClassTable, *, key: str = "complete_for"
+) -> npt.NDArray[np.bool_] | None:
     """Return which classes a pixel of the value 254 cannot be of.
 
     Args:
         names: the classes that a label set marks completely.
         classes: the table of the labels.
+        key: of the configuration, for errors.
 
     Returns:
         (K,) bool, True for these classes; None where there are none.
@@ -321,11 +324,11 @@ def excluded_mask(names: Iterable[str], classes: ClassTable) -> npt.NDArray[np.b
     if unknown:
         near = did_you_mean(unknown[0], classes.names)
         raise ConfigError(
-            f"complete_for names {unknown[0]!r}, which is none of {list(classes.names)}{near}"
+            f"{key} names {unknown[0]!r}, which is none of {list(classes.names)}{near}"
         )
     if len(set(chosen)) == len(classes):
         raise ConfigError(
-            "complete_for names every class: what is of none of them has no class. Leave one out, "
+            f"{key} names every class: what is of none of them has no class. Leave one out, "
             "or name the class of the rest as background (docs/how-to/classes.md)"
         )
     if not chosen:

@@ -37,3 +37,17 @@ def test_cars_that_touch_are_two_boxes_for_a_student_with_a_head(how, count, mon
     )
     boxes = method(Window(events, 0, 50_000, 0)).detections
     assert [d.class_id for d in boxes] == [VEHICLE] * count
+
+
+def test_a_part_of_a_recording_is_left_out(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from real_recordings import DEMO, windows_of
+
+    whole = [w.t_start_us for w in windows_of(DEMO, 50_000)]
+    early, late = (
+        [w.t_start_us for w in windows_of(DEMO, 50_000, span_s)]
+        for span_s in ((0.0, 1.2), (1.2, 9.0))
+    )
+    assert early + late == whole
+    assert late[0] - whole[0] >= 1_200_000 > early[-1] - whole[0]
+    assert not list(windows_of(DEMO, 50_000, (60.0, 90.0)))

@@ -85,6 +85,23 @@ def test_false_alarms_have_a_column_where_labels_know_of_them(tmp_path):
     assert "false_alarms" in (tmp_path / "report.json").read_text(encoding="utf-8")
 
 
+def test_a_set_without_any_class_has_false_alarms_and_no_miou(tmp_path):
+    window = replace(sample(1), excluded=np.array([False] * 4 + [True] * 2))
+    window.label[:] = 254
+    result = score_windows(predict, [window], SIX_CLASSES, activity_radius_px=2)
+    mask = predict_mask(predict(window.input), height=16, width=24)
+    near = near_events(window.active, 2)
+    wrong = mask >= 4
+    assert 0 < wrong[near].mean() < 1
+    assert result.summary == (
+        f"false alarms on {100 * wrong[near].mean():.1f} % of the pixels near events, "
+        f"{100 * wrong.mean():.1f} % everywhere; no pixel has a class"
+    )
+    assert np.isnan(result.everywhere.scores().miou)
+    page = write_evaluation(tmp_path, scored(), {"hall": result}, {}, stopwatch=Stopwatch())
+    assert ">nan" not in page.read_text(encoding="utf-8")
+
+
 def test_masks_are_enlarged_from_logits():
     logits = np.zeros((3, 2, 3), np.float32)
     logits[2, 0, 0] = 9.0

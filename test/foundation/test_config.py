@@ -83,6 +83,21 @@ def test_assignments_win_over_the_file():
 
 
 @pytest.mark.parametrize(
+    "key", ["sets.night-drive.count", "sets[night-drive].count", "sets.1.count"]
+)
+def test_an_entry_of_a_list_is_named_by_its_name_too(key):
+    values = {"sets": [{"name": "day"}, {"name": "night-drive"}]}
+    changed = with_assignments(values, [f"{key}=7"])
+    assert changed["sets"] == [{"name": "day"}, {"name": "night-drive", "count": 7}]
+    message = (
+        r"sets.nigth-drive: the list has the places 0 \.\. 1, called day, night-drive; got "
+        "'nigth-drive'; did you mean 'night-drive'"
+    )
+    with pytest.raises(ConfigError, match=message):
+        with_assignments(values, ["sets.nigth-drive.count=7"])
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("steps", "KEY=VALUE"),
