@@ -10,8 +10,8 @@ pictures: a pixel moves when it differs from two pictures of the same fixed came
 second away; connected moving regions of at least 60 pixels are cars (on this road nothing else is
 that large). The baseline has no network: connected regions of events with a neighbour, each of
 them called a vehicle; its settings are those that find most cars. Overlays are written for
-looking at. ``--from-s`` and ``--until-s`` leave out a part of every recording, for a student that
-learned from it.
+looking at. ``--from-s`` and ``--until-s`` count a part of every recording, for a student that
+learned from the rest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -170,26 +170,14 @@ class ClusterMethod:
         return Prediction(mask, confidence, tuple(boxes))
 
 
-def windows_of(
-    path: Path, window_us: int, span_s: tuple[float, float] = (0.0, math.inf)
-) -> Iterator[Window]:
-    """Yield the windows of a recording, cut as the live side cuts them.
-
-    Args:
-        path: of the recording.
-        window_us: length of a window.
-        span_s: windows that begin outside of it, counted from the first one, are left out.
-    """
-    first_us: int | None = None
+def windows_of(path: Path, window_us: int) -> Iterator[Window]:
+    """Yield the windows of a recording, cut as the live side cuts them."""
     assembler = WindowAssembler(WindowSpec(duration_us=window_us))
     with open_recording(path) as recording:
         for batch in recording.batches():
             if batch.discontinuity:
                 assembler.reset()
-            for window in assembler.push(batch.events):
-                first_us = window.t_start_us if first_us is None else first_us
-                if span_s[0] <= (window.t_start_us - first_us) / 1e6 < span_s[1]:
-                    yield window
+            yield from assembler.push(batch.events)
 
 
 def frames_of(path: Path) -> list[Frame]:
@@ -242,17 +230,33 @@ def iou(a: Box, b: Box) -> float:
 
 
 def measure(
-    path: Path, method: StudentMethod | ClusterMethod, windows: Iterable[Window], sheet: Path
+    path: Path,
+    method: StudentMethod | ClusterMethod,
+    window_us: int,
+    sheet: Path,
+    span_s: tuple[float, float] = (0.0, math.inf),
 ) -> Row:
-    """Run a method over the windows of a recording, write its overlays, return its row."""
+    """Run a method over a recording, write its overlays, return its row.
+
+    Args:
+        path: of the recording.
+        method: sees every window, so that its tracks are those of the live side.
+        window_us: length of a window.
+        sheet: image of some windows.
+        span_s: windows that begin outside of it, after the first one, do not count.
+    """
     row = Row(path.stem, method.name)
     frames = frames_of(path)
     times = np.array([f.t_us for f in frames])
     with_cars = path.stem.startswith("davis346_street")
     pictures = []
     pixels = np.zeros(3, np.int64)  # labelled, vehicle, human
-    for window in windows:
+    first_us: int | None = None
+    for window in windows_of(path, window_us):
         prediction = method(window)
+        first_us = window.t_start_us if first_us is None else first_us
+        if not span_s[0] <= (window.t_start_us - first_us) / 1e6 < span_s[1]:
+            continue
         background, cars = blank(window.events.height, window.events.width), []
         if frames:
             nearest = int(np.abs(times - window.t_end_us).argmin())
@@ -313,8 +317,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/real_recordings"))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--precision", default="fp32", help="of the network, such as int8")
-    parser.add_argument("--from-s", type=float, default=0.0, help="leave out what lies before")
-    parser.add_argument("--until-s", type=float, default=math.inf, help="... and what lies after")
+    parser.add_argument("--from-s", type=float, default=0.0, help="count windows from here on")
+    parser.add_argument("--until-s", type=float, default=math.inf, help="... and up to here")
     args = parser.parse_args()
     default = ROOT.parent / "shared" / "data"
     data = args.data or Path(os.environ.get("EVDISTILL_TEST_DATA", default))
@@ -332,8 +336,7 @@ def main() -> None:
         ):
             sheet = args.out / f"{path.stem}_{method.name}.png"
             span_s = (args.from_s, args.until_s)
-            windows = windows_of(path, student.info.input.window_us, span_s)
-            rows.append(measure(path, method, windows, sheet))
+            rows.append(measure(path, method, student.info.input.window_us, sheet, span_s))
     print("| " + " | ".join(HEAD) + " |")
     print("|" + "---|" * len(HEAD))
     for row in rows:

@@ -37,8 +37,7 @@ def measure(student, path, tmp_path):
     config = PostprocessConfig()
     method = benchmark.StudentMethod(student, make_runner(student, device="cpu"), config)
     sheet = tmp_path / "sheet.png"
-    windows = benchmark.windows_of(path, student.info.input.window_us)
-    row = benchmark.measure(path, method, windows, sheet)
+    row = benchmark.measure(path, method, student.info.input.window_us, sheet)
     assert sheet.stat().st_size > 0
     return row
 

@@ -289,6 +289,7 @@ def _table() -> dict[str, Row]:
         name="evdistill-2021-started",
         title="EvDistill 2021 terms, G_ei from simulated pairs, encoder of the teacher",
         base="reconstruct-task",
+        steps_share=0.5,
         start="teacher",
     )
     onboard = Row(

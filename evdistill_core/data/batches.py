@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from evdistill_core.data.samples import IndexedSource, Part, Sample
+from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.signals import end_with_parent, workers_without_signals
 
 S = TypeVar("S")
@@ -125,7 +126,12 @@ class _ByIndex(Dataset[S]):
 
 
 def stack(first_index: int, samples: Sequence[Sample]) -> Batch:
-    """Return samples of one size as a batch."""
+    """Return samples of one size as a batch.
+
+    Raises:
+        ConfigError: they are of several sizes.
+    """
+    check_one_size([s.input for s in samples])
     pictures = [s.picture for s in samples if s.picture is not None]
     return Batch(
         first_index,
@@ -137,6 +143,20 @@ def stack(first_index: int, samples: Sequence[Sample]) -> Batch:
         excluded=_stack_excluded([s.excluded for s in samples]),
         instances=_stack_instances(samples),
     )
+
+
+def check_one_size(inputs: Sequence[npt.NDArray[np.float32]]) -> None:
+    """Raise ConfigError where windows of one batch differ in size, and say what to do."""
+    sizes = sorted({tuple(x.shape[-2:]) for x in inputs})
+    if len(sizes) > 1:
+        raise ConfigError(
+            f"windows of one batch have different sizes (height, width): {_listed(sizes)}. "
+            "Simulated windows have height and width, recordings have crop: give all the same"
+        )
+
+
+def _listed(sizes: Sequence[tuple[int, ...]]) -> str:
+    return ", ".join(f"({height}, {width})" for height, width in sizes)
 
 
 def stack_past(past: Sequence[npt.NDArray[np.float32] | None]) -> torch.Tensor | None:

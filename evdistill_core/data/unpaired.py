@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from evdistill_core.data.batches import Batch, stack, stack_past
+from evdistill_core.data.batches import Batch, check_one_size, stack, stack_past
 from evdistill_core.data.build import DataConfig, SourceConfig, build_source
 from evdistill_core.data.samples import IndexedSource, Mixture, Prefix, Sample, SampleSource
 from evdistill_core.data.stills import Stills, StillsConfig
@@ -271,7 +271,12 @@ def build_stills_sets(config: TeacherDataConfig, classes: ClassTable) -> dict[st
 
 
 def stack_unpaired(first_index: int, samples: list[UnpairedSample]) -> UnpairedBatch:
-    """Return samples of one size as a batch."""
+    """Return samples of one size as a batch.
+
+    Raises:
+        ConfigError: windows, images or labelled windows are of several sizes.
+    """
+    check_one_size([s.window.input for s in samples])
     windows = [s.window for s in samples]
     stills = stack(first_index, [s.still for s in samples])
     labelled = [s.labelled for s in samples if s.labelled is not None]

@@ -39,15 +39,27 @@ def test_cars_that_touch_are_two_boxes_for_a_student_with_a_head(how, count, mon
     assert [d.class_id for d in boxes] == [VEHICLE] * count
 
 
-def test_a_part_of_a_recording_is_left_out(monkeypatch):
+def test_a_part_of_a_recording_is_counted_and_all_of_it_is_seen(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    from real_recordings import DEMO, windows_of
+    from real_recordings import CLUSTERS, DEMO, ClusterMethod, measure
 
-    whole = [w.t_start_us for w in windows_of(DEMO, 50_000)]
-    early, late = (
-        [w.t_start_us for w in windows_of(DEMO, 50_000, span_s)]
-        for span_s in ((0.0, 1.2), (1.2, 9.0))
-    )
-    assert early + late == whole
-    assert late[0] - whole[0] >= 1_200_000 > early[-1] - whole[0]
-    assert not list(windows_of(DEMO, 50_000, (60.0, 90.0)))
+    def counted(*span_s):
+        seen = []
+        method = ClusterMethod(SIX_CLASSES, CLUSTERS)
+
+        class Watched:
+            name, classes = method.name, method.classes
+
+            def __call__(self, window):
+                seen.append(window)
+                return method(window)
+
+        return measure(DEMO, Watched(), 50_000, tmp_path / "sheet.png", *span_s), len(seen)
+
+    whole, windows = counted()
+    early, late = counted((0.0, 1.2)), counted((1.2, 99.0))
+    assert early[0].windows == 24
+    assert early[0].windows + late[0].windows == whole.windows == windows
+    assert early[0].vehicle_boxes + late[0].vehicle_boxes == whole.vehicle_boxes
+    assert early[1] == late[1] == windows
+    assert counted((60.0, 90.0))[0].windows == 0

@@ -43,6 +43,15 @@ def test_going_on_gives_what_would_have_come():
         assert torch.equal(a.input, b.input)
 
 
+def test_windows_of_different_sizes_in_one_batch_are_named():
+    def sample(height, width):
+        plane = np.zeros((height, width), np.uint8)
+        return Sample(np.zeros((2, height, width), np.float32), plane, plane)
+
+    with pytest.raises(ConfigError, match=r"\(192, 256\), \(192, 320\)\. .*recordings have crop"):
+        stack(0, [sample(192, 320), sample(192, 256), sample(192, 320)])
+
+
 def test_shares_are_kept():
     mixture = Mixture([Numbers(1), Numbers(2)], [1, 3], seed=0)
     tags = [int(mixture.sample(i).input[1, 0, 0]) for i in range(2000)]
