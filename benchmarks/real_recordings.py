@@ -99,7 +99,9 @@ class Row:
 
     def cells(self) -> list[str]:
         """Return the row of the printed table."""
-        n = max(1, self.windows)
+        if not self.windows:
+            return [self.recording, self.method, "0", *("-" for _ in HEAD[3:])]
+        n = self.windows
         recall = f"{self.cars_found}/{self.cars}" if self.cars else "-"
         exact = f"{self.boxes_on_cars}/{self.vehicle_boxes}" if self.cars else "-"
         return [

@@ -151,7 +151,8 @@ def check_one_size(inputs: Sequence[npt.NDArray[np.float32]]) -> None:
     if len(sizes) > 1:
         raise ConfigError(
             f"windows of one batch have different sizes (height, width): {_listed(sizes)}. "
-            "Simulated windows have height and width, recordings have crop: give all the same"
+            "Simulated windows have height and width, recordings and stills have crop: give all "
+            "the same"
         )
 
 

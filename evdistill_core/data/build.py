@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -141,7 +141,7 @@ class DataConfig:
         """Refuse a run without data and sets of one name."""
         if not self.train:
             raise ConfigError("data.train needs at least one source")
-        _check_names(self.validation)
+        check_validation(self.validation)
 
     def describe(self) -> list[dict[str, object]]:
         """Return plain data about what a run learns from, for the model card."""
@@ -264,6 +264,8 @@ def classes_of_sets(
 def _scored(
     config: SourceConfig, spec: InputSpec, classes: ClassTable, *, seed: int, limit: int = 0
 ) -> Prefix:
+    if config.without is not None:
+        config = replace(config, without=config.without.unchanged())
     source = build_source(config, spec, classes, seed=seed)
     return Prefix(source, config.windows(len(source), limit=limit))
 
@@ -296,6 +298,17 @@ def build_source(
 def _mixed_seed(seed: int, position: int) -> int:
     # Two sources of one run must not draw the same scenes.
     return (seed * 1_000_003 + position + 1) & 0xFFFFFFFF
+
+
+def check_validation(sources: tuple[SourceConfig, ...]) -> None:
+    """Raise ConfigError for sets of one name, and for those that can choose no checkpoint."""
+    _check_names(sources)
+    for source in sources:
+        if source.without is not None:
+            raise ConfigError(
+                f"validation set {source.name!r}: no pixel of recordings without a class is known, "
+                "so it can choose no checkpoint. Score it with `evdistill evaluate` instead"
+            )
 
 
 def _check_names(sources: tuple[SourceConfig, ...]) -> None:

@@ -7,13 +7,13 @@ student that saw a vehicle there learns that it was none (docs/adr/0041).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from evdistill_core.data.samples import Sample
-from evdistill_core.data.unlabelled import RecordingsConfig, open_windows
+from evdistill_core.data.unlabelled import RecordingsConfig, UnlabelledWindows
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import IGNORE, OTHER, ClassTable, excluded_mask
 from evdistill_core.representations import InputSpec
@@ -32,11 +32,21 @@ class RecordingsWithoutConfig:
     recordings: RecordingsConfig
 
     def __post_init__(self) -> None:
-        """Refuse an empty list, which would teach nothing."""
+        """Refuse an empty list, which would teach nothing, and files of one window each."""
         if not self.classes:
             raise ConfigError(
                 "without.classes needs at least one class that does not occur in the recordings"
             )
+        if self.recordings.whole:
+            raise ConfigError(
+                "without.recordings cuts windows out of recordings, for dense labels: leave whole "
+                "out"
+            )
+
+    def unchanged(self) -> RecordingsWithoutConfig:
+        """Return it for scoring: windows as they are, silent ones too."""
+        plain = {"flip": 0.0, "invert": 0.0, "dropout": 0.0, "min_events": 0}
+        return replace(self, recordings=replace(self.recordings, **plain))  # type: ignore[arg-type]
 
     def describe(self) -> str:
         """Return in a few words what this is."""
@@ -63,7 +73,7 @@ class RecordingsWithout:
         self, config: RecordingsWithoutConfig, spec: InputSpec, classes: ClassTable, *, seed: int
     ) -> None:
         self._excluded = excluded_mask(config.classes, classes, key="without.classes")
-        self._windows = open_windows(config.recordings, spec, seed=seed)
+        self._windows = UnlabelledWindows(config.recordings, spec, seed=seed)
 
     def __len__(self) -> int:
         return len(self._windows)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from evdistill_core.data.batches import Batch, check_one_size, stack, stack_past
-from evdistill_core.data.build import DataConfig, SourceConfig, build_source
+from evdistill_core.data.build import DataConfig, SourceConfig, build_source, check_validation
 from evdistill_core.data.samples import IndexedSource, Mixture, Prefix, Sample, SampleSource
 from evdistill_core.data.stills import Stills, StillsConfig
 from evdistill_core.data.unlabelled import RecordingsConfig, UnlabelledSample, open_windows
@@ -85,9 +85,7 @@ class DistillDataConfig(DataConfig):
             raise ConfigError("a distillation needs either data.recordings or data.target")
         if self.target_frames and not all(s.folder or s.simulation for s in self.target):
             raise ConfigError("target_frames needs simulated windows: a folder or a simulation")
-        names = [s.name for s in self.validation]
-        if len(set(names)) != len(names):
-            raise ConfigError(f"sets must have distinct names, got {names}")
+        check_validation(self.validation)
 
     @property
     def has_frames(self) -> bool:

@@ -160,6 +160,13 @@ def add_headline_score(
         page.score(f"{name}: top-1", f"{percent(result.top1)} %", f"{result.windows:,} windows")
         return
     near, everywhere = result.near_events.scores(), result.everywhere.scores()
+    if result.knows_no_class:
+        page.score(
+            f"{name}: false alarms near events",
+            f"{percent(near.all_false_alarms)} %",
+            f"everywhere {percent(everywhere.all_false_alarms)} %; {result.windows:,} windows",
+        )
+        return
     if not has_events:
         page.score(f"{name}: mIoU", f"{percent(everywhere.miou)} %", f"{result.windows:,} images")
         return

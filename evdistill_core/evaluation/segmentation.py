@@ -76,10 +76,16 @@ class SegmentationResult:
         return score if math.isfinite(score) else 0.0
 
     @property
+    def knows_no_class(self) -> bool:
+        """Whether labels say of no pixel what it is, only what it is not."""
+        scores = self.everywhere.scores()
+        return scores.pixels == 0 and math.isfinite(scores.all_false_alarms)
+
+    @property
     def summary(self) -> str:
         """One line for the terminal, in percent."""
         near, everywhere = self.near_events.scores(), self.everywhere.scores()
-        if everywhere.pixels == 0 and math.isfinite(everywhere.all_false_alarms):
+        if self.knows_no_class:
             return (
                 f"false alarms on {percent(near.all_false_alarms)} % of the pixels near events, "
                 f"{percent(everywhere.all_false_alarms)} % everywhere; no pixel has a class"

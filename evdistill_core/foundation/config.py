@@ -170,15 +170,15 @@ def _list_place(place: object, name: str, where: str) -> int:
     if not isinstance(place, list):
         raise ConfigError(f"{where}: there are no keys below {place!r}")
     names = list(_by_name(place))
-    if name in names:
-        return names.index(name)
-    if not name.isdecimal() or int(name) >= len(place):
+    if name.isdecimal() and int(name) < len(place):
+        return int(name)
+    if name not in names:
         called = f", called {', '.join(names)}" if names else ""
         raise ConfigError(
             f"{where}: the list has the places 0 .. {len(place) - 1}{called}; got {name!r}"
             f"{did_you_mean(name, names)}"
         )
-    return int(name)
+    return names.index(name)
 
 
 def from_mapping(cls: type[T], values: Mapping[str, object], where: str = "") -> T:

@@ -9,9 +9,10 @@ from evdistill_core.data.build import DataConfig
 from evdistill_core.foundation.class_file import Classes, table_of
 from evdistill_core.foundation.config import LATER
 from evdistill_core.foundation.errors import ConfigError
-from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.foundation.labels import ClassTable, excluded_mask
 from evdistill_core.foundation.ranges import check_at_least, check_ranges
 from evdistill_core.losses.segmentation import check_names
+from evdistill_core.models.registry import network_task
 from evdistill_core.representations.spec import InputSpec
 
 
@@ -208,7 +209,16 @@ class TrainConfig:
         if not self.name or any(c in self.name for c in "/\\\0"):
             raise ConfigError(f"name must be usable as a file name, got {self.name!r}")
 
-        self.class_table()
+        table = self.class_table()
+        for source in self.data.train:
+            if source.without is None:
+                continue
+            if network_task(self.network.name) == "recognition":
+                raise ConfigError(
+                    f"source {source.name!r}: without has labels of pixels, and network "
+                    f"{self.network.name} recognises whole windows"
+                )
+            excluded_mask(source.without.classes, table, key=f"{source.name}: without.classes")
 
     def class_table(self) -> ClassTable:
         """Return what the labels mean.

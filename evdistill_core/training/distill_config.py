@@ -374,6 +374,7 @@ class DistillConfig(TrainConfig):
                     "give it the weight 0 to go without"
                 )
         self._check_task()
+        self._check_pictures()
         self._check_teacher()
         if (self.all_terms["kd_ensemble"] > 0) != bool(self.larger.student):
             raise ConfigError(
@@ -456,6 +457,20 @@ class DistillConfig(TrainConfig):
         if reasons:
             raise ConfigError(
                 f"{'; '.join(reasons)} (config/train/onnx-teacher.yaml is such a profile)"
+            )
+
+    def _check_pictures(self) -> None:
+        """Refuse terms of the image behind a window where a source has none, before step 1."""
+        asked = [n for n in PICTURE_TERMS if self.all_terms[n] > 0]
+        blind = [
+            s.name
+            for s in self.data.train
+            if s.without is not None and not s.without.recordings.frame_within_us
+        ]
+        if asked and blind:
+            raise ConfigError(
+                f"{', '.join(asked)} need the image behind every labelled window, and source "
+                f"{blind[0]!r} has none: give these terms the weight 0, or leave the source out"
             )
 
     def _check_task(self) -> None:

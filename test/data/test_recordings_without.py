@@ -9,9 +9,17 @@ import torch
 
 from evdistill_core.data.augment import AugmentConfig
 from evdistill_core.data.batches import stack
-from evdistill_core.data.build import SourceConfig, build_evaluation_sets, build_source
+from evdistill_core.data.build import (
+    DataConfig,
+    SourceConfig,
+    build_evaluation_sets,
+    build_source,
+)
+from evdistill_core.data.labelled_images import ImagesConfig
 from evdistill_core.data.recordings_without import RecordingsWithout, RecordingsWithoutConfig
+from evdistill_core.data.stills import StillsConfig
 from evdistill_core.data.unlabelled import RecordingsConfig, UnlabelledWindows
+from evdistill_core.data.unpaired import DistillDataConfig
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.foundation.config import from_mapping, to_mapping
 from evdistill_core.foundation.errors import ConfigError, RecordingError
@@ -19,6 +27,8 @@ from evdistill_core.foundation.labels import IGNORE, OTHER, SIX_CLASSES
 from evdistill_core.losses.segmentation import SegmentationBatch, weighted_sum
 from evdistill_core.recordings.writers.npz import NpzWriter
 from evdistill_core.representations import InputSpec
+from evdistill_core.training.config import NetworkConfig, TrainConfig
+from evdistill_core.training.distill_config import TERMS, DistillConfig
 
 SPEC = InputSpec(bins=2, window_us=10_000, size_multiple=8)
 WIDTH, HEIGHT = 40, 30
@@ -100,6 +110,18 @@ def test_a_source_of_training_and_a_set_of_scoring(hall, tmp_path):
     assert (name, len(windows), none) == ("hall", 19, [])
 
 
+def test_what_is_scored_is_not_changed(hall, tmp_path):
+    sets = tmp_path / "sets.yaml"
+    recordings = {"paths": [str(hall)], "cache": str(tmp_path / "cache"), "flip": 1.0}
+    without = {"classes": ["vehicle"], "recordings": recordings | {"invert": 1.0, "dropout": 0.9}}
+    sets.write_text(json.dumps({"sets": [{"name": "hall", "without": without}]}))
+    scored = build_evaluation_sets(sets, SPEC, SIX_CLASSES)["hall"].sample(4)
+    plain = config_of(hall, flip=0.0, min_events=0).recordings
+    np.testing.assert_array_equal(
+        scored.input, UnlabelledWindows(plain, SPEC, seed=0).sample(4).input
+    )
+
+
 def test_what_is_wrong_is_named(hall):
     with pytest.raises(ConfigError, match="at least one class that does not occur"):
         replace(config_of(hall), classes=())
@@ -109,5 +131,37 @@ def test_what_is_wrong_is_named(hall):
         RecordingsWithout(config_of(hall, *SIX_CLASSES.names), SPEC, SIX_CLASSES, seed=0)
     with pytest.raises(ConfigError, match=r"without has no augment.*without\.recordings"):
         SourceConfig(name="hall", without=config_of(hall), augment=AugmentConfig())
+    with pytest.raises(ConfigError, match="leave whole out"):
+        config_of(hall, whole=True)
     with pytest.raises(RecordingError, match="missing"):
         RecordingsWithout(config_of(hall.parent / "missing.npz"), SPEC, SIX_CLASSES, seed=0)
+
+
+def experiment(hall, kind=TrainConfig, **changes):
+    source = SourceConfig(name="hall", without=config_of(hall))
+    stills = StillsConfig(images=ImagesConfig(root=hall.parent), crop=(32, 40))
+    data = {"train": (source,)}
+    if kind is DistillConfig:
+        target = RecordingsConfig(paths=(hall,), cache=hall.parent / "cache")
+        data |= {"stills": stills, "recordings": target}
+        terms = dict.fromkeys(TERMS, 0.0) | {"task_events": 1.0} | changes.pop("terms", {})
+        changes |= {"teacher": hall.parent / "teacher.pt", "terms": terms}
+    of = DistillDataConfig if kind is DistillConfig else DataConfig
+    return kind(name="x", data=of(**data | changes.pop("data", {})), **changes)
+
+
+def test_an_experiment_is_refused_before_it_begins(hall):
+    experiment(hall)
+    with pytest.raises(ConfigError, match=r"'hall'.*recognises whole windows"):
+        experiment(hall, network=NetworkConfig(name="onboard-cls"))
+    with pytest.raises(
+        ConfigError, match=r"hall: without\.classes names 'vehicle', which is none of"
+    ):
+        experiment(hall, classes="camvid11")
+    scored = (SourceConfig(name="judge", without=config_of(hall)),)
+    for kind in (TrainConfig, DistillConfig):
+        with pytest.raises(ConfigError, match=r"'judge'.*can choose no checkpoint"):
+            experiment(hall, kind, data={"validation": scored})
+    experiment(hall, DistillConfig)
+    with pytest.raises(ConfigError, match=r"paired_simulated need the image.*'hall' has none"):
+        experiment(hall, DistillConfig, terms={"paired_simulated": 1.0})

@@ -48,7 +48,9 @@ def test_windows_of_different_sizes_in_one_batch_are_named():
         plane = np.zeros((height, width), np.uint8)
         return Sample(np.zeros((2, height, width), np.float32), plane, plane)
 
-    with pytest.raises(ConfigError, match=r"\(192, 256\), \(192, 320\)\. .*recordings have crop"):
+    with pytest.raises(
+        ConfigError, match=r"\(192, 256\), \(192, 320\)\. .*recordings and stills have crop"
+    ):
         stack(0, [sample(192, 320), sample(192, 256), sample(192, 320)])
 
 

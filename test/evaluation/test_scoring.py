@@ -99,7 +99,9 @@ def test_a_set_without_any_class_has_false_alarms_and_no_miou(tmp_path):
     )
     assert np.isnan(result.everywhere.scores().miou)
     page = write_evaluation(tmp_path, scored(), {"hall": result}, {}, stopwatch=Stopwatch())
-    assert ">nan" not in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert ">nan" not in text
+    assert "hall: false alarms near events" in text
 
 
 def test_masks_are_enlarged_from_logits():

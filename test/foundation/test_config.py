@@ -89,6 +89,8 @@ def test_an_entry_of_a_list_is_named_by_its_name_too(key):
     values = {"sets": [{"name": "day"}, {"name": "night-drive"}]}
     changed = with_assignments(values, [f"{key}=7"])
     assert changed["sets"] == [{"name": "day"}, {"name": "night-drive", "count": 7}]
+    numbered = with_assignments({"sets": [{"name": "1"}, {"name": "0"}]}, ["sets.0.count=7"])
+    assert numbered["sets"][0] == {"name": "1", "count": 7}  # a place wins
     message = (
         r"sets.nigth-drive: the list has the places 0 \.\. 1, called day, night-drive; got "
         "'nigth-drive'; did you mean 'night-drive'"
