@@ -322,6 +322,8 @@ def main() -> None:
     parser.add_argument("--from-s", type=float, default=0.0, help="count windows from here on")
     parser.add_argument("--until-s", type=float, default=math.inf, help="... and up to here")
     args = parser.parse_args()
+    if args.until_s <= args.from_s:
+        parser.error(f"--until-s {args.until_s:g} must be above --from-s {args.from_s:g}")
     default = ROOT.parent / "shared" / "data"
     data = args.data or Path(os.environ.get("EVDISTILL_TEST_DATA", default))
     student = StudentFile.open(args.student)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from evdistill_core.data.samples import Sample
 from evdistill_core.evaluation.pictures import input_picture, label_picture
 from evdistill_core.foundation.config import from_mapping, load_yaml
+from evdistill_core.foundation.errors import EvdistillError
 from evdistill_core.foundation.labels import CAMVID_CLASSES
 from evdistill_core.training.distillation import DistillTrainer
 
@@ -79,4 +80,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EvdistillError as error:
+        sys.exit(f"error: {error}")

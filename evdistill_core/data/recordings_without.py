@@ -8,7 +8,6 @@ student that saw a vehicle there learns that it was none (docs/adr/0041).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -32,7 +31,7 @@ class RecordingsWithoutConfig:
     recordings: RecordingsConfig
 
     def __post_init__(self) -> None:
-        """Refuse an empty list, which would teach nothing, and files of one window each."""
+        """Refuse an empty list, which would teach nothing, and keys without a meaning here."""
         if not self.classes:
             raise ConfigError(
                 "without.classes needs at least one class that does not occur in the recordings"
@@ -42,6 +41,8 @@ class RecordingsWithoutConfig:
                 "without.recordings cuts windows out of recordings, for dense labels: leave whole "
                 "out"
             )
+        if self.recordings.frame_within_us:
+            raise ConfigError("without.recordings needs no images: leave frame_within_us out")
 
     def unchanged(self) -> RecordingsWithoutConfig:
         """Return it for scoring: windows as they are, silent ones too."""
@@ -78,11 +79,6 @@ class RecordingsWithout:
     def __len__(self) -> int:
         return len(self._windows)
 
-    @property
-    def paths(self) -> list[Path]:
-        """The recordings."""
-        return self._windows.paths
-
     def sample(self, index: int) -> Sample:
         """Return the window of this index (>= 0)."""
         window = self._windows.sample(index)
@@ -91,7 +87,6 @@ class RecordingsWithout:
             window.input,
             label,
             window.active,
-            picture=window.frame if window.has_frame else None,
             past=window.past,
             excluded=self._excluded,
             # No thing of these classes is anywhere; where others may be, the label says it.

@@ -59,7 +59,6 @@ def test_every_pixel_of_the_sensor_is_none_of_the_classes(hall):
     named = [n for n, no in zip(SIX_CLASSES.names, sample.excluded, strict=True) if no]
     assert named == ["human", "vehicle"]
     assert not sample.instances.any()
-    assert source.paths == [hall]
 
 
 def test_windows_are_those_of_the_recording(hall):
@@ -133,6 +132,8 @@ def test_what_is_wrong_is_named(hall):
         SourceConfig(name="hall", without=config_of(hall), augment=AugmentConfig())
     with pytest.raises(ConfigError, match="leave whole out"):
         config_of(hall, whole=True)
+    with pytest.raises(ConfigError, match="leave frame_within_us out"):
+        config_of(hall, frame_within_us=100_000)
     with pytest.raises(RecordingError, match="missing"):
         RecordingsWithout(config_of(hall.parent / "missing.npz"), SPEC, SIX_CLASSES, seed=0)
 
