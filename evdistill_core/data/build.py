@@ -11,6 +11,7 @@ from evdistill_core.data.augment import AugmentConfig
 from evdistill_core.data.labelled_images import ImagesConfig
 from evdistill_core.data.moving_stills import MovingStills, MovingStillsConfig
 from evdistill_core.data.own_classes import check_meaning, classes_of_recordings, parts_of
+from evdistill_core.data.pseudo_labelled import PseudoLabelled, PseudoLabelsConfig
 from evdistill_core.data.recorded_masks import (
     RecordedMasks,
     RecordedMasksConfig,
@@ -38,6 +39,7 @@ SOURCE_KINDS = (
     "street",
     "recorded",
     "without",
+    "pseudo_labels",
 )
 
 
@@ -47,13 +49,14 @@ class SourceConfig:
 
     Attributes:
         name: in reports; letters, digits, ``-`` and ``_``.
-        simulation: windows simulated on the fly; this or one of the next six.
+        simulation: windows simulated on the fly; this or one of the next seven.
         folder: windows on disk that ``evdistill simulate`` made.
         moving_stills: windows of recognition simulated on the fly.
         recognition: a labelled set of short recordings (N-MNIST, N-Caltech101).
         street: a labelled set of driving scenes (DDD17, DSEC-Semantic).
         recorded: own recordings with own masks.
         without: own recordings in which some classes do not occur, without masks.
+        pseudo_labels: own recordings without masks, labelled by a finished student.
         augment: changes to the events.
         share: how often it is drawn, beside the shares of the others (training).
         count: windows of an evaluation set; 0: all of a recorded or stored set, 100 simulated ones.
@@ -68,6 +71,7 @@ class SourceConfig:
     street: StreetSetConfig | None = None
     recorded: RecordedMasksConfig | None = field(default=None, metadata=LATER)
     without: RecordingsWithoutConfig | None = field(default=None, metadata=LATER)
+    pseudo_labels: PseudoLabelsConfig | None = field(default=None, metadata=LATER)
     augment: AugmentConfig | None = None
     share: float = 1.0
     count: int = 0
@@ -85,11 +89,21 @@ class SourceConfig:
                 f"source {self.name!r} needs exactly one of {', '.join(SOURCE_KINDS)}; got "
                 f"{', '.join(given) or 'none'}"
             )
-        if self.without is not None and self.augment is not None:
+        if self.is_own_unlabelled and self.augment is not None:
             raise ConfigError(
-                f"source {self.name!r}: without has no augment; flip, invert and dropout stand in "
-                "without.recordings"
+                f"source {self.name!r}: {self.kind} has no augment; flip, invert and dropout stand "
+                f"in {self.kind}.recordings"
             )
+
+    @property
+    def kind(self) -> str:
+        """Which of the kinds it is, as its key in a YAML file says."""
+        return next(k for k in SOURCE_KINDS if getattr(self, k) is not None)
+
+    @property
+    def is_own_unlabelled(self) -> bool:
+        """Whether it is cut out of own recordings without masks; their windows have no image."""
+        return self.without is not None or self.pseudo_labels is not None
 
     def windows(self, available: int, *, limit: int = 0) -> int:
         """Return how many windows are scored.
@@ -109,14 +123,14 @@ class SourceConfig:
         facts: dict[str, object] = {"name": self.name, "share": self.share}
         if self.folder is not None:
             return facts | {"folder": self.folder.name}
-        own = self.recorded or self.without
+        own = self.recorded or self.without or self.pseudo_labels
         if own is not None:
             return facts | {"set": own.describe()}
         recorded = self.recognition or self.street
         if recorded is not None:
             return facts | {"set": f"{recorded.layout} {recorded.root.name} {recorded.split}"}
         simulated = self.simulation or self.moving_stills
-        assert simulated is not None  # one of the seven is given
+        assert simulated is not None  # one of the eight is given
         images = simulated.images
         return facts | {
             "images": f"{images.layout} {images.root.name} {images.split}",
@@ -163,6 +177,12 @@ class EvaluationConfig:
         if not self.sets:
             raise ConfigError("sets needs at least one set")
         _check_names(self.sets)
+        for source in self.sets:
+            if source.pseudo_labels is not None:
+                raise ConfigError(
+                    f"set {source.name!r}: what a student says of recordings is no truth, so it "
+                    "can be learned from and not be scored on. Score on masks (recorded)"
+                )
 
 
 def build_training_source(
@@ -280,6 +300,8 @@ def build_source(
     """
     if config.without is not None:  # its recordings say how windows are changed
         return RecordingsWithout(config.without, spec, classes, seed=seed)
+    if config.pseudo_labels is not None:
+        return PseudoLabelled(config.pseudo_labels, spec, classes, seed=seed)
     how = {"seed": seed, "augmentation": config.augment}
     for part, kind in (
         (config.folder, StoredWindows),
@@ -292,7 +314,7 @@ def build_source(
         if part is not None:
             make = cast("Callable[..., SampleSource]", kind)
             return make(part, spec, classes, **how)
-    raise AssertionError("one of the seven is given")
+    raise AssertionError("one of the eight is given")
 
 
 def _mixed_seed(seed: int, position: int) -> int:
@@ -308,6 +330,11 @@ def check_validation(sources: tuple[SourceConfig, ...]) -> None:
             raise ConfigError(
                 f"validation set {source.name!r}: no pixel of recordings without a class is known, "
                 "so it can choose no checkpoint. Score it with `evdistill evaluate` instead"
+            )
+        if source.pseudo_labels is not None:
+            raise ConfigError(
+                f"validation set {source.name!r}: what a student says of recordings is no truth, "
+                "so it can choose no checkpoint. Use masks (recorded) or simulated windows"
             )
 
 

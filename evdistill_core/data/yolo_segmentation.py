@@ -121,7 +121,7 @@ def draw_polygons(
 
     Where they overlap, the smaller one is on top.
     A polygon of the value 254 says nothing where it lies on one of a class: a tie on a person is
-    part of the person in most label sets. Such pixels are 255.
+    part of the person in most label sets. Such pixels are 255, and still of that one.
 
     Args:
         polygons: in any order; of equal areas the later one is on top.
@@ -131,8 +131,9 @@ def draw_polygons(
         background: value outside of all polygons.
 
     Returns:
-        Labels, (H, W) uint8, and numbers of the polygons that have a class, (H, W) uint16, 1 for
-        the largest, 0 where there is none. Pixels on an outline belong to the polygon.
+        Labels, (H, W) uint8, and numbers of the polygons that have a class or the value 254,
+        (H, W) uint16, 1 for the largest, 0 where there is none. Pixels on an outline belong to
+        the polygon.
     """
     label = np.full((height, width), background, np.uint8)
     objects = np.zeros((height, width), np.uint16)
@@ -142,6 +143,7 @@ def draw_polygons(
         corners, class_id = [np.rint(places).astype(np.int32)], class_ids[polygon.number]
         if class_id == OTHER:
             inside = cv2.fillPoly(np.zeros_like(label), corners, 1, shift=_SHIFT) > 0
+            objects[inside & (label == OTHER)] = number
             label[inside] = np.where(label[inside] < OTHER, IGNORE, label[inside])
         else:
             cv2.fillPoly(label, corners, class_id, shift=_SHIFT)
@@ -219,7 +221,7 @@ class YoloSegmentation:
 
         Returns:
             (H, W) uint8, class ids, 254 or 255; (H, W) uint16, 0 where there is no object of a
-            class.
+            class or of the value 254.
 
         Raises:
             UnknownValuesError: a polygon has a number without a meaning.

@@ -132,7 +132,8 @@ class WindowCounters:
         pending: events held for windows to come.
         reordered: events whose time was raised to the newest before them.
         windows: given out, empty ones included.
-        empty_windows: given out without events.
+        empty_windows: given out without events: one when the events of a live camera stop, which
+            ``evdistill run`` does not have.
         empty_skipped: windows without events that were not given out.
         resets: calls of ``reset`` that found events, changes of frame size, overflows.
     """

@@ -37,7 +37,7 @@ Range = tuple[float, float]
 PROBABILITIES = (
     "moving_camera", "moving_things", "near_person", "drawn_people", "light_probability",
     "brightness_probability", "flicker_probability", "group", "overlap", "crossing", "partly_out",
-    "turning",
+    "turning", "cutouts", "lamps",
 )  # fmt: skip
 SIZES_PX = ("vehicle_length_px", "person_height_px", "head_px", "distractor_px", "blur_px")
 SPEEDS_PX_S = ("camera_speed_px_s", "vehicle_speed_px_s", "person_speed_px_s")
@@ -83,6 +83,10 @@ class SceneRanges:
             three are asked in this order, and one of them happens at most.
         turning: probability that a distractor does not travel: it turns, shakes or both, as a
             wheel, a lamp or a thing in a hand does.
+        cutouts: part of the distractors that are cut out of the images: aeroplanes, chairs, dogs.
+            The label files must mark such things of no class, as COCO's do.
+        lamps: probability of one to three bright lamps with a halo, which shake, drift or pass.
+            They are no things.
     """
 
     moving_camera: float = 0.4
@@ -113,6 +117,8 @@ class SceneRanges:
     crossing: float = field(default=0.0, metadata=LATER)
     partly_out: float = field(default=0.0, metadata=LATER)
     turning: float = field(default=0.0, metadata=LATER)
+    cutouts: float = field(default=0.0, metadata=LATER)
+    lamps: float = field(default=0.0, metadata=LATER)
 
     def __post_init__(self) -> None:
         """Refuse backward ranges and impossible probabilities."""
@@ -207,15 +213,24 @@ class SceneFactory:
         self._not_distractors = {i for i in (self._human, self._vehicle) if i is not None} | set(
             classes.thing_ids
         )
-        things = [t for image in images for t in cut_things(image, classes.thing_ids)]
+        wanted = (*classes.thing_ids, OTHER) if self.ranges.cutouts else classes.thing_ids
+        things = [t for image in images for t in cut_things(image, wanted)]
         self._people = [t for t in things if t.label == self._human]
+        self._others = [t for t in things if t.label == OTHER]
         # Every countable class that is not human moves as vehicles do.
-        self._vehicles = [t for t in things if t.label != self._human]
+        self._vehicles = [t for t in things if t.label not in (self._human, OTHER)]
+        if self.ranges.cutouts and not self._others:
+            raise DataError(
+                f"cutouts {self.ranges.cutouts:g} asks for things of no class, and the label files "
+                f"of these {len(images)} images mark none that is large enough: use images whose "
+                "polygons have other classes too (COCO), or cutouts 0"
+            )
 
     @property
     def num_things(self) -> dict[str, int]:
         """How many cut-outs the images gave."""
-        return {"vehicles": len(self._vehicles), "people": len(self._people)}
+        counts = {"vehicles": len(self._vehicles), "people": len(self._people)}
+        return counts | ({"others": len(self._others)} if self._others else {})
 
     def make(self, sensor: SensorModel, rng: np.random.Generator) -> Scene:
         """Return a random scene as this sensor would see it; drawn from ``rng`` alone."""
@@ -456,6 +471,9 @@ class SceneFactory:
         """A moving patch of anything that is no thing: box, leaf, pole, random texture."""
         r = self.ranges
         size = log_uniform(rng, r.distractor_px)
+        # Nothing is drawn for what has no probability: scenes of older settings stay the same.
+        if r.cutouts and rng.random() < r.cutouts:
+            return self._cutout(size, response, rng)
         aspect = (
             log_uniform(rng, (0.08, 1.0)) if rng.random() < 0.4 else log_uniform(rng, (0.5, 2.0))
         )
@@ -470,7 +488,6 @@ class SceneFactory:
         else:
             image = self._images[rng.integers(len(self._images))]
             log, label = self._patch_of(image, height, width, label, response, rng)
-        # Nothing is drawn for what has no probability: scenes of older settings stay the same.
         if r.turning and rng.random() < r.turning:
             return self._turning(log, alpha, label, rng)
         motion = self._motion(rng, r.vehicle_speed_px_s, level=1.5, size_px=size)
@@ -482,6 +499,21 @@ class SceneFactory:
                         phase=rng.uniform(0.0, 6.28), waves=rng.uniform(0.1, 2.0))  # fmt: skip
         layer = _simple_layer(log, alpha, label, motion, origin, gait)
         return _Mover([layer], height, width, is_thing=False)
+
+    def _cutout(self, size: float, response: FloatImage, rng: np.random.Generator) -> _Mover:
+        """Return a thing of no class, cut out of an image; half of them lie at any angle."""
+        r = self.ranges
+        thing = self._others[rng.integers(len(self._others))]
+        log, alpha = _cut(thing, size / max(thing.mask.shape), response, rng, r)
+        if rng.random() < 0.5:
+            log, alpha = _turned(log, alpha, rng.uniform(-math.pi, math.pi))
+        if r.turning and rng.random() < r.turning:
+            motion, origin = random_turning_motion(rng, size_px=size), self._somewhere(rng)
+        else:
+            motion = self._motion(rng, r.vehicle_speed_px_s, level=1.5, size_px=size)
+            origin = self._placed(motion, rng)
+        layer = _simple_layer(log, alpha, thing.label, motion, origin)
+        return _Mover([layer], log.shape[0], log.shape[1], is_thing=False)
 
     def _turning(
         self, log: FloatImage, alpha: FloatImage, label: int, rng: np.random.Generator
@@ -523,15 +555,36 @@ class SceneFactory:
         return plain, label
 
     def _lights(self, rng: np.random.Generator) -> list[Light]:
+        lamps: list[Light] = []
+        # Nothing is drawn for what has no probability: scenes of older settings stay the same.
+        if self.ranges.lamps and rng.random() < self.ranges.lamps:
+            lamps = [x for _ in range(rng.integers(1, 4)) for x in self._lamp(rng)]
         if rng.random() >= self.ranges.light_probability:
-            return []
+            return lamps
         lights = []
         for _ in range(rng.integers(1, 4)):
             size = log_uniform(rng, (8.0, 150.0))
             motion = random_thing_motion(rng, (10.0, 400.0), level=1.5, size_px=size)
             radius = (size * rng.uniform(0.3, 1.0), size * rng.uniform(0.3, 1.0))
             lights.append(Light(motion, self._somewhere(rng), radius, rng.normal(0.0, 0.7)))
-        return lights
+        return lights + lamps
+
+    def _lamp(self, rng: np.random.Generator) -> list[Light]:
+        """Return a lamp: a bright core, and the wide faint halo that lenses make of it."""
+        size = log_uniform(rng, (5.0, 45.0))
+        if rng.random() < 0.6:
+            motion = random_turning_motion(rng, size_px=4.0 * size)
+        else:
+            motion = self._motion(rng, (5.0, 200.0), level=1.5, size_px=size)
+        origin = self._somewhere(rng)
+        amount = rng.uniform(1.0, 5.0)
+        core = (size, size * log_uniform(rng, (0.6, 1.6)))
+        wide = log_uniform(rng, (2.0, 8.0))
+        halo = (core[0] * wide, core[1] * wide)
+        return [
+            Light(motion, origin, core, amount, is_sharp=True),
+            Light(motion, origin, halo, amount * log_uniform(rng, (0.03, 0.3))),
+        ]
 
     def _brightness(self, rng: np.random.Generator) -> Brightness:
         r = self.ranges

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evdistill_core.foundation.errors import DataError
-from evdistill_core.foundation.labels import OTHER
+from evdistill_core.foundation.labels import IGNORE, OTHER
 
 Labels = npt.NDArray[np.uint8]
 BORDER_SHARE = 0.01  # of the image: outlines that annotators drew end this close to its border
@@ -25,8 +25,8 @@ class LabelledImage:
         code: (H, W) uint16, grey image value times 257 (full scale 65535).
         labels: (H, W) uint8, class ids; 255 ignore, 254 none of some classes.
         name: where it came from.
-        objects: (H, W) uint16, the number of the object that a pixel belongs to, 0 none; None:
-            objects are the connected regions of their classes.
+        objects: (H, W) uint16, the number of the object that a pixel belongs to, 0 none; objects
+            may be of no class (254). None: objects are the connected regions of their classes.
     """
 
     code: npt.NDArray[np.uint16]
@@ -76,7 +76,7 @@ class Thing:
     Attributes:
         code: (h, w) uint16, its surroundings included.
         mask: (h, w) bool, True on the thing.
-        label: its class id.
+        label: its class id; 254 for a thing of none of the classes.
     """
 
     code: npt.NDArray[np.uint16]
@@ -89,6 +89,9 @@ def cut_things(
 ) -> Iterator[Thing]:
     """Yield the objects of the thing classes, or the connected components of these classes.
 
+    The value 254 among the ids yields things of none of the classes, of images that name objects.
+    Where they do not, 254 is everything that is none of them, and no thing.
+
     Left out are those below ``min_pixels``, those that fill less than a fifth of their box (many
     things in one), and those that the image's border cuts: of components, the left and the right
     one (cars of a dash camera rarely stand elsewhere); of objects, all four, because photographs
@@ -97,7 +100,7 @@ def cut_things(
     if image.objects is not None:
         yield from _cut_objects(image, image.objects, frozenset(thing_ids), min_pixels)
         return
-    for label in thing_ids:
+    for label in (k for k in thing_ids if k != OTHER):
         count, index, stats, _ = cv2.connectedComponentsWithStats(
             (image.labels == label).astype(np.uint8), connectivity=4
         )
@@ -149,7 +152,7 @@ def _cut_objects(
     margin = max(2, round(BORDER_SHARE * min(rows, columns)))
     for number in np.unique(objects[objects > 0]):
         mask = objects == number
-        ids = np.bincount(image.labels[mask], minlength=256)[:OTHER]
+        ids = np.bincount(image.labels[mask], minlength=256)[:IGNORE]
         label, pixels = int(ids.argmax()), int(mask.sum())
         if label not in thing_ids or not ids[label] or pixels < min_pixels:
             continue

@@ -111,12 +111,14 @@ class Light:
         origin: (column, row) of its centre in the middle of the window.
         radius: (columns, rows) in pixels.
         amount: added to log intensity in its centre.
+        is_sharp: it is bright for its size, and so drawn at steps as fine as those of things.
     """
 
     motion: Motion
     origin: tuple[float, float]
     radius: tuple[float, float]
     amount: float
+    is_sharp: bool = False
 
 
 @dataclass(frozen=True)
@@ -258,7 +260,8 @@ class Scene:
             bend = abs(layer.gait.sway_px) + abs(layer.gait.stride_px)
             paths.append(path + bend * 2.0 * math.pi * layer.gait.hz * 2.0 * half_s)
         for light in self.lights:
-            paths.append(_path_px([light.motion.offset(t)[None, :2] for t in times]) / 4.0)
+            path = _path_px([light.motion.offset(t)[None, :2] for t in times])
+            paths.append(path if light.is_sharp else path / 4.0)
         steps = max(paths) / STEP_PX
         if self.brightness.flicker:
             steps = max(steps, self.brightness.flicker_hz * 2.0 * half_s * SAMPLES_PER_PERIOD)

@@ -211,14 +211,13 @@ class TrainConfig:
 
         table = self.class_table()
         for source in self.data.train:
-            if source.without is None:
-                continue
-            if network_task(self.network.name) == "recognition":
+            if source.is_own_unlabelled and network_task(self.network.name) == "recognition":
                 raise ConfigError(
-                    f"source {source.name!r}: without has labels of pixels, and network "
+                    f"source {source.name!r}: {source.kind} has labels of pixels, and network "
                     f"{self.network.name} recognises whole windows"
                 )
-            excluded_mask(source.without.classes, table, key=f"{source.name}: without.classes")
+            if source.without is not None:
+                excluded_mask(source.without.classes, table, key=f"{source.name}: without.classes")
 
     def class_table(self) -> ClassTable:
         """Return what the labels mean.

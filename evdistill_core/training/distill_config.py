@@ -462,7 +462,7 @@ class DistillConfig(TrainConfig):
     def _check_pictures(self) -> None:
         """Refuse terms of the image behind a window where a source has none, before step 1."""
         asked = [n for n in PICTURE_TERMS if self.all_terms[n] > 0]
-        blind = [s.name for s in self.data.train if s.without is not None]
+        blind = [s.name for s in self.data.train if s.is_own_unlabelled]
         if asked and blind:
             raise ConfigError(
                 f"{', '.join(asked)} need the image behind every labelled window, and source "

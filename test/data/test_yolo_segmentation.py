@@ -93,6 +93,20 @@ def test_the_smaller_polygon_is_on_top_and_the_rest_is_background():
         assert np.flatnonzero(label[30] == 0)[[0, -1]] == pytest.approx([50, 149], abs=1)
 
 
+def test_a_thing_of_no_class_has_a_number_of_its_own_where_it_covers_none():
+    """A tie (254) lies on a person, a bag beside it: the tie's pixels stay the person's."""
+    person = Polygon(0, np.array([[0.1, 0.1], [0.5, 0.1], [0.5, 0.9], [0.1, 0.9]]))
+    tie = Polygon(1, np.array([[0.2, 0.2], [0.3, 0.2], [0.3, 0.5], [0.2, 0.5]]))
+    bag = Polygon(1, np.array([[0.6, 0.6], [0.8, 0.6], [0.8, 0.8], [0.6, 0.8]]))
+    label, objects = draw_polygons(
+        [person, tie, bag], {0: 4, 1: 254}, height=100, width=100, background=254
+    )
+    assert (label[50, 40], objects[50, 40]) == (4, 1)
+    assert (label[30, 25], objects[30, 25]) == (255, 1)
+    assert (label[70, 70], objects[70, 70]) == (254, 2)
+    assert (label[95, 95], objects[95, 95]) == (254, 0)
+
+
 def _parsed(line):
     words = line.split()
     return Polygon(int(words[0]), np.array(words[1:], float).reshape(-1, 2))

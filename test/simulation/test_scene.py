@@ -8,7 +8,7 @@ from evdistill_core.foundation.labels import SIX_CLASSES, ClassInfo, ClassTable
 from evdistill_core.simulation.factory import SceneFactory, SceneRanges
 from evdistill_core.simulation.images import LabelledImage, cut_things, number_things
 from evdistill_core.simulation.motion import STILL, Motion, shift
-from evdistill_core.simulation.scene import STEP_PX, Layer, Scene
+from evdistill_core.simulation.scene import STEP_PX, Layer, Light, Scene
 from evdistill_core.simulation.sensor import SensorModel
 from evdistill_core.simulation.window import simulate_window, simulate_windows
 
@@ -449,3 +449,85 @@ def test_things_that_turn_or_shake_stay_where_they_are_and_are_no_things():
         assert motion.velocity[2] or motion.shake.any()
     assert turned > 25
     assert shaken > 20
+
+
+def image_with_objects():
+    """A photograph that says of one object what it is, and of another that it is of no class."""
+    rng = np.random.default_rng(2)
+    picture = rng.integers(0, 256, (15, 20, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
+    labels, objects = np.full((120, 160), 254, np.uint8), np.zeros((120, 160), np.uint16)
+    labels[20:60, 20:35], objects[20:60, 20:35] = 4, 1
+    objects[40:70, 80:130] = 2
+    return LabelledImage.from_arrays(picture, labels, "", objects)
+
+
+def test_things_of_no_class_are_cut_out_where_images_name_them():
+    image = image_with_objects()
+    wanted = (*SIX_CLASSES.thing_ids, 254)
+    found = [(t.label, t.mask.shape, bool(t.mask.all())) for t in cut_things(image, wanted)]
+    assert found == [(4, (40, 15), True), (254, (30, 50), True)]
+    assert [t.label for t in cut_things(image, SIX_CLASSES.thing_ids)] == [4]
+    # Without named objects 254 is everything around: no thing.
+    bare = LabelledImage(image.code, image.labels)
+    assert [t.label for t in cut_things(bare, wanted)] == [4]
+
+
+def test_cut_out_things_of_no_class_move_and_are_none():
+    ranges = SceneRanges(
+        moving_camera=0.0, still_things=False, vehicles=(0, 0), people=(0, 0), distractors=(2, 2),
+        near_person=0.0, distractor_px=(20.0, 60.0), cutouts=1.0, turning=0.5,
+    )  # fmt: skip
+    factory = SceneFactory(
+        [image_with_objects()], SIX_CLASSES, height=120, width=160, ranges=ranges
+    )
+    assert factory.num_things == {"vehicles": 0, "people": 1, "others": 1}
+    turned = shaped = 0
+    for seed in range(40):
+        scene = factory.make(CLEAN, np.random.default_rng(seed))
+        assert not scene.instances(0.0).any()
+        assert set(np.unique(scene.labels(0.0))) <= {254, 255}  # 255: a person in the background
+        for layer in scene.layers:
+            assert layer.label == 254
+            assert layer.motion is not STILL
+            rows, columns = np.nonzero(layer.alpha > 0.5)
+            size = 1 + max(np.ptp(rows), np.ptp(columns))
+            assert 18 <= size <= 62 * np.hypot(1, 0.6)
+            turned += layer.motion.shake.any()
+            shaped += 1
+    assert 20 < turned < shaped
+
+
+def test_cutouts_need_images_that_name_things_of_no_class():
+    ranges = SceneRanges(cutouts=0.5)
+    with pytest.raises(DataError, match=r"cutouts 0\.5 asks for things of no class.*1 images"):
+        SceneFactory([example_image()], SIX_CLASSES, height=120, width=160, ranges=ranges)
+
+
+def test_a_lamp_is_a_bright_core_with_a_faint_halo_and_no_thing():
+    bright = 0
+    for scene in still_camera(lamps=1.0, light_probability=0.0):
+        cores, halos = scene.lights[::2], scene.lights[1::2]
+        assert 1 <= len(cores) == len(halos) <= 3
+        for core, halo in zip(cores, halos, strict=True):
+            assert core.is_sharp
+            assert 1.0 <= core.amount <= 5.0
+            assert halo.amount <= 0.3 * core.amount
+            assert min(np.divide(halo.radius, core.radius)) >= 2.0
+            assert halo.motion is core.motion
+            assert core.motion is not STILL
+            bright += core.amount > 2.0
+    assert bright > 30
+
+
+def test_a_moving_lamp_makes_events_on_both_of_its_sides():
+    """What it comes to gets brighter, what it leaves gets darker."""
+    motion = Motion(velocity=np.array([100.0, 0, 0, 0, 0, 0]))
+    lamp = Light(motion, (40.0, 30.0), (10.0, 10.0), 3.0, is_sharp=True)
+    scene = Scene(*still_background(), height=HEIGHT, width=WIDTH, lights=[lamp])
+    assert scene.steps(50_000) >= 3  # 5 px in steps of at most 1.5
+    window = simulate_window(scene, CLEAN, 50_000, np.random.default_rng(0))
+    on = window.events.x[window.events.p == 1]
+    off = window.events.x[window.events.p == 0]
+    assert min(len(on), len(off)) > 200
+    assert on.mean() > 42.0
+    assert off.mean() < 38.0
