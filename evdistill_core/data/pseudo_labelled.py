@@ -67,8 +67,8 @@ class PseudoLabelsConfig:
 class PseudoLabelled:
     """Windows cut anywhere in recordings, labelled by a frozen student.
 
-    The student sees the window as it is learned, changes included. It runs in the process that
-    asks for a sample, on one thread, in float32.
+    The student sees the window as it is learned, changes included. It runs on the CPU in the
+    process that asks for a sample, in float32.
 
     Args:
         config: recordings and student.
@@ -89,6 +89,11 @@ class PseudoLabelled:
         path = student_path(config.student)
         self._file = StudentFile.open(path)
         info = self._file.info
+        if info.task != "segmentation":
+            raise ConfigError(
+                f"pseudo_labels.student {config.student} is a student of {info.task}: it names "
+                "whole windows, and labels of pixels need one of segmentation"
+            )
         if info.classes.names != classes.names:
             raise ConfigError(
                 f"pseudo_labels.student {config.student} says {', '.join(info.classes.names)}, the "
@@ -113,9 +118,8 @@ class PseudoLabelled:
         """Return the window of this index (>= 0)."""
         window = self._windows.sample(index)
         if self._runner is None:
-            self._runner = make_runner(
-                self._file, runtime="onnxruntime", device="cpu", precision="fp32", threads=1
-            )
+            runtime = "onnxruntime" if self._file.has_onnx else "torch"
+            self._runner = make_runner(self._file, runtime=runtime, device="cpu", precision="fp32")
         self._runner.reset()
         for earlier in () if window.past is None else window.past:
             self._runner.run_whole(earlier)

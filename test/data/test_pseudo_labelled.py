@@ -101,7 +101,7 @@ def test_a_source_of_training(recordings):
     assert isinstance(build_source(config, SPEC, SIX_CLASSES, seed=0), PseudoLabelled)
 
 
-def test_what_is_wrong_is_named(recordings, tmp_path):
+def test_what_is_wrong_is_named(recordings, tiny_recogniser):
     config = PseudoLabelsConfig(student="street6", recordings=recordings)
     for change, said in (
         ({"min_confidence": 1.5}, r"min_confidence must lie in 0\.\.1, got 1\.5"),
@@ -116,6 +116,8 @@ def test_what_is_wrong_is_named(recordings, tmp_path):
         PseudoLabelled(config, replace(SPEC, window_us=20_000), SIX_CLASSES, seed=0)
     with pytest.raises(StudentError, match="no-such"):
         PseudoLabelled(replace(config, student="no-such"), SPEC, SIX_CLASSES, seed=0)
+    with pytest.raises(ConfigError, match=r"tiny\.evstudent is a student of recognition"):
+        PseudoLabelled(replace(config, student=str(tiny_recogniser)), SPEC, SIX_CLASSES, seed=0)
     source = SourceConfig(name="street", pseudo_labels=config)
     with pytest.raises(ConfigError, match=r"has no augment.*pseudo_labels\.recordings"):
         replace(source, augment=AugmentConfig())
