@@ -292,6 +292,12 @@ def _table() -> dict[str, Row]:
         steps_share=0.5,
         start="teacher",
     )
+    longer = replace(
+        started,
+        name="evdistill-2021-longer",
+        title="the same, all steps",
+        steps_share=1.0,
+    )
     onboard = Row(
         name="onboard",
         title="onboard profile",
@@ -430,6 +436,7 @@ def _table() -> dict[str, Row]:
         paper,
         scaled,
         started,
+        longer,
         _beside_wide(
             "wide-translation",
             "all terms on translations (config/train/onboard.yaml)",
