@@ -75,6 +75,20 @@ def test_a_person_is_no_vehicle(student, shared_data, tmp_path, name):
     assert row.human_share > 5 * row.vehicle_share
 
 
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("recordings/imx636_evt3.raw", 0.1),
+        ("bags/libcaer_cmp_davis346_tags", 0.1),
+        ("recordings/atis_plane.es", 0.3),  # the aim is 0.1
+    ],
+)
+def test_what_is_no_vehicle_has_no_box(student, shared_data, tmp_path, name, most):
+    row = measure(student, shared_data / name, tmp_path)
+    assert row.vehicle_boxes <= most * row.windows
+    assert row.windows > 10
+
+
 def test_overlap_of_boxes():
     assert benchmark.iou((0, 0, 4, 4), (0, 0, 4, 4)) == 1.0
     assert benchmark.iou((0, 0, 4, 4), (2, 0, 6, 4)) == pytest.approx(8 / 24)
