@@ -29,6 +29,7 @@ from evdistill_core.inference.postprocess import (
 from evdistill_core.inference.runner import Output, Runner
 from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import StudentFile, student_path
+from evdistill_core.models.checkpoint import check_is_there
 from evdistill_core.representations import InputSpec
 
 
@@ -77,8 +78,9 @@ class PseudoLabelled:
         seed: of all draws, with the index.
 
     Raises:
-        ConfigError: the labelling student is fed something else, or says other classes.
-        StudentError: its file is missing or damaged.
+        ConfigError: the file of the labelling student is missing, it is fed something else, or says
+            other classes.
+        StudentError: its file is damaged.
         DataError: nothing long enough for a window is left.
         RecordingError: a recording cannot be read.
     """
@@ -87,6 +89,7 @@ class PseudoLabelled:
         self, config: PseudoLabelsConfig, spec: InputSpec, classes: ClassTable, *, seed: int
     ) -> None:
         path = student_path(config.student)
+        check_is_there(path, "pseudo_labels.student")
         self._file = StudentFile.open(path)
         info = self._file.info
         if info.task != "segmentation":

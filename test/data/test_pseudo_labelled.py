@@ -14,7 +14,7 @@ from evdistill_core.data.build import DataConfig, EvaluationConfig, SourceConfig
 from evdistill_core.data.pseudo_labelled import PseudoLabelled, PseudoLabelsConfig
 from evdistill_core.data.unlabelled import RecordingsConfig, UnlabelledWindows
 from evdistill_core.foundation.config import from_mapping, to_mapping
-from evdistill_core.foundation.errors import ConfigError, StudentError
+from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import CAMVID_CLASSES, IGNORE, SIX_CLASSES
 from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import StudentFile, student_path
@@ -114,7 +114,7 @@ def test_what_is_wrong_is_named(recordings, tiny_recogniser):
         PseudoLabelled(config, SPEC, CAMVID_CLASSES, seed=0)
     with pytest.raises(ConfigError, match=r"window_us=50000.*window_us=20000.*must be the same"):
         PseudoLabelled(config, replace(SPEC, window_us=20_000), SIX_CLASSES, seed=0)
-    with pytest.raises(StudentError, match="no-such"):
+    with pytest.raises(ConfigError, match=r"pseudo_labels\.student names no-such, which does not"):
         PseudoLabelled(replace(config, student="no-such"), SPEC, SIX_CLASSES, seed=0)
     with pytest.raises(ConfigError, match=r"tiny\.evstudent is a student of recognition"):
         PseudoLabelled(replace(config, student=str(tiny_recogniser)), SPEC, SIX_CLASSES, seed=0)
