@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 from domains import domain_of_a_test
@@ -35,6 +36,10 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # What tests measure is nothing to remember for the user of this machine.
     os.environ.setdefault("EVDISTILL_CACHE", tempfile.mkdtemp(prefix="evdistill-test-cache-"))
+    # Examples of Hypothesis fail for what they show, not for the time that a busy machine takes.
+    too_slow = [HealthCheck.too_slow]
+    settings.register_profile("busy", deadline=None, suppress_health_check=too_slow)
+    settings.load_profile("busy")
 
 
 def pytest_report_header() -> str:

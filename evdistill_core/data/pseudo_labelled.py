@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from evdistill_core.data.samples import Sample
 from evdistill_core.data.unlabelled import RecordingsConfig, UnlabelledWindows
+from evdistill_core.foundation.config import check_is_there
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import IGNORE, ClassTable
 from evdistill_core.foundation.ranges import check_ranges
@@ -29,7 +30,6 @@ from evdistill_core.inference.postprocess import (
 from evdistill_core.inference.runner import Output, Runner
 from evdistill_core.inference.runtimes import make_runner
 from evdistill_core.inference.student import StudentFile, student_path
-from evdistill_core.models.checkpoint import check_is_there
 from evdistill_core.representations import InputSpec
 
 

@@ -229,6 +229,19 @@ def load_config(cls: type[T], path: Path) -> T:
         return from_mapping(cls, load_yaml(path))
 
 
+def check_is_there(path: Path, key: str) -> None:
+    """Refuse a missing file that a configuration starts from, with the key that names it.
+
+    Raises:
+        ConfigError: it is missing.
+    """
+    if not path.exists():
+        raise ConfigError(
+            f"{key} names {path}, which does not exist{near_path(path)}; if another training makes "
+            "it, run that one first"
+        )
+
+
 def to_mapping(config: object) -> dict[str, object]:
     """Return plain data (for YAML or JSON) that ``from_mapping`` reads back to an equal object.
 

@@ -267,19 +267,6 @@ _CONTENT_TYPES: Mapping[str, type | tuple[type, ...]] = {
 }
 
 
-def check_is_there(path: Path, key: str) -> None:
-    """Refuse a missing file that a configuration starts from, with the key that names it.
-
-    Raises:
-        ConfigError: it is missing.
-    """
-    if not path.exists():
-        raise ConfigError(
-            f"{key} names {path}, which does not exist{near_path(path)}; if another training makes "
-            "it, run that one first"
-        )
-
-
 def load_tensors(path: Path) -> object:
     """Return what ``torch.save`` wrote, on the CPU: tensors, containers, numbers and text only.
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from evdistill_core.foundation.config import check_is_there
 from evdistill_core.foundation.errors import ConfigError, StudentError
 from evdistill_core.foundation.extras import install_command
 from evdistill_core.foundation.suggestions import did_you_mean
 from evdistill_core.models.checkpoint import (
     Checkpoint,
-    check_is_there,
     check_weights,
     load_checkpoint,
     load_tensors,

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from evdistill_core.foundation.config import check_is_there
 from evdistill_core.foundation.errors import ConfigError
 from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.inference.student import StudentFile, student_path
@@ -17,7 +18,7 @@ from evdistill_core.inference.torch_runner import load_network
 from evdistill_core.losses.distillation import posterior_kd
 from evdistill_core.losses.divergence import log_posterior
 from evdistill_core.losses.instances import instance_kd, nearest
-from evdistill_core.models.checkpoint import check_is_there, load_checkpoint
+from evdistill_core.models.checkpoint import load_checkpoint
 from evdistill_core.models.network import InstanceMaps, StudentNetwork, output_of
 from evdistill_core.models.registry import IMAGE_PREFIX
 from evdistill_core.representations.spec import InputSpec

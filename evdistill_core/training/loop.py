@@ -22,7 +22,7 @@ from evdistill_core.data.build import build_training_source, build_validation_so
 from evdistill_core.data.samples import SampleSource
 from evdistill_core.evaluation.page import Result
 from evdistill_core.evaluation.pictures import Panels, panel_grid
-from evdistill_core.foundation.config import dump_yaml, to_mapping
+from evdistill_core.foundation.config import check_is_there, dump_yaml, to_mapping
 from evdistill_core.foundation.errors import ConfigError, TrainingError
 from evdistill_core.foundation.extras import install_command
 from evdistill_core.foundation.files import atomic_path, write_text_atomic
@@ -35,7 +35,7 @@ from evdistill_core.losses.segmentation import (
     SegmentationBatch,
     weighted_sum,
 )
-from evdistill_core.models.checkpoint import check_is_there, load_checkpoint, start_weights
+from evdistill_core.models.checkpoint import load_checkpoint, start_weights
 from evdistill_core.models.joined import join_batches, joined_batch
 from evdistill_core.models.network import StudentNetwork, logits_of, output_of
 from evdistill_core.models.pretrained import start_encoder

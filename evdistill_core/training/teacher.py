@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from evdistill_core.data.unpaired import build_stills, build_stills_sets
+from evdistill_core.foundation.config import check_is_there
 from evdistill_core.foundation.errors import StudentError
 from evdistill_core.foundation.labels import ClassTable
-from evdistill_core.models.checkpoint import check_is_there, load_checkpoint, load_weights
+from evdistill_core.models.checkpoint import load_checkpoint, load_weights
 from evdistill_core.models.generators import IMAGE_CHANNELS
 from evdistill_core.models.network import Seen, StudentNetwork, seen_by
 from evdistill_core.models.registry import IMAGE_PREFIX, build_student

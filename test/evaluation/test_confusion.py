@@ -19,7 +19,7 @@ def slow_iou(truth, prediction, k):
     return inter / union if union else float("nan")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(1, 6))
 def test_iou_equals_the_slow_loop(seed, classes):
     rng = np.random.default_rng(seed)

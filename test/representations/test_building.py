@@ -66,7 +66,7 @@ def test_parts_make_no_difference(spec):
     st.integers(1, 120),
     st.integers(1, 2),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_cut_of_any_times_gives_what_the_definition_says(times, cuts, dt_us, radius_px):
     events = make(np.array(times, np.int64), len(times), height=4, width=5)
     spec = InputSpec(

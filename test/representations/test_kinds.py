@@ -77,7 +77,7 @@ def slow_histogram(rows, spec, start_us, span_us):
 @example(EQUAL_TIMES, 10, 20)
 @example(ALL_OUTSIDE, 10, 1 << 30)
 @example(UNSORTED, 10, 20)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_time_surface_equals_its_definition(window, decay_us, max_pixels):
     rows, start_us, span_us = window
     spec = InputSpec(kind="time_surface", decay_us=decay_us, max_pixels=max_pixels, size_multiple=4)
@@ -96,7 +96,7 @@ def test_time_surface_equals_its_definition(window, decay_us, max_pixels):
 @example(EQUAL_TIMES, 4, 20, 1e9)
 @example(ALL_OUTSIDE, 3, 1 << 30, 1e9)
 @example(UNSORTED, 3, 20, 1e9)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_histogram_equals_its_definition(window, bins, max_pixels, clip):
     rows, start_us, span_us = window
     spec = InputSpec(

@@ -131,7 +131,7 @@ def raw_voxels(bins=5):
 
 
 @given(st.integers(0, 300), st.integers(1, 9), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_sum_of_voxels_is_brighter_minus_darker(count, bins, seed):
     events = make(count, seed, spread=1.5)  # a third of the events lie after the window
     total = represent(events, raw_voxels(bins), T0, T1).sum(dtype=np.float64)

@@ -83,7 +83,7 @@ def test_every_window_is_that_of_its_own_events(spec, slices):
     st.sampled_from(KINDS[:1] + KINDS[4:6]),
     st.sets(st.integers(0, 8), max_size=4),
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_any_times_and_cuts(times, cuts, windows, spec, skipped):
     events = make(np.array(times, np.int64), len(times))
     if spec.background_filter.dt_us <= windows[0]:
