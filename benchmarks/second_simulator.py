@@ -1,7 +1,7 @@
 """Does a student know events, or our simulator? The same scenes under a second one.
 
 Run: python benchmarks/second_simulator.py STUDENT [--camvid data/camvid] [--split val]
-         [--windows 101] [--include 0016E5]
+         [--windows 101] [--include 0016E5] [--size 192 256]
 
 A camera moves over labelled stills. Our simulator sees each scene with a sensor drawn from the
 ranges of training. The second one sees videos of the same scenes at 500 frames a second. It follows
@@ -39,7 +39,7 @@ from evdistill_core.simulation.window import simulate_window
 
 Image = npt.NDArray[np.float64]
 
-HEIGHT, WIDTH = 192, 256
+SIZE = (192, 256)
 RADIUS_PX = 3
 FRAME_HZ = 500
 LINEAR_BELOW = 20.0  # grey values of 0..255
@@ -205,9 +205,10 @@ def main() -> None:
         ImagesConfig(root=arguments.camvid, split=arguments.split, include=drives),
         predictor.classes,
     )
+    height, width = arguments.size
     scenes = list(
         windows_of_scenes(
-            stills, predictor.input, count=arguments.windows, height=HEIGHT, width=WIDTH
+            stills, predictor.input, count=arguments.windows, height=height, width=width
         )
     )
     print("| simulator | mIoU near events | " + " | ".join(predictor.classes.names) + " |")
@@ -232,6 +233,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--split", default="val")
     parser.add_argument("--include", default="0016E5", help="drives, separated by commas")
     parser.add_argument("--windows", type=int, default=101)
+    parser.add_argument(
+        "--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), default=SIZE, help="of the sensor"
+    )
     return parser.parse_args()
 
 
