@@ -30,6 +30,7 @@ from evdistill_core.data.scoring import load_predictor
 from evdistill_core.data.simulated import make_sample
 from evdistill_core.evaluation.segmentation import SegmentationResult, score_windows
 from evdistill_core.events.array import Events
+from evdistill_core.foundation.errors import EvdistillError
 from evdistill_core.representations.spec import InputSpec
 from evdistill_core.simulation.factory import SceneFactory, SceneRanges
 from evdistill_core.simulation.images import LabelledImage
@@ -40,6 +41,7 @@ from evdistill_core.simulation.window import simulate_window
 Image = npt.NDArray[np.float64]
 
 SIZE = (192, 256)
+SMALLEST, LARGEST = 32, 2048
 RADIUS_PX = 3
 FRAME_HZ = 500
 LINEAR_BELOW = 20.0  # grey values of 0..255
@@ -236,8 +238,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), default=SIZE, help="of the sensor"
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if not all(SMALLEST <= n <= LARGEST for n in arguments.size):
+        parser.error(f"--size must lie in {SMALLEST}..{LARGEST} px, got {arguments.size}")
+    if arguments.windows < 1:
+        parser.error(f"--windows must be at least 1, got {arguments.windows}")
+    return arguments
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        main()
+    except EvdistillError as error:
+        sys.exit(f"second_simulator: error: {error}")

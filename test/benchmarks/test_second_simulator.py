@@ -74,3 +74,17 @@ def test_leaks_are_on_and_shot_noise_is_stronger_in_the_dark(second):
 
 def test_a_pixel_is_silent_after_an_event(second):
     assert len(simulate(second, film_of(50, 100), refractory_us=1_500.0)) == 24
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--size", "0", "256"], "--size must lie in 32..2048 px, got [0, 256]"),
+        (["--windows", "0"], "--windows must be at least 1, got 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(second, monkeypatch, capsys, wrong, said):
+    monkeypatch.setattr(sys, "argv", ["second_simulator.py", "street6", *wrong])
+    with pytest.raises(SystemExit):
+        second.main()
+    assert said in capsys.readouterr().err
