@@ -10,11 +10,12 @@ both simulators only drop the events. The response below the knee joins with equ
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from evdistill_core.foundation.config import LATER
 from evdistill_core.foundation.ranges import (
     check_above,
     check_at_least,
@@ -44,6 +45,10 @@ class SensorModel:
         hot_hz: mean rate of a hot pixel.
         leak_hz: brighter events per second of a pixel whose intensity stays the same.
         cutoff_hz: corner of the pixel's first-order low pass; None: infinitely fast.
+        cutoff_brightness: how much slower the dark is: the corner of a pixel is ``cutoff_hz`` times
+            its intensity (1: full scale) to the power of this. 0: all pixels are equally fast; 1:
+            as photoreceptors are, whose bandwidth goes with the photocurrent (Lichtsteiner et al.,
+            JSSC 2008).
         knee: intensity, as a part of full scale, below which the response is linear.
         gamma: exponent that turns image values into light.
         exposure: factor on the light; above 1 saturates the brightest parts.
@@ -63,6 +68,7 @@ class SensorModel:
     hot_hz: float = 20.0
     leak_hz: float = 0.0
     cutoff_hz: float | None = None
+    cutoff_brightness: float = 0.0
     knee: float = 0.02
     gamma: float = 2.2
     exposure: float = 1.0
@@ -82,7 +88,14 @@ class SensorModel:
             cutoff_hz=0,
         )
         check_at_least(
-            self, mismatch=0, refractory_us=0, noise_hz=0, noise_darkness=0, hot_hz=0, leak_hz=0
+            self,
+            mismatch=0,
+            refractory_us=0,
+            noise_hz=0,
+            noise_darkness=0,
+            hot_hz=0,
+            leak_hz=0,
+            cutoff_brightness=0,
         )
         check_ranges(self, noise_on_fraction=(0, 1), noise_pairs=(0, 1), hot_fraction=(0, 1))
 
@@ -134,6 +147,8 @@ class SensorModel:
             gamma=rng.uniform(*r.gamma),
             exposure=_log_uniform(rng, r.exposure),
             time_step_us=1,
+            # Drawn last, and only where asked for: other draws stay what they were.
+            cutoff_brightness=rng.uniform(*r.cutoff_brightness) if r.cutoff_brightness[1] else 0.0,
         )
 
 
@@ -157,6 +172,8 @@ class SensorRanges:
         leak_hz: brighter events a second of a pixel with constant intensity; above 0.
         cutoff_probability: part of the sensors that have a low pass.
         cutoff_hz: corner of the low pass of a pixel; above 0.
+        cutoff_brightness: exponent of the corner in dark places: it goes with the intensity of a
+            pixel to the power of this; at least 0.
         knee: intensity, as a part of full scale, below which the response is linear; above 0.
         gamma: exponent that turns values of images into light; above 0.
         exposure: factor on the light; above 1 the brightest parts saturate.
@@ -176,6 +193,7 @@ class SensorRanges:
     leak_hz: tuple[float, float] = (0.001, 0.2)
     cutoff_probability: float = 0.5
     cutoff_hz: tuple[float, float] = (30.0, 1000.0)
+    cutoff_brightness: tuple[float, float] = field(default=(0.0, 0.0), metadata=LATER)
     knee: tuple[float, float] = (0.005, 0.08)
     gamma: tuple[float, float] = (1.4, 2.4)
     exposure: tuple[float, float] = (0.5, 1.3)
@@ -192,6 +210,7 @@ class SensorRanges:
             pair_us=(1e-3, 1e9),
             mismatch=(0, 10),
             noise_darkness=(0, 10),
+            cutoff_brightness=(0, 10),
             exposure=(1e-6, 1e3),
         )
 

@@ -1,3 +1,6 @@
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -161,6 +164,27 @@ def test_low_pass_delays_and_reaches_the_level():
     assert len(slow) == pytest.approx(len(fast), rel=0.05)
 
 
+@pytest.mark.parametrize(("intensity", "corner_hz"), [(1.0, 200.0), (0.25, 50.0), (0.1, 20.0)])
+def test_low_pass_is_slower_in_the_dark(intensity, corner_hz):
+    end = np.full((20, 20), math.log(intensity), np.float32)
+    times_us = [0, 10, *range(250, 60_000, 250)]
+    images = [end - np.float32(1), *[end] * (len(times_us) - 1)]
+    model = SensorModel(cutoff_hz=200.0, cutoff_brightness=1.0, **QUIET)
+    _, events = run(model, images, times_us)
+    alike = SensorModel(cutoff_hz=corner_hz, **QUIET)
+    _, expected = run(alike, images, times_us)
+    assert np.median(events.t_us) == pytest.approx(np.median(expected.t_us), rel=0.01)
+    assert len(events) == pytest.approx(len(expected), rel=0.01)
+
+
+def test_ranges_with_slow_dark_pixels_leave_all_other_draws_as_they_were():
+    ranges = SensorRanges(cutoff_brightness=(0.5, 1.0))
+    plain = SensorModel.random(np.random.default_rng(3))
+    slow = SensorModel.random(np.random.default_rng(3), ranges)
+    assert 0.5 <= slow.cutoff_brightness <= 1.0
+    assert plain == replace(slow, cutoff_brightness=0.0)
+
+
 def test_same_seed_same_bytes_and_other_seed_other_events():
     rng = np.random.default_rng(0)
     images = [rng.normal(0, 1, (40, 50)).astype(np.float32) for _ in range(4)]
@@ -224,6 +248,7 @@ def test_response_rises_and_pictures_come_back():
         ({"noise_hz": -1.0}, "noise_hz must be at least 0"),
         ({"hot_fraction": 2.0}, "hot_fraction must lie in 0..1"),
         ({"cutoff_hz": 0.0}, "cutoff_hz must be above 0"),
+        ({"cutoff_brightness": -1.0}, "cutoff_brightness must be at least 0"),
         ({"threshold": 1.0}, "unknown key"),
     ],
 )
