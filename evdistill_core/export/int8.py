@@ -70,7 +70,8 @@ def to_int8(model: bytes, windows: Sequence[FloatArray], *, float_layers: int = 
     Args:
         model: of a student without a memory, weights inside.
         windows: (C, H, W) inputs that the ranges are measured on.
-        float_layers: convolutions, counted from the input, that stay in float.
+        float_layers: convolutions, counted from the input, that stay in float. What gives the
+            outputs always does, from the last convolutions on.
 
     Raises:
         StudentError: ONNX Runtime cannot quantise it.
@@ -92,7 +93,7 @@ def to_int8(model: bytes, windows: Sequence[FloatArray], *, float_layers: int = 
             quant_pre_process(str(trained), str(folded), skip_symbolic_shape=True)
             quantize_static(
                 str(folded), str(small), _Reader(windows),
-                nodes_to_exclude=_first_convolutions(folded, float_layers),
+                nodes_to_exclude=_nodes_in_float(folded, float_layers),
                 quant_format=QuantFormat.QDQ, per_channel=True,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.MinMax,
@@ -106,13 +107,27 @@ def to_int8(model: bytes, windows: Sequence[FloatArray], *, float_layers: int = 
         return small.read_bytes()
 
 
-def _first_convolutions(model: Path, count: int) -> list[str]:
+def _nodes_in_float(model: Path, first: int) -> list[str]:
+    """Return names of the first convolutions, and of the nodes from the last ones to the outputs.
+
+    An output in 8 bits ends where the windows end that its range was measured on: a person nearer
+    than all of those would get offsets that are too short. The last convolutions are 1x1 and cost
+    next to nothing.
+    """
     import onnx  # noqa: PLC0415 - only an export needs it
 
-    if not count:
-        return []
-    nodes = onnx.load(model).graph.node
-    return [node.name for node in nodes if node.op_type == "Conv"][:count]
+    graph = onnx.load(model).graph
+    makers = {name: node for node in graph.node for name in node.output}
+    last, waiting = [], [output.name for output in graph.output]
+    while waiting:
+        node = makers.get(waiting.pop())
+        if node is None:
+            continue
+        last.append(node.name)
+        if node.op_type != "Conv":
+            waiting += node.input
+    convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
+    return [*convolutions[:first], *last]
 
 
 class _Reader:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from evdistill_core.foundation.errors import StudentError
-from evdistill_core.inference.parity import ParityRow, compare, require_parity
+from evdistill_core.inference.parity import ParityRow, compare, require_parity, rows_of
 from evdistill_core.inference.prediction import InstanceOutput
 from evdistill_core.inference.runner import Output
 
@@ -62,6 +62,26 @@ def test_maps_of_an_instance_head_are_compared_too():
         require_parity(rows)
 
 
+def test_the_worst_thousandth_of_offsets_in_reduced_precision_does_not_count():
+    rng = np.random.default_rng(0)
+    logits = np.stack([np.zeros((40, 50)), np.ones((40, 50))]).astype(np.float32)
+    offsets = rng.normal(0, 10, (2, 40, 50)).astype(np.float32)
+    centre = np.zeros((1, 40, 50), np.float32)
+    right = Output(logits, InstanceOutput(centre, offsets))
+
+    def worst(wrong_cells, **options):
+        shifted = offsets.copy()
+        shifted[0].flat[:wrong_cells] += 100
+        given = Output(logits, InstanceOutput(centre, shifted))
+        rows = rows_of("int8", "int8", [(given, right)], size=(160, 200), **options)
+        return next(r.max_abs_difference for r in rows if r.output == "offset_px")
+
+    assert worst(3, thing_ids=[1]) == 0  # of 4,000 values
+    assert worst(8, thing_ids=[1]) == pytest.approx(100, rel=1e-5)
+    assert worst(3) == pytest.approx(100, rel=1e-5)
+    assert worst(3, thing_ids=[0]) == 0  # no cell is a thing
+
+
 @pytest.mark.parametrize(
     ("changes", "is_equal"),
     [
@@ -72,6 +92,11 @@ def test_maps_of_an_instance_head_are_compared_too():
         ({"max_abs_difference": float("nan")}, False),
         ({"max_abs_difference": float("inf"), "max_abs_logit": float("inf")}, False),
         ({"argmax_agreement": 0.9}, False),
+        # Offsets that miss by a few pixels change no box; in fp32 they are a wrong layer.
+        ({"output": "offset_px", "precision": "int8", "max_abs_difference": 5.9}, True),
+        ({"output": "offset_px", "precision": "int8", "max_abs_difference": 6.1}, False),
+        ({"output": "offset_px", "max_abs_difference": 5.9}, False),
+        ({"precision": "int8", "max_abs_difference": 5.9}, False),
     ],
 )
 def test_what_counts_as_equal(changes, is_equal):

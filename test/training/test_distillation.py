@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from onnx_models import export_segmenter, write_model
@@ -284,38 +283,25 @@ def test_same_seed_same_losses_and_resume_goes_on_identically(root, teacher, tmp
             assert torch.equal(a, b), key
 
 
-def operations(model):
-    """Return every operation of an ONNX model in order, and the shape of every constant."""
-    graph = onnx.load_model_from_string(model).graph
-    nodes = [
-        (node.op_type, tuple(node.input), tuple(node.output), str(node.attribute))
-        for node in graph.node
-    ]
-    return nodes + [(t.name, tuple(t.dims), t.data_type) for t in graph.initializer]
-
-
 def test_the_student_holds_nothing_of_what_was_trained_beside_it(root, teacher, tmp_path):
     only_student = {n: float(n == "task_events") for n in TERMS}
     full = DistillTrainer(config(root, teacher), tmp_path / "full")
     bare = DistillTrainer(config(root, teacher, terms=only_student), tmp_path / "bare")
-    built, stored, graphs = [], [], []
+    built, stored = [], []
     for trainer, name in ((full, "full"), (bare, "bare")):
         trainer.save()
         checkpoint = load_checkpoint(tmp_path / name / "last.pt")
         built.append(checkpoint.build())
-        export_student(checkpoint, tmp_path / f"{name}.evstudent", onnx=True)
+        export_student(checkpoint, tmp_path / f"{name}.evstudent", onnx=False)
         student = StudentFile.open(tmp_path / f"{name}.evstudent")
         stored.append({key: value.shape for key, value in student.weights().items()})
-        graphs.append(operations(student.onnx()))
     counts = [parameter_count(network) for network in built]
     assert counts[0] == counts[1] == parameter_count(full.state.network)
     assert parameter_count(full.translation) > 0
     assert stored[0] == stored[1]
-    # What a robot runs is one graph with other numbers in it, so the latency is equal too;
+    # What a robot runs is one network with other numbers in it, so the latency is equal too;
     # `benchmarks/inference.py --student A --student B` measures it.
     assert str(built[0]) == str(built[1])
-    assert "Conv" in {kind for kind, *_ in graphs[0]}
-    assert graphs[0] == graphs[1]
 
 
 def one_step(trainer):

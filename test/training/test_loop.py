@@ -141,8 +141,9 @@ def test_killed_and_resumed_equals_uninterrupted(tiny_run, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("workers", "number", "code"), [(0, signal.SIGINT, 130), (2, signal.SIGTERM, 143)]
+)
 def test_a_signal_to_all_processes_leaves_a_checkpoint(tiny_run, tmp_path, workers, number, code):
     """As a terminal sends it, ``timeout`` and systemd: data workers get it too."""
     out = tmp_path / "run"
