@@ -7,7 +7,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -c constrain
 # Stamps: what is installed already.
 DEMO := $(VENV)/.installed-demo
 ALL := $(VENV)/.installed-all
-# Processes of tests: many of them wait for other processes.
+# Processes of tests: many of them wait for other processes. The order is that of test/conftest.py.
 JOBS ?= 2
 
 .PHONY: run test soak check lint types contracts format docs clean
@@ -16,7 +16,7 @@ run: $(DEMO)
 	$(BIN)/evdistill demo
 
 test: check
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not soak"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not soak"
 
 soak: $(ALL)
 	$(BIN)/python -m pytest -m soak

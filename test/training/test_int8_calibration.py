@@ -9,6 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from evdistill_core.cli.main import build_app
+from evdistill_core.export import student as exporting
+from evdistill_core.export.onnx_model import to_onnx
 from evdistill_core.foundation.errors import DataError
 from evdistill_core.inference import parity
 from evdistill_core.inference.student import StudentFile
@@ -36,6 +38,15 @@ def test_they_are_what_the_run_sees_first(trainer, tmp_path):
 def test_export_takes_them_and_says_so(trainer, tmp_path, monkeypatch):
     # Nothing was learned yet, so all classes are about as likely.
     monkeypatch.setitem(parity.LIMITS, "int8", parity.Limit(0.25, 0.5))
+    # All exports are of the same weights, and torch takes seconds for each.
+    models = []
+
+    def once(network):
+        if not models:
+            models.append(to_onnx(network))
+        return models[0]
+
+    monkeypatch.setattr(exporting, "to_onnx", once)
     checkpoint, student = tmp_path / "out" / "last.pt", tmp_path / "s.evstudent"
     done = CliRunner().invoke(
         build_app(), ["export", str(checkpoint), str(student), "--int8", "--json"]
