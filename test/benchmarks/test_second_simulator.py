@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evdistill_core.data.samples import Sample
+from evdistill_core.foundation.labels import IGNORE
+
 HERE = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
@@ -74,6 +77,22 @@ def test_leaks_are_on_and_shot_noise_is_stronger_in_the_dark(second):
 
 def test_a_pixel_is_silent_after_an_event(second):
     assert len(simulate(second, film_of(50, 100), refractory_us=1_500.0)) == 24
+
+
+def test_the_same_pixels_count_for_all(second):
+    """Those near events of all windows of a scene; labels elsewhere do not count."""
+    windows = []
+    for column in (4, 8):
+        active = np.zeros((16, 24), np.uint8)
+        active[8, column] = 1
+        label = np.full((16, 24), 2, np.uint8)
+        windows.append(Sample(input=np.zeros((1, 16, 24), np.float32), label=label, active=active))
+    same = second.on_the_same_pixels(windows)
+    for window in same:
+        rows, columns = np.nonzero(window.label != IGNORE)
+        assert (rows.min(), rows.max(), columns.min(), columns.max()) == (5, 11, 5, 7)
+        assert (window.label[rows, columns] == 2).all()
+    assert (windows[0].label == 2).all()  # the scene itself stays as it is
 
 
 @pytest.mark.parametrize(
