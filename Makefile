@@ -7,8 +7,8 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -c constrain
 # Stamps: what is installed already.
 DEMO := $(VENV)/.installed-demo
 ALL := $(VENV)/.installed-all
-# Processes of tests, for two cores: many of them wait for other processes. The order is that of test/conftest.py.
-JOBS ?= 3
+# Processes of tests. The order is that of test/conftest.py.
+JOBS ?= 2
 
 .PHONY: run test soak check lint types contracts format docs clean
 
