@@ -397,6 +397,11 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
 def _read_member(archive: zipfile.ZipFile, path: Path, name: str) -> bytes:
     """Return one member, never more than the limit of its name."""
     entries = [entry for entry in archive.infolist() if entry.filename == name]
+    if not entries and any(e.filename.endswith("/data.pkl") for e in archive.infolist()):
+        raise StudentError(
+            f"{path} is a checkpoint, not a student; make one of it: "
+            f"`evdistill export {path} FILE.evstudent`"
+        )
     if len(entries) != 1:
         raise StudentError(f"{path} holds {len(entries)} members {name}, not 1; {_EXPORT_AGAIN}")
     limit = _LIMIT_BYTES[name]

@@ -201,11 +201,11 @@ class TrainConfig:
             batch_size=1,
             devices=1,
             nodes=1,
-            threads=0,
             workers=0,
             validate_every=0,
             checkpoint_every=1,
         )
+        check_ranges(self, threads=(0, 256))
         if not self.name or any(c in self.name for c in "/\\\0"):
             raise ConfigError(f"name must be usable as a file name, got {self.name!r}")
 

@@ -35,6 +35,10 @@ _MIXED: Mapping[str, Literal["bf16-mixed", "16-mixed"]] = {
 }
 
 
+# Who starts the processes of a cluster says himself where the first one is.
+_OF_CLUSTERS = ("SLURM_JOB_ID", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+
+
 class Processes:
     """Who this process is, and what all of them do together.
 
@@ -213,6 +217,13 @@ def _check(config: TrainConfig, device: torch.device, devices: int, nodes: int) 
         )
     if devices * nodes == 1:
         return
+    started = any(name in os.environ for name in ("TORCHELASTIC_RUN_ID", *_OF_CLUSTERS))
+    if nodes > 1 and not started and "MASTER_ADDR" not in os.environ:
+        raise ConfigError(
+            f"nodes {nodes} needs MASTER_ADDR, MASTER_PORT and NODE_RANK in the environment of "
+            "each machine, MASTER_ADDR is missing; set them, or start with torchrun "
+            "(docs/how-to/large-trainings.md)"
+        )
     if device.type == "mps" or ":" in config.device:
         raise ConfigError(
             f"device must be auto, cpu or cuda for {devices * nodes} processes, "

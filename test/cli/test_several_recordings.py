@@ -46,6 +46,9 @@ def test_info_of_a_span(folder, capsys):
     assert (facts["events"], facts["first_us"]) == (50, 100_000)
     assert run(["info", str(folder / "a.txt"), "--start", "2", "--end", "1"]) == 2
     assert "--end must lie after --start" in capsys.readouterr().err
+    for option, value in (("--start", "nan"), ("--start", "inf"), ("--end", "inf")):
+        assert run(["info", str(folder / "a.txt"), option, value]) == 2
+        assert f"{option} must" in capsys.readouterr().err
 
 
 def test_one_that_fails_does_not_stop_the_others(folder, tmp_path, capsys):

@@ -219,6 +219,13 @@ def test_every_flipped_byte_is_harmless_or_named(small):
     assert errors > 200
 
 
+def test_a_checkpoint_becomes_a_student_by_export(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"a": torch.zeros(1)}, tmp_path / "last.pt")
+    with pytest.raises(StudentError, match=r"last\.pt is a checkpoint, .*evdistill export .*last"):
+        StudentFile.open(tmp_path / "last.pt")
+
+
 def test_another_zip(tmp_path):
     with zipfile.ZipFile(tmp_path / "s", "w") as archive:
         archive.writestr("readme.txt", "hello")

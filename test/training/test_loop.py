@@ -22,7 +22,7 @@ from evdistill_core.models.checkpoint import load_checkpoint
 from evdistill_core.training.config import LossConfig, TrainConfig
 from evdistill_core.training.console import run_with_progress
 from evdistill_core.training.loop import Trainer
-from evdistill_core.training.processes import pick_device, resolve_precision
+from evdistill_core.training.processes import pick_device, resolve_precision, start_processes
 from evdistill_core.training.run_log import read_records
 from evdistill_core.training.stages import load_experiment
 from evdistill_core.training.tasks import pixel_weights
@@ -276,6 +276,15 @@ def test_devices():
     assert pick_device("cpu").type == "cpu"
     with pytest.raises(ConfigError, match="no-such"):
         pick_device("no-such")
+
+
+def test_several_machines_need_the_address_of_the_first(tiny_run, monkeypatch):
+    """Without it, all of them would wait for hours, and no signal would end them."""
+    for name in ("MASTER_ADDR", "TORCHELASTIC_RUN_ID", "SLURM_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
+    config = config_of(tiny_run(nodes=2, batch_size=2))
+    with pytest.raises(ConfigError, match="nodes 2 needs MASTER_ADDR, MASTER_PORT and NODE_RANK"):
+        start_processes(config)
 
 
 def test_metrics_are_json_lines(tiny_run, tmp_path):

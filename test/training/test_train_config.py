@@ -135,6 +135,7 @@ def test_every_loss_can_be_asked_for():
     "change",
     [
         {"steps": 0},
+        {"threads": 257},
         {"name": "a/b"},
         {"no_such_key": 1},
         {"precision": "float8"},

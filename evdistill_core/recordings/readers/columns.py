@@ -68,10 +68,11 @@ class ColumnsRecording(Recording):
         """Take the largest coordinates; costs one pass over the file."""
         width = height = 1
         for _, x, y, _ in self._chunks():
-            good = np.isfinite(x) & np.isfinite(y)
+            # An event that no sensor sends is left out later; it says nothing of the size.
+            good = (x < MAX_SIDE) & (y < MAX_SIDE) & (x >= 0) & (y >= 0)  # False for NaN
             if good.any():
-                width = max(width, min(MAX_SIDE, int(x[good].max()) + 1))
-                height = max(height, min(MAX_SIDE, int(y[good].max()) + 1))
+                width = max(width, int(x[good].max()) + 1)
+                height = max(height, int(y[good].max()) + 1)
         self._warn(
             f"the file does not hold the sensor's size; the largest coordinates give "
             f"{width}x{height}, the sensor may be larger (set it with --size)"

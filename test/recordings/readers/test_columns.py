@@ -46,6 +46,17 @@ def test_what_is_written_is_read_back_in_pieces(make_events, tmp_path, monkeypat
         assert np.array_equal(archive["t"], events.t_us)
 
 
+@pytest.mark.parametrize("wrong", [70_000, -3])
+def test_an_event_that_is_left_out_says_nothing_of_the_size(tmp_path, wrong):
+    path = tmp_path / "a.npz"
+    x, y = np.array([1, wrong, 40]), np.array([2, 5, 30])
+    np.savez(path, t=np.arange(3) * 1000, x=x, y=y, p=np.ones(3, np.uint8))
+    with open_recording(path) as recording:
+        assert (recording.info.width, recording.info.height) == (41, 31)
+        assert sum(len(b.events) for b in recording.batches()) == 2
+        assert any("41x31" in warning for warning in recording.info.warnings)
+
+
 def test_a_span_is_half_open(tmp_path):
     path = tmp_path / "a.npz"
     events = Events.from_columns([1] * 5, [2] * 5, range(5), [1] * 5, width=8, height=8)
@@ -131,7 +142,7 @@ def test_wild_coordinates_are_counted_and_fractions_told(tmp_path):
         assert batch.events.x.tolist() == [2, 3]
         assert recording.counters["out_of_frame"] == 5
         assert any("fractions" in w for w in recording.info.warnings)
-        assert recording.info.width == 4096
+        assert recording.info.width == 4  # by the events that are kept
 
 
 def test_nothing_is_unpickled(tmp_path):
