@@ -82,10 +82,11 @@ class ParityRow:
     def difference(self) -> str:
         """How far it is, in words."""
         limit = LIMITS[self.precision]
+        allowed = limit.difference * self._scale
         return (
             f"{self.height}x{self.width} by {self.max_abs_difference:.3g} in {self.output} "
-            f"(largest value {self.max_abs_logit:.3g}, allowed {limit.difference:g} of it), same "
-            f"class in {self.argmax_agreement:.2%} of cells (at least {limit.agreement:.0%})"
+            f"(largest value {self.max_abs_logit:.3g}, allowed {allowed:.3g}), "
+            f"same class in {self.argmax_agreement:.2%} of cells (at least {limit.agreement:.0%})"
         )
 
     @property
@@ -103,14 +104,18 @@ class ParityRow:
         """Whether it is within half of what is allowed."""
         return self._is_within(0.5)
 
+    @property
+    def _scale(self) -> float:
+        """What the difference is judged against."""
+        # Whoever reads offsets lets them miss by reach_px.
+        is_offset = self.output == "offset_px" and self.precision != "fp32"
+        return max(GroupingConfig.reach_px if is_offset else 1.0, self.max_abs_logit)
+
     def _is_within(self, share: float) -> bool:
-        least = 1.0
-        if self.output == "offset_px" and self.precision != "fp32":
-            least = GroupingConfig.reach_px  # whoever reads offsets lets them miss by as much
-        scale, limit = max(least, self.max_abs_logit), LIMITS[self.precision]
+        limit = LIMITS[self.precision]
         return (
             math.isfinite(self.max_abs_logit)
-            and self.max_abs_difference <= share * limit.difference * scale  # False for NaN
+            and self.max_abs_difference <= share * limit.difference * self._scale  # False for NaN
             and self.argmax_agreement >= 1 - share * (1 - limit.agreement)
         )
 

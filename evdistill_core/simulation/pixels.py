@@ -85,15 +85,12 @@ class PixelArray:
         duration_us = t_us - self._now_us
         if self.model.cutoff_hz is not None:
             # Implicit Euler step of a first-order low pass: stable for any duration.
-            gain = 2.0 * math.pi * self.model.cutoff_hz * duration_us * 1e-6
+            gain: float | FloatImage = 2.0 * math.pi * self.model.cutoff_hz * duration_us * 1e-6
             if self.model.cutoff_brightness:
                 # Log intensity is 0 at full scale: there the corner is cutoff_hz.
-                faster = np.exp(target * np.float32(self.model.cutoff_brightness))
-                gains = np.float32(gain) * faster
-                target = self._log + (target - self._log) * (gains / (np.float32(1.0) + gains))
-            else:
-                weight = np.float32(gain / (1.0 + gain))
-                target = self._log + (target - self._log) * weight
+                gain = gain * np.exp(target * np.float32(self.model.cutoff_brightness))
+            weight = np.asarray(gain / (1.0 + gain), np.float32)
+            target = self._log + (target - self._log) * weight
         self._cross(target, t_us)
         np.copyto(self._log, target)
         self._now_us = t_us

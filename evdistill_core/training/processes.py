@@ -35,7 +35,7 @@ _MIXED: Mapping[str, Literal["bf16-mixed", "16-mixed"]] = {
 }
 
 
-# Who starts the processes of a cluster says himself where the first one is.
+# Set by what starts the processes of a cluster; Fabric then knows where the first one is.
 _OF_CLUSTERS = ("SLURM_JOB_ID", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 
 
