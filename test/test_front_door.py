@@ -156,6 +156,50 @@ def test_windows_give_the_same_with_ids_and_one_by_one_without(student, results)
     assert (student(windows[3].events).mask.shape) == alone.mask.shape
 
 
+def events_at(begin_us, width=40, height=32, count=200):
+    t_us = begin_us + np.arange(count) * 100
+    places = {"x": np.arange(count) % width, "y": np.arange(count) % height}
+    return evdistill.Events.from_columns(
+        **places, t_us=t_us, p=np.arange(count) % 2, width=width, height=height
+    )
+
+
+def test_what_predict_left_out_is_counted_and_said_once(student, caplog):
+    found = student.predict([events_at(0), events_at(200_000), events_at(60_000)])
+    list(found)
+    list(found)
+    assert found.account.left_out["late"] == 200
+    assert (found.account.read, found.account.used) == (600, 400)
+    assert [record.getMessage() for record in caplog.records] == [
+        "200 of 600 events left out: 200 too late: more than 10 ms out of order"
+    ]
+
+
+def test_the_account_of_a_recording_holds_what_its_reader_left_out(student, tmp_path, caplog):
+    path = tmp_path / "outside.csv"
+    path.write_text("t,x,y,p\n" + "".join(f"{k * 100},{k % 50},3,1\n" for k in range(500)))
+    found = student.predict(path, size="40x32")
+    list(found)
+    assert found.account.left_out["out_of_frame"] == 100
+    assert "100 outside the sensor's frame" in caplog.text
+
+
+def test_what_a_filter_of_the_users_own_leaves_out_is_no_warning(tiny_student, caplog):
+    student = evdistill.Student.load(tiny_student, device="cpu", max_events_per_s=1000)
+    found = student.predict([events_at(0)])
+    list(found)
+    assert found.account.left_out["rate_limit"]
+    assert not caplog.records
+
+
+def test_another_size_ends_a_window_and_costs_no_event(student, caplog):
+    found = student.predict([events_at(0), events_at(21_000, width=64, height=48)])
+    assert [result.events.width for result in found] == [40, 64]
+    assert found.account.used == found.account.read == 400
+    assert found.counters["breaks_size"] == 1
+    assert not caplog.records
+
+
 def test_a_recurrent_stream_has_a_memory_of_its_own(recurrent_student):
     student = evdistill.Student.load(recurrent_student)
     alone = [r.mask for r in student.predict(DEMO, end_s=0.3)]

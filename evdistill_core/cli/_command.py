@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import re
 import select
 import sys
@@ -110,7 +111,10 @@ class Command(TyperCommand):
         given = [word for word in args if word in optional]
         without_value = [word for word in args if f"{word}-from" in options]
         try:
-            return super().parse_args(ctx, with_empty_values(args, optional))
+            rest = super().parse_args(ctx, with_empty_values(args, optional))
+            for parameter in self.get_params(ctx):
+                _check_finite(parameter, ctx.params.get(parameter.name), ctx)
+            return rest
         except UsageError as error:
             if given and "extra argument" in error.message:
                 error.message += f". If it belongs to {given[-1]}, write {given[-1]}=VALUE"
@@ -179,6 +183,12 @@ class Group(TyperGroup):
                     f"a process that this command talks to has ended: {error}"
                 ) from error
             raise
+
+
+def _check_finite(parameter: Any, value: object, ctx: Any) -> None:
+    """Refuse nan and inf, which pass every check of a range."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise typer.BadParameter(f"must be a finite number, got {value}", ctx=ctx, param=parameter)
 
 
 def _argument_name(parameter: Any) -> str:

@@ -194,11 +194,14 @@ class RecordedMasks:
 
     def _place(self, number: int, mask: Path, t_us: int) -> None:
         segments = self._recordings[number].segments
-        inside = [s for s in segments if s.t_start_us < t_us <= s.t_end_us]
+        # Before the first and after the last event a sensor was quiet, not off: a little of a
+        # window may lie there.
+        quiet_us = self._spec.span_us // 10
+        inside = [s for s in segments if s.t_start_us < t_us <= s.t_end_us + quiet_us]
         if not inside:
             self.skipped["outside of the recording, or in a gap of it"] += 1
             return
-        whole = [s for s in inside if t_us - self._spec.span_us >= s.t_start_us]
+        whole = [s for s in inside if t_us - self._spec.span_us >= s.t_start_us - quiet_us]
         if not whole:
             span_ms = self._spec.span_us / 1000
             self.skipped[f"less than {span_ms:g} ms after the beginning or a gap"] += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 
 LEFT_OUT = {
@@ -24,6 +24,10 @@ LEFT_OUT = {
     "at_end": "in a window that was not complete at the end",
 }
 """Why an event is not used: name in JSON -> what people read."""
+ASKED_FOR = {
+    "outside_span", "outside_roi", "hot_pixel", "refractory", "background", "rate_limit", "max_rate"
+}  # fmt: skip
+"""Reasons of ``LEFT_OUT`` that the user set himself, as a span, a filter or a limit."""
 DAMAGE = {
     "damaged_messages": "messages or packets damaged",
     "lost_messages": "messages missing",
@@ -55,10 +59,14 @@ class EventAccount:
         """Return plain data for JSON."""
         return asdict(self)
 
-    def lines(self) -> list[str]:
-        """Return what people should know; nothing where every event was used unharmed."""
-        # What lies outside a span was not asked for, and reading stops soon after it.
-        lost = {n: count for n, count in self.left_out.items() if count and n != "outside_span"}
+    def lines(self, *, but: Collection[str] = ("outside_span",)) -> list[str]:
+        """Return what people should know; nothing where every event was used unharmed.
+
+        Args:
+            but: reasons that are not told. What lies outside a span was not asked for, and reading
+                stops soon after it.
+        """
+        lost = {n: count for n, count in self.left_out.items() if count and n not in but}
         read = self.read - self.left_out.get("outside_span", 0)
         told = [
             f"{sum(lost.values()):,} of {read:,} events left out: "

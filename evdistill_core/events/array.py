@@ -9,10 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from evdistill_core.foundation.errors import EventsError
+from evdistill_core.foundation.ranges import is_integer
+
+TIME_LIMIT_US = 1 << 62
+_CURES = {
+    "t_us": ": times in seconds, say, become microseconds with np.rint(t * 1e6)",
+    "p": ": compare them first, as in p > 0",
+}
 _FIELDS = {
     "t": ("t", "ts", "t_us", "timestamp"),
     "x": ("x",),
@@ -54,9 +63,9 @@ class Events:
         ):
             column = np.asarray(getattr(self, name))
             if column.shape != (count,):
-                raise ValueError(f"column {name} has shape {column.shape}, expected ({count},)")
+                raise EventsError(f"column {name} has shape {column.shape}, expected ({count},)")
             if column.dtype != dtype:
-                raise ValueError(f"column {name} has dtype {column.dtype}, expected {dtype}")
+                raise EventsError(f"column {name} has dtype {column.dtype}, expected {dtype}")
             view = column.view()
             view.flags.writeable = False
             object.__setattr__(self, name, view)
@@ -135,21 +144,19 @@ class Events:
             height: rows of the sensor.
 
         Raises:
-            ValueError: a coordinate lies outside the frame, or columns differ in length.
+            EventsError: a coordinate lies outside the frame, a number is not whole or none at all,
+                a polarity is none, or columns differ in length.
         """
-        x_array, y_array = np.asarray(x), np.asarray(y)
-        for name, column, size in (("x", x_array, width), ("y", y_array, height)):
-            if column.size and (column.min() < 0 or column.max() >= size):
-                raise ValueError(
-                    f"{name} must lie in 0..{size - 1}, got {column.min()}..{column.max()}"
-                )
+        for name, size in (("width", width), ("height", height)):
+            if not (is_integer(size) and size >= 0):
+                raise EventsError(f"{name} must be a whole number of pixels, got {size!r}")
         return Events(
-            x_array.astype(np.uint16),
-            y_array.astype(np.uint16),
-            np.asarray(t_us).astype(np.int64),
-            (np.asarray(p) > 0).astype(np.uint8),
-            width,
-            height,
+            _whole("x", x, 0, width - 1).astype(np.uint16),
+            _whole("y", y, 0, height - 1).astype(np.uint16),
+            _whole("t_us", t_us, -TIME_LIMIT_US, TIME_LIMIT_US).astype(np.int64),
+            (_whole("p", p, -1, 1) > 0).astype(np.uint8),
+            int(width),
+            int(height),
         )
 
     @staticmethod
@@ -157,16 +164,16 @@ class Events:
         """Join parts of one sensor in the given order (one part is returned as it is).
 
         Raises:
-            ValueError: there is no part, or the parts differ in frame size.
+            EventsError: there is no part, or the parts differ in frame size.
         """
         if not parts:
-            raise ValueError("cannot concatenate zero parts: the frame size would be unknown")
+            raise EventsError("cannot concatenate zero parts: the frame size would be unknown")
         first = parts[0]
         if len(parts) == 1:
             return first
         sizes = {(e.width, e.height) for e in parts}
         if len(sizes) != 1:
-            raise ValueError(f"parts have different frame sizes (width, height): {sorted(sizes)}")
+            raise EventsError(f"parts have different frame sizes (width, height): {sorted(sizes)}")
         return Events.of_views(
             np.concatenate([e.x for e in parts]),
             np.concatenate([e.y for e in parts]),
@@ -203,14 +210,14 @@ class Events:
             height: rows of the sensor; 0: one more than the largest row.
 
         Raises:
-            ValueError: a field is missing, or a coordinate lies outside the frame.
+            EventsError: a field is missing, or as ``from_columns``.
         """
         names = array.dtype.names or ()
         columns = []
         for known in _FIELDS.values():
             found = [name for name in known if name in names]
             if not found:
-                raise ValueError(
+                raise EventsError(
                     f"a structured array of events needs a field {' or '.join(known)}, "
                     f"got {', '.join(names) or 'an array without fields'}"
                 )
@@ -244,6 +251,27 @@ class Events:
         return (self.width, self.height) == (other.width, other.height) and all(
             np.array_equal(getattr(self, c), getattr(other, c)) for c in ("x", "y", "t_us", "p")
         )
+
+
+def _whole(name: str, column: npt.ArrayLike, low: int, high: int) -> npt.NDArray[Any]:
+    """Return a column whose numbers are whole and within low .. high."""
+    array = np.asarray(column)
+    if array.dtype.kind not in "biuf":
+        raise EventsError(f"{name} must hold numbers, got the dtype {array.dtype}")
+    if not array.size or array.dtype.kind == "b":
+        return array
+    least, most = array.min(), array.max()
+    # Both are NaN where a single number is.
+    if not (least >= low and most <= high):
+        raise EventsError(
+            f"{name} must lie in {low}..{high}, got {least}..{most}{_CURES.get(name, '')}"
+        )
+    if array.dtype.kind == "f" and not np.equal(np.trunc(array), array).all():
+        wrong = array[np.trunc(array) != array][0]
+        raise EventsError(
+            f"{name} must hold whole numbers, got {wrong}{_CURES.get(name, ': round them first')}"
+        )
+    return array
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ together. Times are given as they are; ``TimeWatch`` looks at them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -267,10 +267,16 @@ class PacketDecoder:
         return message if is_known and is_good else None
 
     def pass_on(self, decoded: DecodedPacket) -> DecodedPacket:
-        """Count events that came decoded already, as ``push`` counts those that it decodes."""
+        """Count events that came decoded already, as ``push`` counts those that it decodes.
+
+        Returns:
+            The same, with the discontinuity ``"size"`` if the frame has another size than before.
+        """
         self.counters.messages += 1
         self.counters.events += len(decoded.events)
         self.counters.triggers += len(decoded.triggers)
+        if self._note_size(decoded.events.width, decoded.events.height):
+            return replace(decoded, discontinuity=decoded.discontinuity or "size")
         return decoded
 
     def _decode_packet(

@@ -12,6 +12,7 @@ lies further back is dropped and counted as ``late``. So the times of a window n
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from numba import njit
 
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.ranges import is_integer
 
 MAX_REORDER_US = 10_000
 MAX_OVERLAP = 1000
@@ -56,13 +58,16 @@ class WindowSpec:
             raise ConfigError("a window needs duration_us, count, or both")
         _check_stride("stride_us", self.stride_us, "duration_us", self.duration_us)
         _check_stride("stride_count", self.stride_count, "count", self.count)
-        if self.deadline_ms is not None and not self.deadline_ms > 0:
+        if self.deadline_ms is not None and not 0 < self.deadline_ms < math.inf:
             raise ConfigError(f"deadline_ms must be above 0 or null, got {self.deadline_ms}")
         if self.max_empty < 0:
             raise ConfigError(f"max_empty must be 0 or more, got {self.max_empty}")
 
 
 def _check_stride(name: str, stride: int | None, of: str, length: int | None) -> None:
+    for what, number in ((of, length), (name, stride)):
+        if number is not None and not is_integer(number):
+            raise ConfigError(f"{what} must be a whole number (int), got {number!r}")
     if length is not None and length < 1:
         raise ConfigError(f"{of} must be 1 or more, got {length}")
     if stride is None:

@@ -25,6 +25,10 @@ class PluginError(ConfigError):
     """A name leads to code that is not there, is broken, or may not be used."""
 
 
+class EventsError(EvdistillError):
+    """Columns hold what no event of a sensor can be."""
+
+
 class RecordingError(EvdistillError):
     """A recording is missing, damaged, or of a kind that we do not read."""
 

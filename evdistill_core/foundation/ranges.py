@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from numbers import Integral
 
 from evdistill_core.foundation.errors import ConfigError
 
@@ -79,6 +80,11 @@ def check_intervals(values: object, /, **ranges: tuple[float, float]) -> None:
         value = getattr(values, name)
         if not low <= value[0] <= value[1] <= high:
             raise ConfigError(f"{name} must be (low, high) within {low}..{high}, got {value}")
+
+
+def is_integer(value: object) -> bool:
+    """Tell whether a value is a whole number by its type, of Python or of NumPy."""
+    return isinstance(value, Integral)
 
 
 def check_crop(crop: tuple[int, int]) -> None:

@@ -27,7 +27,7 @@ def in_order(
         RecordingError: as ``Recording.batches``.
     """
     info = recording.info
-    if info.format.startswith("rosbag2") and start_us is None and end_us is None:
+    if gives_messages(recording, start_us, end_us):
         topics = [info.topic] + ([info.frame_topic] if info.frame_topic else [])
         yield from recording.packets(topics)
         return
@@ -42,3 +42,9 @@ def in_order(
         yield batch.decoded(has_host_stamp=recording.has_host_stamps)
     if is_empty and (start_us, end_us) != (None, None):
         raise recording.nothing_in_span()
+
+
+def gives_messages(recording: Recording, start_us: int | None, end_us: int | None) -> bool:
+    """Tell whether ``in_order`` gives messages as they are, which the recording does not count."""
+    whole = start_us is None and end_us is None
+    return whole and recording.info.format.startswith("rosbag2")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from evdistill_core.events.account import ASKED_FOR, EventAccount, account_of_stream
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.events.packet import Packet
 from evdistill_core.events.stream import DecodedPacket
@@ -16,7 +18,7 @@ from evdistill_core.foundation.labels import ClassTable
 from evdistill_core.inference.runner import Runner
 from evdistill_core.inference.student import StudentFile
 from evdistill_core.models.task_name import TaskName
-from evdistill_core.perception.feed import in_order
+from evdistill_core.perception.feed import gives_messages, in_order
 from evdistill_core.perception.front_end import make_student_runner, open_student
 from evdistill_core.perception.ingest import Incoming, Ingest, Job
 from evdistill_core.perception.parameter_files import load_parameters
@@ -26,6 +28,8 @@ from evdistill_core.perception.result import Result
 from evdistill_core.recordings.base import Frame, Recording
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.representations import InputSpec
+
+_log = logging.getLogger(__name__)
 
 Source = str | Path | Recording | Events | Iterable[Events | Window]
 
@@ -109,8 +113,12 @@ class Student:
         camera: str | None = None,
         start_s: float = 0.0,
         end_s: float | None = None,
-    ) -> Iterator[Result]:
-        """Yield the result of every window, in order; no window is dropped.
+    ) -> Results:
+        """Return the results of all windows, in order, to be iterated over; no window is dropped.
+
+        Events can be left out all the same: those that come too late, or that stray in time. At
+        the end a warning in the log says how many and why, but not what your own filters, limits
+        and span left out. ``account`` of what is returned holds all numbers.
 
         Window length, overlap, filters and thresholds are those given to ``load``. Tracks and
         the state of a recurrent student go from window to window and restart at breaks of the
@@ -143,7 +151,10 @@ class Student:
                 f"got a {type(source).__name__}: give the path, or give them to open_recording"
             )
         if isinstance(source, Recording):
-            return self._predict_recording(source, source.span_us(start_s, end_s))
+            span = source.span_us(start_s, end_s)
+            stream = self.stream()
+            reader = None if gives_messages(source, *span) else source
+            return Results(stream, _of_recording(stream, source, span), reader)
         if start_s or end_s is not None:
             raise StudentError("start_s and end_s are for recordings only")
         if isinstance(source, Events):
@@ -153,7 +164,8 @@ class Student:
                 f"predict takes a path, a Recording, Events or an iterable of Events or Windows, "
                 f"got {type(source).__name__}"
             )
-        return self._predict_items(source)
+        stream = self.stream()
+        return Results(stream, _of_items(stream, source))
 
     def stream(self) -> Stream:
         """Return a new stream, for events that arrive piece by piece."""
@@ -182,34 +194,70 @@ class Student:
             return self._runner
         return make_student_runner(self._file, self._parameters)
 
-    def _predict_recording(
-        self, recording: Recording, span: tuple[int | None, int | None]
-    ) -> Iterator[Result]:
-        stream = self.stream()
-        with recording:
-            for item in in_order(recording, *span):
-                is_image = isinstance(item, Packet) and item.topic != recording.info.topic
-                if not isinstance(item, Frame) and not is_image:
-                    yield from stream.take(item)
-        yield from stream.flush()
-
-    def _predict_items(self, source: Iterable[Events | Window]) -> Iterator[Result]:
-        stream = self.stream()
-        for item in source:
-            if isinstance(item, Window):
-                yield stream.take_window(item)
-            elif isinstance(item, Events):
-                yield from stream.push(item)
-            else:
-                raise StudentError(
-                    f"predict takes Events or Windows one after another, got {type(item).__name__}"
-                    "; Events.from_structured and Events.from_columns make Events of arrays"
-                )
-        yield from stream.flush()
-
     def __repr__(self) -> str:
         classes = f"{len(self.classes)} classes"
         return f"Student({self.path.name}: {self.task}, {classes}, {self.description})"
+
+
+class Results(Iterator[Result]):
+    """The results of a source, window by window; made by ``Student.predict``.
+
+    It can be iterated over once. ``account`` and ``counters`` are complete at its end.
+    """
+
+    def __init__(
+        self, stream: Stream, results: Iterator[Result], reader: Recording | None = None
+    ) -> None:
+        self._stream = stream
+        self._results = results
+        self._reader = reader
+        self._has_told = False
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What came in and what became of it, by the names of the node's diagnostics."""
+        return self._stream.counters
+
+    @property
+    def account(self) -> EventAccount:
+        """How many events were used and left out so far, by reason; ``lines()`` says it."""
+        reader = {} if self._reader is None else self._reader.counters
+        return account_of_stream(self._stream.counters, reader)
+
+    def __next__(self) -> Result:
+        try:
+            return next(self._results)
+        except StopIteration:
+            if not self._has_told:
+                self._has_told = True
+                for line in self.account.lines(but=ASKED_FOR):
+                    _log.warning(line)
+            raise
+
+
+def _of_recording(
+    stream: Stream, recording: Recording, span: tuple[int | None, int | None]
+) -> Iterator[Result]:
+    with recording:
+        for item in in_order(recording, *span):
+            is_image = isinstance(item, Packet) and item.topic != recording.info.topic
+            if not isinstance(item, Frame) and not is_image:
+                yield from stream.take(item)
+    yield from stream.flush()
+
+
+def _of_items(stream: Stream, source: Iterable[Events | Window]) -> Iterator[Result]:
+    for item in source:
+        if isinstance(item, Window):
+            yield stream.take_window(item)
+        elif isinstance(item, Events):
+            yield from stream.push(item)
+        else:
+            raise StudentError(
+                f"predict takes Events or Windows one after another, got {type(item).__name__}"
+                "; Events.from_structured and Events.from_columns make Events of arrays"
+            )
+    yield from stream.flush()
 
 
 class Stream:
@@ -239,6 +287,11 @@ class Stream:
     def counters(self) -> dict[str, int]:
         """What came in and what became of it, by the names of the node's diagnostics."""
         return dict(self._counts) | self._ingest.stream_counters()
+
+    @property
+    def account(self) -> EventAccount:
+        """How many events were used and left out so far, by reason; ``lines()`` says it."""
+        return account_of_stream(self.counters)
 
     def push(self, events: Events, *, stamp_ns: int = 0) -> list[Result]:
         """Take in the next events; return the results of the windows that they complete.

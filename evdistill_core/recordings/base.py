@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -282,11 +283,7 @@ class Recording(ABC):
             RecordingError: the span is empty or starts before the recording, or there are no
                 events to count from.
         """
-        if not 0 <= start_s < (math.inf if end_s is None else end_s):
-            raise RecordingError(
-                f"a span begins at 0 s or later and ends after its start, got {start_s:g} .. "
-                f"{'the end' if end_s is None else f'{end_s:g}'} s"
-            )
+        check_span_s(start_s, end_s)
         if not start_s and end_s is None:
             return None, None
         first = next((b for b in self.batches() if len(b.events)), None)
@@ -401,6 +398,13 @@ class Recording(ABC):
         """Add to the counters of the latest iteration what was left out after reading."""
         self._time_counts.update(counts)
 
+    def _is_on(self, p: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """Return which events are brighter; say it where a polarity is neither 0, 1 nor -1."""
+        if p.dtype.kind != "b" and not ((p == 0) | (p == 1) | (p == -1)).all():
+            self._warn("polarities other than 0, 1 and -1: what is above 0 is taken for brighter")
+        on: npt.NDArray[np.bool_] = p > 0
+        return on
+
     def _warn(self, text: str) -> None:
         if text not in self._warnings:
             self._warnings.append(text)
@@ -433,6 +437,19 @@ class _Way:
         if self._by_time is not None:
             ways.append(self._by_time)
         return min(1.0, max(0.0, *ways)) if ways else None
+
+
+def check_span_s(start_s: float, end_s: float | None) -> None:
+    """Refuse a span in seconds after the first event that no recording can have.
+
+    Raises:
+        RecordingError: it is empty, starts before the recording, or is not finite.
+    """
+    if not (0 <= start_s < math.inf and (end_s is None or start_s < end_s < math.inf)):
+        raise RecordingError(
+            f"a span begins at 0 s or later and ends after its start, got {start_s:g} .. "
+            f"{'the end' if end_s is None else f'{end_s:g}'} s; None is the end of the recording"
+        )
 
 
 def _stamped_windows(

@@ -16,7 +16,7 @@ from evdistill_core.foundation.errors import RecordingError
 from evdistill_core.foundation.outputs import IN_PYTHON, check_file
 from evdistill_core.messages.event_messages import EventPacket
 from evdistill_core.messages.standard import CompressedImage, Image
-from evdistill_core.recordings.base import EventBatch, Frame, Recording
+from evdistill_core.recordings.base import EventBatch, Frame, Recording, check_span_s
 from evdistill_core.recordings.encoders.bag_messages import BagMessages
 from evdistill_core.recordings.encoders.edge_queue import select
 from evdistill_core.recordings.encoders.packets import (
@@ -192,6 +192,7 @@ def convert_file(  # noqa: PLR0913 - two files, and how to read the first
     """
     target = Path(target).expanduser()
     check_file(target, overwrite=overwrite, sources=(Path(source).expanduser(),), way=IN_PYTHON)
+    check_span_s(start_s, end_s)
     end_us = None if end_s is None else round(end_s * 1e6)
     span = {"start_us": round(start_s * 1e6), "end_us": end_us}
     config = from_mapping(ConvertConfig, span | options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from evdistill_core.foundation.labels import IGNORE
 from evdistill_core.simulation.pixels import PixelArray
 from evdistill_core.simulation.sensor import SensorModel
 from evdistill_core.simulation.window import SimulatedWindow
+
+_logger = logging.getLogger(__name__)
 
 FloatImage = npt.NDArray[np.float32]
 Grey = npt.NDArray[np.uint8]
@@ -35,13 +38,15 @@ def read_video(path: Path, *, height: int, width: int) -> Iterator[tuple[Grey, i
             scaled to it.
 
     Yields:
-        (H, W) uint8 grey image, and its time in microseconds from the first frame.
+        (H, W) uint8 grey image, and its time in microseconds from the first frame. A video that
+        ends before its header says is read as far as it goes, with a warning in the log.
 
     Raises:
         DataError: no video, or one without frames or frame rate.
     """
     capture = cv2.VideoCapture(str(path))
     rate_hz = capture.get(cv2.CAP_PROP_FPS)
+    expected = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     if not capture.isOpened() or not rate_hz > 0:
         raise DataError(f"{path} is no video that OpenCV reads")
     number = 0
@@ -56,6 +61,12 @@ def read_video(path: Path, *, height: int, width: int) -> Iterator[tuple[Grey, i
         capture.release()
     if number == 0:
         raise DataError(f"{path} holds no frame")
+    # Some containers give a duration instead, from which the last frame or two may be missing.
+    if number < expected - 2:
+        _logger.warning(
+            "%s ends after %d of the %d frames that its header promises: it is cut or damaged",
+            path, number, expected,
+        )  # fmt: skip
 
 
 def simulate_frames(

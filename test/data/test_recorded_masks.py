@@ -62,6 +62,16 @@ def test_windows_end_at_their_masks(drive):
     assert sample.label[:8, :12].tolist() == windows[1].labels.tolist()
 
 
+def test_a_window_may_reach_a_little_beyond_the_events(drive):
+    # The windows of `simulate --seconds` begin and end at round times, its events do not.
+    for stem in ("1018500", "1200900"):
+        write_mask(drive, stem, 0)
+    source = opened(drive)
+    assert (len(source), source.notes) == (5, [])
+    assert len(source.window(0).events) == 19
+    assert len(source.window(4).events) == 19
+
+
 def test_masks_that_are_not_used_are_counted_with_the_reason(drive):
     for stem in ("999999", "1010000", "1250000", "mask_1", "1.5"):
         write_mask(drive, stem, 0)
@@ -79,10 +89,11 @@ def test_masks_that_are_not_used_are_counted_with_the_reason(drive):
 def test_the_edges_of_a_recording(drive):
     for path in (drive / "masks").iterdir():
         path.unlink()
-    # Half open: the last event is at 1 199 000, so the recording ends just after it.
-    for stem in ("1020000", "1019999", "1199001", "1199002"):
+    # Half open: the last event is at 1 199 000, so the recording ends just after it. A tenth of a
+    # window, 2 ms, may lie outside.
+    for stem in ("1018000", "1017999", "1201001", "1201002"):
         write_mask(drive, stem, 0)
-    assert [w.t_end_us for w in map(opened(drive).window, range(2))] == [1_020_000, 1_199_001]
+    assert [w.t_end_us for w in map(opened(drive).window, range(2))] == [1_018_000, 1_201_001]
 
 
 def test_no_mask_in_the_recording_says_where_the_recording_is(drive):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from evdistill_core.events.array import Events, Triggers
+from evdistill_core.foundation.errors import EventsError
 
 
 def make(n=5):
@@ -20,10 +21,33 @@ def test_columns_are_read_only_and_the_callers_stay_writable():
     x[0] = 1
 
 
-@pytest.mark.parametrize("p", [[True, False], [1, -1], [1, 0], [2.0, -3.0]])
+@pytest.mark.parametrize("p", [[True, False], [1, -1], [1, 0], [1.0, -1.0]])
 def test_every_convention_of_polarity_becomes_zero_and_one(p):
     events = Events.from_columns([0, 1], [0, 1], [5, 6], p, width=8, height=4)
     assert events.p.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"x": [np.nan]}, "x must lie in 0..7, got nan"),
+        ({"y": [1.5]}, "y must hold whole numbers, got 1.5"),
+        ({"t_us": [np.nan]}, "t_us must lie in"),
+        ({"t_us": [np.inf]}, "t_us must lie in"),
+        ({"t_us": [0.25]}, r"whole numbers, got 0.25: times in seconds, .* np.rint\(t \* 1e6\)"),
+        ({"p": [7]}, r"p must lie in -1..1, got 7..7: compare them first, as in p > 0"),
+        ({"p": [np.nan]}, "p must lie in"),
+        ({"p": [0.5]}, "p must hold whole numbers"),
+        ({"x": ["a"]}, "x must hold numbers, got the dtype <U1"),
+        ({"width": np.nan}, "width must be a whole number of pixels, got nan"),
+        ({"height": 3.5}, "height must be a whole number of pixels, got 3.5"),
+        ({"height": -1}, "height must be a whole number of pixels, got -1"),
+    ],
+)
+def test_what_no_event_can_be_is_refused_and_not_rounded(wrong, message):
+    good = {"x": [1], "y": [1], "t_us": [5], "p": [1], "width": 8, "height": 4}
+    with pytest.raises(EventsError, match=message):
+        Events.from_columns(**good | wrong)
 
 
 def test_outside_coordinates_and_wrong_columns_are_refused():

@@ -312,6 +312,10 @@ def test_no_events_at_all():
         ({"stride_us": 1}, "at least duration_us / 1000"),
         ({"stride_count": 5}, "stride_count needs count"),
         ({"deadline_ms": 0.0}, "deadline_ms must be above 0"),
+        ({"deadline_ms": float("nan")}, "deadline_ms must be above 0"),
+        ({"duration_us": float("nan")}, r"duration_us must be a whole number \(int\), got nan"),
+        ({"duration_us": 5e4}, "duration_us must be a whole number"),
+        ({"stride_us": 1.5}, "stride_us must be a whole number"),
         ({"max_empty": -1}, "max_empty must be 0 or more"),
     ],
 )

@@ -80,6 +80,20 @@ def test_what_is_no_film_is_refused(tmp_path):
         next(read_video(path, height=20, width=30))
 
 
+def test_a_cut_video_is_read_as_far_as_it_goes_and_said(tmp_path, caplog):
+    path = tmp_path / "drive.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (32, 24))
+    for number in range(30):
+        writer.write(np.full((24, 32, 3), 8 * number, np.uint8))
+    writer.release()
+    assert len(list(read_video(path, height=24, width=32))) == 30
+    assert not caplog.records
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    found = len(list(read_video(path, height=24, width=32)))
+    assert 1 <= found < 25
+    assert f"ends after {found} of the 30 frames" in caplog.text
+
+
 def test_a_real_film_gives_windows(shared_data):
     film = shared_data / "video" / "highway_25hz.mp4"
     source = read_video(film, height=130, width=173)

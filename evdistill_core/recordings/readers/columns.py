@@ -117,14 +117,19 @@ class ColumnsRecording(Recording):
     ) -> Events:
         """Convert one piece; events outside the frame are counted and left out."""
         width, height = self._size
-        if not ((np.trunc(x) == x).all() and (np.trunc(y) == y).all()):
+        if not (_is_whole(x) and _is_whole(y)):
             self._warn("coordinates with fractions (or none at all) are rounded down or left out")
+            x, y = np.floor(x), np.floor(y)
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
         outside = len(x) - int(np.count_nonzero(inside))
         if outside:
             self._counts["out_of_frame"] += outside
             t_us, x, y, p = t_us[inside], x[inside], y[inside], p[inside]
-        return Events.from_columns(x, y, t_us, p, width=width, height=height)
+        return Events.from_columns(x, y, t_us, self._is_on(p), width=width, height=height)
+
+
+def _is_whole(column: npt.NDArray[Any]) -> bool:
+    return column.dtype.kind != "f" or bool((np.trunc(column) == column).all())
 
 
 def _part(triggers: Triggers, start: int, end: int) -> Triggers:

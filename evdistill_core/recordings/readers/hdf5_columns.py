@@ -111,7 +111,7 @@ class ColumnsHdf5(Hdf5Recording):
         return int(self._times(self._rows_in(file).time(row))[0])
 
     def _times(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        return microseconds(stored, self._unit) + self._offset_us
+        return microseconds(stored, self._unit, path=self._path) + self._offset_us
 
     def _row_at(self, file: Any, start_us: int) -> int:
         row = self._indexed_row(file, start_us)

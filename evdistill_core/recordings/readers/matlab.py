@@ -131,10 +131,10 @@ class MatlabRecording(ColumnsRecording):
 
     def _times(self, t: Array) -> npt.NDArray[np.int64]:
         if not self._is_whole:
-            return microseconds(t.astype(np.float64), self._unit)
+            return microseconds(t.astype(np.float64), self._unit, path=self._path)
         if t.dtype.kind == "f" and not (np.abs(t) < TIME_LIMIT_US).all():
             raise RecordingError(f"{self._path} holds times that are no numbers or beyond 2^62 us")
-        return microseconds(t.astype(np.int64), self._unit)
+        return microseconds(t.astype(np.int64), self._unit, path=self._path)
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ class NumpyRecording(ColumnsRecording):
             for fraction, columns in pieces:
                 self._fraction = fraction
                 t, x, y, p = self._order.pick(columns)
-                yield microseconds(t, self._unit), x, y, p
+                yield microseconds(t, self._unit, path=self._path), x, y, p
 
 
 class NpzRecording(NumpyRecording):

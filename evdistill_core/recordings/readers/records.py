@@ -126,7 +126,7 @@ class StreamRecording(Recording):
             self._counts["out_of_frame"] += int(len(x) - np.count_nonzero(inside))
             t_us, x, y, p = t_us[inside], x[inside], y[inside], p[inside]
         self._counts["backward_time"] += int(np.count_nonzero(t_us[1:] < t_us[:-1]))
-        return Events.from_columns(x, y, t_us, p, width=width, height=height)
+        return Events.from_columns(x, y, t_us, self._is_on(p), width=width, height=height)
 
     def _batch(self, events: Events, triggers: Triggers | None = None) -> EventBatch:
         """Count a batch; its stamp is the sensor time of the last thing in it."""

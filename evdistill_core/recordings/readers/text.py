@@ -55,6 +55,7 @@ SEEK_BYTES = 1 << 16
 USUAL_ORDER = "txyp"
 MOST_COLUMNS = 64
 BOM = b"\xef\xbb\xbf"
+TEXT = ("utf-8", "replace")
 TEXT_SUFFIXES = (".txt", ".csv", ".tsv", ".dat")
 #: As we write it above the header of a CSV file.
 _SIZE_COMMENT = re.compile(
@@ -192,7 +193,7 @@ class TextRecording(ColumnsRecording):
     def _words(self, line: bytes) -> list[str]:
         """Return the words of a line without its comment."""
         plain = line.split(b"#")[0].translate(self._blanks)
-        return plain.decode("utf-8", "replace").split()
+        return plain.decode(*TEXT).split()
 
     def _chunks(self) -> Iterator[Quad]:
         return self._chunks_at(0)
@@ -206,12 +207,29 @@ class TextRecording(ColumnsRecording):
             source = _lines(file)
             while lines := list(islice(source, BATCH_EVENTS)):
                 if not begun:
-                    lines = lines[self._header_lines(lines) :]
+                    count = self._header_lines(lines)
+                    place += sum(map(len, lines[:count]))
+                    lines = lines[count:]
                 begun = True
+                if self._is_cut(lines, place):
+                    self._counts["not_events"] += 1
+                    self._warn(
+                        f"the last line is cut and was left out: {lines[-1].decode(*TEXT)[:80]!r}"
+                    )
+                    lines = lines[:-1]
                 columns = self._columns(lines, place)
                 place = file.tell()
                 self._fraction = min(1.0, place / max(1, self._bytes))
                 yield columns
+
+    def _is_cut(self, lines: list[bytes], place: int) -> bool:
+        """Tell whether the file ends inside its last line, as when its writer was stopped."""
+        if not lines or lines[-1].endswith(b"\n") or len(lines[-1]) >= MAX_LINE:
+            return False
+        words = self._words(lines[-1])
+        is_event = len(words) == self._width and _is_numbers(words)
+        # A file of a single line that is none has no events at all, and is told so.
+        return bool(words) and not is_event and (len(lines) > 1 or place > 0)
 
     def _header_lines(self, lines: list[bytes]) -> int:
         """Return how many lines stand before the first event: comments, names, the size."""
@@ -265,16 +283,18 @@ class TextRecording(ColumnsRecording):
         except (ValueError, OverflowError) as error:
             raise RecordingError(self._reason(lines, place, error)) from error
         t, x, y, p = self._order.pick([table[name] for name, _ in kinds])
-        return microseconds(t, self._unit), x, y, p
+        return microseconds(t, self._unit, path=self._path), x, y, p
 
     def _reason(self, lines: list[bytes], place: int, error: Exception) -> str:
         """Return what is wrong in lines that are no events."""
         what = "four numbers 't x y p'" if self._width == 4 else f"{self._width} numbers"
-        where = f"{self._path}: expected {what} a line, after byte {place}: "
-        for words in filter(None, map(self._words, lines)):
-            if len(words) != self._width or not _is_numbers(words):
-                return f"{where}got {' '.join(words)[:80]!r}"
-        return f"{where}{error}"
+        expected = f"{self._path}: expected {what} a line"
+        for line in lines:
+            words = self._words(line)
+            if words and (len(words) != self._width or not _is_numbers(words)):
+                return f"{expected}, at byte {place}: got {' '.join(words)[:80]!r}"
+            place += len(line)
+        return f"{expected}: {error}"
 
 
 def _read_member(archive: zipfile.ZipFile, folder: PurePosixPath, name: str) -> bytes:

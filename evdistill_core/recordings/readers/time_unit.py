@@ -8,6 +8,7 @@ mean rate of events is far from any sensor's), a warning says so.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,12 +81,13 @@ def usual_unit(t: Array) -> str:
     return "s" if t.dtype.kind == "f" else "us"
 
 
-def microseconds(t: Array, unit: str = "") -> npt.NDArray[np.int64]:
+def microseconds(t: Array, unit: str = "", *, path: Path | str = "it") -> npt.NDArray[np.int64]:
     """Return times as microseconds.
 
     Args:
         t: (N,) numbers.
         unit: of them; "": seconds if they are floating-point numbers, else microseconds.
+        path: of the file, for the error.
 
     Raises:
         RecordingError: a time is no number, or beyond 2^62 us.
@@ -95,11 +97,11 @@ def microseconds(t: Array, unit: str = "") -> npt.NDArray[np.int64]:
     if t.dtype.kind == "f":
         t_us = np.rint(t.astype(np.float64) * scale)
         if not (np.abs(t_us) < TIME_LIMIT_US).all():  # False for NaN too
-            raise RecordingError("column t holds times that are no numbers or beyond 2^62 us")
+            raise RecordingError(f"{path} holds times that are no numbers or beyond 2^62 us")
         return t_us.astype(np.int64)
     limit = TIME_LIMIT_US / max(scale, 1.0)
     if t.size and (int(t.min()) < -limit or int(t.max()) > limit):
-        raise RecordingError("column t holds times beyond 2^62 us")
+        raise RecordingError(f"{path} holds times beyond 2^62 us")
     whole = t.astype(np.int64)
     if unit == "ns":
         return whole // 1000

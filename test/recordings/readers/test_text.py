@@ -53,6 +53,29 @@ def write(path, t_us, *, seconds, ends="\n"):
     path.write_bytes(ends.join(lines).encode() + ends.encode())
 
 
+def test_a_last_line_that_was_cut_costs_only_itself(tmp_path):
+    path = tmp_path / "killed.txt"
+    path.write_text("1000 2 3 0\n2000 5 6 1\n30")
+    events, recording = read(path)
+    assert events.t_us.tolist() == [1000, 2000]
+    assert "the last line is cut and was left out: '30'" in recording.info.warnings
+    assert recording.counters["not_events"] == 1
+    # A whole line without its end is whole; one in the middle is an error at its own place.
+    path.write_text("1000 2 3 0\n2000 5 6 1")
+    assert len(read(path)[0]) == 2
+    path.write_text("8 8\n1000 2 3 0\n2000 5\n3000 5 6 1\n")
+    with pytest.raises(RecordingError, match=r"killed.txt: .* at byte 15: got '2000 5'"):
+        read(path)
+
+
+def test_a_polarity_that_is_none_is_said(tmp_path):
+    path = tmp_path / "odd.csv"
+    path.write_text("t,x,y,p\n1000,2,3,7\n2000,2,3,0\n")
+    events, recording = read(path)
+    assert events.p.tolist() == [1, 0]
+    assert any("polarities other than 0, 1 and -1" in text for text in recording.info.warnings)
+
+
 @pytest.fixture
 def small_steps(monkeypatch):
     """Sample a line every 200 bytes, decode 50 at a time."""
