@@ -363,6 +363,12 @@ def test_a_part_is_converted_and_not_replaced_without_asking(tmp_path):
         call(overwrite=True)
 
 
+@pytest.mark.parametrize("size", [(0, 10), (10, 65536), (10.5, 10), (True, -1)])
+def test_a_recording_of_a_size_that_no_sensor_has_is_refused(tmp_path, size):
+    with pytest.raises(ConfigError, match=r"must be a whole number in 1\.\.4096, got"):
+        evdistill.create_recording(tmp_path / "a.npz", width=size[0], height=size[1])
+
+
 def test_events_of_another_sensor_are_not_written(tmp_path):
     events = evdistill.Events.from_columns([5], [5], [5], [1], width=346, height=260)
     made = evdistill.create_recording(tmp_path / "a.npz", width=100, height=100)

@@ -15,6 +15,7 @@ import sys
 import typing
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
@@ -108,12 +109,14 @@ class Command(TyperCommand):
         """Read the arguments; options whose metavar is in brackets may stand without a value."""
         options = names_of_options(self, ctx)
         optional = {name for name, p in options.items() if _may_stand_alone(p)}
+        words = list(args)
         given = [word for word in args if word in optional]
         without_value = [word for word in args if f"{word}-from" in options]
         try:
             rest = super().parse_args(ctx, with_empty_values(args, optional))
             for parameter in self.get_params(ctx):
                 _check_finite(parameter, ctx.params.get(parameter.name), ctx)
+            _check_paths(words, ctx)
             return rest
         except UsageError as error:
             if given and "extra argument" in error.message:
@@ -189,6 +192,24 @@ def _check_finite(parameter: Any, value: object, ctx: Any) -> None:
     """Refuse nan and inf, which pass every check of a range."""
     if isinstance(value, float) and not math.isfinite(value):
         raise typer.BadParameter(f"must be a finite number, got {value}", ctx=ctx, param=parameter)
+
+
+def _check_paths(args: Sequence[str], ctx: Any) -> None:
+    """Refuse an empty path, which would mean the current folder: a variable that was not set."""
+    is_empty = any(not word or (word.startswith("--") and word.endswith("=")) for word in args)
+    if not is_empty or any(word.rstrip("/").endswith(".") for word in args):
+        return
+    for parameter in ctx.command.get_params(ctx):
+        value = ctx.params.get(parameter.name)
+        values = value if isinstance(value, list | tuple) else [value]
+        is_empty = Path() in values or ("" in values and parameter.param_type_name == "argument")
+        if is_empty and _was_given(parameter, ctx):
+            raise typer.BadParameter("must not be empty", ctx=ctx, param=parameter)
+
+
+def _was_given(parameter: Any, ctx: Any) -> bool:
+    source = ctx.get_parameter_source(parameter.name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _argument_name(parameter: Any) -> str:

@@ -47,7 +47,10 @@ def command(
     activity_radius: Annotated[
         int,
         typer.Option(
-            metavar="PIXELS", help="Half side of the square that counts as near an event."
+            metavar="PIXELS",
+            min=0,
+            max=64,
+            help="Half side of the square that counts as near an event.",
         ),
     ] = 3,
     runtime: Annotated[
@@ -61,7 +64,7 @@ def command(
     device: Annotated[Device, typer.Option(help="Where it is computed.")] = "auto",
     seed: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Seed of the simulated sets instead of the file's."),
+        typer.Option(metavar="N", min=0, help="Seed of the simulated sets instead of the file's."),
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,

@@ -26,6 +26,7 @@ from evdistill_core.events.array import Events
 from evdistill_core.events.clock import SensorClock
 from evdistill_core.foundation.errors import DataError
 from evdistill_core.foundation.files import write_text_atomic
+from evdistill_core.foundation.outputs import check_folder
 from evdistill_core.foundation.reasons import Reasons
 from evdistill_core.messages.images import to_grey
 from evdistill_core.recordings.base import Frame, Recording, stretches
@@ -159,10 +160,12 @@ def index_recording(
     Raises:
         RecordingError: the recording is missing or of a kind that we do not read.
         DataError: it holds no events.
+        OutputError: the index cannot be written into ``cache``.
     """
     given = dict(reading or {})
     folder = cache / _fingerprint(path, given)
     if not (folder / INDEX).exists():
+        check_folder(cache, (), overwrite=True)
         cache.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=".part.", dir=cache))
         try:

@@ -18,6 +18,7 @@ from evdistill_core.foundation.errors import EventsError
 from evdistill_core.foundation.ranges import is_integer
 
 TIME_LIMIT_US = 1 << 62
+MOST_PIXELS = 1 << 16  # coordinates are uint16
 _CURES = {
     "t_us": ": times in seconds, say, become microseconds with np.rint(t * 1e6)",
     "p": ": compare them first, as in p > 0",
@@ -148,8 +149,10 @@ class Events:
                 a polarity is none, or columns differ in length.
         """
         for name, size in (("width", width), ("height", height)):
-            if not (is_integer(size) and size >= 0):
-                raise EventsError(f"{name} must be a whole number of pixels, got {size!r}")
+            if not (is_integer(size) and 0 <= size <= MOST_PIXELS):
+                raise EventsError(
+                    f"{name} must be a whole number of pixels, 0..{MOST_PIXELS}, got {size!r}"
+                )
         return Events(
             _whole("x", x, 0, width - 1).astype(np.uint16),
             _whole("y", y, 0, height - 1).astype(np.uint16),

@@ -47,7 +47,7 @@ def load_yaml(path: Path) -> dict[str, object]:
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+        raise ConfigError(f"{path} is not valid YAML{_place_in_yaml(error)}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -217,6 +217,36 @@ def from_mapping(cls: type[T], values: Mapping[str, object], where: str = "") ->
         return cls(**built)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}" if where else str(error)) from error
+
+
+def _place_in_yaml(error: yaml.YAMLError) -> str:
+    """Return in one line what is wrong with YAML and where."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+    return (
+        f", line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else f": {problem}"
+    )
+
+
+def check_types(values: object) -> None:
+    """Bring the fields of a dataclass to their types, as ``from_mapping`` does, or refuse them.
+
+    For dataclasses that users make in Python; called first in their ``__post_init__``.
+
+    Args:
+        values: an instance, frozen or not. Numbers of NumPy become numbers of Python.
+
+    Raises:
+        ConfigError: names the field, its type and the value.
+    """
+    hints = typing.get_type_hints(type(values))
+    for field in dataclasses.fields(values):  # type: ignore[arg-type]
+        value = getattr(values, field.name)
+        if dataclasses.is_dataclass(value):
+            continue  # has checked itself
+        if hasattr(value, "dtype") and hasattr(value, "item") and not getattr(value, "shape", ()):
+            value = value.item()
+        object.__setattr__(values, field.name, _convert(hints[field.name], value, field.name))
 
 
 def load_config(cls: type[T], path: Path) -> T:

@@ -152,8 +152,9 @@ def parse_assignments(texts: Sequence[str]) -> dict[str, object]:
     values: dict[str, object] = {}
     for text in texts:
         name, separator, value = text.partition(":=")
-        if not separator or not name:
-            near = f"; did you mean {text.replace('=', ':=', 1)!r}?" if "=" in text else ""
+        if not separator or not name.strip():
+            can_tell = "=" in text and not separator
+            near = f"; did you mean {text.replace('=', ':=', 1)!r}?" if can_tell else ""
             raise ConfigError(f"a parameter is given as NAME:=VALUE, got {text!r}{near}")
         try:
             values[name] = yaml.safe_load(value)

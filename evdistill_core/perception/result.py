@@ -15,6 +15,8 @@ from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import ResultError
 from evdistill_core.foundation.files import atomic_path
 from evdistill_core.foundation.labels import ClassTable
+from evdistill_core.foundation.outputs import check_file
+from evdistill_core.foundation.ranges import is_integer
 from evdistill_core.inference.prediction import (
     Answer,
     Detection,
@@ -23,6 +25,8 @@ from evdistill_core.inference.prediction import (
     Prediction,
     Recognition,
 )
+
+MAX_SCALE = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +132,14 @@ class Result:
 
         Returns:
             (scale * H, scale * W, 3) uint8, RGB; higher by the legend.
+
+        Raises:
+            ResultError: a value out of range, or a background that is no image.
         """
+        if background is not None and not _is_image(background):
+            raise ResultError(
+                f"background must be (H, W) or (H, W, 3) of uint8, got {_kind(background)}"
+            )
         below = None if background is None else colours.to_bgr(background)
         picture = self.draw(below, alpha=alpha, scale=scale, legend=legend)
         return np.ascontiguousarray(picture[:, :, ::-1])
@@ -152,6 +163,10 @@ class Result:
             legend: as for ``plot``.
         """
         height, width = size or (self.events.height, self.events.width)
+        if scale is not None and not (is_integer(scale) and 1 <= scale <= MAX_SCALE):
+            raise ResultError(f"scale must be a whole number in 1..{MAX_SCALE}, got {scale!r}")
+        if not 0 <= alpha <= 1:
+            raise ResultError(f"alpha must lie in 0..1, got {alpha}")
         if scale is None:
             scale = colours.screen_factor(height, width)
         if background is None:
@@ -182,7 +197,8 @@ class Result:
 
         Raises:
             ResultError: another suffix.
-            OSError: the file cannot be written.
+            OutputError: the file cannot be written there.
+            OSError: the disk is full.
         """
         path = Path(path).expanduser()
         writers: Mapping[str, Callable[[Path], None]] = {
@@ -191,6 +207,7 @@ class Result:
         }
         if path.suffix not in writers:
             raise ResultError(f"a result is saved as {' or '.join(writers)}, got '{path.name}'")
+        check_file(path, overwrite=True)
         writers[path.suffix](path)
         return path
 
@@ -242,3 +259,18 @@ class Result:
             said = said or "no class"
         size = f"{self.events.width}x{self.events.height}"
         return f"Result({self.index}: {span}, {len(self.events):,} events, {size}, {said})"
+
+
+def _is_image(array: object) -> bool:
+    return (
+        isinstance(array, np.ndarray)
+        and array.dtype == np.uint8
+        and array.size > 0
+        and (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3))
+    )
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape}"
+    return type(value).__name__

@@ -12,10 +12,12 @@ from pathlib import Path
 
 from evdistill_core.events.array import Events, Triggers
 from evdistill_core.events.clock import SensorClock
+from evdistill_core.events.decoders.base import MAX_SIDE
 from evdistill_core.foundation.config import from_mapping
-from evdistill_core.foundation.errors import RecordingError
+from evdistill_core.foundation.errors import ConfigError, RecordingError
 from evdistill_core.foundation.files import FinishedBlock
 from evdistill_core.foundation.outputs import IN_PYTHON, check_file
+from evdistill_core.foundation.ranges import is_integer
 from evdistill_core.messages.event_messages import EventPacket
 from evdistill_core.messages.standard import Image
 from evdistill_core.recordings.base import EventBatch, Frame
@@ -162,9 +164,12 @@ def create_recording(
 
     Raises:
         RecordingError: unknown suffix.
-        ConfigError: an unknown option.
+        ConfigError: an unknown option, or a size that no sensor has.
         OutputError: the file is there already, or cannot be written.
     """
+    for name, side in (("width", width), ("height", height)):
+        if not (is_integer(side) and 1 <= side <= MAX_SIDE):
+            raise ConfigError(f"{name} must be a whole number in 1..{MAX_SIDE}, got {side!r}")
     target = Path(path).expanduser()
     sizes = SensorSizes(width=width, height=height, frame_size=frame_size)
     sink = open_sink(target, sizes, from_mapping(ConvertConfig, options))

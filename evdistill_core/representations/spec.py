@@ -37,6 +37,7 @@ class BackgroundFilter:
 
     def __post_init__(self) -> None:
         """Refuse values under which the filter would drop everything."""
+        config.check_types(self)
         check_ranges(self, radius_px=(1, 16), dt_us=(1, 60_000_000))
 
 
@@ -87,6 +88,7 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         """Refuse values that would only fail later, on the robot."""
+        config.check_types(self)
         allowed = self.representation.normalisations
         if self.normalisation == "auto":
             object.__setattr__(self, "normalisation", allowed[0])

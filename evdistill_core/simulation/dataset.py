@@ -102,10 +102,51 @@ class SimulatedSet:
             path = self.root / self._files[k]
             try:
                 with np.load(path, allow_pickle=False) as content:
-                    self._cached = k, {name: content[name] for name in content.files}
+                    arrays = {name: content[name] for name in content.files}
             except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
                 raise DataError(f"{path} is missing or damaged: {error}") from error
+            before = self._ends[k - 1] if k else 0
+            self._check(path, arrays, self._ends[k] - before)
+            self._cached = k, arrays
         return self._cached[1]
+
+    def _check(self, path: Path, arrays: Mapping[str, npt.NDArray[Any]], windows: int) -> None:
+        """Refuse a shard whose arrays are not those that the index promises."""
+        pixels = (windows, self.height, self.width)
+        expected: dict[str, tuple[type, tuple[int | None, ...]]] = {
+            "x": (np.uint16, (None,)),
+            "y": (np.uint16, (None,)),
+            "t_us": (np.int64, (None,)),
+            "p": (np.uint8, (None,)),
+            "offsets": (np.int64, (windows + 1,)),
+            "spans_us": (np.int64, (windows, 2)),
+            "images": (np.uint8, pixels),
+        }
+        if self.is_labelled:
+            expected["labels"] = (np.uint8, pixels)
+        if self.has_instances:
+            expected["instances"] = (np.uint16, pixels)
+        for name, (dtype, shape) in expected.items():
+            found = arrays.get(name)
+            if found is None:
+                raise DataError(f"{path} lacks the array {name}: make the set again with simulate")
+            fits = len(found.shape) == len(shape) and all(
+                want in {None, have} for want, have in zip(shape, found.shape, strict=True)
+            )
+            if found.dtype != dtype or not fits:
+                text = ", ".join("N" if n is None else str(n) for n in shape)
+                raise DataError(
+                    f"{path}: {name} must be {np.dtype(dtype)} of the shape ({text}), got "
+                    f"{found.dtype} {found.shape}"
+                )
+        offsets, count = arrays["offsets"], len(arrays["t_us"])
+        if offsets[0] or offsets[-1] != count or (np.diff(offsets) < 0).any():
+            raise DataError(f"{path}: offsets must rise from 0 to its {count} events")
+        for name, size in (("x", self.width), ("y", self.height)):
+            if len(arrays[name]) != count or (arrays[name] >= size).any():
+                raise DataError(f"{path}: {name} must hold {count} numbers in 0..{size - 1}")
+        if len(arrays["p"]) != count:
+            raise DataError(f"{path}: p must hold {count} numbers")
 
 
 class SetWriter:

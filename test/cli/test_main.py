@@ -45,6 +45,13 @@ def test_the_version_names_python_and_the_extras(capsys):
         (["cut", "a"], "Write the file to make after a, or name it with --out"),
         (["simulate", "a", "b", "--seed", "x"], "invalid value for '--seed'"),
         (["run", "a", "-o", "b", "-p", "min_score=1"], "did you mean 'min_score:=1'?"),
+        (["run", "a", "-o", "b", "-p", ":=1"], "given as NAME:=VALUE, got ':=1'\n"),
+        (["view", "a", "b.png", "--window-ms", "nan"], "'--window-ms': must be a finite"),
+        (["convert", "a", "b.mcap", "--packet-ms", "inf"], "'--packet-ms': must be a finite"),
+        (["run", "a", "--out", ""], "'--out' / '-o': must not be empty (see"),
+        (["run", "a", "--out="], "'--out' / '-o': must not be empty (see"),
+        (["info", ""], "'RECORDING': must not be empty (see"),
+        (["evaluate", "a", "b", "--activity-radius", "-1"], "must be at least 0, got '-1'"),
         (["run", "a", "-o", "b", "-p", "min_scor:=1"], "did you mean 'min_score'?\n"),
     ],
 )  # fmt: skip

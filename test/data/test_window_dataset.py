@@ -5,7 +5,7 @@ from torch.utils.data import DataLoader
 
 from evdistill_core.data.window_dataset import WindowDataset
 from evdistill_core.events.array import Events
-from evdistill_core.foundation.errors import ConfigError, DataError
+from evdistill_core.foundation.errors import ConfigError, DataError, OutputError
 from evdistill_core.recordings.opening import open_recording
 from evdistill_core.recordings.sinks import create_recording
 from evdistill_core.representations import InputSpec, represent
@@ -64,6 +64,12 @@ def test_a_list_a_str_and_a_stride(folder):
     assert len(dataset) == 8 + 5
     listed = WindowDataset(paths, SPEC, cache=str(folder.parent / "cache"))
     assert listed.recording_of(0).name == "b.npz"
+
+
+def test_a_cache_that_cannot_be_written_is_refused(folder, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file is a file"):
+        WindowDataset(folder, SPEC, cache=tmp_path / "file" / "cache")
 
 
 def test_a_span_in_seconds(folder):

@@ -69,6 +69,12 @@ def test_bad_files_are_errors_of_ours(tmp_path, text):
         load_yaml(tmp_path / "absent.yaml")
 
 
+def test_a_mistake_in_yaml_is_one_line_with_its_place(tmp_path):
+    (tmp_path / "c.yaml").write_text("a: [1,\nb: }")
+    with pytest.raises(ConfigError, match=r"c.yaml is not valid YAML, line 2, column 4: [^\n]+$"):
+        load_yaml(tmp_path / "c.yaml")
+
+
 def test_assignments_win_over_the_file():
     values = {"steps": 10, "optimiser": {"lr": 0.1}, "sets": [{"count": 1}, {"count": 2}]}
     changed = with_assignments(

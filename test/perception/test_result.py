@@ -7,7 +7,7 @@ import pytest
 from evdistill_core.drawing.colours import BRIGHTER_BGR
 from evdistill_core.drawing.overlay import legend
 from evdistill_core.events.array import Events
-from evdistill_core.foundation.errors import ResultError
+from evdistill_core.foundation.errors import OutputError, ResultError
 from evdistill_core.foundation.labels import SIX_CLASSES
 from evdistill_core.inference.prediction import Detection, Guess, Prediction, Recognition
 from evdistill_core.perception.result import Result
@@ -91,6 +91,29 @@ def test_a_background_is_grey_or_rgb(segmented, shape):
     picture = segmented.plot(background, scale=1)
     expected = (200, 10, 10) if len(shape) == 3 else (10, 10, 10)
     assert tuple(picture[0, 0]) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"scale": 0}, r"scale must be a whole number in 1\.\.32, got 0"),
+        ({"scale": 1.5}, "scale must be a whole number"),
+        ({"alpha": 2}, r"alpha must lie in 0\.\.1, got 2"),
+        ({"alpha": float("nan")}, "alpha must lie in"),
+        ({"background": np.zeros((4, 4))}, r"background must be .* got float64 \(4, 4\)"),
+        ({"background": np.zeros((4, 4, 2), np.uint8)}, "background must be"),
+        ({"background": "a.png"}, "background must be .* got str"),
+    ],
+)
+def test_a_picture_that_cannot_be_is_refused(segmented, given, message):
+    with pytest.raises(ResultError, match=message):
+        segmented.plot(**given)
+
+
+def test_a_place_that_cannot_hold_a_file_is_refused(segmented, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file is a file, not a folder"):
+        segmented.save(tmp_path / "file" / "one.png")
 
 
 def test_a_saved_array_holds_everything(segmented, recognised, tmp_path):

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,6 +69,27 @@ def test_what_came_later_is_not_written_where_it_is_not_used():
 def test_wrong_values_are_refused_by_name(values, message):
     with pytest.raises(ConfigError, match=message):
         InputSpec.from_mapping(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"bins": "x"}, "bins must be a whole number, got 'x'"),
+        ({"bins": 1.5}, "bins must be a whole number, got 1.5"),
+        ({"window_us": None}, "window_us must be a whole number, got None"),
+        ({"kind": 3}, "kind must be text, got 3"),
+        ({"scale": "1"}, "scale must be a number, got '1'"),
+    ],
+)
+def test_wrong_types_in_python_are_refused_by_name(values, message):
+    with pytest.raises(ConfigError, match=message):
+        InputSpec(**values)
+
+
+def test_numbers_of_numpy_become_plain_ones():
+    spec = InputSpec(bins=np.int64(3), scale=np.float32(0.5), background_filter=BackgroundFilter())
+    assert (type(spec.bins), type(spec.scale)) == (int, float)
+    assert spec == InputSpec(bins=3, scale=0.5, background_filter=BackgroundFilter())
 
 
 @pytest.mark.parametrize(

@@ -121,3 +121,41 @@ def test_a_set_without_instances_is_not_continued_with_them(tmp_path):
         writer(tmp_path, has_instances=True)
     with pytest.raises(ValueError, match="without instances does not go into a set"):
         writer(tmp_path, has_instances=True, overwrite=True).write_shard(0, [window(0)])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"labels": None}, r"shard_00000.npz lacks the array labels: make the set again"),
+        ({"offsets": None}, "lacks the array offsets"),
+        (
+            {"labels": np.zeros((3, 6, 7), np.uint8)},
+            r"labels must be uint8 of the shape \(3, 6, 8\)",
+        ),
+        ({"images": np.zeros((3, 6, 8), np.int32)}, "images must be uint8"),
+        ({"offsets": np.array([0, 9, 5, 2])}, "offsets must rise from 0"),
+        ({"x": np.full(2, 8, np.uint16)}, "x must hold 4 numbers"),
+        ({"x": np.full(4, 8, np.uint16)}, r"x must hold 4 numbers in 0\.\.7"),
+        ({"p": np.zeros(1, np.uint8)}, "p must hold 4 numbers"),
+    ],
+)
+def test_a_shard_that_is_not_what_the_index_promises_is_refused(tmp_path, changed, message):
+    write_windows(
+        writer(tmp_path), lambda ks: (window(k) for k in ks), count=3, windows_per_shard=3
+    )
+    arrays = {
+        "x": np.arange(4, dtype=np.uint16),
+        "y": np.arange(4, dtype=np.uint16),
+        "t_us": np.arange(4),
+        "p": np.zeros(4, np.uint8),
+        "offsets": np.array([0, 1, 4, 4]),
+        "spans_us": np.array([(0, 100), (100, 200), (200, 300)]),
+        "images": np.zeros((3, 6, 8), np.uint8),
+        "labels": np.zeros((3, 6, 8), np.uint8),
+    }
+    np.savez(tmp_path / "shard_00000.npz", **arrays)
+    assert len(SimulatedSet(tmp_path)[1].events) == 3
+    kept = {name: array for name, array in (arrays | changed).items() if array is not None}
+    np.savez(tmp_path / "shard_00000.npz", **kept)
+    with pytest.raises(DataError, match=message):
+        SimulatedSet(tmp_path)[1]
