@@ -52,11 +52,12 @@ $(DEMO): constraints.txt setup.py | $(BIN)/python
 	touch $@
 
 # The whole holds the demo's part, so it sets both stamps. It also completes what `make run` began.
+# --no-compile: Python compiles a module when it is first imported. All of torch would take a minute.
 $(ALL): constraints.txt setup.py | $(BIN)/python
 	@echo "Installing what the tests need into $(VENV), with torch: 0.6 GB to download," \
 	  "2.4 GB on disk, 2 to 3 minutes (more where pip has torch only with CUDA)."
 	$(PIP) -q pip setuptools wheel
-	$(PIP) --no-build-isolation -e ".[dds,view,train,test,docs]"
+	$(PIP) --no-compile --no-build-isolation -e ".[dds,view,train,test,docs]"
 	touch $(DEMO) $@
 
 # The demo recording is committed; this makes it anew from its source (see demo/README.md).
