@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 from domains import domain_of_a_test
+from made_once import once
 
 ROS_PACKAGES = ("rclpy", "rmw_cyclonedds_cpp", "launch_ros", "event_camera_msgs", "vision_msgs")
 
@@ -151,8 +152,10 @@ def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from evdistill_core.foundation.labels import SIX_CLASSES
     from evdistill_core.representations import InputSpec
 
-    path = _student_path(tmp_path_factory, "EVDISTILL_TINY_STUDENT")
-    return _write_student(path, "onboard-seg", SIX_CLASSES, InputSpec())
+    def make(path: Path) -> None:
+        _write_student(path, "onboard-seg", SIX_CLASSES, InputSpec())
+
+    return once(tmp_path_factory, "tiny.evstudent", make, variable="EVDISTILL_TINY_STUDENT")
 
 
 @pytest.fixture(scope="session")
@@ -162,7 +165,10 @@ def recurrent_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sys.path.insert(0, str(Path(__file__).parent / "inference"))
     from students import write_random_student
 
-    return write_random_student(tmp_path_factory.mktemp("recurrent"), recurrent=True)
+    def make(path: Path) -> None:
+        write_random_student(path, recurrent=True)
+
+    return once(tmp_path_factory, "recurrent.evstudent", make)
 
 
 @pytest.fixture(scope="session")
@@ -173,18 +179,14 @@ def tiny_recogniser(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     names = ("cup", "hand", "ball", "door")
     classes = ClassTable(tuple(ClassInfo(n, (60 * i, 90, 200)) for i, n in enumerate(names)))
-    path = _student_path(tmp_path_factory, "EVDISTILL_TINY_RECOGNISER")
-    return _write_student(path, "onboard-cls", classes, InputSpec(size_multiple=2))
 
+    def make(path: Path) -> None:
+        _write_student(path, "onboard-cls", classes, InputSpec(size_multiple=2))
 
-def _student_path(factory: pytest.TempPathFactory, variable: str) -> Path:
-    # Tests that run in processes of their own (test/nodes) share one.
-    return Path(os.environ.get(variable, factory.mktemp("student") / "tiny.evstudent"))
+    return once(tmp_path_factory, "tiny-cls.evstudent", make, variable="EVDISTILL_TINY_RECOGNISER")
 
 
 def _write_student(path, network_name, classes, spec):
-    if path.exists():
-        return path
     torch = pytest.importorskip("torch")
     from evdistill_core.export.onnx_model import to_onnx
     from evdistill_core.inference.student import NetworkInfo, StudentInfo, write_student
@@ -210,7 +212,6 @@ def _write_student(path, network_name, classes, spec):
     )
     weights = {k: v.numpy() for k, v in network.state_dict().items()}
     write_student(path, info, weights=weights, onnx=to_onnx(network))
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -38,8 +38,6 @@ def random_checkpoint(*, recurrent: bool = False, instances: bool = False, **cha
     return Checkpoint(**{**values, **changes})
 
 
-def write_random_student(folder: Path, *, recurrent: bool = False) -> Path:
-    """Export it; returns the path of the student file."""
-    path = folder / ("recurrent.evstudent" if recurrent else "random.evstudent")
+def write_random_student(path: Path, *, recurrent: bool = False) -> None:
+    """Export it to a student file."""
     export_student(random_checkpoint(recurrent=recurrent), path)
-    return path

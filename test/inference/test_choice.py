@@ -91,10 +91,8 @@ def test_what_a_time_depends_on_is_in_the_key(student, recurrent, tmp_path, monk
 
 
 @pytest.fixture
-def recurrent(tmp_path):
-    from students import write_random_student
-
-    return StudentFile.open(write_random_student(tmp_path, recurrent=True))
+def recurrent(recurrent_student):
+    return StudentFile.open(recurrent_student)
 
 
 def test_a_single_candidate_is_not_measured(student, tmp_path):

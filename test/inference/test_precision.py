@@ -267,10 +267,8 @@ def test_a_model_that_openvino_cannot_load(small, tmp_path):
 
 
 @needs_openvino
-def test_openvino_keeps_the_state_of_a_recurrent_student(tmp_path):
-    from students import write_random_student
-
-    student = StudentFile.open(write_random_student(tmp_path, recurrent=True))
+def test_openvino_keeps_the_state_of_a_recurrent_student(recurrent_student):
+    student = StudentFile.open(recurrent_student)
     one, other = (make_runner(student, runtime=r) for r in ("openvino", "onnxruntime"))
     for x in windows(4):
         np.testing.assert_allclose(one.run(x), other.run(x), atol=1e-4)
