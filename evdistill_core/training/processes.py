@@ -7,13 +7,20 @@ and gradients are ours: ``models.joined`` and docs/adr/0014.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Iterable, Mapping
+import select
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Literal
 
+import psutil
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
@@ -24,11 +31,15 @@ from lightning_fabric.strategies.strategy import Strategy
 from torch import Tensor, nn
 
 from evdistill_core.foundation.errors import ConfigError
+from evdistill_core.foundation.signals import SIGNALS
 from evdistill_core.training.config import TrainConfig
+
+_log = logging.getLogger(__name__)
 
 # While the first process validates, the others wait in the next step. A machine that is lost shows
 # as a broken connection long before.
 _PATIENCE = timedelta(hours=6)
+_SAY_AFTER_S = 3.0
 _MIXED: Mapping[str, Literal["bf16-mixed", "16-mixed"]] = {
     "bfloat16": "bf16-mixed",
     "float16": "16-mixed",
@@ -165,8 +176,48 @@ def start_processes(config: TrainConfig) -> Processes:
         num_nodes=nodes,
         plugins=[precision],
     )
-    fabric.launch()
+    with _waiting_for_machines(nodes):
+        fabric.launch()
     return Processes(fabric, wanted)
+
+
+@contextlib.contextmanager
+def _waiting_for_machines(nodes: int) -> Iterator[None]:
+    """While torch waits for other machines: say so after a while, and end on a signal.
+
+    It waits in C++, for up to ``_PATIENCE``, and no handler of Python runs there. The number of a
+    signal comes through a socket to a thread, which ends this process and those that it started.
+    """
+    if nodes == 1 or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT', 'its default port')}"
+    thread = threading.Thread(target=_end_on_a_signal, args=(reader, place, nodes), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        writer.close()
+        thread.join()
+        reader.close()
+
+
+def _end_on_a_signal(reader: socket.socket, place: str, nodes: int) -> None:
+    if not select.select([reader], [], [], _SAY_AFTER_S)[0]:
+        _log.warning("waiting for %d machines at %s", nodes, place)
+    while numbers := reader.recv(64):
+        ends = [number for number in numbers if number in SIGNALS]
+        if ends:
+            sys.stderr.write("evdistill: interrupted while waiting\n")
+            sys.stderr.flush()
+            for child in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    child.terminate()
+            os._exit(128 + ends[0])
 
 
 def resolve_precision(name: str, device: torch.device) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -285,6 +286,25 @@ def test_several_machines_need_the_address_of_the_first(tiny_run, monkeypatch):
     config = config_of(tiny_run(nodes=2, batch_size=2))
     with pytest.raises(ConfigError, match="nodes 2 needs MASTER_ADDR, MASTER_PORT and NODE_RANK"):
         start_processes(config)
+
+
+@pytest.mark.slow
+def test_waiting_for_a_machine_that_never_comes_is_said_and_ends_on_a_signal(tiny_run, tmp_path):
+    """torch waits in C++, where no handler of Python runs."""
+    config = tiny_run(nodes=2, batch_size=2)
+    environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "NODE_RANK": "0"}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        environment["MASTER_PORT"] = str(server.getsockname()[1])
+    command = [sys.executable, "-m", "evdistill_core", "train", str(config)]
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "run")], env=environment, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    said = next(line for line in process.stderr if "waiting" in line)
+    assert said == f"waiting for 2 machines at 127.0.0.1:{environment['MASTER_PORT']}\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert process.stderr.read() == "evdistill: interrupted while waiting\n"
 
 
 def test_metrics_are_json_lines(tiny_run, tmp_path):
