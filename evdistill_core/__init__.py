@@ -27,6 +27,7 @@ choose_kernel_cache()  # before any module of ours imports numba
 if TYPE_CHECKING:
     from evdistill_core.data.scoring import evaluate
     from evdistill_core.data.window_dataset import WindowDataset
+    from evdistill_core.events.account import EventAccount
     from evdistill_core.events.array import Events, Triggers
     from evdistill_core.events.window import Window, WindowAssembler, WindowSpec
     from evdistill_core.export.student import export_checkpoint as export_student
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from evdistill_core.foundation.plugins import allow as allow_plugins
     from evdistill_core.inference.prediction import Detection, Guess
     from evdistill_core.perception.result import Result
-    from evdistill_core.perception.student import Stream, Student
+    from evdistill_core.perception.student import Results, Stream, Student
     from evdistill_core.recordings.base import EventBatch, Frame, Recording, RecordingInfo
     from evdistill_core.recordings.convert import convert_file as convert
     from evdistill_core.recordings.opening import open_recording
@@ -49,6 +50,7 @@ __all__ = [
     "ClassTable",
     "Detection",
     "EvdistillError",
+    "EventAccount",
     "EventBatch",
     "Events",
     "Frame",
@@ -57,6 +59,7 @@ __all__ = [
     "Recording",
     "RecordingInfo",
     "Result",
+    "Results",
     "SimulatedSet",
     "Stream",
     "Student",
@@ -82,6 +85,7 @@ _HOMES = {
     "ClassTable": "foundation.labels:ClassTable",
     "Detection": "inference.prediction:Detection",
     "EvdistillError": "foundation.errors:EvdistillError",
+    "EventAccount": "events.account:EventAccount",
     "EventBatch": "recordings.base:EventBatch",
     "Events": "events.array:Events",
     "Frame": "recordings.base:Frame",
@@ -90,6 +94,7 @@ _HOMES = {
     "Recording": "recordings.base:Recording",
     "RecordingInfo": "recordings.base:RecordingInfo",
     "Result": "perception.result:Result",
+    "Results": "perception.student:Results",
     "SimulatedSet": "simulation.dataset:SimulatedSet",
     "Stream": "perception.student:Stream",
     "Student": "perception.student:Student",
