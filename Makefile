@@ -15,7 +15,8 @@ JOBS ?= 2
 run: $(DEMO)
 	$(BIN)/evdistill demo
 
-test: check
+test: $(ALL)
+	$(MAKE) -j 2 check
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not soak"
 
 soak: $(ALL)
@@ -52,12 +53,13 @@ $(DEMO): constraints.txt setup.py | $(BIN)/python
 	touch $@
 
 # The whole holds the demo's part, so it sets both stamps. It also completes what `make run` began.
-# --no-compile: Python compiles a module when it is first imported. All of torch would take a minute.
+# pip compiles the libraries on one processor. compileall takes all of them; some hold files for other versions of Python.
 $(ALL): constraints.txt setup.py | $(BIN)/python
 	@echo "Installing what the tests need into $(VENV), with torch: 0.6 GB to download," \
 	  "2.4 GB on disk, 2 to 3 minutes (more where pip has torch only with CUDA)."
 	$(PIP) -q pip setuptools wheel
 	$(PIP) --no-compile --no-build-isolation -e ".[dds,view,train,test,docs]"
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null || true
 	touch $(DEMO) $@
 
 # The demo recording is committed; this makes it anew from its source (see demo/README.md).

@@ -20,7 +20,7 @@ from evdistill_core.cameras.address import CameraAddress
 from evdistill_core.cameras.camera import Camera
 from evdistill_core.cameras.dv_process import plain
 from evdistill_core.cameras.unpacking import unpack_events, unpack_frame, unpack_triggers
-from evdistill_core.cameras.wire import HEAD, DamagedPipeError, Kind, Piece, parse_head
+from evdistill_core.cameras.wire import EVENT, HEAD, DamagedPipeError, Kind, Piece, parse_head
 from evdistill_core.events.array import Events
 from evdistill_core.foundation.errors import CameraError
 from evdistill_core.recordings.base import EventBatch, Frame
@@ -239,6 +239,12 @@ def test_any_payload_gives_possible_events_and_pictures(payload):
     assert set(triggers.edge.tolist()) <= {0, 1}
     frame = unpack_frame(payload, 0)
     assert frame is None or frame.image.size + 13 >= len(payload)
+
+
+def test_a_damaged_polarity_is_still_one():
+    record = np.zeros(2, EVENT)
+    record["p"] = 0, 245
+    assert unpack_events(record.tobytes(), 64, 48, Counter()).p.tolist() == [0, 1]
 
 
 @given(st.binary(min_size=HEAD.size, max_size=HEAD.size))

@@ -404,6 +404,7 @@ class Relay:
         self._server = socket.socket(socket.AF_UNIX)
         self._server.bind(at_path)
         self._server.listen()
+        self.has_damaged = threading.Event()
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self):
@@ -419,6 +420,8 @@ class Relay:
                             data[i] ^= 0x55
                     passed += len(data)
                     down.sendall(data)
+                    if passed > self._clean:
+                        self.has_damaged.set()
 
 
 @pytest.mark.parametrize("compression", ["NONE", "LZ4", "ZSTD"])
@@ -426,11 +429,12 @@ def test_a_damaged_stream_costs_only_its_own_process(sender, film, record, tmp_p
     """dv-processing crashes or hangs on it; what came before is a whole file all the same."""
     events, relayed, _ = sockets(tmp_path)
     sender(film, "--events", events, "--compression", compression, "--pace-s", 0.002)
-    Relay(events, relayed, 200_000)
+    relay = Relay(events, relayed, 200_000)
     target = tmp_path / "out.mcap"
     process = record("--camera", f"unix://{relayed}", target)
+    assert relay.has_damaged.wait(60)
     try:
-        _, err = process.communicate(timeout=8)
+        _, err = process.communicate(timeout=3)
     except subprocess.TimeoutExpired:  # it hangs, and nothing tells
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
