@@ -116,7 +116,7 @@ def test_what_is_wrong_is_named(recordings, tiny_recogniser):
         PseudoLabelled(config, replace(SPEC, window_us=20_000), SIX_CLASSES, seed=0)
     with pytest.raises(ConfigError, match=r"pseudo_labels\.student names no-such, which does not"):
         PseudoLabelled(replace(config, student="no-such"), SPEC, SIX_CLASSES, seed=0)
-    with pytest.raises(ConfigError, match=r"tiny\.evstudent is a student of recognition"):
+    with pytest.raises(ConfigError, match=r"tiny-cls\.evstudent is a student of recognition"):
         PseudoLabelled(replace(config, student=str(tiny_recogniser)), SPEC, SIX_CLASSES, seed=0)
     source = SourceConfig(name="street", pseudo_labels=config)
     with pytest.raises(ConfigError, match=r"has no augment.*pseudo_labels\.recordings"):

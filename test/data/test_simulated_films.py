@@ -86,7 +86,7 @@ def test_the_masks_of_a_film_are_read_with_their_things(films, tmp_path):
     config = RecordedMasksConfig(paths=(films,), cache=tmp_path / "cache")
     source = RecordedMasks(config, InputSpec(bins=2, window_us=WINDOW_US), classes)
     # The first window begins before the first event, the last one ends after the last event.
-    assert len(source) == 16
+    assert (len(source), source.notes) == (20, [])
     sample = source.sample(5)
     np.testing.assert_array_equal(
         sample.instances[:48, :64] > 0, np.isin(sample.label[:48, :64], SIX_CLASSES.thing_ids)
