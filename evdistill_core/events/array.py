@@ -20,8 +20,8 @@ from evdistill_core.foundation.ranges import is_integer
 TIME_LIMIT_US = 1 << 62
 MOST_PIXELS = 1 << 16  # coordinates are uint16
 _CURES = {
-    "t_us": ": times in seconds, say, become microseconds with np.rint(t * 1e6)",
-    "p": ": compare them first, as in p > 0",
+    "t_us": ": seconds become microseconds with np.rint(t * 1e6)",
+    "p": ": write p > 0",
 }
 _FIELDS = {
     "t": ("t", "ts", "t_us", "timestamp"),
@@ -145,8 +145,8 @@ class Events:
             height: rows of the sensor.
 
         Raises:
-            EventsError: a coordinate lies outside the frame, a number is not whole or none at all,
-                a polarity is none, or columns differ in length.
+            EventsError: a coordinate lies outside the frame, a number is NaN or not whole,
+                a polarity is not 0, 1 or -1, or columns differ in length.
         """
         for name, size in (("width", width), ("height", height)):
             if not (is_integer(size) and 0 <= size <= MOST_PIXELS):
